@@ -1,0 +1,67 @@
+"""Progress and messages for people: rich on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+_PLAIN_INTERVAL_SECONDS = 5.0
+_Item = TypeVar("_Item")
+
+
+def console() -> Console:
+    """A console on standard output."""
+    return Console(soft_wrap=True)
+
+
+def error_console() -> Console:
+    """A console on standard error."""
+    return Console(stderr=True, soft_wrap=True)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Says that a step began and how long it took.
+
+    Args:
+        title: What is being done, in a few words.
+    """
+    started = time.monotonic()
+    console().print(f"{title} ...", highlight=False, markup=False)
+    yield
+    console().print(f"{title}: done in {time.monotonic() - started:.1f} s", highlight=False, markup=False)
+
+
+def track(items: Iterable[_Item], title: str, total: int | None = None) -> Iterator[_Item]:
+    """Yields `items` while showing how far the work is.
+
+    Args:
+        items: What is worked on.
+        title: What is being done.
+        total: Number of items, when known.
+    """
+    if sys.stderr.isatty():
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=error_console(), transient=True) as progress:
+            yield from progress.track(items, total=total, description=title)
+        return
+    last = time.monotonic()
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= _PLAIN_INTERVAL_SECONDS:
+            last = now
+            of_total = f" of {total:,}" if total else ""
+            error_console().print(f"{title}: {count:,}{of_total}", highlight=False, markup=False)
