@@ -1,0 +1,151 @@
+"""One helper that runs any layer through what every layer must stand."""
+
+import inspect
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops, tree
+
+
+def check_layer(
+    layer: Any,
+    inputs: Any,
+    *,
+    call_arguments: Mapping[str, Any] | None = None,
+    output_shape: Any = None,
+    unmoved: Sequence[str] = (),
+    rtol: float = 1e-5,
+    xla: bool = True,
+    mixed: bool = True,
+) -> Any:
+    """Check config round trip, shapes, compiled forms, saving, a training step and mixed precision.
+
+    Args:
+        layer: a layer; built or not. It is left as it was, apart from being built.
+        inputs: NumPy arrays in the structure of the layer's first call argument.
+        call_arguments: further arguments of the call; arrays (`mask`) become model inputs, the rest stays as it is.
+        output_shape: the expected shape for `inputs`; a dict of shapes for a dict of outputs.
+        unmoved: parts of names of trainable weights that a step may leave alone (a bias before a normalization).
+        rtol: relative to the largest output, between eager, `tf.function`, XLA and the reloaded model.
+        xla: whether to compile with `jit_compile`.
+        mixed: whether to run under `mixed_bfloat16`.
+
+    Returns:
+        The outputs of an eager call in inference mode, as NumPy arrays.
+    """
+    arguments = dict(call_arguments or {})
+    arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+    constants = {name: value for name, value in arguments.items() if name not in arrays}
+    feed = (inputs, arrays)
+    tensors = tree.map_structure(ops.convert_to_tensor, feed)
+
+    def call(target: Any, fed: Any, **extra: Any) -> Any:
+        first, rest = fed
+        return target(first, **rest, **constants, **extra)
+
+    expected = tree.map_structure(ops.convert_to_numpy, call(layer, tensors))
+    tree.map_structure(lambda array: _assert(np.isfinite(array).all(), "an output is not finite"), expected)
+    if output_shape is not None:
+        shapes = tree.map_structure(lambda array: list(array.shape), expected)
+        wanted = {name: list(shape) for name, shape in output_shape.items()} if isinstance(output_shape, dict) else None
+        _assert(shapes == (wanted or list(output_shape)), f"shapes {shapes}, expected {output_shape}")
+
+    _check_config(layer)
+    for jit in (False, True) if xla else (False,):
+        compiled = tf.function(lambda fed: call(layer, fed), jit_compile=jit)
+        _assert_equal(compiled(tensors), expected, rtol, "XLA" if jit else "tf.function")
+    _check_saved(layer, feed, call, expected, rtol)
+    _check_training(layer, tensors, call, unmoved)
+    if mixed:
+        _check_mixed(layer, tensors, call)
+    return expected
+
+
+def _assert(condition: Any, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _assert_equal(actual: Any, expected: Any, rtol: float, label: str) -> None:
+    tree.assert_same_structure(actual, expected)
+    for one, other in zip(tree.flatten(actual), tree.flatten(expected), strict=True):
+        value = ops.convert_to_numpy(one)
+        _assert(value.shape == other.shape, f"{label}: shape {value.shape}, eager {other.shape}")
+        error = np.max(np.abs(value.astype("float64") - other), initial=0.0)
+        _assert(
+            error <= rtol * max(np.max(np.abs(other), initial=0.0), 1e-6), f"{label}: differs from eager by {error}"
+        )
+
+
+def _check_config(layer: Any) -> None:
+    config = layer.get_config()
+    json.dumps(config)
+    again = type(layer).from_config(config).get_config()
+    _assert(again == config, f"the config changes in a round trip: {config} became {again}")
+
+
+def _check_saved(layer: Any, feed: Any, call: Any, expected: Any, rtol: float) -> None:
+    """A functional model with this layer, saved as `.keras` and reloaded without custom_objects."""
+    counter = iter(range(1000))
+    placeholders = tree.map_structure(
+        lambda array: keras.Input(shape=array.shape[1:], dtype=str(array.dtype), name=f"input_{next(counter)}"), feed
+    )
+    symbolic = call(layer, placeholders)
+    for spec, array in zip(tree.flatten(symbolic), tree.flatten(expected), strict=True):
+        known = zip(spec.shape, array.shape, strict=True)
+        _assert(all(a in (None, b) for a, b in known), f"symbolic shape {spec.shape}, real shape {array.shape}")
+    model = keras.Model(tree.flatten(placeholders), symbolic)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path)
+    _assert_equal(loaded(tree.flatten(feed)), expected, rtol, "reloaded")
+
+
+def _check_training(layer: Any, tensors: Any, call: Any, unmoved: Sequence[str]) -> None:
+    """A gradient step must move every trainable weight."""
+    copy = type(layer).from_config(layer.get_config())
+    call(copy, tensors)
+    generator = np.random.default_rng(7)
+    # Fresh embeddings and gates start at zero or one, where some gradients vanish.
+    for weight in copy.trainable_weights:
+        weight.assign(ops.convert_to_numpy(weight) + generator.normal(0.0, 0.1, weight.shape))
+    accepts = "training" in inspect.signature(copy.call).parameters
+    before = [ops.convert_to_numpy(weight).copy() for weight in copy.trainable_weights]
+    with tf.GradientTape() as tape:
+        outputs = tree.flatten(call(copy, tensors, **({"training": True} if accepts else {})))
+        loss = tf.add_n([tf.reduce_sum(out * generator.normal(size=out.shape)) for out in outputs])
+    variables = [weight.value for weight in copy.trainable_weights]
+    gradients = tape.gradient(loss, variables)
+    for weight, gradient, old in zip(copy.trainable_weights, gradients, before, strict=True):
+        if any(part in weight.path for part in unmoved):
+            continue
+        _assert(gradient is not None, f"{weight.path}: no gradient")
+        gradient = ops.convert_to_numpy(tf.convert_to_tensor(gradient))
+        _assert(np.isfinite(gradient).all(), f"{weight.path}: gradient is not finite")
+        weight.assign(old - 0.1 * gradient)
+        _assert(not np.array_equal(ops.convert_to_numpy(weight), old), f"{weight.path}: a training step left it alone")
+
+
+def _check_mixed(layer: Any, tensors: Any, call: Any) -> None:
+    """Finite outputs under mixed bfloat16, with float32 variables."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        copy = type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
+        accepts = "training" in inspect.signature(copy.call).parameters
+        for training in (False, True) if accepts else (None,):
+            outputs = tree.flatten(call(copy, tensors, **({"training": training} if accepts else {})))
+            for output in outputs:
+                array = ops.convert_to_numpy(ops.cast(output, "float32"))
+                _assert(np.isfinite(array).all(), "not finite under mixed_bfloat16")
+        halves = [weight.path for weight in copy.weights if weight.dtype in ("bfloat16", "float16")]
+        _assert(not halves, f"half-precision weights: {halves}")
+    finally:
+        keras.config.set_dtype_policy(policy)

@@ -1,0 +1,142 @@
+"""Batch normalization with the statistics of the published CTR models."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.layers.export import tfctr_export
+
+
+@tfctr_export
+class BatchNormalization(keras.layers.Layer):
+    """Batch normalization over all axes but one, with a mask for padding rows.
+
+    In training, over the n valid rows of the batch:
+
+        y        = gamma * (x - mean) / sqrt(var + epsilon) + beta      var biased, divided by n
+        moving_m = momentum * moving_m + (1 - momentum) * mean
+        moving_v = momentum * moving_v + (1 - momentum) * var * n / (n - 1)
+
+    Otherwise the moving statistics take the place of the batch's. The Keras layer of this name differs in three ways:
+    momentum 0.99, epsilon 1e-3, and a biased variance in the moving average. Statistics are computed in float32 under
+    a half-precision policy. A batch with fewer than two valid rows leaves the moving statistics as they are.
+
+    Args:
+        axis: the channel axis; statistics run over all other axes.
+        momentum: the share of the old moving statistics that is kept.
+        epsilon: added to the variance.
+        center: whether to add `beta`.
+        scale: whether to multiply by `gamma`.
+
+    Call arguments:
+        inputs: float `[..., D]` for `axis=-1`.
+        mask: bool, the leading axes of `inputs` (any number of them), true where a row is valid. Rows that are not
+            valid do not count in the statistics, whatever they hold.
+        training: use and update with the statistics of this batch. A layer with `trainable=False` never does.
+
+    Output shape:
+        The shape of `inputs`.
+
+    References:
+        Ioffe and Szegedy, Batch Normalization (2015).
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"`momentum` must be between 0 and 1. Received: {momentum}")
+        if epsilon <= 0.0:
+            raise ValueError(f"`epsilon` must be positive. Received: {epsilon}")
+        self.axis = axis
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create one value per channel."""
+        channels = input_shape[self.axis]
+        if channels is None:
+            raise ValueError(f"Axis {self.axis} of the inputs must have a known size. Received shape: {input_shape}")
+        shape = (channels,)
+        # Without autocast: a moving average rounded to bfloat16 would stop moving.
+        self.gamma = (
+            self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False) if self.scale else None
+        )
+        self.beta = (
+            self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False) if self.center else None
+        )
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
+        )
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Normalize; see the class."""
+        x = ops.cast(inputs, self.variable_dtype)
+        rank = len(x.shape)
+        channel = self.axis % rank
+        broadcast = [1] * rank
+        broadcast[channel] = -1
+        if training and self.trainable:
+            mean, variance = self._update(x, mask, [axis for axis in range(rank) if axis != channel])
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        factor = ops.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            factor = factor * self.gamma
+        y = (x - ops.reshape(mean, broadcast)) * ops.reshape(factor, broadcast)
+        if self.beta is not None:
+            y = y + ops.reshape(self.beta, broadcast)
+        return ops.cast(y, self.compute_dtype)
+
+    def _update(self, x: Any, mask: Any, axes: list[int]) -> tuple[Any, Any]:
+        """Mean and biased variance of the valid rows; moves the moving statistics."""
+        if mask is None:
+            weights = ops.ones([1] * len(x.shape), dtype=x.dtype)
+        else:
+            missing = len(x.shape) - len(mask.shape)
+            if missing < 0:
+                raise ValueError(f"`mask` must have leading axes of the inputs. Received: {mask.shape} for {x.shape}")
+            weights = ops.reshape(ops.cast(mask, x.dtype), (*ops.shape(mask), *[1] * missing))
+            # A product would keep a NaN of the padding.
+            x = ops.where(weights > 0, x, ops.zeros_like(x))
+        weights = ops.broadcast_to(weights, ops.shape(x))
+        count = ops.sum(weights, axis=axes, keepdims=True)
+        rows = ops.maximum(count, 1.0)
+        mean = ops.sum(x * weights, axis=axes, keepdims=True) / rows
+        variance = ops.sum(ops.square(x - mean) * weights, axis=axes, keepdims=True) / rows
+        mean, variance, count = (ops.reshape(value, (-1,)) for value in (mean, variance, count))
+        unbiased = variance * count / ops.maximum(count - 1.0, 1.0)
+        rate = ops.where(count > 1.5, 1.0 - self.momentum, 0.0)
+        self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
+        self.moving_variance.assign(self.moving_variance + rate * (unbiased - self.moving_variance))
+        return mean, variance
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+        }
