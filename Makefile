@@ -1,0 +1,54 @@
+# make demo, make test: all the set-up there is. The first one that runs installs everything into .venv.
+#   make demo DATA=DIR    the same on the publisher's MovieLens-1M files
+#   make PYTHON=python3.11 ...    another interpreter than python3
+PYTHON ?= python3
+DATA ?=
+OUT ?= demo
+PYTEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs install clean need-redis
+
+help:
+	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
+	@echo "make test    lint, types and every test"
+	@echo "make lint    ruff and mypy;  make format  let ruff rewrite;  make docs  build the pages into site/"
+	@echo "make clean   remove what these made, .venv too"
+
+demo: $(READY)
+	$(BIN)/python -m pipeline.demo --out $(OUT) $(if $(DATA),--data $(DATA))
+
+test: need-redis lint docs
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/mkdocs build --quiet --strict
+
+install: $(READY)
+
+need-redis:
+	@command -v redis-server >/dev/null || \
+	  { echo "error: the tests need redis-server; as root: apt-get install -y redis-server" >&2; exit 2; }
+
+$(READY): requirements.lock setup.py pyproject.toml scripts/setup_venv.py
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "error: no $(PYTHON) here; as root: apt-get install -y python3 python3-venv python3-dev g++" >&2; exit 2; }
+	@$(PYTHON) scripts/setup_venv.py $(VENV)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(OUT) site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
