@@ -1,0 +1,266 @@
+"""Holds each layer of the package to its dependencies, in the source text, in a process and in a bare environment."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# What each part of tfctr may import of the others. A new part needs a line here.
+LEAVES = {"errors", "console"}
+LIBRARY = LEAVES | {"features", "layers"}
+MODEL_PARTS = LIBRARY | {"losses", "metrics", "optimizers", "interests", "interactions"}
+ALLOWED: dict[str, set[str]] = {
+    "tfctr": set(),
+    "errors": set(),
+    "console": set(),
+    "features": LEAVES,
+    "metrics": LEAVES,
+    "client": LEAVES | {"features"},
+    "data": LEAVES | {"features"},
+    "layers": LEAVES | {"features"},
+    "losses": LIBRARY,
+    "optimizers": LIBRARY,
+    "interests": LIBRARY,
+    "interactions": LIBRARY,
+    "models": MODEL_PARTS,
+    "training": MODEL_PARTS | {"models", "data"},
+    "export": MODEL_PARTS | {"models"},
+    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client"},
+    "__main__": {"cli"},
+}
+# The parts that run on every Keras backend.
+BACKEND_FREE = {"layers", "losses", "interests", "interactions", "models"}
+BACKENDS = {"tensorflow", "tf_keras", "jax", "torch"}
+# What must work with the base install, and the names its distributions are imported by.
+BASE_MODULES = ("tfctr", "tfctr.cli", "tfctr.client", "tfctr.features", "tfctr.metrics.reference", "tfctr.console")
+BASE_IMPORTS = {"numpy", "pydantic", "pydantic_core", "yaml", "typer", "click", "rich", "grpc", "google"}
+HEAVY = ("tensorflow", "keras", "tf_keras", "keras_rs", "tfx", "tfx_bsl", "apache_beam", "jax", "torch", "pandas")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: who, whom (absolute, dotted), and whether it happens when the module is imported."""
+
+    importer: str
+    imported: str
+    at_import: bool
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _imports(path: Path) -> Iterator[Import]:
+    module = _module_name(path)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+    def walk(node: ast.AST, at_import: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(module, alias.name, at_import, child.lineno) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                if child.level:
+                    base = importlib.util.resolve_name("." * child.level + base, package)
+                # `from package import name` may import the submodule package.name.
+                yield from (Import(module, f"{base}.{alias.name}", at_import, child.lineno) for alias in child.names)
+            else:
+                later = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+                yield from walk(child, at_import and not later and not _is_type_checking(child))
+
+    yield from walk(ast.parse(path.read_text()), True)
+
+
+def _sources() -> dict[str, Path]:
+    paths = sorted((ROOT / "tfctr").rglob("*.py"))
+    return {_module_name(path): path for path in paths}
+
+
+SOURCES = _sources()
+IMPORTS = {module: list(_imports(path)) for module, path in SOURCES.items()}
+
+
+def _part(module: str) -> str:
+    """The part of tfctr a module belongs to: tfctr.models.presets -> models."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "tfctr"
+
+
+def _all_imports() -> Iterator[Import]:
+    for imports in IMPORTS.values():
+        yield from imports
+
+
+def test_the_sources_are_found() -> None:
+    assert {"tfctr", "tfctr.errors", "tfctr.features.spec"} <= set(SOURCES)
+    assert any(item.imported.startswith("tfctr.errors") for item in IMPORTS["tfctr.features.spec"])
+
+
+def test_every_part_is_in_the_table() -> None:
+    unknown = {_part(module) for module in SOURCES} - set(ALLOWED)
+    assert not unknown, f"say in ALLOWED what these may import: {sorted(unknown)}"
+
+
+def test_the_table_has_no_cycle() -> None:
+    """So that reading the table from the bottom up is reading the architecture."""
+    left = {part: set(allowed) for part, allowed in ALLOWED.items()}
+    while left:
+        free = {part for part, allowed in left.items() if not allowed & set(left)}
+        assert free, f"cycle among {sorted(left)}"
+        left = {part: allowed for part, allowed in left.items() if part not in free}
+
+
+def test_imports_inside_tfctr_go_one_way() -> None:
+    wrong = []
+    for item in _all_imports():
+        if item.imported.split(".")[0] != "tfctr":
+            continue
+        # `from tfctr import __version__` names no part; everyone may read it.
+        source, target = _part(item.importer), _part(item.imported)
+        if target in ALLOWED and target not in ALLOWED[source] | {source}:
+            wrong.append(str(item))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tfctr_never_imports_the_applications() -> None:
+    wrong = [str(item) for item in _all_imports() if item.imported.split(".")[0] in ("pipeline", "serving", "tests")]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_model_code_knows_no_backend() -> None:
+    wrong = [
+        str(item)
+        for item in _all_imports()
+        if _part(item.importer) in BACKEND_FREE and item.imported.split(".")[0] in BACKENDS
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("root", BASE_MODULES)
+def test_base_modules_import_only_base_distributions(root: str) -> None:
+    """Follows what happens when the module is imported, through tfctr's own modules."""
+    if root not in SOURCES:
+        pytest.fail(f"{root} does not exist")
+    waiting, seen, wrong = [root], set(), []
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        if "." in module:
+            waiting.append(module.rpartition(".")[0])  # importing a.b imports a
+        for item in IMPORTS[module]:
+            if not item.at_import:
+                continue
+            top = item.imported.split(".")[0]
+            if top == "tfctr":
+                waiting.extend(name for name in (item.imported, item.imported.rpartition(".")[0]) if name in SOURCES)
+            elif top not in BASE_IMPORTS and top not in sys.stdlib_module_names:
+                wrong.append(str(item))
+    assert not wrong, "\n".join(wrong)
+
+
+def test_base_modules_import_where_nothing_heavy_can(record_property: pytest.RecordProperty) -> None:
+    """In a process of its own, in which importing TensorFlow, Keras, TFX or pandas fails."""
+    code = f"""
+import importlib, sys, time
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ImportError(f"{{name}} is blocked")
+sys.meta_path.insert(0, Blocked())
+started = time.perf_counter()
+for name in {BASE_MODULES!r}:
+    importlib.import_module(name)
+print(time.perf_counter() - started)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    seconds = float(done.stdout.split()[-1])
+    record_property("import_seconds", seconds)
+    print(f"import of {', '.join(BASE_MODULES)}: {seconds:.2f} s")
+
+
+def test_the_lock_satisfies_the_build_definition() -> None:
+    """Every requirement of setup.py, with the extras, is installed in a version that it allows."""
+    wrong = []
+    for line in importlib.metadata.requires("tfctr") or []:
+        requirement = Requirement(line)
+        installed = importlib.metadata.version(requirement.name)
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{line}: {installed} is installed")
+    assert not wrong, "\n".join(wrong)
+
+
+def _setup_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup_venv", ROOT / "scripts" / "setup_venv.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.e2e
+def test_the_base_install_has_a_working_command_line(tmp_path: Path) -> None:
+    """What `pip install tfctr` gives, from a copy of the sources: no TensorFlow, and features can be validated."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("tfctr", "pipeline", "serving"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    lock = ROOT / "requirements.lock"
+    install = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--python", venv / "bin" / "python"]
+    pinned = ["--constraints", lock, "--build-constraints", lock]
+    environment = _setup_script().index_environment(sys.executable)
+    done = subprocess.run([*install, *pinned, source], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        return subprocess.run(
+            [venv / "bin" / command[0], *command[1:]],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=clean,
+            check=False,
+        )
+
+    installed = run("python", "-c", "import importlib.metadata as m; print(*(d.name for d in m.distributions()))")
+    assert not {"tensorflow", "keras", "tfx", "pandas"} & set(installed.stdout.split())
+    helped = run("tfctr", "--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "features" in helped.stdout
+    validated = run("tfctr", "features", "validate", str(ROOT / "configs" / "synthetic.yaml"))
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+    typed = run(
+        "python", "-c", "import tfctr, pathlib; print((pathlib.Path(tfctr.__file__).parent / 'py.typed').exists())"
+    )
+    assert typed.stdout.strip() == "True"
