@@ -1,4 +1,4 @@
-"""What goes in: the raw tensors of the signatures and the tensors the model eats, both derived from the feature file."""
+"""What goes in: the raw tensors of the signatures and the tensors the model eats, both from the feature file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tfctr.features.spec import Categorical, EventTime, FeatureFile, Frozen, Numeric, Side
 
 INT64_MISSING = -(2**63)
-"""Stands for "missing" in an int64 raw feature; "" does in a string, NaN in a float. The graph fills declared defaults."""
+"""Stands for "missing" in an int64 raw feature; "" does in a string, NaN in a float. The graph fills the defaults."""
 
 AGE_BUCKETS = 34
 """Rows of an age table: 0 for padding, 1 + floor(log2(1 + seconds)) up to 2^32 seconds."""
@@ -83,7 +83,7 @@ def model_inputs(file: FeatureFile) -> list[InputSpec]:
     """The tensors that the raw function makes and the model eats."""
     found = []
     for side in ("user", "candidate", "context", "bias"):
-        for name, feature in file.side(side).items():
+        for name in file.side(side):
             found.append(_model_input(file, name, side, ()))
     if file.timestamp is not None:
         found += [

@@ -47,8 +47,8 @@ def parse_examples(
 ) -> dict[str, Any]:
     """Parses serialized tf.Examples [N] into raw dense tensors, one impression a row.
 
-    Scalars come as [N], sequence fields as [N, L] (newest first, cut to max_length, padded with the missing value), with
-    `<sequence>_length` int64 [N].
+    Scalars come as [N], sequence fields as [N, L] (newest first, cut to max_length, padded with the missing value),
+    with `<sequence>_length` int64 [N].
     """
     return densify(tf.io.parse_example(serialized, raw_parsing_spec(file, labels, group)), file)
 

@@ -56,8 +56,8 @@ Vocabulary = Annotated[
 class Categorical(_Strict):
     """A key, int64 or string, looked up in a vocabulary and embedded.
 
-    Index 0 is padding and "missing", 1 .. n are the tokens, n + 1 is out of vocabulary. With `max_values` the raw value is
-    one string of tokens joined by `separator`, embedded as the mean of its first `max_values` tokens.
+    Index 0 is padding and "missing", 1 .. n are the tokens, n + 1 is out of vocabulary. With `max_values` the raw value
+    is one string of tokens joined by `separator`, embedded as the mean of its first `max_values` tokens.
     """
 
     kind: Literal["categorical"] = "categorical"
@@ -103,8 +103,8 @@ class Numeric(_Strict):
 class Frozen(_Strict):
     """A row of a table of given vectors (text, image ...), chosen by the key feature; never trained.
 
-    `vectors` names an .npz with `ids` [n] and `vectors` [n, width], relative to the data directory. Rows are L2-normalised
-    once; a key without a vector gets the zero row.
+    `vectors` names an .npz with `ids` [n] and `vectors` [n, width], relative to the data directory. Rows are
+    L2-normalised once; a key without a vector gets the zero row.
     """
 
     kind: Literal["frozen"]
@@ -283,7 +283,7 @@ class FeatureFile(_Strict):
             and feature.default is not None
         ):
             raise ValueError(
-                f"{path}: a bias feature is categorical with an identity vocabulary and a default (its value at serving)"
+                f"{path}: a bias feature is categorical with an identity vocabulary and a default (for serving)"
             )
 
 

@@ -1,4 +1,4 @@
-"""The raw function: raw dense tensors to ids and floats. Transform, training and all three signatures apply this one."""
+"""The raw function: raw dense tensors to ids and floats. Transform, training and all signatures apply this one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Lookups(Protocol):
         """mean and deviation, or boundaries, of a numeric feature."""
 
 
-class FileLookups(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+class FileLookups(tf.Module):
     """Look-ups from a feature assets directory; tracks its tables, so that an export takes them along.
 
     Args:

@@ -1,0 +1,186 @@
+"""The composed model: embeddings -> user interest -> interaction backbone -> logit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.inputs import InputSpec, model_inputs
+from tfctr.features.spec import FeatureFile
+from tfctr.interactions import create_interaction
+from tfctr.interests import create_interest
+from tfctr.layers.export import tfctr_export
+from tfctr.losses import create_loss
+from tfctr.models.embeddings import FeatureEmbeddings
+from tfctr.models.presets import ModelConfig
+from tfctr.models.towers import Scorer, UserTower
+
+CANDIDATE_MASK = "candidate_mask"
+
+
+@tfctr_export
+class RankingModel(keras.Model):
+    """A click-through-rate model over any interest and any interaction.
+
+    call(inputs) = scorer(user_tower(inputs), inputs): the served signatures are these two towers, there is no second
+    implementation. The model holds no weight of its own.
+
+    Args:
+        features: The feature file.
+        table_rows: Embedding rows by feature that owns a table.
+        frozen_shapes: [rows, width] by frozen table.
+        config: Interests, interaction, loss and regularisation.
+
+    Call arguments:
+        inputs: model inputs by name: user [B, ...], candidate [B, C, ...], context [B, ...], bias [B, C] (training),
+            and optionally `candidate_mask` bool [B, C].
+        training: Whether dropout and several passes act.
+
+    Output: logits [B, C]; in training with a loss of several passes [passes, B, C].
+    """
+
+    def __init__(
+        self,
+        features: FeatureFile | dict[str, Any],
+        table_rows: dict[str, int],
+        frozen_shapes: dict[str, Any],
+        config: ModelConfig | dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.file = features if isinstance(features, FeatureFile) else FeatureFile.model_validate(features)
+        self.model_config = config if isinstance(config, ModelConfig) else ModelConfig.model_validate(config)
+        self.embeddings = FeatureEmbeddings(
+            self.file, table_rows, frozen_shapes, self.model_config.embedding_l2, dtype=self.dtype_policy
+        )
+        self.loss_function = create_loss(self.model_config.loss)
+        interests = {
+            sequence: create_interest({**entry, "dtype": self.dtype_policy.name})
+            for sequence, entry in self.model_config.interests_of(self.file).items()
+        }
+        interaction = create_interaction({**self.model_config.interaction, "dtype": self.dtype_policy.name})
+        self.user_tower = UserTower(self.embeddings, interests, dtype=self.dtype_policy)
+        self.scorer = Scorer(
+            self.embeddings, interests, interaction, passes=self.loss_function.passes, dtype=self.dtype_policy
+        )
+        self._loss_mean = keras.metrics.Mean(name="loss")
+        self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """See the class."""
+        state = self.user_tower(self._pick("user", inputs), training=training)
+        return self.score(state, inputs, inputs, inputs, training=training)
+
+    def score(
+        self,
+        state: dict[str, Any],
+        candidate: dict[str, Any],
+        context: dict[str, Any],
+        bias: dict[str, Any] | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Logits [B, C] of candidates for users of whom only the state is known."""
+        packed = {
+            "state": state,
+            "candidate": self._pick("candidate", candidate),
+            "context": self._pick("context", context),
+            "bias": self._pick("bias", bias or {}),
+        }
+        if CANDIDATE_MASK in candidate:
+            packed["mask"] = candidate[CANDIDATE_MASK]
+        return self.scorer(packed, training=training)
+
+    def _pick(self, side: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        names = [spec.name for spec in model_inputs(self.file) if spec.side == side]
+        if side == "bias":
+            names = [name for name in names if name in inputs]
+        missing = [name for name in names if name not in inputs]
+        if missing:
+            raise ValueError(f"`inputs` must hold every {side} input. Missing: {missing}. Received: {sorted(inputs)}")
+        return {name: inputs[name] for name in names}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+        **_: Any,
+    ) -> Any:
+        """The loss over all valid (b, c) pairs, weighted, divided by the sum of weights; plus regularisation."""
+        labels, logits, weights = self._pairs(x, y, y_pred, sample_weight)
+        loss = self.loss_function(labels, logits, weights)
+        self._loss_mean.update_state(loss)
+        for penalty in self.losses:
+            loss = loss + ops.cast(penalty, loss.dtype)
+        return loss
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Loss without penalties and a binned AUC, for the progress line; reports use the exact one."""
+        labels, logits, weights = self._pairs(x, y, y_pred, sample_weight)
+        self._auc.update_state(labels, ops.mean(ops.sigmoid(logits), axis=0), sample_weight=weights)
+        return {metric.name: metric.result() for metric in (self._loss_mean, self._auc)}
+
+    @staticmethod
+    def _pairs(x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Flat labels [n], logits [passes, n] and weights [n]; a masked candidate weighs nothing."""
+        logits = ops.reshape(y_pred, (-1, *ops.shape(y))) if len(y_pred.shape) == 3 else ops.expand_dims(y_pred, 0)
+        labels = ops.reshape(ops.cast(y, "float32"), (-1,))
+        weights = ops.ones_like(labels) if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        weights = ops.cast(weights, "float32")
+        if isinstance(x, dict) and CANDIDATE_MASK in x:
+            mask = ops.reshape(x[CANDIDATE_MASK], (-1,))
+            weights = ops.where(mask, weights, 0.0)
+            labels = ops.where(mask, labels, 0.0)
+        return labels, ops.reshape(logits, (ops.shape(logits)[0], -1)), weights
+
+    def build_from_inputs(self) -> None:
+        """Creates all weights by one call on a batch of one missing user and candidate."""
+        self(dummy_inputs(self.file))
+
+    def get_config(self) -> dict[str, Any]:
+        """Everything that makes an equal model."""
+        return {
+            **super().get_config(),
+            "features": self.file.model_dump(mode="json", exclude_unset=True),
+            "table_rows": self.embeddings.table_rows,
+            "frozen_shapes": {name: list(shape) for name, shape in self.embeddings.frozen_shapes.items()},
+            "config": self.model_config.model_dump(mode="json"),
+        }
+
+
+def dummy_inputs(file: FeatureFile, batch: int = 1, candidates: int = 1) -> dict[str, Any]:
+    """Model inputs full of zeros (everything missing), to build a model or trace a graph."""
+
+    def zeros(spec: InputSpec) -> Any:
+        lead = (batch, candidates) if spec.side in ("candidate", "bias") else (batch,)
+        return ops.zeros((*lead, *spec.shape), dtype=spec.dtype)
+
+    return {spec.name: zeros(spec) for spec in model_inputs(file)}
+
+
+def build_model(assets: FeatureAssets, config: ModelConfig, dtype: str | None = None) -> RankingModel:
+    """Makes a model for a feature assets directory: sizes from the vocabularies, frozen vectors filled in.
+
+    Args:
+        assets: Vocabularies, statistics and vectors, with the feature file they were made for.
+        config: Interests, interaction, loss, regularisation.
+        dtype: A Keras dtype policy, "mixed_bfloat16" for instance.
+    """
+    file = assets.file
+    vectors = {name: assets.frozen_vectors(name) for name in file.frozen_features()}
+    rows = {}
+    for _, name, feature in file.walk():
+        if (feature.kind == "categorical" and feature.share is None) or (
+            feature.kind == "numeric" and feature.transform == "bucketize"
+        ):
+            rows[name] = assets.table_rows(name)
+    model = RankingModel(file, rows, {name: v.shape for name, v in vectors.items()}, config, dtype=dtype)
+    model.build_from_inputs()
+    for name, table in vectors.items():
+        model.embeddings.frozen_tables[name].assign(table)
+    return model
