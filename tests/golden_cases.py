@@ -12,11 +12,16 @@ Usage, for a built layer:
         weights={"bn/gamma": layer.gamma, ...},
         after={"moving_mean_after": layer.moving_mean, ...},
     )
+
+`python -m tests.golden_cases PATTERN...` copies the matching licensed cases into tests/golden and
+writes its manifest anew.
 """
 
 import fnmatch
 import functools
 import json
+import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,3 +184,28 @@ def check(
         else:
             encode = (lambda array: array) if name in inputs else _split(weights[name])[1]
             assert_close(tf.convert_to_tensor(gradient), encode(case[f"grad/{name}"]), case.rtol("gradients"), label)
+
+
+def commit(patterns: Sequence[str]) -> list[str]:
+    """Copy the matching cases into tests/golden and write the manifest of all cases there; refuse unlicensed ones."""
+    everything = json.loads((BESIDE / "manifest.json").read_text())
+    sources = everything["sources"]
+    for name in names(*patterns):
+        licences = {source: sources[source]["licence"] for source in _manifest(BESIDE)[name]["sources"]}
+        assert "no licence file" not in licences.values(), f"{name} may not be committed: {licences}"
+        shutil.copyfile(BESIDE / f"{name}.npz", COMMITTED / f"{name}.npz")
+    cases = [case for case in everything["cases"] if (COMMITTED / case["file"]).exists()]
+    used = {source for case in cases for source in case["sources"]}
+    excerpt = {
+        "format_version": everything["format_version"],
+        "tensor_entry": everything["tensor_entry"],
+        "conventions": "see README.md",
+        "sources": {source: entry for source, entry in sources.items() if source in used},
+        "cases": cases,
+    }
+    (COMMITTED / "manifest.json").write_text(json.dumps(excerpt, indent=1) + "\n")
+    return [case["name"] for case in cases]
+
+
+if __name__ == "__main__":
+    print(f"{len(commit(sys.argv[1:]))} cases in {COMMITTED}")

@@ -1,0 +1,28 @@
+"""Interaction backbones: modules that mix the fields of an impression into a logit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfctr.interactions.base import Interaction
+from tfctr.interactions.mlp import Mlp
+from tfctr.interactions.qnn_alpha import QnnAlpha, QnnAlphaReleased
+from tfctr.layers.registry import create
+
+INTERACTIONS: dict[str, type[Interaction]] = {
+    "mlp": Mlp,
+    "qnn_alpha": QnnAlpha,
+    "qnn_alpha_released": QnnAlphaReleased,
+}
+"""The backbones by the name that a configuration uses."""
+
+
+def create_interaction(config: str | Mapping[str, Any]) -> Interaction:
+    """Make a backbone from its name or from `{"type": name, argument: value, ...}`.
+
+    Raises:
+        UserError: for an unknown type or argument, or a value that the backbone refuses.
+    """
+    return create("interaction", INTERACTIONS, config)
+
+
+__all__ = ["INTERACTIONS", "Interaction", "Mlp", "QnnAlpha", "QnnAlphaReleased", "create_interaction"]

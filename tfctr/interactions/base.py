@@ -1,0 +1,34 @@
+"""What every interaction backbone has in common."""
+
+from typing import Any, Literal
+
+import keras
+
+Eats = Literal["fields", "flat"]
+
+
+class Interaction(keras.layers.Layer):
+    """A backbone that mixes the fields of an impression into a logit.
+
+    Call arguments:
+        inputs: float `[..., F, E]` when `eats` is `fields`, `[..., D]` when it is `flat`; any leading axes, `[B, C]` in
+            the ranking model.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[...]`: one logit a row.
+    """
+
+    @property
+    def eats(self) -> Eats:
+        """Whether the inputs are `fields` of one width or their `flat` concatenation."""
+        return "flat"
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The logits; see the class."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The leading axes of the inputs."""
+        return tuple(input_shape[:-1] if self.eats == "flat" else input_shape[:-2])

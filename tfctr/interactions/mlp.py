@@ -1,0 +1,68 @@
+"""The plain deep network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from tfctr.interactions.base import Interaction
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.mlp import MlpBlock
+
+
+@tfctr_export
+class Mlp(Interaction):
+    """A multi-layer perceptron over the concatenated fields, and a linear head.
+
+        logit = w . MLP(x) + b
+
+    Args:
+        hidden: the widths of the hidden layers.
+        activation: a Keras activation's name, `prelu`, `dice`, or None.
+        batch_norm: whether to normalize before each activation.
+        dropout: the dropout rate after each activation.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> Mlp(hidden=[256, 128, 64], dropout=0.1)(keras.random.normal((8, 50, 160))).shape
+        TensorShape([8, 50])
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (256, 128, 64),
+        activation: str | None = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.block = MlpBlock(
+            hidden, activation, batch_norm=batch_norm, dropout=dropout, output=1, name="block", dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the block."""
+        self.block.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The logits; see the class."""
+        return ops.squeeze(self.block(inputs, mask=mask, training=training), -1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden": self.block.hidden,
+            "activation": self.block.activation,
+            "batch_norm": self.block.batch_norm,
+            "dropout": self.block.dropout,
+        }

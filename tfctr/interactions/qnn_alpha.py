@@ -1,0 +1,274 @@
+"""QNN-alpha: a quadratic network with the multi-head Khatri-Rao product."""
+
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from tfctr.errors import UserError
+from tfctr.interactions.base import Eats, Interaction
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.mlp import check_count, check_rate
+from tfctr.layers.normalization import BatchNormalization
+
+
+@tfctr_export
+class KhatriRaoProduct(keras.layers.Layer):
+    """One layer of QNN-alpha: the input times a sum of activated projections of itself.
+
+    With H heads of width d = D / H and R rows, head by head (`released=False`, equation 10 of the paper):
+
+        y_h = x_h * sum_r act(norm(x_h W_hr + b_hr)) + x_h
+
+    The released code (`released=True`) differs where H > 1: every W_hr reads the whole x, so that heads save nothing,
+    and x_h in the product is the h-th slice of every field of x, while the residual is x as it lies in memory.
+
+    Args:
+        heads: H.
+        rows: R, the paper's M.
+        fields: F, the number of fields; only the slices of the released form depend on it.
+        activation: between projection and product (the paper's mid-activation); None for none.
+        batch_norm: whether to normalize the projections.
+        dropout: the rate on the layer's output.
+        mid_dropout: the rate on the activated projections.
+        residual: whether to add the input.
+        released: whether to compute what the released code computes.
+
+    Call arguments:
+        inputs: float `[..., D]`. Not released: head after head, in each head field after field. Released: field after
+            field.
+        mask: bool `[...]`, true for rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[..., D]`.
+
+    References:
+        Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), section 3.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        rows: int,
+        fields: int = 1,
+        activation: str | None = "relu",
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+        mid_dropout: float = 0.0,
+        residual: bool = True,
+        released: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.heads = heads
+        self.rows = rows
+        self.fields = fields
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = dropout
+        self.mid_dropout = mid_dropout
+        self.residual = residual
+        self.released = released
+        policy = self.dtype_policy
+        self.norm = BatchNormalization(name="bn", dtype=policy) if batch_norm else None
+        self.mid_drop = keras.layers.Dropout(mid_dropout, name="mid_dropout", dtype=policy)
+        self.drop = keras.layers.Dropout(dropout, name="dropout", dtype=policy)
+        self.act = keras.activations.get(activation)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the projections."""
+        dim = input_shape[-1]
+        if dim is None or dim % (self.heads * self.fields):
+            raise ValueError(
+                f"The last axis of the inputs must be a multiple of `heads` * `fields` = {self.heads * self.fields}. "
+                f"Received shape: {input_shape}"
+            )
+        width = dim // self.heads
+        if self.released:
+            shape, fans = (dim, self.rows * dim), (dim, self.rows * dim)
+        else:
+            shape, fans = (self.heads, width, self.rows * width), (width, self.rows * width)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=xavier_normal(fans))
+        self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
+        if self.norm is not None:
+            self.norm.build((*input_shape[:-1], self.rows * dim))
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Apply the layer; see the class."""
+        leading, dim = ops.shape(inputs)[:-1], inputs.shape[-1]
+        width = dim // self.heads
+        if self.released or self.heads == 1:
+            projected = ops.matmul(inputs, ops.reshape(self.kernel, (dim, self.rows * dim)))
+        else:
+            split = ops.reshape(inputs, (*leading, self.heads, width))
+            projected = ops.einsum("...hd,hdk->...hk", split, self.kernel)
+            projected = ops.reshape(projected, (*leading, self.rows * dim))
+        projected = projected + self.bias
+        if self.norm is not None:
+            projected = self.norm(projected, mask=mask, training=training)
+        factors = self.mid_drop(self.act(projected), training=training)
+        factors = ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2)
+        factors = ops.reshape(factors, (*leading, dim))
+        own = by_head(inputs, self.fields, self.heads) if self.released else inputs
+        outputs = own * factors
+        if self.residual:
+            outputs = outputs + inputs
+        return self.drop(outputs, training=training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "heads rows fields activation batch_norm dropout mid_dropout residual released"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+def by_head(inputs: Any, fields: int, heads: int) -> Any:
+    """Reorder `[..., D]` from field after field to head after head: a head holds its slice of every field."""
+    if heads == 1:
+        return inputs
+    leading, dim = ops.shape(inputs)[:-1], inputs.shape[-1]
+    split = ops.reshape(inputs, (*leading, fields, heads, dim // (fields * heads)))
+    return ops.reshape(ops.swapaxes(split, -3, -2), (*leading, dim))
+
+
+@tfctr_export
+class QnnAlpha(Interaction):
+    """QNN-alpha as the paper writes it: each head has weights of its own for its slice of every field.
+
+        x^0 = the fields, sliced by head;    x^l_h = x^{l-1}_h * sum_r relu(norm(x^{l-1}_h W^l_hr + b^l_hr)) + x^{l-1}_h
+        logit = w . x^L + b
+
+    A head keeps its slice through all layers; the last linear layer joins them. Parameters and multiplications of the
+    layers are divided by the number of heads. `QnnAlphaReleased` is the form of the released code; with one head they
+    are the same function. Train it with the `self_ensemble` loss, which needs dropout to have an effect.
+
+    Args:
+        layers: L.
+        heads: H; must divide the embedding width.
+        rows: R (the paper's M), the number of projections that are summed.
+        activation: the mid-activation; None for none.
+        batch_norm: whether to normalize before the mid-activation.
+        dropout: the rate after each layer.
+        mid_dropout: the rate after each mid-activation; by default `dropout`.
+        residual: whether each layer adds its input.
+
+    Call arguments:
+        inputs: float `[..., D]` with one head, `[..., F, E]` with more.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> QnnAlpha(layers=1, heads=4, rows=4)(keras.random.normal((8, 50, 7, 16))).shape
+        TensorShape([8, 50])
+
+    References:
+        Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), equation 10.
+    """
+
+    released: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        layers: int = 2,
+        heads: int = 1,
+        rows: int = 4,
+        activation: str | None = "relu",
+        batch_norm: bool = True,
+        dropout: float = 0.1,
+        mid_dropout: float | None = None,
+        residual: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layers = check_count("layers", layers)
+        self.heads = check_count("heads", heads)
+        self.rows = check_count("rows", rows)
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = check_rate("dropout", dropout)
+        self.mid_dropout = None if mid_dropout is None else check_rate("mid_dropout", mid_dropout)
+        self.residual = residual
+        keras.activations.get(activation)
+
+    @property
+    def eats(self) -> Eats:
+        """`flat` with one head; slices of every field need `fields`."""
+        return "flat" if self.heads == 1 else "fields"
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the layers and the linear head."""
+        if self.eats == "flat":
+            self.fields, dim = 1, input_shape[-1]
+        else:
+            self.fields, embedding = input_shape[-2:]
+            if embedding % self.heads:
+                raise UserError(
+                    f"interaction {type(self).__name__}: `heads` must divide the embedding width {embedding}. "
+                    f"Received: {self.heads}"
+                )
+            dim = self.fields * embedding
+        shape = (None, dim)
+        self.products = []
+        for i in range(self.layers):
+            product = KhatriRaoProduct(
+                heads=self.heads,
+                rows=self.rows,
+                fields=self.fields,
+                activation=self.activation,
+                batch_norm=self.batch_norm,
+                dropout=self.dropout,
+                mid_dropout=self.dropout if self.mid_dropout is None else self.mid_dropout,
+                residual=self.residual,
+                released=self.released,
+                name=f"layer{i}",
+                dtype=self.dtype_policy,
+            )
+            product.build(shape)
+            self.products.append(product)
+        self.head = keras.layers.Dense(1, kernel_initializer=xavier_normal(), name="head", dtype=self.dtype_policy)
+        self.head.build(shape)
+        self.built = True
+
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The output `[..., D]` of the last layer, before the linear head; arguments as in a call."""
+        x = inputs
+        if self.eats == "fields":
+            x = ops.reshape(x, (*ops.shape(x)[:-2], x.shape[-2] * x.shape[-1]))
+            if not self.released:
+                x = by_head(x, self.fields, self.heads)
+        for product in self.products:
+            x = product(x, mask=mask, training=training)
+        return x
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The logits; see the class."""
+        return ops.squeeze(self.head(self.hidden(inputs, mask=mask, training=training)), -1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "layers heads rows activation batch_norm dropout mid_dropout residual"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+@tfctr_export
+class QnnAlphaReleased(QnnAlpha):
+    """QNN-alpha as its authors released it, and as their published results were computed.
+
+    It differs from `QnnAlpha` where there is more than one head: each head's weights read the whole input, so that
+    parameters and cost do not shrink with heads, and the product lies head after head while the residual that is added
+    to it, and the next layer's slices, lie field after field. Arguments, inputs and outputs are those of `QnnAlpha`.
+
+    References:
+        The authors' released code; its form with one head is equation 10 of the paper.
+    """
+
+    released: ClassVar[bool] = True

@@ -1,0 +1,141 @@
+"""Dense layers in the order linear, normalization, activation, dropout."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.prelu import PReLU
+
+
+def check_units(name: str, units: Any) -> list[int]:
+    """A list of positive whole numbers, or a ValueError that names the argument."""
+    if isinstance(units, str) or not isinstance(units, Sequence) or not all(_is_positive(unit) for unit in units):
+        raise ValueError(f"`{name}` must be a list of positive whole numbers. Received: {units!r}")
+    return list(units)
+
+
+def check_rate(name: str, rate: Any) -> float:
+    """A number from 0 up to, not including, 1, or a ValueError that names the argument."""
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate < 1.0:
+        raise ValueError(f"`{name}` must be at least 0 and less than 1. Received: {rate!r}")
+    return float(rate)
+
+
+def check_count(name: str, count: Any) -> int:
+    """A positive whole number, or a ValueError that names the argument."""
+    if not _is_positive(count):
+        raise ValueError(f"`{name}` must be a positive whole number. Received: {count!r}")
+    return int(count)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def activation_layer(activation: str | None, name: str, dtype: Any) -> keras.layers.Layer:
+    """The layer of an activation: `prelu` (one shared slope), `dice`, a Keras activation's name, or None for linear."""
+    if activation == "prelu":
+        return PReLU(name=name, dtype=dtype)
+    if activation == "dice":
+        from tfctr.layers.dice import Dice  # dice.py builds on normalization.py, as this file does
+
+        return Dice(name=name, dtype=dtype)
+    return keras.layers.Activation(activation, name=name, dtype=dtype)
+
+
+@tfctr_export
+class MlpBlock(keras.layers.Layer):
+    """A stack of dense layers: for each, linear -> batch normalization -> activation -> dropout.
+
+        h_0 = x,    h_i = dropout(activation(norm(h_{i-1} W_i + b_i)))
+
+    Kernels start Xavier-normal (not truncated), biases at zero.
+
+    Args:
+        hidden: the widths of the layers; may be empty when `output` is given.
+        activation: a Keras activation's name, `prelu`, `dice`, or None.
+        batch_norm: whether to normalize before the activation.
+        dropout: the dropout rate after each activation.
+        output: the width of a last, purely linear layer; None for none.
+
+    Call arguments:
+        inputs: float `[..., D]`, any leading axes.
+        mask: bool `[...]`, true for rows that count in the statistics of batch normalization and Dice.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[..., output or hidden[-1]]`.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int],
+        activation: str | None = "relu",
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        output: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.hidden = check_units("hidden", hidden)
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.dropout = check_rate("dropout", dropout)
+        self.output_units = None if output is None else check_count("output", output)
+        if not self.hidden and output is None:
+            raise ValueError("`hidden` may only be empty when `output` is given. Received: []")
+        widths = [*self.hidden, *([] if output is None else [output])]
+        policy = self.dtype_policy
+        self.dense = [
+            keras.layers.Dense(units, kernel_initializer=xavier_normal(), name=f"dense{i}", dtype=policy)
+            for i, units in enumerate(widths)
+        ]
+        numbers = range(len(self.hidden))
+        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in numbers] if batch_norm else []
+        self.activations = [activation_layer(activation, f"activation{i}", policy) for i in numbers]
+        self.dropouts = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in numbers]
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the layers one after the other."""
+        shape = tuple(input_shape)
+        for i, dense in enumerate(self.dense):
+            dense.build(shape)
+            shape = (*shape[:-1], dense.units)
+            if i < len(self.hidden):
+                for layer in (*self.norms[i : i + 1], self.activations[i]):
+                    layer.build(shape)
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Apply the stack; see the class."""
+        x = inputs
+        for i, dense in enumerate(self.dense):
+            x = dense(x)
+            if i == len(self.hidden):
+                break
+            if self.norms:
+                x = self.norms[i](x, mask=mask, training=training)
+            activation = self.activations[i]
+            x = activation(x, mask=mask, training=training) if self.activation == "dice" else activation(x)
+            x = self.dropouts[i](x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The leading axes of the inputs and the last width."""
+        return (*input_shape[:-1], self.dense[-1].units)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "batch_norm": self.batch_norm,
+            "dropout": self.dropout,
+            "output": self.output_units,
+        }
