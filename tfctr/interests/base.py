@@ -1,0 +1,128 @@
+"""The contract of an interest module."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.layers.masking import length_mask, zero_padding
+
+Tensor = Any
+Tensors = dict[str, Tensor]
+
+
+class Interest(keras.layers.Layer):
+    """What a user's history says about a candidate, in two steps.
+
+        state  = encode(sequence)                     once a user; reads nothing of candidate or context
+        output = attend(state, candidate, context)    once a candidate; reads nothing of the user but `state`
+
+    Both may be called directly, inside another layer or not: floats are cast to this layer's compute dtype here, and
+    frozen vectors stay float32, so the result is the one of `call`. That is also why the layer does not autocast.
+
+    sequence:
+        events: float `[B, L, d]`, newest first, padded on the right.
+        length: int32 `[B]`, the real steps. Masks come from it only.
+        rows/<frozen>: int32 `[B, L]`, rows of a frozen table; 0 means that the item has no vector.
+    candidate:
+        target: float `[B, C, d]`, in the space of the events.
+        mask: bool `[B, C]`, optional: false candidates do not count in batch statistics.
+        rows/<frozen>: int32 `[B, C]`; vectors/<frozen>: float32 `[B, C, dm]`, L2-normalised, zero for row 0.
+    context:
+        Whatever the model offers about the request; no module needs it.
+
+    The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
+    `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.
+
+    The content of padded steps changes nothing, bit for bit. A history without any step gives zeros.
+
+    Args:
+        **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...).
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(autocast=False, **kwargs)
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The frozen tables whose rows and vectors this module needs."""
+        return ()
+
+    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+        """Create the weights; only `input_shape["sequence"]["events"]` is read, for its width."""
+        width = input_shape["sequence"]["events"][-1]
+        if width is None:
+            raise ValueError("`events` must have a known width. Received: None")
+        self.build_width(int(width))
+
+    def build_width(self, width: int) -> None:
+        """Create the weights for events and targets of this width."""
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """The state of the history: tensors by name, each `[B, ...]`."""
+        raise NotImplementedError
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """The interest in each candidate, `[B, C, width]`."""
+        raise NotImplementedError
+
+    def call(self, inputs: dict[str, Tensors], training: bool | None = None) -> Tensor:
+        """`attend(encode(sequence), candidate, context)`.
+
+        Args:
+            inputs: `{"sequence": ..., "candidate": ..., "context": ...}`; `context` may be left out. The frozen
+                vectors of the history come as `sequence["vectors/<frozen>"]` here, since no model gathers them.
+            training: as in any layer.
+        """
+        sequence = inputs["sequence"]
+        vectors = {name: value for name, value in sequence.items() if name.startswith("vectors/")}
+        state = {**self.encode(sequence, training=training), **vectors}
+        return self.attend(state, inputs["candidate"], inputs.get("context", {}), training=training)
+
+    def start(self, sequence: Tensors) -> tuple[Tensor, Tensors]:
+        """What every `encode` begins with.
+
+        Returns:
+            The events in the compute dtype with zeros at padded steps, and the part of the state that passes through:
+            `length` (at most L) and the rows of the frozen tables with zeros at padded steps.
+        """
+        events = sequence["events"]
+        if not self.built:
+            self.build({"sequence": {"events": tuple(events.shape)}})
+        steps = ops.shape(events)[1]
+        length = ops.clip(ops.cast(sequence["length"], "int32"), 0, steps)
+        mask = length_mask(length, steps)
+        state = {"length": length}
+        for name in self.frozen_names:
+            state[f"rows/{name}"] = zero_padding(ops.cast(_get(sequence, f"rows/{name}"), "int32"), mask)
+        return zero_padding(ops.cast(events, self.compute_dtype), mask), state
+
+    def target(self, candidate: Tensors) -> Tensor:
+        """The candidate's embedding in the compute dtype, `[B, C, d]`."""
+        return ops.cast(candidate["target"], self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(super().get_config())
+
+
+def _get(tensors: Tensors, name: str) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"`{name}` must be given. Received only: {', '.join(sorted(tensors))}")
+    return tensors[name]
+
+
+def frozen_argument(frozen: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    """The argument `frozen` of a constructor as a tuple of names."""
+    names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
+    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"`frozen` must name one frozen table or a list of different ones. Received: {frozen!r}")
+    return names
+
+
+def frozen_pair(state: Tensors, candidate: Tensors, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors of candidate and history, and where one of them is missing (bool `[B, C, L]`)."""
+    missing = ops.logical_or(
+        ops.equal(_get(candidate, f"rows/{name}"), 0)[:, :, None], ops.equal(_get(state, f"rows/{name}"), 0)[:, None, :]
+    )
+    return _get(candidate, f"vectors/{name}"), _get(state, f"vectors/{name}"), missing

@@ -1,0 +1,146 @@
+"""DIN: the deep interest network's activation unit."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.layers.dice import Dice
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.masking import length_mask, masked_softmax
+
+
+@tfctr_export
+class Din(Interest):
+    """A small network weighs each event against the candidate; the interest is the weighted sum.
+
+        w_i = MLP([t, x_i, t - x_i, t * x_i])
+        output = sum_i w_i x_i                       or, with `softmax`, of the normalised weights
+
+    The first layer never sees the four joined vectors. With W = [W_1; W_2; W_3; W_4] it is
+
+        t (W_1 + W_3) + b  +  x_i (W_2 - W_3 + diag(t) W_4)
+
+    one matrix of the candidate times the events: a fourth of the multiplications, and no tensor of shape
+    `[B, C, L, 4d]`. The share x_i (W_2 - W_3) is not put into the state: adding W_2 - W_3 to diag(t) W_4 costs less
+    than adding its product to every step, and the state stays as small as the events.
+
+    Args:
+        hidden: widths of the hidden layers.
+        activation: of the hidden layers: `dice` or a name that Keras knows.
+        softmax: whether the weights are normalised over the history. The paper does not, to keep the intensity.
+        scale: whether the weights are divided by sqrt(d) before that, as in the authors' release.
+        dropout: share of hidden units dropped in training.
+        seed: of the dropout.
+        padding_statistics: whether padded steps count in the statistics of Dice, as in the public implementations.
+            Their content then changes the output in training.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, also with
+    softmax, where the reference averages the padding.
+    State: `events` `[B, L, d]`, `length` `[B]`.
+
+    References:
+        Zhou et al., Deep Interest Network (KDD 2018), section 4.3. `hidden=(80, 40)` as in the release.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (80, 40),
+        activation: str = "dice",
+        softmax: bool = False,
+        scale: bool = False,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        padding_statistics: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not hidden or any(units < 1 for units in hidden):
+            raise ValueError(f"`hidden` must be a list of widths, at least one. Received: {hidden!r}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"`dropout` must be at least 0 and below 1. Received: {dropout}")
+        self.hidden = tuple(hidden)
+        self.activation = activation
+        self.softmax = softmax
+        self.scale = scale
+        self.dropout = dropout
+        self.seed = seed
+        self.padding_statistics = padding_statistics
+        policy = self.dtype_policy
+        self.activations = [
+            Dice(dtype=policy, name=f"dice_{i}")
+            if activation == "dice"
+            else keras.layers.Activation(activation, dtype=policy, name=f"activation_{i}")
+            for i in range(len(self.hidden))
+        ]
+        self.dropouts = [
+            keras.layers.Dropout(dropout, seed=None if seed is None else seed + i, dtype=policy, name=f"dropout_{i}")
+            for i in range(len(self.hidden))
+        ]
+        # The first layer is this layer's own kernel and bias.
+        widths = (*self.hidden[1:], 1)
+        self.dense = [
+            keras.layers.Dense(units, dtype=policy, name=f"dense_{i}") for i, units in enumerate(widths, start=1)
+        ]
+
+    def build_width(self, width: int) -> None:
+        """Create the activation unit."""
+        first = self.hidden[0]
+        self.kernel = self.add_weight(name="kernel", shape=(4 * width, first), initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=(first,), initializer="zeros")
+        for units, activation, dense in zip(self.hidden, self.activations, self.dense, strict=True):
+            activation.build((None, None, None, units))
+            dense.build((None, None, None, units))
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """The events with zeros at padded steps."""
+        events, state = self.start(sequence)
+        return {"events": events, **state}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """The weighted sum of the events for each candidate."""
+        target = self.target(candidate)
+        events = ops.cast(state["events"], self.compute_dtype)
+        mask = length_mask(state["length"], ops.shape(events)[1])[:, None, :]
+        scores = self.scores(target, events, self._counted(mask, candidate), training)
+        if self.scale:
+            scores = scores / math.sqrt(target.shape[-1])
+        if self.softmax:
+            weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
+        else:
+            weights = ops.where(mask, scores, ops.zeros_like(scores))
+        return ops.matmul(weights, events)
+
+    def _counted(self, mask: Tensor, candidate: Tensors) -> Tensor | None:
+        """Which pairs of candidate and step count in the statistics of Dice: bool `[B, C or 1, L]`, None for all."""
+        if self.padding_statistics:
+            return None
+        return ops.logical_and(mask, candidate["mask"][:, :, None]) if "mask" in candidate else mask
+
+    def scores(self, target: Tensor, events: Tensor, counted: Tensor | None, training: bool | None) -> Tensor:
+        """The activation unit: `[B, C, L]`."""
+        kernel = ops.cast(self.kernel, self.compute_dtype)
+        of_target, of_event, of_difference, of_product = ops.split(kernel, 4, axis=0)
+        base = ops.matmul(target, of_target + of_difference) + ops.cast(self.bias, self.compute_dtype)
+        mixing = target[..., None] * of_product + (of_event - of_difference)
+        x = ops.matmul(events[:, None], mixing) + base[:, :, None, :]
+        for activation, dropout, dense in zip(self.activations, self.dropouts, self.dense, strict=True):
+            x = activation(x, mask=counted, training=training) if isinstance(activation, Dice) else activation(x)
+            x = dense(dropout(x, training=training))
+        return ops.squeeze(x, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden": list(self.hidden),
+            "activation": self.activation,
+            "softmax": self.softmax,
+            "scale": self.scale,
+            "dropout": self.dropout,
+            "seed": self.seed,
+            "padding_statistics": self.padding_statistics,
+        }

@@ -1,0 +1,37 @@
+"""Mean pooling: the same interest for every candidate."""
+
+from typing import Any
+
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.layers.export import tfctr_export
+
+
+@tfctr_export
+class MeanPooling(Interest):
+    """The average of the history's events, for every candidate alike.
+
+        output = sum_i x_i / max(length, 1)
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history.
+    State: `mean` `[B, d]`.
+    """
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """The average, `[B, d]`."""
+        events, state = self.start(sequence)
+        # The sum of a thousand bfloat16 numbers would lose the small ones.
+        total = ops.sum(ops.cast(events, "float32"), axis=1)
+        length = ops.cast(ops.maximum(state["length"], 1), "float32")
+        return {"mean": ops.cast(total / length[:, None], self.compute_dtype)}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """The average, repeated for each candidate."""
+        mean = state["mean"]
+        batch, width = ops.shape(mean)
+        return ops.broadcast_to(mean[:, None, :], (batch, ops.shape(candidate["target"])[1], width))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return dict(super().get_config())

@@ -1,0 +1,137 @@
+"""Multi-head target attention."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
+
+
+@tfctr_export
+class TargetAttention(Interest):
+    """The candidate asks, the history answers.
+
+        q = t W_Q,  K = X W_K,  V = X W_V                              no biases
+        output = concat_h(softmax(q_h K_h^T / sqrt(d_h)) V_h) W_O
+
+    K and V are computed in `encode`. The softmax runs in float32. A history without events gives zeros; the reference
+    averages the padding there.
+
+    Args:
+        num_heads: H.
+        attention_dim: the width of q, K and V over all heads; the width of the events when left out.
+        projections: false leaves out all four matrices: q = t, K = V = X.
+        output_projection: false leaves out W_O; the output is then `attention_dim` wide.
+        scale: whether to divide the scores by sqrt(d_h).
+        dropout: share of attention weights dropped in training.
+        seed: of the dropout.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `key` and `value` `[B, H, L, d_h]`, `length` `[B]`.
+
+    Raises:
+        ValueError: if the heads do not divide the width.
+
+    References:
+        The multi-head target attention of FuxiCTR, and the TA baseline of Fan et al., Decoupled Multimodal Fusion
+        (2025).
+    """
+
+    def __init__(
+        self,
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        projections: bool = True,
+        output_projection: bool = True,
+        scale: bool = True,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads < 1:
+            raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
+        if attention_dim is not None and (attention_dim < 1 or attention_dim % num_heads):
+            raise ValueError(f"`attention_dim` must be a multiple of the {num_heads} heads. Received: {attention_dim}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"`dropout` must be at least 0 and below 1. Received: {dropout}")
+        self.num_heads = num_heads
+        self.attention_dim = attention_dim
+        self.projections = projections
+        self.output_projection = output_projection
+        self.scale = scale
+        self.dropout = dropout
+        self.seed = seed
+        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+
+    def build_width(self, width: int) -> None:
+        """Create the projections."""
+        inner = self.attention_dim or width
+        if inner % self.num_heads:
+            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        if not self.projections:
+            if inner != width:
+                raise ValueError(f"Without projections `attention_dim` must be the width {width}. Received: {inner}")
+            return
+        self.query = self._projection("query", width, inner)
+        self.key = self._projection("key", width, inner)
+        self.value = self._projection("value", width, inner)
+        if self.output_projection:
+            self.output_dense = self._projection("output", inner, width)
+
+    def _projection(self, name: str, width: int, units: int) -> keras.layers.Dense:
+        dense = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name=name)
+        dense.build((None, None, width))
+        return dense
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys and values."""
+        events, state = self.start(sequence)
+        key = self.key(events) if self.projections else events
+        value = self.value(events) if self.projections else events
+        return {**state, "key": split_heads(key, self.num_heads), "value": split_heads(value, self.num_heads)}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the history for each candidate."""
+        query = self.queries(candidate)
+        scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
+        weights = self.attention(scores, state, training)
+        return self.project(ops.matmul(weights, self.stored(state, "value")))
+
+    def stored(self, state: Tensors, name: str) -> Tensor:
+        """A float tensor of the state in the compute dtype; a state may have been stored in another one."""
+        return ops.cast(state[name], self.compute_dtype)
+
+    def queries(self, candidate: Tensors) -> Tensor:
+        """Scaled queries, `[B, H, C, d_h]`."""
+        target = self.target(candidate)
+        query = split_heads(self.query(target) if self.projections else target, self.num_heads)
+        return query / math.sqrt(query.shape[-1]) if self.scale else query
+
+    def attention(self, scores: Tensor, state: Tensors, training: bool | None) -> Tensor:
+        """Weights from scores `[B, H, C, L]`, in the compute dtype."""
+        mask = length_mask(state["length"], ops.shape(scores)[-1])[:, None, None, :]
+        weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
+        return self.weights_dropout(weights, training=training)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Heads `[B, H, C, d_h]` joined and brought to the output width."""
+        merged = merge_heads(pooled)
+        return self.output_dense(merged) if self.projections and self.output_projection else merged
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "attention_dim": self.attention_dim,
+            "projections": self.projections,
+            "output_projection": self.output_projection,
+            "scale": self.scale,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }

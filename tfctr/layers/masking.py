@@ -1,0 +1,47 @@
+"""Masks that come from lengths, and the masked forms of a few operations."""
+
+from typing import Any
+
+from keras import ops
+
+MASKED_SCORE = -1e9
+"""The score of a padded step before a softmax: its weight is exactly zero in float32, and no NaN can come of it."""
+
+
+def length_mask(length: Any, size: Any) -> Any:
+    """True where a step is real: bool `[B, size]` for lengths `[B]`. Histories are padded on the right."""
+    steps = ops.arange(size, dtype="int32")
+    return steps[None, :] < ops.cast(length, "int32")[:, None]
+
+
+def zero_padding(x: Any, mask: Any) -> Any:
+    """`x` `[B, L]` or `[B, L, d]` with the padded steps replaced by zeros.
+
+    A choice, not a product: a product would keep a NaN or an infinity of the padding.
+    """
+    while len(mask.shape) < len(x.shape):
+        mask = mask[..., None]
+    return ops.where(mask, x, ops.zeros_like(x))
+
+
+def masked_softmax(scores: Any, mask: Any) -> Any:
+    """Softmax over the last axis, in float32; masked steps weigh 0, and a row without any real step is all 0.
+
+    Args:
+        scores: float `[..., L]`.
+        mask: bool, broadcasts to `scores`.
+    """
+    scores = ops.where(mask, ops.cast(scores, "float32"), MASKED_SCORE)
+    return ops.softmax(scores, axis=-1) * ops.cast(mask, "float32")
+
+
+def split_heads(x: Any, heads: int) -> Any:
+    """`[B, S, heads * dh]` as `[B, heads, S, dh]`."""
+    batch, steps, width = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch, steps, heads, width // heads)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Any) -> Any:
+    """`[B, heads, S, dh]` as `[B, S, heads * dh]`, the inverse of `split_heads`."""
+    batch, heads, steps, width = ops.shape(x)
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, steps, heads * width))
