@@ -1,0 +1,68 @@
+"""`tfctr data`: real and synthetic data sets in the layout that pipeline and training read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr.console import console
+from tfctr.data.prepare import Options, prepare_movielens
+
+app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
+
+
+class Dataset(StrEnum):
+    """Data sets that `prepare` knows."""
+
+    MOVIELENS_1M = "movielens-1m"
+
+
+class Neutral(StrEnum):
+    """What becomes of rows rated 3."""
+
+    DROP = "drop"
+    NEGATIVE = "negative"
+
+
+class SplitRule(StrEnum):
+    """How rows are split 8:1:1."""
+
+    USER_TIME = "user-time"
+    GLOBAL_TIME = "global-time"
+    RANDOM = "random"
+
+
+OutOption = Annotated[Path, typer.Option("--out", help="Directory to make; it must be new or empty.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")]
+HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a history.")]
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[Dataset, typer.Argument(help="Which data set.")],
+    source: Annotated[Path, typer.Option(help="Directory with the publisher's files, plain or .gz.")],
+    out: OutOption,
+    history_length: HistoryOption = 50,
+    neutral: Annotated[Neutral, typer.Option(help="Rows rated 3; they stay in histories.")] = Neutral.DROP,
+    split: Annotated[SplitRule, typer.Option(help="How rows are split 8:1:1.")] = SplitRule.USER_TIME,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
+    item_vectors: Annotated[
+        Path | None, typer.Option(help="Item vectors, .npz or .npy with ids; text_vectors.npz of --source if there.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Keep this many rows at most.")] = None,
+    users: Annotated[int | None, typer.Option(min=1, help="Keep this many users at most.")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Writes a public data set as impressions with histories."""
+    del dataset  # There is one, and the argument keeps room for the next.
+    options = Options(history_length, neutral.value, split.value, seed, rows, users)
+    manifest = prepare_movielens(source, out, options, item_vectors, force)
+    for name, count in manifest["splits"].items():
+        share = count["positives"] / count["rows"]
+        console().print(
+            f"{name}: {count['rows']:,} rows of {count['users']:,} users, {share:.2%} positive", highlight=False
+        )
+    console().print(f"Written to {out}", highlight=False, markup=False)

@@ -1,0 +1,73 @@
+"""What stands beside the records: items.csv, the item vectors and dataset.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tfctr
+from tfctr.data.staging import MANIFEST
+from tfctr.errors import UserError
+
+
+@dataclass
+class SplitCount:
+    """Counts of one split while it is written."""
+
+    rows: int = 0
+    positives: int = 0
+    requests: int = 0
+    users: set[int] = field(default_factory=set)
+
+    def describe(self) -> dict[str, int]:
+        """For the manifest."""
+        return {
+            "rows": self.rows,
+            "positives": self.positives,
+            "requests": self.requests,
+            "users": len(self.users),
+        }
+
+
+def write_items(directory: Path, items: Iterable[tuple[int, str, str, int | None]]) -> None:
+    """Writes items.csv: item_id, title, genres, year (empty when unknown), in UTF-8.
+
+    Args:
+        directory: Where.
+        items: One row an item.
+    """
+    with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["item_id", "title", "genres", "year"])
+        writer.writerows([*row[:3], "" if row[3] is None else row[3]] for row in items)
+
+
+def write_manifest(directory: Path, content: dict[str, Any]) -> None:
+    """Writes dataset.json.
+
+    Args:
+        directory: Where.
+        content: Provenance; the version of the package is added.
+    """
+    text = json.dumps({"format": 1, "tfctr": tfctr.__version__, **content}, indent=2, ensure_ascii=False)
+    (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def require_rows(counts: dict[str, int]) -> None:
+    """Refuses a data set with an empty split, which no pipeline can read.
+
+    Args:
+        counts: Rows by split.
+
+    Raises:
+        UserError: A split is empty.
+    """
+    for split, rows in counts.items():
+        if rows == 0:
+            raise UserError(
+                f"the {split} split would be empty (rows: {counts}); ask for more rows or users, or use another split"
+            )

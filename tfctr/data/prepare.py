@@ -1,0 +1,220 @@
+"""MovieLens-1M as impressions with histories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tfctr.console import step, track
+from tfctr.data.examples import bytes_item, example, varint
+from tfctr.data.item_vectors import ItemVectors, load_item_vectors
+from tfctr.data.manifest import SplitCount, require_rows, write_items, write_manifest
+from tfctr.data.movielens import MovieLens, read_movielens
+from tfctr.data.rows import COLUMNS, History, item_part, outcome_part, request_part, user_part
+from tfctr.data.splits import SPLITS, TRAIN, Split, Terciles, assign_splits, runs
+from tfctr.data.staging import staged_directory
+from tfctr.data.tfrecord import ShardedWriter
+from tfctr.errors import UserError
+
+_Ints = npt.NDArray[np.int64]
+_NEUTRAL_RATING = 3
+_SHIPPED_VECTORS = "text_vectors.npz"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How ratings become impressions.
+
+    Attributes:
+        history_length: Events kept in a history.
+        neutral: Rows rated 3: `drop` leaves them out, `negative` labels them 0. They stay in histories either way.
+        split: See `assign_splits`.
+        seed: Of the random split, of the order of the records and of the users that `users` and `rows` keep.
+        rows: Keep this many rows at most: whole users, the last one's earliest rows.
+        users: Keep this many users at most, drawn at random.
+    """
+
+    history_length: int = 50
+    neutral: Literal["drop", "negative"] = "drop"
+    split: Split = "user-time"
+    seed: int = 17
+    rows: int | None = None
+    users: int | None = None
+
+
+class Histories:
+    """Every user's events, encoded once, newest first; any history is then a slice of bytes.
+
+    Args:
+        data: The ratings.
+        length: Events kept in a history.
+    """
+
+    def __init__(self, data: MovieLens, length: int) -> None:
+        self._length = length
+        self._first_of_user, self._last_of_user = runs(data.user)
+        # Everything before this event is strictly older than the event's own second.
+        self.first_of_second, _ = runs(data.user, data.time)
+        newest_first = slice(None, None, -1)
+        self._columns = (
+            _Slices([varint(item) for item in data.item[newest_first].tolist()]),
+            _Slices([bytes_item(data.movies[item].genres.encode()) for item in data.item[newest_first].tolist()]),
+            _Slices([varint(rating) for rating in data.rating[newest_first].tolist()]),
+            _Slices([varint(time) for time in data.time[newest_first].tolist()]),
+        )
+        self._events = len(data.user)
+
+    def before(self, event: int) -> History:
+        """The history that was known before the second of an event.
+
+        Args:
+            event: Index into the ratings.
+        """
+        end = int(self.first_of_second[event])
+        begin = max(end - self._length, int(self._first_of_user[event]))
+        return History(*(column.between(self._events - end, self._events - begin) for column in self._columns))
+
+
+class _Slices:
+    """Pieces of bytes joined, and cut again anywhere between pieces."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._joined = b"".join(pieces)
+        self._ends = np.cumsum([0, *map(len, pieces)])
+
+    def between(self, first: int, stop: int) -> bytes:
+        return self._joined[self._ends[first] : self._ends[stop]]
+
+
+def prepare_movielens(
+    source: Path, out: Path, options: Options, item_vectors: Path | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Writes MovieLens-1M as impressions.
+
+    Args:
+        source: The publisher's directory.
+        out: Directory to make: train/, valid/, test/, items.csv, dataset.json and, with vectors, item_vectors.npz.
+        options: How ratings become impressions.
+        item_vectors: Vectors of the items; `text_vectors.npz` of the source directory when None and there.
+        force: Replace a data set that stands at `out`.
+
+    Returns:
+        What dataset.json says.
+
+    Raises:
+        UserError: Bad input, or `out` is taken. Then nothing is written.
+    """
+    with staged_directory(out, force) as directory:
+        with step(f"Reading {source}"):
+            data = read_movielens(source)
+            vectors = _vectors(source, item_vectors, data)
+        kept = _kept_rows(data, options)
+        split = assign_splits(options.split, data.user[kept], data.time[kept], options.seed)
+        require_rows({name: int((split == number).sum()) for number, name in enumerate(SPLITS)})
+        activity = Terciles.of(data.user[kept[split == TRAIN]])
+        popularity = Terciles.of(data.item[kept[split == TRAIN]])
+        counts = _write_splits(directory, data, options, kept, split, activity, popularity)
+        write_items(directory, ((m.item_id, m.title, m.genres, m.year) for m in data.movies.values()))
+        manifest: dict[str, Any] = {
+            "dataset": "movielens-1m",
+            "source": data.provenance,
+            "arguments": asdict(options),
+            "label": "1 when the rating is above 3",
+            "history": "the user's ratings of any value, strictly before the second of the row",
+            "splits": {name: count.describe() for name, count in counts.items()},
+            "slices": {"user_activity": activity.describe(), "item_popularity": popularity.describe()},
+            "columns": COLUMNS,
+        }
+        if vectors is not None:
+            vectors.save(directory)
+            manifest["item_vectors"] = {
+                "width": vectors.vectors.shape[1],
+                "items": len(vectors.ids),
+                "share_of_items_covered": round(vectors.coverage(data.movies), 6),
+            }
+        write_manifest(directory, manifest)
+    return manifest
+
+
+def _vectors(source: Path, path: Path | None, data: MovieLens) -> ItemVectors | None:
+    shipped = source / _SHIPPED_VECTORS
+    if path is None and not shipped.is_file():
+        return None
+    path = path or shipped
+    vectors = load_item_vectors(path)
+    if vectors.coverage(data.movies) == 0:
+        raise UserError(f"item vectors: none of the ids in {path} is in movies.dat")
+    return vectors
+
+
+def _kept_rows(data: MovieLens, options: Options) -> _Ints:
+    """Indices of the ratings that become rows, in order of user and time."""
+    kept = np.arange(len(data.user))
+    if options.neutral == "drop":
+        kept = kept[data.rating != _NEUTRAL_RATING]
+    if options.users is None and options.rows is None:
+        return kept
+    users = np.unique(data.user[kept])
+    place = np.random.default_rng(options.seed).permutation(len(users))
+    place_of_row = place[np.searchsorted(users, data.user[kept])]
+    if options.users is not None:
+        kept, place_of_row = kept[place_of_row < options.users], place_of_row[place_of_row < options.users]
+    if options.rows is not None:
+        kept = np.sort(kept[np.argsort(place_of_row, kind="stable")[: options.rows]])
+    return kept
+
+
+def _write_splits(
+    directory: Path,
+    data: MovieLens,
+    options: Options,
+    kept: _Ints,
+    split: npt.NDArray[np.int8],
+    activity: Terciles,
+    popularity: Terciles,
+) -> dict[str, SplitCount]:
+    histories = Histories(data, options.history_length)
+    user_parts = {
+        key: user_part(user.user_id, user.gender, user.age, user.occupation, activity.name(key))
+        for key, user in data.users.items()
+    }
+    item_parts = {
+        key: item_part(movie.item_id, movie.genres, movie.year, popularity.name(key))
+        for key, movie in data.movies.items()
+    }
+    outcome_parts = (outcome_part(0), outcome_part(1))
+    counts = {}
+    for number, name in enumerate(SPLITS):
+        rows = _shuffled_requests(kept[split == number], histories.first_of_second, options.seed + number)
+        count = counts[name] = SplitCount()
+        with ShardedWriter(directory / name) as writer:
+            for event, new_request in track(_with_request_starts(rows, histories), f"Writing {name}", len(rows)):
+                user, item = int(data.user[event]), int(data.item[event])
+                if new_request:
+                    request = request_part(user, int(data.time[event]), histories.before(event))
+                    count.requests += 1
+                label = int(data.rating[event] > _NEUTRAL_RATING)
+                writer.write(example((user_parts[user], item_parts[item], request, outcome_parts[label])))
+                count.positives += label
+        count.rows = writer.rows
+        count.users.update(np.unique(data.user[rows]).tolist())
+    return counts
+
+
+def _shuffled_requests(rows: _Ints, first_of_second: _Ints, seed: int) -> _Ints:
+    """Requests in random order, so that no batch is one user's; the rows of a request stay together."""
+    requests, request_of_row = np.unique(first_of_second[rows], return_inverse=True)
+    place = np.random.default_rng(seed).permutation(len(requests))
+    return rows[np.argsort(place[request_of_row], kind="stable")]
+
+
+def _with_request_starts(rows: _Ints, histories: Histories) -> Iterator[tuple[int, bool]]:
+    last = -1
+    for event, request in zip(rows.tolist(), histories.first_of_second[rows].tolist(), strict=True):
+        yield event, request != last
+        last = request

@@ -1,0 +1,81 @@
+"""The columns of an impression, as encoded pieces: user, candidate, request and outcome.
+
+Both data sets write these columns and no others. A missing value has no entry in the record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tfctr.data.examples import int64_feature, joined_bytes, packed_int64s, text_feature
+
+COLUMNS: dict[str, str] = {
+    "user_id": "user, int64",
+    "gender": "user, F or M",
+    "age": "user, int64",
+    "occupation": "user, int64",
+    "item_id": "candidate, int64",
+    "genres": "candidate, values joined by |",
+    "year": "candidate, int64, absent when unknown",
+    "timestamp": "context, int64, seconds since 1970 (UTC)",
+    "history_item_id": "history, int64 list, newest first",
+    "history_genres": "history, list, each joined by |",
+    "history_rating": "history, int64 list, 1 to 5",
+    "history_time": "history, int64 list, seconds since 1970 (UTC)",
+    "label": "0 or 1",
+    "request_id": "rows of one request share it, and stand next to each other",
+    "user_activity": "slice: low, medium, high, new (by train rows)",
+    "item_popularity": "slice: low, medium, high, new (by train rows)",
+    "hour": "slice: 00 to 23 (UTC)",
+}
+POSITION_COLUMN = {"position": "bias, int64, 0 is the first place"}
+
+
+@dataclass(frozen=True)
+class History:
+    """The encoded values of the four history columns, newest event first."""
+
+    items: bytes
+    genres: bytes
+    ratings: bytes
+    times: bytes
+
+
+def user_part(user_id: int, gender: str, age: int, occupation: int, activity: str) -> bytes:
+    """The columns that all rows of a user share."""
+    return (
+        int64_feature("user_id", user_id)
+        + text_feature("gender", gender)
+        + int64_feature("age", age)
+        + int64_feature("occupation", occupation)
+        + text_feature("user_activity", activity)
+    )
+
+
+def item_part(item_id: int, genres: str, year: int | None, popularity: str) -> bytes:
+    """The columns that all rows of a candidate share."""
+    return (
+        int64_feature("item_id", item_id)
+        + text_feature("genres", genres)
+        + (b"" if year is None else int64_feature("year", year))
+        + text_feature("item_popularity", popularity)
+    )
+
+
+def request_part(user_id: int, timestamp: int, history: History) -> bytes:
+    """The columns that all rows of a request share: a request is one user at one second."""
+    return (
+        int64_feature("timestamp", timestamp)
+        + text_feature("request_id", f"{user_id}-{timestamp}")
+        + text_feature("hour", f"{datetime.fromtimestamp(timestamp, UTC).hour:02d}")
+        + packed_int64s("history_item_id", history.items)
+        + joined_bytes("history_genres", history.genres)
+        + packed_int64s("history_rating", history.ratings)
+        + packed_int64s("history_time", history.times)
+    )
+
+
+def outcome_part(label: int, position: int | None = None) -> bytes:
+    """What happened: the label, and the place it was shown at when that is known."""
+    return int64_feature("label", label) + (b"" if position is None else int64_feature("position", position))

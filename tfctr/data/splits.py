@@ -1,0 +1,112 @@
+"""Splits 8:1:1 and the slice columns that are learned from train alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Split = Literal["user-time", "global-time", "random"]
+SPLITS = ("train", "valid", "test")
+TRAIN, VALID, TEST = range(3)
+_Ints = npt.NDArray[np.int64]
+
+
+def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
+    """The split of each row: 0 train, 1 valid, 2 test.
+
+    - `user-time`: of each user's rows in order of time the last tenth is test, the tenth before it valid.
+    - `global-time`: the same over all rows, whoever's.
+    - `random`: floor(0.8 n) rows train, floor(0.1 n) valid, the rest test, by the seed.
+
+    A second is never cut by the first two, or the later part of it would be known in the earlier split: all rows of
+    one second (of one user, or of all) go where the middle of their ranks falls, so sizes stay right on average.
+
+    Args:
+        split: Which rule.
+        user: [n], sorted by user and then time.
+        time: [n] seconds.
+        seed: Of the random split.
+    """
+    n = len(user)
+    if split == "random":
+        out = np.full(n, TEST, np.int8)
+        order = np.random.default_rng(seed).permutation(n)
+        out[order[: n * 8 // 10]] = TRAIN
+        out[order[n * 8 // 10 : n * 8 // 10 + n // 10]] = VALID
+        return out
+    if split == "user-time":
+        return _by_time(user, time)
+    order = np.argsort(time, kind="stable")
+    out = np.empty(n, np.int8)
+    out[order] = _by_time(np.zeros(n, np.int64), time[order])
+    return out
+
+
+def _by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
+    """Splits each group; rows are sorted by group and then time."""
+    first, last = runs(group)
+    size = last - first + 1
+    second_first, second_last = runs(group, time)
+    # Twice the middle rank of the second, in whole numbers: exact on every machine.
+    middle = (second_first - first) + (second_last - first) + 1
+    return np.where(10 * middle > 18 * size, TEST, np.where(10 * middle > 16 * size, VALID, TRAIN)).astype(np.int8)
+
+
+def runs(*keys: _Ints) -> tuple[_Ints, _Ints]:
+    """First and last index of the run of equal keys that each element stands in.
+
+    Args:
+        keys: Arrays [n]; a run ends where any of them changes.
+    """
+    n = len(keys[0])
+    change = np.zeros(n, bool)
+    change[:1] = True
+    for key in keys:
+        change[1:] |= key[1:] != key[:-1]
+    starts = np.flatnonzero(change)
+    lengths = np.diff(np.append(starts, n))
+    return np.repeat(starts, lengths), np.repeat(starts + lengths - 1, lengths)
+
+
+@dataclass(frozen=True)
+class Terciles:
+    """`low`, `medium` and `high` by number of train rows; each holds about a third of the train rows.
+
+    Attributes:
+        counts: Train rows by key.
+        medium: Least count that is `medium`.
+        high: Least count that is `high`.
+    """
+
+    counts: dict[int, int]
+    medium: int
+    high: int
+
+    @classmethod
+    def of(cls, keys: _Ints) -> Terciles:
+        """Learns from the keys (users or items) of the train rows [n]."""
+        unique, counts = np.unique(keys, return_counts=True)
+        return cls.of_counts(dict(zip(unique.tolist(), counts.tolist(), strict=True)))
+
+    @classmethod
+    def of_counts(cls, counts: dict[int, int]) -> Terciles:
+        """Learns from the number of train rows by key."""
+        ordered = np.sort(np.fromiter(counts.values(), np.int64, len(counts)))
+        rows_up_to = np.cumsum(ordered)
+        thirds = [rows_up_to[-1] / 3, rows_up_to[-1] * 2 / 3]
+        medium, high = (int(ordered[np.searchsorted(rows_up_to, third)]) for third in thirds)
+        return cls(counts, medium, high)
+
+    def name(self, key: int) -> str:
+        """`low`, `medium`, `high`, or `new` for a key that train does not have."""
+        count = self.counts.get(key, 0)
+        if count == 0:
+            return "new"
+        return "high" if count >= self.high else "medium" if count >= self.medium else "low"
+
+    def describe(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"keys": len(self.counts), "medium_from": self.medium, "high_from": self.high}

@@ -1,0 +1,59 @@
+"""An output directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tfctr.errors import UserError
+
+MANIFEST = "dataset.json"
+
+
+@contextmanager
+def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
+    """A temporary sibling of `out` that takes its place when the block ends well.
+
+    Args:
+        out: Where the directory shall be.
+        force: Replace a data set that stands there. Nothing else is ever replaced.
+
+    Raises:
+        UserError: `out` is taken, or cannot be written.
+    """
+    out = out.expanduser().resolve()
+    _refuse_to_overwrite(out, force)
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        _take_place(partial, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_to_overwrite(out: Path, force: bool) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
+    if not out.exists():
+        return
+    if not (out / MANIFEST).is_file():
+        raise UserError(f"{out} is not empty and holds no {MANIFEST}, so it is not replaced; name a new directory")
+    if not force:
+        raise UserError(f"{out} holds a data set already; pass --force to replace it, or name a new directory")
+
+
+def _take_place(partial: Path, out: Path) -> None:
+    old = out.parent / f".{out.name}.old-{os.getpid()}"
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
