@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOCK = os.path.join(ROOT, "requirements.lock")
@@ -80,6 +81,7 @@ def index_environment(python: str) -> dict[str, str]:
         environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     if "proxy" in settings:
         environment.setdefault("HTTPS_PROXY", settings["proxy"])
+    environment.setdefault("UV_HTTP_TIMEOUT", settings.get("default-timeout", settings.get("timeout", "120")))
     certificates = settings.get("cert", SYSTEM_CERTIFICATES)  # the system's bundle holds a company's own authority too
     if os.path.exists(certificates):
         environment.setdefault("SSL_CERT_FILE", certificates)
@@ -108,7 +110,8 @@ def install(python: str) -> None:
         python: The interpreter of the virtual environment.
     """
     environment = index_environment(python)
-    uv = [os.path.join(os.path.dirname(python), "uv"), "pip", "install", "--python", python, "--no-deps"]
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # 200 lines of names help nobody who reads a log
+    uv = [os.path.join(os.path.dirname(python), "uv"), "pip", "install", *quiet, "--python", python, "--no-deps"]
     locked = ["--require-hashes", "--build-constraints", LOCK, "-r", LOCK]
     subprocess.run([*uv, *locked], check=True, env=environment, cwd=ROOT)
     # setuptools is locked too, so building the project needs nothing from the network.
@@ -130,12 +133,14 @@ def main() -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     print(f"Installing the locked packages into {arguments.directory} (once, about 3 GB)", flush=True)
+    started = time.monotonic()
     try:
         install(create(arguments.directory))
     except subprocess.CalledProcessError as failure:
         command = " ".join(failure.cmd[:4])
         print(f"error: the installation failed at `{command} ...`; its own message is above", file=sys.stderr)
         return 1
+    print(f"Installed in {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
 
