@@ -20,6 +20,10 @@ class Interaction(keras.layers.Layer):
         `[...]`: one logit a row.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     @property
     def eats(self) -> Eats:
         """Whether the inputs are `fields` of one width or their `flat` concatenation."""
@@ -28,6 +32,9 @@ class Interaction(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The logits; see the class."""
         raise NotImplementedError
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """None: the caller owns the mask; Keras must not attach it to the logits."""
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The leading axes of the inputs."""

@@ -76,6 +76,7 @@ class KhatriRaoProduct(keras.layers.Layer):
         self.mid_drop = keras.layers.Dropout(mid_dropout, name="mid_dropout", dtype=policy)
         self.drop = keras.layers.Dropout(dropout, name="dropout", dtype=policy)
         self.act = keras.activations.get(activation)
+        self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the projections."""

@@ -11,8 +11,8 @@ Made = TypeVar("Made")
 
 def arguments_of(made: type[Any]) -> list[str]:
     """The names that a configuration may use for this class, beside `type`."""
-    parameters = inspect.signature(made.__init__).parameters.values()
-    return [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = inspect.signature(made).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
 
 
 def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str, Any]) -> Made:
