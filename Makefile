@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs install clean need-redis
+.PHONY: help demo test lint format docs install clean need-python need-redis
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
@@ -40,15 +40,16 @@ docs: $(READY)
 
 install: $(READY)
 
-need-redis:
-	@command -v redis-server >/dev/null || \
-	  { echo "error: the tests need redis-server; as root: apt-get install -y redis-server" >&2; exit 2; }
-
-$(READY): requirements.lock setup.py pyproject.toml scripts/setup_venv.py
+need-python:
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "error: no $(PYTHON) here; as root: apt-get install -y python3 python3-venv python3-dev g++" >&2; exit 2; }
+
+need-redis: need-python
+	@command -v redis-server >/dev/null || $(PYTHON) scripts/setup_venv.py --check redis-server $(VENV)
+
+$(READY): requirements.lock setup.py pyproject.toml scripts/setup_venv.py | need-python
 	@$(PYTHON) scripts/setup_venv.py $(VENV)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(OUT) site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -122,16 +122,21 @@ def main() -> int:
     """Checks the machine, then installs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", help="the virtual environment to make or bring up to date")
+    parser.add_argument("--check", metavar="PROGRAM", help="install nothing; say what is missing, that program too")
     arguments = parser.parse_args()
     problem = machine_problem()
     if problem is None:
         missing = missing_packages()
+        if arguments.check and shutil.which(arguments.check) is None:
+            missing.append(arguments.check)
         if missing:
             packages = " ".join(missing)
             problem = f"this machine lacks {', '.join(missing)}; as root: apt-get install -y {packages}"
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    if arguments.check:
+        return 0
     print(f"Installing the locked packages into {arguments.directory} (once, about 3 GB)", flush=True)
     started = time.monotonic()
     try:
