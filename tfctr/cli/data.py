@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tfctr.console import console
 from tfctr.data.prepare import Options, prepare_movielens
+from tfctr.data.synthesize import synthesize as write_synthetic
+from tfctr.data.synthetic_world import Settings
 
 app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
 
@@ -60,9 +62,44 @@ def prepare(
     del dataset  # There is one, and the argument keeps room for the next.
     options = Options(history_length, neutral.value, split.value, seed, rows, users)
     manifest = prepare_movielens(source, out, options, item_vectors, force)
+    _print_splits(manifest)
+    console().print(f"Written to {out}", highlight=False, markup=False)
+
+
+@app.command()
+def synthesize(
+    out: OutOption,
+    rows: Annotated[int, typer.Option(min=1, help="Impressions to make.")] = 20_000,
+    users: Annotated[int, typer.Option(min=1, help="Number of users.")] = 1_000,
+    items: Annotated[int, typer.Option(min=1, help="Number of items.")] = 2_000,
+    history_length: HistoryOption = 50,
+    vector_width: Annotated[int, typer.Option(min=1, help="Width of the item vectors.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
+    force: ForceOption = False,
+) -> None:
+    """Writes synthetic impressions, and reports the best AUC and GAUC that any model can reach on them."""
+    manifest = write_synthetic(out, Settings(rows, users, items, history_length, vector_width, seed), force)
+    _print_splits(manifest)
+    for title, ceiling in (
+        ("position unknown", manifest["ceilings"]["position_unknown"]),
+        ("position known", manifest["ceilings"]["position_known"]),
+    ):
+        values = "; ".join(f"{metric.upper()} {_ceiling(ceiling[metric])}" for metric in ("auc", "gauc"))
+        console().print(f"best any model can reach on test, {title}: {values}", highlight=False)
+    console().print(f"Written to {out}", highlight=False, markup=False)
+
+
+def _print_splits(manifest: dict[str, Any]) -> None:
     for name, count in manifest["splits"].items():
         share = count["positives"] / count["rows"]
         console().print(
             f"{name}: {count['rows']:,} rows of {count['users']:,} users, {share:.2%} positive", highlight=False
         )
-    console().print(f"Written to {out}", highlight=False, markup=False)
+
+
+def _ceiling(values: dict[str, float | None]) -> str:
+    expected, deviation, drawn = (
+        "undefined" if values[name] is None else f"{values[name]:.4f}"
+        for name in ("expected", "standard_deviation", "drawn_labels")
+    )
+    return f"{expected} +- {deviation} expected, {drawn} on the labels drawn"

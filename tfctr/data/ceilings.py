@@ -1,0 +1,74 @@
+"""The best AUC and GAUC that any model can expect on a synthetic test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfctr.metrics.reference import auc, gauc
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+MAX_ROWS = 1_000_000
+_ROWS_REDRAWN = 400_000
+MEANING = (
+    "The scorer is the one that made the data: it knows every user's interests and every item's taste vector, so no"
+    " model can expect to rank better. expected: mean over labels drawn again from the true probabilities, with the"
+    " standard deviation of one draw; a model may beat the ceiling by about that much through luck alone."
+    " drawn_labels: the same scorer on the labels in the test files, the number to hold a model against."
+    " position_unknown is the one for a model that is served without positions: positions are random, so the true"
+    " relevance is the best order then."
+)
+
+
+class TestRows:
+    """What the ceilings need of the test split, in bounded memory: its first `MAX_ROWS` rows."""
+
+    __test__ = False  # The name is not meant for pytest.
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[Ints, Floats, Floats, Ints]] = []
+        self.rows = 0
+
+    def add(self, user: Ints, relevance: Floats, probability: Floats, label: Ints) -> None:
+        """Takes rows [n] in order of time."""
+        room = MAX_ROWS - self.rows
+        if room > 0:
+            self._pieces.append((user[:room], relevance[:room], probability[:room], label[:room]))
+            self.rows += len(user[:room])
+
+    def ceilings(self, seed: int) -> dict[str, Any]:
+        """AUC and GAUC (weighted by impressions) of the best scorers.
+
+        Args:
+            seed: Of the labels that are drawn again.
+        """
+        user, relevance, probability, label = (np.concatenate(column) for column in zip(*self._pieces, strict=True))
+        rng = np.random.default_rng([seed, 3])
+        draws = int(np.clip(_ROWS_REDRAWN // len(label), 4, 200))
+        redrawn = [(rng.random(len(label)) < probability).astype(np.int64) for _ in range(draws)]
+        return {
+            "meaning": MEANING,
+            "rows": len(label),
+            "label_draws": draws,
+            "position_known": _ceiling(probability, user, label, redrawn),
+            "position_unknown": _ceiling(relevance, user, label, redrawn),
+        }
+
+
+def _ceiling(scores: Floats, user: Ints, label: Ints, redrawn: list[Ints]) -> dict[str, Any]:
+    return {
+        "auc": _summary([auc(labels, scores) for labels in redrawn], auc(label, scores)),
+        "gauc": _summary([gauc(labels, scores, user).value for labels in redrawn], gauc(label, scores, user).value),
+    }
+
+
+def _summary(redrawn: list[float], drawn: float) -> dict[str, float | None]:
+    values = np.array([value for value in redrawn if np.isfinite(value)])
+    return {
+        "expected": round(float(values.mean()), 6) if len(values) else None,
+        "standard_deviation": round(float(values.std()), 6) if len(values) else None,
+        "drawn_labels": round(float(drawn), 6) if np.isfinite(drawn) else None,
+    }

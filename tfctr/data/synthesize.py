@@ -1,0 +1,219 @@
+"""Writes synthetic impressions: same columns as the real data, plus `position`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfctr.console import step, track
+from tfctr.data.ceilings import TestRows
+from tfctr.data.examples import bytes_item, example, varint
+from tfctr.data.item_vectors import ItemVectors
+from tfctr.data.manifest import SplitCount, require_rows, write_items, write_manifest
+from tfctr.data.rows import COLUMNS, POSITION_COLUMN, History, item_part, outcome_part, request_part, user_part
+from tfctr.data.splits import SPLITS, TRAIN, Terciles
+from tfctr.data.staging import staged_directory
+from tfctr.data.synthetic_world import AGES, GENRES, TOPICS_OF_GENRE, Block, Settings, World
+from tfctr.data.tfrecord import ShardedWriter
+from tfctr.errors import UserError
+
+_FIRST_WORDS = (
+    "Amber", "Broken", "Copper", "Distant", "Early", "Falling", "Golden", "Hidden", "Iron", "Jade", "Last", "Little",
+    "Lonely", "Midnight", "Northern", "Open", "Paper", "Quiet", "Restless", "Scarlet", "Second", "Silent", "Silver",
+    "Stolen", "Thirteen", "Velvet", "Wandering", "White", "Wild", "Winter",
+)  # fmt: skip
+_SECOND_WORDS = (
+    "Archive", "Bridge", "Caravan", "Coast", "Daughter", "Engine", "Evening", "Ferry", "Garden", "Harbour", "Island",
+    "Journey", "Kingdom", "Lantern", "Letter", "Machine", "Meadow", "Melody", "Mirror", "Orchard", "Parade",
+    "Promise", "River", "Road", "Season", "Shadow", "Signal", "Station", "Summer", "Tide", "Tower",
+)  # fmt: skip
+_TIME_BYTES = 5  # Of the varint of any second from 1978 to 3058.
+
+
+class Histories:
+    """The latest events of every user, as rings of fixed size: memory is users x length, whatever the rows.
+
+    Args:
+        world: Whose users.
+        item_bytes, genre_bytes: Encoded id and genres of each item.
+    """
+
+    def __init__(self, world: World, item_bytes: list[bytes], genre_bytes: list[bytes]) -> None:
+        users, self._length = world.settings.users, world.settings.history_length
+        self._item_bytes, self._genre_bytes = item_bytes, genre_bytes
+        self._items = np.zeros((users, self._length), np.int32)
+        self._ratings = np.zeros((users, self._length), np.uint8)
+        self._times = np.zeros((users, self._length, _TIME_BYTES), np.uint8)
+        self._events = np.zeros(users, np.int64)
+        for first, last in pairwise([*range(0, users, 1024), users]):
+            for event in zip(*(column.tolist() for column in world.past(first, last)), strict=True):
+                self.add(*event)
+
+    def add(self, user: int, item: int, rating: int, time: int) -> None:
+        """Appends an event, newer than all before."""
+        place = self._events[user] % self._length
+        self._items[user, place] = item
+        self._ratings[user, place] = rating
+        self._times[user, place] = np.frombuffer(varint(time), np.uint8)
+        self._events[user] += 1
+
+    def of(self, user: int) -> History:
+        """The events of a user, newest first."""
+        events = int(self._events[user])
+        places = (events - 1 - np.arange(min(events, self._length))) % self._length
+        items = self._items[user, places].tolist()
+        return History(
+            b"".join([self._item_bytes[item] for item in items]),
+            b"".join([self._genre_bytes[item] for item in items]),
+            self._ratings[user, places].tobytes(),
+            self._times[user, places].tobytes(),
+        )
+
+
+def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, Any]:
+    """Writes a synthetic data set.
+
+    The requests are drawn twice, first to learn the slices of train and the ceilings of test, then to be written, so
+    that memory does not grow with the rows. The first 80 % of the rows in time are train, the next 10 % valid, the
+    rest test; a request is never cut.
+
+    Args:
+        out: Directory to make.
+        settings: Sizes and seed.
+        force: Replace a data set that stands at `out`.
+
+    Returns:
+        What dataset.json says.
+
+    Raises:
+        UserError: Impossible sizes, or `out` is taken. Then nothing is written.
+    """
+    topics = len(GENRES) * TOPICS_OF_GENRE
+    if settings.items < topics:
+        raise UserError(f"--items must be at least {topics}, one for each topic, not {settings.items}")
+    with staged_directory(out, force) as directory:
+        with step("Drawing items, users and clicks"):
+            world = World(settings)
+            counts, user_rows, item_rows, test = _survey(world)
+            require_rows({name: count.rows for name, count in zip(SPLITS, counts, strict=True)})
+            activity, popularity = _terciles(user_rows), _terciles(item_rows)
+            ceilings = test.ceilings(settings.seed)
+        genres = _genres(world)
+        _write_rows(directory, world, genres, activity, popularity)
+        write_items(directory, _items(world, genres))
+        ItemVectors(np.arange(1, settings.items + 1), world.vectors).save(directory)
+        manifest: dict[str, Any] = {
+            "dataset": "synthetic",
+            "source": "generated; the model is described in tfctr/data/synthetic_world.py",
+            "arguments": asdict(settings),
+            "splits": {name: count.describe() for name, count in zip(SPLITS, counts, strict=True)},
+            "slices": {"user_activity": activity.describe(), "item_popularity": popularity.describe()},
+            "columns": COLUMNS | POSITION_COLUMN,
+            "item_vectors": {"width": settings.vector_width, "items": settings.items},
+            "ceilings": ceilings,
+        }
+        write_manifest(directory, manifest)
+    return manifest
+
+
+def _split_of_requests(block: Block, rows_before: int, rows: int) -> npt.NDArray[np.int64]:
+    """Split of each request of a block that has rows, by where its first row falls."""
+    first_rows = rows_before + np.flatnonzero(np.diff(block.request, prepend=-1))
+    return np.searchsorted([rows * 8 // 10, rows * 9 // 10], first_rows, side="right")
+
+
+def _survey(world: World) -> tuple[list[SplitCount], npt.NDArray[np.int64], npt.NDArray[np.int64], TestRows]:
+    settings = world.settings
+    counts = [SplitCount() for _ in SPLITS]
+    user_rows, item_rows, test = np.zeros(settings.users, np.int64), np.zeros(settings.items, np.int64), TestRows()
+    rows = 0
+    for block in world.blocks():
+        split_of_request = _split_of_requests(block, rows, settings.rows)
+        split, user = split_of_request[block.request], block.user[block.request]
+        rows += len(split)
+        for number, count in enumerate(counts):
+            mine = split == number
+            count.rows += int(mine.sum())
+            count.positives += int(block.label[mine].sum())
+            count.requests += int((split_of_request == number).sum())
+            count.users.update(np.unique(user[mine]).tolist())
+        train, tests = split == TRAIN, split == len(SPLITS) - 1
+        user_rows += np.bincount(user[train], minlength=settings.users)
+        item_rows += np.bincount(block.item[train], minlength=settings.items)
+        test.add(user[tests], block.relevance[tests], block.probability[tests], block.label[tests])
+    return counts, user_rows, item_rows, test
+
+
+def _terciles(rows: npt.NDArray[np.int64]) -> Terciles:
+    return Terciles.of_counts({key: count for key, count in enumerate(rows.tolist()) if count})
+
+
+def _genres(world: World) -> list[str]:
+    pairs = zip(world.genre.tolist(), world.second_genre.tolist(), strict=True)
+    return ["|".join(GENRES[genre] for genre in sorted({first, second})) for first, second in pairs]
+
+
+def _items(world: World, genres: list[str]) -> Iterator[tuple[int, str, str, int]]:
+    rng = np.random.default_rng([world.settings.seed, 4])
+    first = rng.integers(len(_FIRST_WORDS), size=len(genres))
+    second = rng.integers(len(_SECOND_WORDS), size=len(genres))
+    for item, (year, genre) in enumerate(zip(world.year.tolist(), genres, strict=True)):
+        yield item + 1, f"{_FIRST_WORDS[first[item]]} {_SECOND_WORDS[second[item]]} ({year})", genre, year
+
+
+def _write_rows(directory: Path, world: World, genres: list[str], activity: Terciles, popularity: Terciles) -> None:
+    settings = world.settings
+    histories = Histories(
+        world,
+        [varint(item + 1) for item in range(settings.items)],
+        [bytes_item(genre.encode()) for genre in genres],
+    )
+    item_parts = [
+        item_part(item + 1, genre, year, popularity.name(item))
+        for item, (genre, year) in enumerate(zip(genres, world.year.tolist(), strict=True))
+    ]
+    with ExitStack() as stack:
+        writers = [stack.enter_context(ShardedWriter(directory / name)) for name in SPLITS]
+        total = settings.rows
+        for row in track(_rows(world, histories, activity, item_parts), "Writing rows", total):
+            writers[row[0]].write(row[1])
+
+
+def _rows(
+    world: World, histories: Histories, activity: Terciles, item_parts: list[bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """Split and record of every row; histories take up the clicks of a request when it is over."""
+    rows_before = 0
+    for block in world.blocks():
+        splits = _split_of_requests(block, rows_before, world.settings.rows).tolist()
+        rows_before += len(block.item)
+        ends = np.searchsorted(block.request, np.arange(len(splits) + 1)).tolist()
+        columns = (block.item, block.position, block.label, block.rating)
+        items, positions, labels, ratings = (column.tolist() for column in columns)
+        for request, split in enumerate(splits):
+            user, time = int(block.user[request]), int(block.time[request])
+            shared = _user_part(world, user, activity) + request_part(user + 1, time, histories.of(user))
+            rows = range(ends[request], ends[request + 1])
+            for row in rows:
+                outcome = outcome_part(labels[row], positions[row])
+                yield split, example((shared, item_parts[items[row]], outcome))
+            for row in rows:
+                if labels[row]:
+                    histories.add(user, items[row], ratings[row], time)
+
+
+def _user_part(world: World, user: int, activity: Terciles) -> bytes:
+    return user_part(
+        user + 1,
+        "FM"[world.gender[user]],
+        AGES[world.age_group[user]],
+        int(world.occupation[user]),
+        activity.name(user),
+    )

@@ -1,0 +1,250 @@
+"""The generative model of the synthetic data: items, users and how clicks come about.
+
+Topics are unit vectors c_t in R^16, four to a genre. With e a standard normal vector scaled to unit length on average:
+
+    item    topic z, taste vector x = unit(c_z + 0.5 e), genre of z (and sometimes a second, random one),
+            quality q ~ N(0, 0.3) + 0.15 (standardised year), popularity ~ Zipf
+    vector  v = unit(A x + 0.5 e): what a text or image encoder would give; A is a random isometry into R^width
+    user    2 to 4 interests, each a topic (3 in 10 of the genre that gender and age favour), bias b ~ N(0, 0.4)
+    history items from the interests (7 in 10) or by popularity; rating = 1 to 5, rising with the affinity, noisy
+    request 4 to 12 candidates: 35 % from an interest, 35 % of its genre but any topic, the rest by popularity
+    click   P = sigmoid(base + 4 affinity + q + b - 0.6 log(1 + position)),
+            affinity(user, item) = max over the interests of x . c
+
+Genres alone cannot tell an interest from the other topics of its genre; the similarity of the candidate's vector to the
+vectors of the history can. Candidates are placed at random, so position and relevance are independent. Clicked
+candidates join the history. Everything is drawn in blocks whose seeds follow from `seed`: nothing needs to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+GENRES = (
+    "Action", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "Horror", "Musical", "Mystery", "Romance",
+    "Sci-Fi",
+)  # fmt: skip
+TOPICS_OF_GENRE = 4
+TASTE_WIDTH = 16
+AGES = (1, 18, 25, 35, 45, 50, 56)
+MAX_INTERESTS = 4
+BASE = -2.6
+AFFINITY = 4.0
+POSITION_BIAS = 0.6
+START = 1_704_067_200  # 2024-01-01, UTC
+_SPAN_SECONDS = 28 * 86_400
+_REQUESTS_OF_BLOCK = 512
+_MEAN_CANDIDATES = 8
+# How busy each hour is.
+_HOURS = np.array([3, 2, 1, 1, 1, 2, 4, 6, 7, 6, 6, 7, 8, 7, 6, 6, 7, 8, 10, 12, 13, 12, 9, 5], np.float64)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of a synthetic data set.
+
+    Attributes:
+        rows: Impressions.
+        users: Users.
+        items: Items.
+        history_length: Events kept in a history.
+        vector_width: Width of the item vectors.
+        seed: Of everything.
+    """
+
+    rows: int = 20_000
+    users: int = 1_000
+    items: int = 2_000
+    history_length: int = 50
+    vector_width: int = 64
+    seed: int = 17
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some requests in order of time; n rows of r requests, the rows of a request next to each other.
+
+    Attributes:
+        user, time: [r] index of the user, and second; no second comes twice.
+        request: [n] place of the row's request in `user` and `time`.
+        item: [n] index of the candidate.
+        position: [n] from 0.
+        relevance: [n] logit of a click before the position bias.
+        probability: [n] of a click, position known.
+        label: [n].
+        rating: [n] what the user would rate the candidate.
+    """
+
+    user: Ints
+    time: Ints
+    request: Ints
+    item: Ints
+    position: Ints
+    relevance: Floats
+    probability: Floats
+    label: Ints
+    rating: Ints
+
+
+class World:
+    """Items and users, drawn once.
+
+    Args:
+        settings: Sizes and seed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        rng = np.random.default_rng([settings.seed, 0])
+        self._topics = len(GENRES) * TOPICS_OF_GENRE
+        self._centres = unit(rng.standard_normal((self._topics, TASTE_WIDTH)))
+        self._draw_items(rng)
+        self._draw_users(rng)
+
+    def _draw_items(self, rng: np.random.Generator) -> None:
+        n = self.settings.items
+        # Sorted, so that the items of a topic are neighbours and can be drawn by one search in the running popularity.
+        self.topic = np.sort(np.append(np.arange(self._topics), rng.integers(self._topics, size=n - self._topics)))
+        self.taste = unit(self._centres[self.topic] + _noise(rng, n, TASTE_WIDTH))
+        popularity = 1.0 / (10.0 + rng.permutation(n)) ** 0.8
+        self._running = np.append(0.0, np.cumsum(popularity))
+        self._topic_starts = np.searchsorted(self.topic, np.arange(self._topics + 1))
+        self.genre = self.topic // TOPICS_OF_GENRE
+        self.second_genre = np.where(rng.random(n) < 0.3, rng.integers(len(GENRES), size=n), self.genre)
+        self.year = 2023 - np.minimum(rng.exponential(15.0, n), 90).astype(np.int64)
+        self._quality = 0.3 * rng.standard_normal(n) + 0.15 * (self.year - self.year.mean()) / self.year.std()
+        width = self.settings.vector_width
+        mixing = np.linalg.qr(rng.standard_normal((max(width, TASTE_WIDTH), min(width, TASTE_WIDTH))))[0]
+        view = self.taste @ (mixing.T if width >= TASTE_WIDTH else mixing)
+        self.vectors = unit(view + _noise(rng, n, width)).astype(np.float16)
+
+    def _draw_users(self, rng: np.random.Generator) -> None:
+        n = self.settings.users
+        self.gender = rng.integers(2, size=n)
+        self.age_group = rng.integers(len(AGES), size=n)
+        self.occupation = rng.integers(21, size=n)
+        favoured = rng.integers(len(GENRES), size=(2, len(AGES)))[self.gender, self.age_group]
+        of_favoured = favoured[:, None] * TOPICS_OF_GENRE + rng.integers(TOPICS_OF_GENRE, size=(n, MAX_INTERESTS))
+        of_any = rng.integers(self._topics, size=(n, MAX_INTERESTS))
+        self.interest_count = rng.integers(2, MAX_INTERESTS + 1, size=n)
+        interests = np.where(rng.random((n, MAX_INTERESTS)) < 0.3, of_favoured, of_any)
+        # Unused places repeat the first interest: the maximum over all places is then the maximum over the real ones.
+        self.interests = np.where(np.arange(MAX_INTERESTS) < self.interest_count[:, None], interests, interests[:, :1])
+        self._bias = 0.4 * rng.standard_normal(n)
+        activity = np.cumsum(np.exp(0.7 * rng.standard_normal(n)))
+        self._activity = activity / activity[-1]
+
+    def affinity(self, user: Ints, item: Ints) -> Floats:
+        """max over the user's interests of x . c.
+
+        Args:
+            user, item: [n].
+        """
+        centres = self._centres[self.interests[user]]
+        scores: Floats = np.einsum("nd,nkd->nk", self.taste[item], centres).max(axis=1)
+        return scores
+
+    def past(self, first_user: int, last_user: int) -> tuple[Ints, Ints, Ints, Ints]:
+        """Events of users from before the first request: index of the user, item, rating, second; oldest first.
+
+        One user in twenty has none; the others have between a fifth of a full history and all of it.
+
+        Args:
+            first_user, last_user: Range of users, the last one excluded.
+        """
+        rng = np.random.default_rng([self.settings.seed, 1, first_user])
+        n = last_user - first_user
+        length = self.settings.history_length
+        events = rng.integers(max(1, length // 5), length + 1, size=n)
+        events[rng.random(n) < 0.05] = 0
+        user = np.repeat(np.arange(first_user, last_user), events)
+        item = self._draw_candidates(rng, user, of_interest=0.7, of_genre=0.0)
+        age = np.concatenate([np.sort(rng.integers(1, 90 * 86_400, size=count))[::-1] for count in events.tolist()])
+        return user, item, self._rate(rng, self.affinity(user, item)), START - age
+
+    def blocks(self) -> Iterator[Block]:
+        """All requests in order of time; a second call gives the same."""
+        left, number, clock, last_second = self.settings.rows, 0, 0.0, START
+        requests = max(1, self.settings.rows // _MEAN_CANDIDATES)
+        gap = max(_SPAN_SECONDS / requests, 4.0)
+        while left > 0:
+            rng = np.random.default_rng([self.settings.seed, 2, number])
+            busy = clock + np.cumsum(rng.exponential(gap, _REQUESTS_OF_BLOCK))
+            clock = float(busy[-1])
+            places = np.arange(_REQUESTS_OF_BLOCK)
+            time = np.maximum.accumulate(np.maximum(_by_the_clock(busy), last_second + 1) - places) + places
+            last_second = int(time[-1])
+            block = self._block(rng, time, left)
+            left -= len(block.item)
+            number += 1
+            yield block
+
+    def _block(self, rng: np.random.Generator, time: Ints, left: int) -> Block:
+        user = np.searchsorted(self._activity, rng.random(_REQUESTS_OF_BLOCK), side="right")
+        sizes = rng.integers(4, 2 * _MEAN_CANDIDATES - 3, size=_REQUESTS_OF_BLOCK)
+        request = np.repeat(np.arange(_REQUESTS_OF_BLOCK), sizes)
+        item = self._draw_candidates(rng, user[request], of_interest=0.35, of_genre=0.35)
+        # A request shows an item once.
+        _, first = np.unique(request * self.settings.items + item, return_index=True)
+        first = np.sort(first)
+        request, item = request[first], item[first]
+        position = np.arange(len(request)) - np.searchsorted(request, request)
+        affinity = self.affinity(user[request], item)
+        relevance = BASE + AFFINITY * affinity + self._quality[item] + self._bias[user[request]]
+        probability = 1.0 / (1.0 + np.exp(POSITION_BIAS * np.log1p(position) - relevance))
+        label = (rng.random(len(item)) < probability).astype(np.int64)
+        rating = self._rate(rng, affinity)
+        cut = slice(left)
+        return Block(
+            user,
+            time,
+            request[cut],
+            item[cut],
+            position[cut],
+            relevance[cut],
+            probability[cut],
+            label[cut],
+            rating[cut],
+        )
+
+    def _draw_candidates(self, rng: np.random.Generator, user: Ints, of_interest: float, of_genre: float) -> Ints:
+        n = len(user)
+        chosen = self.interests[user, rng.integers(self.interest_count[user])]
+        sibling = chosen // TOPICS_OF_GENRE * TOPICS_OF_GENRE + rng.integers(TOPICS_OF_GENRE, size=n)
+        kind = rng.random(n)
+        topic = np.where(kind < of_interest, chosen, sibling)
+        any_topic = kind >= of_interest + of_genre
+        low = np.where(any_topic, 0, self._topic_starts[topic])
+        high = np.where(any_topic, self.settings.items, self._topic_starts[topic + 1])
+        point = self._running[low] + rng.random(n) * (self._running[high] - self._running[low])
+        drawn: Ints = np.clip(np.searchsorted(self._running, point, side="right") - 1, low, high - 1)
+        return drawn
+
+    def _rate(self, rng: np.random.Generator, affinity: Floats) -> Ints:
+        return np.clip(np.rint(2.0 + 2.8 * affinity + 0.8 * rng.standard_normal(len(affinity))), 1, 5).astype(np.int64)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Rows of length 1."""
+    lengths: Floats = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / lengths
+
+
+def _noise(rng: np.random.Generator, n: int, width: int) -> Floats:
+    noise: Floats = 0.5 * rng.standard_normal((n, width)) / np.sqrt(width)
+    return noise
+
+
+def _by_the_clock(busy: Floats) -> Ints:
+    """Seconds at which evenly spread work falls when hours differ in how busy they are."""
+    day, within = np.divmod(busy, 86_400.0)
+    done = np.append(0.0, np.cumsum(_HOURS / _HOURS.sum()) * 86_400.0)
+    seconds: Ints = (day * 86_400 + np.interp(within, done, np.arange(25) * 3600.0)).astype(np.int64)
+    return START + seconds
