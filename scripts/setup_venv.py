@@ -62,14 +62,8 @@ def index_environment(python: str) -> dict[str, str]:
         python: The interpreter whose pip is asked.
     """
     environment = dict(os.environ)
-    listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    settings: dict[str, str] = {}
-    for line in listing.stdout.splitlines():  # global.index-url='https://...'; environment variables come last
-        name, _, value = line.partition("=")
-        scope, _, key = name.rpartition(".")
-        if scope in ("global", "install", ":env:"):
-            settings[key] = str(ast.literal_eval(value))
-    if not any(name in environment for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_CONFIG_FILE")):
+    settings = _pip_settings(python)
+    if not _uv_has_an_index():
         for key, variable, separator in (
             ("index-url", "UV_DEFAULT_INDEX", " "),
             ("extra-index-url", "UV_INDEX", " "),
@@ -86,6 +80,31 @@ def index_environment(python: str) -> dict[str, str]:
     if os.path.exists(certificates):
         environment.setdefault("SSL_CERT_FILE", certificates)
     return environment
+
+
+def _pip_settings(python: str) -> dict[str, str]:
+    """What pip's files and PIP_* say, the variables above the files, `[install]` above `[global]`."""
+    listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    scopes: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    for line in listing.stdout.splitlines():  # global.index-url='https://...'
+        name, _, value = line.partition("=")
+        scope, _, key = name.rpartition(".")
+        if scope in scopes:
+            scopes[scope][key] = str(ast.literal_eval(value))
+    return {**scopes["global"], **scopes["install"], **scopes[":env:"]}
+
+
+def _uv_has_an_index() -> bool:
+    """True when the user told uv itself where packages come from."""
+    if any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_CONFIG_FILE")):
+        return True
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    for path in (os.path.join(home, "uv", "uv.toml"), "/etc/uv/uv.toml"):
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                if "index" in file.read():
+                    return True
+    return False
 
 
 def create(directory: str) -> str:

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
+
+from scripts.setup_venv import index_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -217,15 +218,6 @@ def test_the_lock_satisfies_the_build_definition() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def _setup_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("setup_venv", ROOT / "scripts" / "setup_venv.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.e2e
 def test_the_base_install_has_a_working_command_line(tmp_path: Path) -> None:
     """What `pip install tfctr` gives, from a copy of the sources: no TensorFlow, and features can be validated."""
@@ -240,7 +232,7 @@ def test_the_base_install_has_a_working_command_line(tmp_path: Path) -> None:
     lock = ROOT / "requirements.lock"
     install = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--python", venv / "bin" / "python"]
     pinned = ["--constraints", lock, "--build-constraints", lock]
-    environment = _setup_script().index_environment(sys.executable)
+    environment = index_environment(sys.executable)
     done = subprocess.run([*install, *pinned, source], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
 
