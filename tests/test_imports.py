@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "features": LEAVES,
     "metrics": LEAVES,
     "client": LEAVES | {"features"},
-    "data": LEAVES | {"features"},
+    "data": LEAVES | {"features", "metrics"},
     "layers": LEAVES | {"features"},
     "losses": LIBRARY,
     "optimizers": LIBRARY,
