@@ -1,0 +1,1 @@
+"""The TFX application: from a log of impressions to a pushed SavedModel."""

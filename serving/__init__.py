@@ -1,0 +1,1 @@
+"""What is deployed, and a server for development and tests."""
