@@ -1,0 +1,131 @@
+"""Runs TFX's Evaluator executor on a hand-made model and data: the code path of the pipeline, without the pipeline."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.components.evaluator import executor
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils, json_utils, proto_utils
+
+
+@dataclass(frozen=True)
+class Data:
+    """Impressions as columns; the model's probability is the rounded sigmoid of `x`, float32."""
+
+    columns: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def scores(self, scale: float = 1.0) -> np.ndarray:
+        logits = np.float32(scale) * self["x"]
+        return np.round(tf.math.sigmoid(logits).numpy() * np.float32(20)) / np.float32(20)
+
+
+def make_data(rows: int = 600, seed: int = 0) -> Data:
+    """Ties, users with one class, slices of users (gender) and slices through users (hour, popularity)."""
+    generator = np.random.default_rng(seed)
+    users = generator.integers(0, 40, rows)
+    x = generator.normal(size=rows).astype(np.float32)
+    labels = (generator.random(rows) < 1 / (1 + np.exp(-1.5 * x))).astype(np.int64)
+    labels[users % 5 == 0] = 0
+    return Data(
+        {
+            "user_id": users,
+            "label": labels,
+            "x": x,
+            "weight": generator.choice([0.0, 1.0, 2.0], rows).astype(np.float32),
+            "gender": np.where(users % 2, "F", "M").astype("S"),
+            "hour": generator.integers(0, 3, rows).astype("S"),
+            "item_popularity": generator.choice(["head", "tail"], rows).astype("S"),
+            "age": users % 3,
+        }
+    )
+
+
+def write_examples(data: Data, directory: Path) -> None:
+    """One gzipped file of tf.Examples, with a history of varying length that no metric may keep."""
+    (directory / "Split-eval").mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(directory / "Split-eval" / "data-0.gz"), "GZIP") as writer:
+        for row in range(len(data["label"])):
+            features = {}
+            for name, column in data.columns.items():
+                value = column[row]
+                if isinstance(value, bytes):
+                    features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+                elif np.issubdtype(column.dtype, np.floating):
+                    features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+                else:
+                    features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            history = tf.train.Int64List(value=range(row % 4))
+            features["history_item_id"] = tf.train.Feature(int64_list=history)
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+
+def schema_for(data: Data) -> schema_pb2.Schema:
+    """The schema a curated pipeline has for these columns."""
+    schema = schema_pb2.Schema()
+    for name, column in data.columns.items():
+        kind = {"S": "BYTES", "f": "FLOAT", "i": "INT"}[column.dtype.kind]
+        text_format.Parse(
+            f"name: '{name}' type: {kind} presence {{ min_fraction: 1 }} shape {{ dim {{ size: 1 }} }}",
+            schema.feature.add(),
+        )
+    text_format.Parse("name: 'history_item_id' type: INT value_count { min: 0 }", schema.feature.add())
+    return schema
+
+
+class Scorer(tf.Module):
+    """`serving_default`: serialized examples [N] -> probabilities [N], the signature an export of ours has."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = tf.Variable(scale)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        x = tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]
+        return {"probabilities": tf.round(tf.sigmoid(self.scale * x) * 20.0) / 20.0}
+
+
+def write_model(directory: Path, scale: float) -> None:
+    """A SavedModel whose scores are those of `Data.scores(scale)`."""
+    scorer = Scorer(scale)
+    tf.saved_model.save(scorer, str(directory / "Format-Serving"), signatures={"serving_default": scorer.serve})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    evaluation: str
+    blessed: bool
+
+
+def evaluate(directory: Path, data: Data, config, scale: float, baseline: float | None = None) -> Outcome:
+    """Evaluate a model with the given scale, against a blessed one when `baseline` is given."""
+    write_examples(data, directory / "examples")
+    write_model(directory / "model", scale)
+    examples = standard_artifacts.Examples()
+    examples.uri = str(directory / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["eval"])
+    schema = standard_artifacts.Schema()
+    schema.uri = str(directory / "schema")
+    io_utils.write_pbtxt_file(os.path.join(schema.uri, "schema.pbtxt"), schema_for(data))
+    model, blessed = standard_artifacts.Model(), standard_artifacts.Model()
+    model.uri, blessed.uri = str(directory / "model"), str(directory / "blessed_model")
+    inputs = {"examples": [examples], "schema": [schema], "model": [model]}
+    if baseline is not None:
+        write_model(directory / "blessed_model", baseline)
+        inputs["baseline_model"] = [blessed]
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    evaluation.uri, blessing.uri = str(directory / "evaluation"), str(directory / "blessing")
+    executor.Executor().Do(
+        inputs,
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {"eval_config": proto_utils.proto_to_json(config), "example_splits": json_utils.dumps(["eval"])},
+    )
+    return Outcome(evaluation.uri, os.path.exists(os.path.join(blessing.uri, "BLESSED")))
