@@ -108,7 +108,7 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
         genres = _genres(world)
         _write_rows(directory, world, genres, activity, popularity)
         write_items(directory, _items(world, genres))
-        ItemVectors(np.arange(1, settings.items + 1), world.vectors).save(directory)
+        ItemVectors(world.item_id, world.vectors).save(directory)
         manifest: dict[str, Any] = {
             "dataset": "synthetic",
             "source": "generated; the model is described in tfctr/data/synthetic_world.py",
@@ -160,24 +160,29 @@ def _genres(world: World) -> list[str]:
     return ["|".join(GENRES[genre] for genre in sorted({first, second})) for first, second in pairs]
 
 
-def _items(world: World, genres: list[str]) -> Iterator[tuple[int, str, str, int]]:
+def _items(world: World, genres: list[str]) -> list[tuple[int, str, str, int]]:
     rng = np.random.default_rng([world.settings.seed, 4])
     first = rng.integers(len(_FIRST_WORDS), size=len(genres))
     second = rng.integers(len(_SECOND_WORDS), size=len(genres))
-    for item, (year, genre) in enumerate(zip(world.year.tolist(), genres, strict=True)):
-        yield item + 1, f"{_FIRST_WORDS[first[item]]} {_SECOND_WORDS[second[item]]} ({year})", genre, year
+    facts = zip(world.item_id.tolist(), genres, world.year.tolist(), strict=True)
+    return sorted(
+        (item_id, f"{_FIRST_WORDS[first[item]]} {_SECOND_WORDS[second[item]]} ({year})", genre, year)
+        for item, (item_id, genre, year) in enumerate(facts)
+    )
 
 
 def _write_rows(directory: Path, world: World, genres: list[str], activity: Terciles, popularity: Terciles) -> None:
     settings = world.settings
     histories = Histories(
         world,
-        [varint(item + 1) for item in range(settings.items)],
+        [varint(item_id) for item_id in world.item_id.tolist()],
         [bytes_item(genre.encode()) for genre in genres],
     )
     item_parts = [
-        item_part(item + 1, genre, year, popularity.name(item))
-        for item, (genre, year) in enumerate(zip(genres, world.year.tolist(), strict=True))
+        item_part(item_id, genre, year, popularity.name(item))
+        for item, (item_id, genre, year) in enumerate(
+            zip(world.item_id.tolist(), genres, world.year.tolist(), strict=True)
+        )
     ]
     with ExitStack() as stack:
         writers = [stack.enter_context(ShardedWriter(directory / name)) for name in SPLITS]

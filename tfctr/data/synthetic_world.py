@@ -113,6 +113,8 @@ class World:
         # Sorted, so that the items of a topic are neighbours and can be drawn by one search in the running popularity.
         self.topic = np.sort(np.append(np.arange(self._topics), rng.integers(self._topics, size=n - self._topics)))
         self.taste = unit(self._centres[self.topic] + _noise(rng, n, TASTE_WIDTH))
+        # Ids are shuffled, or their order would give the topic away.
+        self.item_id = 1 + rng.permutation(n)
         popularity = 1.0 / (10.0 + rng.permutation(n)) ** 0.8
         self._running = np.append(0.0, np.cumsum(popularity))
         self._topic_starts = np.searchsorted(self.topic, np.arange(self._topics + 1))
