@@ -77,7 +77,7 @@ class SelfEnsemble(Loss):
 
         loss = BCE(m, y) + sum_k BCE(p_k, sg(m)),    m = mean_k p_k
 
-    p_k is the probability of pass k (passes differ by dropout); sg stops the gradient: in a soft term only the pass learns.
+    p_k is the probability of pass k (passes differ by dropout); sg stops the gradient: a soft term teaches its pass.
     Everything is computed from the logits' log-sigmoids, so that the loss and its gradient stay right for probabilities
     that float32 rounds to 0 or 1. With equal passes the value is BCE(p, y) + passes * entropy(p).
 

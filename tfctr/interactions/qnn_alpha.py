@@ -7,9 +7,9 @@ from keras import ops
 
 from tfctr.errors import UserError
 from tfctr.interactions.base import Eats, Interaction
+from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
-from tfctr.layers.mlp import check_count, check_rate
 from tfctr.layers.normalization import BatchNormalization
 
 
@@ -87,10 +87,8 @@ class KhatriRaoProduct(keras.layers.Layer):
                 f"Received shape: {input_shape}"
             )
         width = dim // self.heads
-        if self.released:
-            shape, fans = (dim, self.rows * dim), (dim, self.rows * dim)
-        else:
-            shape, fans = (self.heads, width, self.rows * width), (width, self.rows * width)
+        fans = (dim, self.rows * dim) if self.released else (width, self.rows * width)
+        shape = fans if self.released else (self.heads, *fans)
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer=xavier_normal(fans))
         self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
         if self.norm is not None:
@@ -193,12 +191,11 @@ class QnnAlpha(Interaction):
         self.layers = check_count("layers", layers)
         self.heads = check_count("heads", heads)
         self.rows = check_count("rows", rows)
-        self.activation = activation
-        self.batch_norm = batch_norm
+        self.activation = check_activation("activation", activation)
+        self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
         self.mid_dropout = None if mid_dropout is None else check_rate("mid_dropout", mid_dropout)
-        self.residual = residual
-        keras.activations.get(activation)
+        self.residual = check_flag("residual", residual)
 
     @property
     def eats(self) -> Eats:
@@ -207,17 +204,15 @@ class QnnAlpha(Interaction):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the layers and the linear head."""
-        if self.eats == "flat":
-            self.fields, dim = 1, input_shape[-1]
-        else:
-            self.fields, embedding = input_shape[-2:]
-            if embedding % self.heads:
-                raise UserError(
-                    f"interaction {type(self).__name__}: `heads` must divide the embedding width {embedding}. "
-                    f"Received: {self.heads}"
-                )
-            dim = self.fields * embedding
-        shape = (None, dim)
+        fields, width = (1, input_shape[-1]) if self.eats == "flat" else input_shape[-2:]
+        if fields is None or width is None:
+            raise ValueError(f"The axes of fields and of their width must be known. Received shape: {input_shape}")
+        if width % self.heads:
+            raise UserError(
+                f"interaction {type(self).__name__}: `heads` must divide the embedding width {width}. "
+                f"Received: {self.heads}"
+            )
+        self.fields, shape = fields, (None, fields * width)
         self.products = []
         for i in range(self.layers):
             product = KhatriRaoProduct(

@@ -5,35 +5,11 @@ from typing import Any
 
 import keras
 
+from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.prelu import PReLU
-
-
-def check_units(name: str, units: Any) -> list[int]:
-    """A list of positive whole numbers, or a ValueError that names the argument."""
-    if isinstance(units, str) or not isinstance(units, Sequence) or not all(_is_positive(unit) for unit in units):
-        raise ValueError(f"`{name}` must be a list of positive whole numbers. Received: {units!r}")
-    return list(units)
-
-
-def check_rate(name: str, rate: Any) -> float:
-    """A number from 0 up to, not including, 1, or a ValueError that names the argument."""
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 <= rate < 1.0:
-        raise ValueError(f"`{name}` must be at least 0 and less than 1. Received: {rate!r}")
-    return float(rate)
-
-
-def check_count(name: str, count: Any) -> int:
-    """A positive whole number, or a ValueError that names the argument."""
-    if not _is_positive(count):
-        raise ValueError(f"`{name}` must be a positive whole number. Received: {count!r}")
-    return int(count)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def activation_layer(activation: str | None, name: str, dtype: Any) -> keras.layers.Layer:
@@ -82,8 +58,8 @@ class MlpBlock(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.hidden = check_units("hidden", hidden)
-        self.activation = activation
-        self.batch_norm = batch_norm
+        self.activation = check_activation("activation", activation, more=("prelu", "dice"))
+        self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
         self.output_units = None if output is None else check_count("output", output)
         if not self.hidden and output is None:

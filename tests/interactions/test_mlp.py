@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.layer_checks import check_layer
+from tfctr.interactions import Mlp
+
+X = np.random.default_rng(3).normal(size=(6, 4, 10)).astype("float32")
+MASK = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hidden": [8, 4], "batch_norm": True, "dropout": 0.2},
+        {"hidden": [8], "activation": "prelu"},
+        {"hidden": [8], "activation": "dice"},
+        {"hidden": []},
+    ],
+)
+def test_layer(options: dict[str, object]) -> None:
+    # A bias in front of a normalization has no gradient but rounding.
+    check_layer(Mlp(**options), X, output_shape=(6, 4), unmoved=["dense0/bias", "dense1/bias"])
+    check_layer(Mlp(**options), X, call_arguments={"mask": MASK}, output_shape=(6, 4), unmoved=["/bias"], xla=False)
+
+
+def test_by_hand() -> None:
+    layer = Mlp(hidden=[2])
+    layer.build((None, 2))
+    hidden, head = layer.block.dense
+    hidden.kernel.assign([[1.0, -1.0], [2.0, 1.0]])
+    hidden.bias.assign([0.5, 0.0])
+    head.kernel.assign([[2.0], [3.0]])
+    head.bias.assign([-1.0])
+    # relu([1 + 2 + .5, -1 + 1]) = [3.5, 0];  relu([-1 + 0 + .5, 1 + 0]) = [0, 1]
+    logits = layer(np.array([[1.0, 1.0], [-1.0, 0.0]], "float32"))
+    np.testing.assert_allclose(logits, [6.0, 2.0], rtol=1e-6)
+
+
+def test_eats_flat() -> None:
+    assert Mlp().eats == "flat"
+
+
+def test_padding_candidates_change_nothing() -> None:
+    layer = Mlp(hidden=[8], batch_norm=True)
+    layer.build(X.shape)
+    moving = layer.block.norms[0].moving_variance
+    clean = ops.convert_to_numpy(layer(X, mask=MASK, training=True))
+    after = ops.convert_to_numpy(moving).copy()
+    moving.assign(np.ones(8))
+    poisoned = ops.convert_to_numpy(layer(np.where(MASK[..., None], X, 1e6), mask=MASK, training=True))
+    np.testing.assert_array_equal(clean[MASK], poisoned[MASK])
+    np.testing.assert_array_equal(after, moving)
