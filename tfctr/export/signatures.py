@@ -1,0 +1,196 @@
+"""The three served signatures, built from the two towers and the raw function."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.inputs import InputSpec, length_name, model_inputs, raw_inputs
+from tfctr.features.parsing import parse_examples
+from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.models.model import RankingModel
+
+MODEL_TAG = "model_tag"
+PROBABILITIES = "probabilities"
+_BAD_TAG = -1
+
+
+class RankingModule(tf.Module):
+    """A model with its raw function, as the signatures of a SavedModel.
+
+    p = sigmoid(logit + ln(negative_sampling_rate)), so that a model trained on thinned negatives answers with
+    probabilities of the full traffic. All three signatures share this.
+
+    A bad row (a length outside [0, L], an infinite number, a state that another version made or that was tampered with)
+    gets NaN; its neighbours in the batch keep their scores.
+
+    Args:
+        model: A trained model.
+        assets: What it was trained with.
+        state_dtype: "float32", or "float16" to halve the state on the wire.
+    """
+
+    def __init__(self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32") -> None:
+        super().__init__()
+        self.model = model
+        self.file = assets.file
+        self.lookups = FileLookups(assets)
+        self.raw_function = RawFunction(assets.file, self.lookups)
+        self.state_dtype = tf.as_dtype(state_dtype)
+        self.model_tag = model_tag(model, assets)
+        self._shift = math.log(assets.file.negative_sampling_rate)
+        by_side: dict[str, list[InputSpec]] = {"user": [], "candidate": [], "context": [], "bias": []}
+        for spec in raw_inputs(assets.file):
+            by_side[spec.side].append(spec)
+        self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in by_side["user"]}
+        self.candidate_specs = {s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in by_side["candidate"]}
+        self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in by_side["context"]}
+        self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
+        outputs = self.user_tower.get_concrete_function().structured_outputs
+        self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
+        score_specs = {**self.state_specs, **self.candidate_specs, **self.context_specs}
+        self.score = tf.function(self._score, input_signature=[score_specs])
+        examples = tf.TensorSpec([None], tf.string, "examples")
+        self.serving_default = tf.function(self._serving_default, input_signature=[examples])
+
+    def signatures(self) -> dict[str, Any]:
+        """The concrete functions by signature name."""
+        return {
+            "serving_default": self.serving_default.get_concrete_function(),
+            "user_tower": self.user_tower.get_concrete_function(),
+            "score": self.score.get_concrete_function(),
+        }
+
+    def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        raw = _checked(inputs, self.user_specs)
+        model_side = self.raw_function.user(raw)
+        state = self.model.user_tower(model_side, training=False)
+        good = self._good_user(raw, model_side)
+        state = {name: self._to_wire(tensor) for name, tensor in state.items()}
+        tag = tf.where(good, tf.constant(self.model_tag, tf.int64), tf.constant(_BAD_TAG, tf.int64))
+        return {**state, MODEL_TAG: tag}
+
+    def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = _checked(inputs, {**self.state_specs, **self.candidate_specs, **self.context_specs})
+        good = tf.equal(inputs[MODEL_TAG], self.model_tag)
+        state = {}
+        for name in self.state_specs:
+            if name != MODEL_TAG:
+                state[name], intact = self._from_wire(name, inputs[name])
+                good &= intact
+        return {PROBABILITIES: self._probabilities(state, inputs, inputs, good)}
+
+    def _serving_default(self, examples: Any) -> dict[str, Any]:
+        raw = parse_examples(examples, self.file)
+        model_side = self.raw_function.user(raw)
+        state = self.model.user_tower(model_side, training=False)
+        wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
+        state = {name: self._from_wire(name, tensor)[0] for name, tensor in wire.items()}
+        candidate = {name: raw[name][:, None] for name in self.candidate_specs}
+        context = {name: raw[name] for name in self.context_specs}
+        probabilities = self._probabilities(state, candidate, context, self._good_user(raw, model_side))
+        return {PROBABILITIES: probabilities[:, 0]}
+
+    def _probabilities(self, state: Any, candidate: Any, context: Any, good_user: Any) -> Any:
+        """[B, C] probabilities, NaN where the user's row or the candidate is bad."""
+        candidate_side = self.raw_function.candidate(candidate)
+        context_side = self.raw_function.context(context)
+        logits = self.model.score(state, candidate_side, context_side, training=False)
+        probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
+        good = good_user & _finite(context_side, axes_kept=1, like=good_user)
+        good = good[:, None] & _finite(candidate_side, axes_kept=2, like=probabilities)
+        return tf.where(good, probabilities, tf.constant(float("nan")))
+
+    def _good_user(self, raw: Mapping[str, Any], model_side: Mapping[str, Any]) -> Any:
+        first = next(iter(model_side.values()))
+        good = _finite(model_side, axes_kept=1, like=tf.ones(tf.shape(first)[:1]))
+        for name, sequence in self.file.sequences.items():
+            length = raw[length_name(name)]
+            good &= (length >= 0) & (length <= sequence.max_length)
+        return good
+
+    def _to_wire(self, tensor: Any) -> Any:
+        return tf.cast(tensor, self.state_dtype) if tensor.dtype.is_floating else tensor
+
+    def _from_wire(self, name: str, tensor: Any) -> tuple[Any, Any]:
+        """The tensor as the scorer wants it, and which rows [B] are intact."""
+        kept = range(1, tensor.shape.rank)
+        if tensor.dtype.is_floating:
+            return tf.cast(tensor, tf.float32), tf.reduce_all(tf.math.is_finite(tensor), axis=list(kept))
+        limit = self._limit(name)
+        if limit is None:
+            return tensor, tf.ones_like(tensor[..., :0], tf.bool) if tensor.shape.rank == 0 else _all_rows(tensor)
+        # An id outside its table is an error on CPU and a silent zero on GPU; here it is a bad row on both.
+        inside = (tensor >= 0) & (tensor <= limit)
+        return tf.clip_by_value(tensor, 0, limit), tf.reduce_all(inside, axis=list(kept))
+
+    def _limit(self, name: str) -> int | None:
+        """The largest valid value of an integer state tensor."""
+        sequence, _, tensor = name.partition("/")
+        if tensor == "length":
+            return self.file.sequences[sequence].max_length
+        if tensor.startswith("rows/"):
+            return self.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
+        return None
+
+
+def _all_rows(tensor: Any) -> Any:
+    return tf.ones(tf.shape(tensor)[:1], tf.bool)
+
+
+def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
+    """Where every float tensor is finite, reduced to the first `axes_kept` axes."""
+    good = tf.ones(tf.shape(like)[:axes_kept], tf.bool)
+    for tensor in tensors.values():
+        if tensor.dtype.is_floating:
+            finite = tf.math.is_finite(tensor)
+            good &= tf.reduce_all(finite, axis=list(range(axes_kept, tensor.shape.rank)))
+    return good
+
+
+def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs, with shapes that TF Serving itself never looks at enforced in the graph.
+
+    Static dimensions must be the signature's, all inputs must have one dimension 0, all candidates one dimension 1.
+    """
+    checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
+    reference = next(iter(checked))
+    checks = []
+    candidates = [name for name, spec in specs.items() if spec.shape.rank == 2 and spec.shape[1] is None]
+    for name, tensor in checked.items():
+        if name != reference:
+            checks.append(
+                tf.debugging.assert_equal(
+                    tf.shape(tensor)[0],
+                    tf.shape(checked[reference])[0],
+                    message=f"`{name}` and `{reference}` must have the same dimension 0 (one row a request)",
+                )
+            )
+    for name in candidates[1:]:
+        checks.append(
+            tf.debugging.assert_equal(
+                tf.shape(checked[name])[1],
+                tf.shape(checked[candidates[0]])[1],
+                message=f"`{name}` and `{candidates[0]}` must have the same dimension 1 (the candidates)",
+            )
+        )
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(tensor) for name, tensor in checked.items()}
+
+
+def model_tag(model: RankingModel, assets: FeatureAssets) -> int:
+    """A positive 63-bit hash of weights, configuration and feature assets: which model a state belongs to."""
+    digest = hashlib.sha256(assets.fingerprint().encode())
+    digest.update(model.model_config.model_dump_json().encode())
+    for variable in sorted(model.variables, key=lambda v: v.path):
+        digest.update(variable.path.encode())
+        digest.update(tf.convert_to_tensor(variable).numpy().tobytes())
+    return int.from_bytes(digest.digest()[:8], "little") >> 1
+
+
+__all__ = ["MODEL_TAG", "PROBABILITIES", "RankingModule", "model_inputs", "model_tag"]
