@@ -1,0 +1,137 @@
+"""A gRPC server with the official messages whose behaviour a test sets: versions come and go, replies fail or hang."""
+
+import threading
+from collections import Counter
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+_METADATA_TYPE = get_model_metadata_pb2.SignatureDefMap
+
+
+class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
+    """Serves SavedModels by their own signatures.
+
+    `calls` counts requests by method or signature; `requests` keeps the last request of each signature; `fail` maps a
+    signature to the (code, message) it aborts with; `hang` to an event it waits for; `pin_ignored` breaks the pin.
+    """
+
+    def __init__(self, name: str = "ranking"):
+        self.name = name
+        self.versions: dict[int, Any] = {}
+        self.definitions: dict[int, Any] = {}
+        self.calls: Counter[str] = Counter()
+        self.requests: dict[str, predict_pb2.PredictRequest] = {}
+        self.fail: dict[str, tuple[grpc.StatusCode, str]] = {}
+        self.hang: dict[str, threading.Event] = {}
+        self.after: dict[str, Any] = {}
+        self.tensor_content = False
+        self.replace_output: dict[str, Any] = {}
+        self._server: grpc.Server | None = None
+        self.port = 0
+
+    def load(self, version: int, directory: Path) -> None:
+        from tensorflow.core.protobuf import saved_model_pb2
+
+        self.versions[version] = tf.saved_model.load(str(directory))
+        proto = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+        self.definitions[version] = proto.meta_graphs[0].signature_def
+
+    def unload(self, version: int) -> None:
+        del self.versions[version], self.definitions[version]
+
+    @property
+    def target(self) -> str:
+        return f"localhost:{self.port}"
+
+    def __enter__(self) -> "StubServer":
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"localhost:{self.port}")
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for event in self.hang.values():
+            event.set()
+        assert self._server is not None
+        self._server.stop(None).wait()
+
+    def _version(self, spec: Any, context: grpc.ServicerContext) -> int:
+        if spec.name != self.name:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
+        version = spec.version.value if spec.HasField("version") else max(self.versions, default=0)
+        if version not in self.versions:
+            context.abort(
+                grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({spec.name}, {version})"
+            )
+        return version
+
+    def _disturb(self, what: str, context: grpc.ServicerContext) -> None:
+        self.calls[what] += 1
+        if what in self.hang:
+            self.hang[what].wait(30)
+        if what in self.fail:
+            context.abort(*self.fail[what])
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        signature = request.model_spec.signature_name or "serving_default"
+        self._disturb(signature, context)
+        version = self._version(request.model_spec, context)
+        self.requests[signature] = request
+        function = self.versions[version].signatures[signature]
+        definition = self.definitions[version][signature]
+        if set(request.inputs) != set(definition.inputs):
+            context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"input size does not match signature. Sent extra: {set(request.inputs) - set(definition.inputs)}. "
+                f"Missing but required: {set(definition.inputs) - set(request.inputs)}.",
+            )
+        outputs = function(**{name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()})
+        reply = predict_pb2.PredictResponse()
+        reply.model_spec.name = self.name
+        reply.model_spec.version.value = version
+        reply.model_spec.signature_name = signature
+        for name, value in outputs.items():
+            array = self.replace_output.get(name, value.numpy())
+            proto = tf.make_tensor_proto(array)
+            if not self.tensor_content and array.dtype == "float32":  # what TF Serving does by default
+                proto.ClearField("tensor_content")
+                del proto.float_val[:]
+                proto.float_val.extend(array.ravel())
+            reply.outputs[name].CopyFrom(proto)
+        if signature in self.after:
+            self.after.pop(signature)()
+        return reply
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self._disturb("metadata", context)
+        version = self._version(request.model_spec, context)
+        signatures = _METADATA_TYPE(signature_def=dict(self.definitions[version].items()))
+        reply = get_model_metadata_pb2.GetModelMetadataResponse()
+        reply.model_spec.name = self.name
+        reply.model_spec.version.value = version
+        reply.metadata["signature_def"].Pack(signatures)
+        return reply
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self._disturb("status", context)
+        self._version(request.model_spec, context)
+        reply = get_model_status_pb2.GetModelStatusResponse()
+        for version in self.versions:
+            status = reply.model_version_status.add(version=version, state="AVAILABLE")
+            status.status.error_code = 0
+        return reply

@@ -1,0 +1,353 @@
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from tests.client.stub_server import StubServer
+from tests.client.toy_model import toy_probabilities
+from tfctr.client import (
+    BadRequestError,
+    BadRowError,
+    ClientError,
+    CodecError,
+    DeadlineError,
+    MemoryStateCache,
+    ModelNotFoundError,
+    OverloadedError,
+    RankingClient,
+    ServerError,
+    StateRejectedError,
+    UnavailableError,
+    UnsupportedModelError,
+    UserState,
+)
+
+USER = {
+    "user_id": 5,
+    "gender": "F",
+    "age": 20.0,
+    "history_item_id": [10, 20],
+    "history_genres": [["Action", "War"], "Drama"],
+}
+CANDIDATES = [
+    {"item_id": 1, "genres": "Action|War", "price": 0.5},
+    {"item_id": 2, "genres": ["Drama"]},
+    {"item_id": 3, "price": 1.5},
+]
+CONTEXT = {"timestamp": 36}
+EXPECTED = toy_probabilities(
+    interest=(10 + 20) / 100 + (10 + 5) / 100,
+    user_fields=0.5 + 1 + 0.2,
+    hour=0.5,
+    items=[1, 2, 3],
+    prices=[0.5, 0.25, 1.5],
+    tokens=[10, 5, 0],
+)
+
+
+@pytest.fixture
+def client(server: StubServer):
+    with RankingClient(server.target, timeout_seconds=20) as found:
+        yield found
+
+
+def test_ranks_by_probability(client: RankingClient, server: StubServer) -> None:
+    ranked = client.rank(USER, CANDIDATES, CONTEXT)
+    assert [r.index for r in ranked] == [2, 0, 1]
+    assert [r.candidate for r in ranked] == [CANDIDATES[2], CANDIDATES[0], CANDIDATES[1]]
+    np.testing.assert_allclose([r.probability for r in ranked], EXPECTED[[2, 0, 1]], rtol=1e-6)
+    assert server.calls == {"metadata": 1, "user_tower": 1, "score": 1}
+
+
+def test_pins_the_version_that_made_the_state(client: RankingClient, server: StubServer, toy_models: Path) -> None:
+    state = client.user_state(USER)
+    server.load(2, toy_models / "2")
+    np.testing.assert_allclose(client.score(state, CANDIDATES, CONTEXT), EXPECTED, rtol=1e-6)
+    assert server.requests["score"].model_spec.version.value == 1
+
+
+def test_k_and_columns(client: RankingClient) -> None:
+    columns = {"item_id": np.array([1, 2, 3]), "genres": ["Action|War", "Drama", None], "price": [0.5, None, 1.5]}
+    ranked = client.rank(USER, columns, CONTEXT, k=2)
+    assert [r.index for r in ranked] == [2, 0]
+    assert ranked[0].candidate == {"item_id": 3, "genres": None, "price": 1.5}
+    np.testing.assert_allclose([r.probability for r in ranked], EXPECTED[[2, 0]], rtol=1e-6)
+    assert client.rank(USER, columns, CONTEXT, k=0) == []
+    assert len(client.rank(USER, columns, CONTEXT, k=99)) == 3
+    with pytest.raises(BadRequestError, match="k must be"):
+        client.rank(USER, columns, CONTEXT, k=-1)
+
+
+@pytest.mark.parametrize("nothing", [[], {}, {"item_id": []}, {"item_id": np.empty(0, np.int64)}])
+def test_no_candidates_are_answered_locally(client: RankingClient, server: StubServer, nothing: object) -> None:
+    assert client.rank(USER, nothing, CONTEXT) == []
+    assert not server.calls
+
+
+def test_equal_candidates_keep_their_order(client: RankingClient) -> None:
+    assert [r.index for r in client.rank(USER, [{"item_id": 4}] * 50)] == list(range(50))
+
+
+def test_repeated_fields_and_content_are_both_read(client: RankingClient, server: StubServer) -> None:
+    before = client.score(client.user_state(USER), CANDIDATES, CONTEXT)
+    server.tensor_content = True
+    np.testing.assert_array_equal(client.score(client.user_state(USER), CANDIDATES, CONTEXT), before)
+
+
+# --- versions
+
+
+def test_follows_a_new_version_and_never_mixes(server: StubServer, toy_models: Path) -> None:
+    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
+        first = client.rank(USER, CANDIDATES, CONTEXT)
+        server.load(2, toy_models / "2")
+        second = client.rank(USER, CANDIDATES, CONTEXT)
+        assert server.requests["score"].model_spec.version.value == 2
+        assert first[0].probability != second[0].probability
+
+
+def test_version_gone_between_the_two_calls(client: RankingClient, server: StubServer, toy_models: Path) -> None:
+    server.load(2, toy_models / "2")
+    client.served_model()
+    server.unload(2)
+    server.load(3, toy_models / "3")
+    server.after["user_tower"] = lambda: server.unload(3)
+    ranked = client.rank(USER, CANDIDATES, CONTEXT)  # 2 is known but gone, 3 goes after user_tower, 1 answers
+    np.testing.assert_allclose(sorted(r.probability for r in ranked), sorted(EXPECTED), rtol=1e-6)
+    assert server.requests["score"].model_spec.version.value == 1
+
+
+def test_public_score_says_that_the_version_is_gone(
+    client: RankingClient, server: StubServer, toy_models: Path
+) -> None:
+    state = client.user_state(USER)
+    server.load(2, toy_models / "2")
+    server.unload(1)
+    with pytest.raises(ModelNotFoundError, match="version 1"):
+        client.score(state, CANDIDATES, CONTEXT)
+
+
+def test_newer_and_older_model_behind_one_client(server: StubServer, toy_models: Path) -> None:
+    user = {**USER, "country": "NL"}
+    candidates = [{**c, "brand": "x"} for c in CANDIDATES]
+    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
+        old = client.rank(user, candidates, CONTEXT)
+        assert client.dropped_features == {1: {"user.country": 1, "candidates.brand": 1}}
+        server.load(3, toy_models / "3")
+        new = client.rank(user, candidates, CONTEXT)
+        assert server.requests["score"].inputs["brand"].string_val[:] == [b"x"] * 3
+        client.rank(USER, CANDIDATES, CONTEXT)  # an old caller: the new features go as missing
+        assert server.requests["score"].inputs["brand"].string_val[:] == [b""] * 3
+        server.unload(3)
+        back = client.rank(user, candidates, CONTEXT)
+    assert [r.probability for r in old] == [r.probability for r in new] == [r.probability for r in back]
+    assert client.dropped_features == {1: {"user.country": 2, "candidates.brand": 2}}
+
+
+def test_a_given_version_is_asked_for(server: StubServer, toy_models: Path) -> None:
+    server.load(2, toy_models / "2")
+    with RankingClient(server.target, timeout_seconds=20, version=1) as client:
+        client.rank(USER, CANDIDATES, CONTEXT)
+        assert server.requests["user_tower"].model_spec.version.value == 1
+    with pytest.raises(BadRequestError, match="not both"):
+        RankingClient(server.target, version=1, version_label="stable")
+
+
+# --- the cached state
+
+
+def test_cached_state_saves_the_tower(client: RankingClient, server: StubServer) -> None:
+    first = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    second = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    assert first == second
+    assert server.calls == {"metadata": 1, "user_tower": 1, "score": 2}
+    client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=2)  # a new event
+    client.rank(USER, CANDIDATES, CONTEXT, user_key="u6", history_version=2)
+    client.rank(USER, CANDIDATES, CONTEXT)
+    assert server.calls["user_tower"] == 4
+    with pytest.raises(BadRequestError, match="go together"):
+        client.rank(USER, CANDIDATES, CONTEXT, user_key="u5")
+
+
+def test_cached_state_of_a_version_that_is_gone(client: RankingClient, server: StubServer, toy_models: Path) -> None:
+    client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    server.load(2, toy_models / "2")
+    server.unload(1)
+    client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    assert server.requests["score"].model_spec.version.value == 2
+    assert server.calls["user_tower"] == 2
+
+
+def test_another_model_under_the_same_version_number(
+    client: RankingClient, server: StubServer, toy_models: Path
+) -> None:
+    """The tag in the cached state is not the model's: refused with NaN, computed once more, right answer."""
+    client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    server.load(1, toy_models / "2")
+    ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+    fresh = client.score(client.user_state(USER), CANDIDATES, CONTEXT)
+    np.testing.assert_array_equal([r.probability for r in ranked], np.sort(fresh)[::-1])
+    assert server.calls["user_tower"] == 3
+    assert server.calls["score"] == 4
+
+
+def test_corrupt_tag_is_refused(client: RankingClient) -> None:
+    state = client.user_state(USER)
+    tensors = dict(state.tensors) | {"model_tag": np.array([12345])}
+    forged = UserState(state.model, state.version, state.fingerprint, tensors)
+    with pytest.raises(StateRejectedError, match="state is not of this model") as caught:
+        client.score(forged, CANDIDATES, CONTEXT)
+    assert caught.value.rows == (0, 1, 2)
+
+
+def test_state_of_another_model_is_not_sent(client: RankingClient, server: StubServer) -> None:
+    state = client.user_state(USER)
+    for forged in (
+        UserState("other", state.version, state.fingerprint, state.tensors),
+        UserState(state.model, state.version, "0" * 16, state.tensors),
+        UserState(state.model, state.version, state.fingerprint, {}),
+    ):
+        with pytest.raises(StateRejectedError, match="made by another model"):
+            client.score(forged, CANDIDATES, CONTEXT)
+    assert server.calls["score"] == 0
+
+
+def test_state_cannot_be_changed_by_accident(client: RankingClient) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        client.user_state(USER).tensors["user/fields"][0] = 1
+
+
+def test_a_bad_row_is_named(client: RankingClient) -> None:
+    with pytest.raises(BadRowError, match=r"1 of 3 candidates \(NaN\): rows 1\.") as caught:
+        client.rank(USER, [CANDIDATES[0], {"item_id": 2, "price": float("inf")}, CANDIDATES[2]], CONTEXT)
+    assert caught.value.rows == (1,)
+
+
+# --- failures
+
+
+def test_nobody_listens() -> None:
+    with (
+        RankingClient("localhost:1", timeout_seconds=2) as client,
+        pytest.raises(UnavailableError, match="localhost:1"),
+    ):
+        client.rank(USER, CANDIDATES, CONTEXT)
+
+
+def test_unknown_model(server: StubServer) -> None:
+    with RankingClient(server.target, "other", 20) as client, pytest.raises(ModelNotFoundError, match="model 'other'"):
+        client.rank(USER, CANDIDATES, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, BadRequestError),
+        (grpc.StatusCode.FAILED_PRECONDITION, BadRequestError),
+        (grpc.StatusCode.UNIMPLEMENTED, BadRequestError),
+        (grpc.StatusCode.UNAVAILABLE, UnavailableError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, OverloadedError),
+        (grpc.StatusCode.INTERNAL, ServerError),
+        (grpc.StatusCode.DATA_LOSS, ServerError),
+    ],
+)
+def test_errors_of_the_server_in_words(
+    client: RankingClient, server: StubServer, code: grpc.StatusCode, error: type[ClientError]
+) -> None:
+    server.fail["score"] = (code, "what the server said")
+    with pytest.raises(
+        error, match=rf"score of model 'ranking' version 1 at .*{code.name}: what the server said"
+    ) as caught:
+        client.rank(USER, CANDIDATES, CONTEXT)
+    assert type(caught.value) is error
+    assert server.calls["score"] == 1  # no blind retry
+
+
+@pytest.mark.parametrize("step", ["metadata", "user_tower", "score"])
+def test_one_budget_for_all_calls(server: StubServer, step: str) -> None:
+    server.hang[step] = threading.Event()
+    with RankingClient(server.target, timeout_seconds=20) as client:
+        if step != "metadata":
+            client.served_model()
+        start = time.monotonic()
+        with pytest.raises(DeadlineError, match=step):
+            client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=0.5)
+        assert 0.3 < time.monotonic() - start < 2
+
+
+def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer) -> None:
+    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.05) as client:
+        client.rank(USER, CANDIDATES, CONTEXT)
+        time.sleep(0.1)
+        server.hang["metadata"] = threading.Event()
+        assert len(client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=4)) == 3
+
+
+def test_recovers_after_a_restart(server: StubServer) -> None:
+    with RankingClient(server.target, timeout_seconds=5) as client:
+        before = client.rank(USER, CANDIDATES, CONTEXT)
+        server.__exit__()
+        with pytest.raises(UnavailableError):
+            client.rank(USER, CANDIDATES, CONTEXT)
+        server.__enter__()
+        end = time.monotonic() + 5
+        while True:
+            try:
+                assert client.rank(USER, CANDIDATES, CONTEXT) == before
+                break
+            except UnavailableError:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+
+
+def test_closed_client(server: StubServer) -> None:
+    client = RankingClient(server.target)
+    client.close()
+    with pytest.raises(UnavailableError, match="closed"):
+        client.rank(USER, CANDIDATES, CONTEXT)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_bad_timeout(timeout: float) -> None:
+    with pytest.raises(BadRequestError, match="timeout_seconds"):
+        RankingClient("localhost:1", timeout_seconds=timeout)
+
+
+def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server: StubServer) -> None:
+    server.replace_output["probabilities"] = np.zeros((1, 2), np.float32)
+    with pytest.raises(CodecError, match=r"\[1, 2\] probabilities for 3 candidates"):
+        client.rank(USER, CANDIDATES, CONTEXT)
+
+
+def test_a_model_without_our_signatures(server: StubServer) -> None:
+    del server.definitions[1]["user_tower"]
+    with (
+        RankingClient(server.target, timeout_seconds=20) as client,
+        pytest.raises(UnsupportedModelError, match="user_tower"),
+    ):
+        client.rank(USER, CANDIDATES, CONTEXT)
+
+
+def test_model_status(client: RankingClient, server: StubServer, toy_models: Path) -> None:
+    server.load(2, toy_models / "2")
+    assert [(s.version, s.state) for s in client.model_status()] == [(2, "AVAILABLE"), (1, "AVAILABLE")]
+
+
+def test_many_threads_share_a_client(server: StubServer) -> None:
+    wrong = []
+    with RankingClient(server.target, timeout_seconds=20, cache=MemoryStateCache(max_entries=2)) as client:
+
+        def work(user: int) -> None:
+            for _ in range(5):
+                ranked = client.rank({**USER, "user_id": user}, CANDIDATES, CONTEXT, user_key=user, history_version=0)
+                expected = toy_probabilities(0.45, user / 10 + 1.2, 0.5, [1, 2, 3], [0.5, 0.25, 1.5], [10, 5, 0])
+                if not np.allclose(sorted(r.probability for r in ranked), sorted(expected), rtol=1e-5):
+                    wrong.append(user)
+
+        threads = [threading.Thread(target=work, args=(user,)) for user in range(6)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+    assert not wrong

@@ -1,0 +1,379 @@
+"""Ranks candidates with a served model: user_tower once, then score for all candidates."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import grpc
+import numpy as np
+
+from tfctr.client import codec
+from tfctr.client.cache import MemoryStateCache, StateCache
+from tfctr.client.codec import Array
+from tfctr.client.errors import (
+    BadRequestError,
+    BadRowError,
+    ClientError,
+    CodecError,
+    ModelNotFoundError,
+    StateRejectedError,
+)
+from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel, parse_metadata
+from tfctr.client.protos import wire_pb2 as wire
+from tfctr.client.requests import Candidates, Declared, Features, RequestBuilder, count_candidates
+from tfctr.client.state import StateKey, UserState
+from tfctr.client.transport import Deadline, Transport
+
+logger = logging.getLogger("tfctr.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One candidate in the order of its probability.
+
+    Attributes:
+        index: its place in the request.
+        candidate: its features as they were given.
+        probability: predicted click-through rate.
+    """
+
+    index: int
+    candidate: Features
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """State of one version on the server: START, LOADING, AVAILABLE, UNLOADING or END, and why if it failed."""
+
+    version: int
+    state: str
+    error_code: int
+    error_message: str
+
+
+class RankingClient:
+    """Asks TensorFlow Serving, or a server that speaks its API, for rankings. Thread safe; needs no TensorFlow.
+
+    Requests are built from the metadata of the served version: features it does not know are left out and counted,
+    features the caller does not give are sent as missing, histories are cut and padded to its length. The state of a
+    user is scored by the version that made it and no other.
+
+    Args:
+        target: `host:port`, `unix:/path`, or any gRPC target.
+        model_name: name of the model on the server.
+        timeout_seconds: time budget of a whole request, all its calls together.
+        cache: where states are kept for requests that name their user: "memory" (in this process), any `StateCache`,
+            or `None`.
+        version: ask for this version; the newest by default.
+        version_label: ask for the version with this label ("stable").
+        feature_file: the model's feature file (path or loaded): names that neither it nor the served version knows
+            become errors, and it says which fields belong to which history.
+        strict: a feature that the served version does not know is an error, not left out.
+        refresh_seconds: how often to look for a newer version.
+        credentials: gRPC channel credentials (TLS); plain text without.
+        options: gRPC channel options.
+
+    Example:
+
+        with RankingClient("localhost:8500") as client:
+            best = client.rank({"user_id": 7}, [{"item_id": 1}, {"item_id": 2}], {"timestamp": 1700000000}, k=1)
+    """
+
+    def __init__(
+        self,
+        target: str,
+        model_name: str = "ranking",
+        timeout_seconds: float = 1.0,
+        cache: StateCache | Literal["memory"] | None = "memory",
+        *,
+        version: int | None = None,
+        version_label: str | None = None,
+        feature_file: Any = None,
+        strict: bool = False,
+        refresh_seconds: float = 10.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ):
+        if version is not None and version_label is not None:
+            raise BadRequestError("give either version or version_label, not both.")
+        Deadline(timeout_seconds)  # refuses a bad number here, not at the first request
+        self._name = model_name
+        self._timeout = timeout_seconds
+        self._cache = MemoryStateCache() if cache == "memory" else cache
+        self._version = version
+        self._label = version_label
+        self._strict = strict
+        self._refresh = refresh_seconds
+        self._declared = None if feature_file is None else Declared.of(feature_file)
+        self._lock = threading.Lock()
+        self._builders: dict[int, RequestBuilder] = {}
+        self._current: RequestBuilder | None = None
+        self._looked_at = 0.0
+        self._transport = Transport(target, credentials, options)
+
+    def __enter__(self) -> "RankingClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel and the cache."""
+        self._transport.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def rank(
+        self,
+        user: Features,
+        candidates: Candidates,
+        context: Features | None = None,
+        k: int | None = None,
+        *,
+        user_key: str | int | None = None,
+        history_version: str | int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Ranked]:
+        """Orders candidates by predicted click-through rate, best first; equal ones stay in the order given.
+
+        Args:
+            user: raw user features and histories (lists, newest event first).
+            candidates: a mapping of features each, or a mapping of equally long columns.
+            context: raw features of the request.
+            k: keep the best k.
+            user_key: who the user is; together with `history_version` lets the state be kept and used again.
+            history_version: changes with every new event of the user (a counter, or the time of the newest event).
+            timeout_seconds: time budget of this request.
+
+        Raises:
+            ClientError: one of tfctr.client.errors, which say what to do.
+        """
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0):
+            raise BadRequestError(f"k must be a whole number, 0 or more. Received: {k!r}")
+        if count_candidates(candidates) == 0:
+            return []
+        deadline = Deadline(self._timeout if timeout_seconds is None else timeout_seconds)
+        if (user_key is None) != (history_version is None):
+            raise BadRequestError("user_key and history_version go together: a state is kept for a user's history.")
+        cached = None if user_key is None else (str(user_key), str(history_version))
+        probabilities = self._probabilities(user, candidates, context or {}, cached, deadline)
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        return [Ranked(int(i), _candidate(candidates, int(i)), float(probabilities[i])) for i in order]
+
+    def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
+        """Runs `user_tower` for one user; the cache takes no part."""
+        deadline = Deadline(self._timeout if timeout_seconds is None else timeout_seconds)
+        return self._compute(user, deadline)
+
+    def score(
+        self,
+        state: UserState,
+        candidates: Candidates,
+        context: Features | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Array:
+        """Probabilities of the candidates in the order given, float32 `[N]`, by the version that made the state.
+
+        Raises:
+            StateRejectedError: the state is of another model, or a user or context value is bad.
+            BadRowError: some candidates hold bad values.
+            ModelNotFoundError: that version is no longer served.
+        """
+        if count_candidates(candidates) == 0:
+            return np.empty(0, np.float32)
+        deadline = Deadline(self._timeout if timeout_seconds is None else timeout_seconds)
+        return self._score(state, candidates, context or {}, deadline)
+
+    def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
+        """Versions the server knows of, newest first."""
+        request = wire.GetModelStatusRequest(model_spec=self._spec(None))
+        reply = self._transport.status(request, self._timeout if timeout_seconds is None else timeout_seconds)
+        found = [
+            VersionStatus(
+                entry.version,
+                wire.ModelVersionStatus.State.Name(entry.state),
+                entry.status.error_code,
+                entry.status.error_message,
+            )
+            for entry in reply.model_version_status
+        ]
+        return sorted(found, key=lambda status: -status.version)
+
+    def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
+        """The version that requests go to now, with its inputs."""
+        deadline = Deadline(self._timeout if timeout_seconds is None else timeout_seconds)
+        return self._latest(deadline).model
+
+    @property
+    def dropped_features(self) -> dict[int, dict[str, int]]:
+        """How often a feature was left out because a version does not know it: version -> `side.name` -> times."""
+        with self._lock:
+            builders = dict(self._builders)
+        return {version: builder.dropped for version, builder in builders.items() if builder.dropped}
+
+    def _probabilities(
+        self,
+        user: Features,
+        candidates: Candidates,
+        context: Features,
+        cached: tuple[str, str] | None,
+        deadline: Deadline,
+    ) -> Array:
+        key = None
+        state = None
+        if cached is not None and self._cache is not None:
+            model = self._latest(deadline).model
+            key = StateKey(model.name, model.version, model.fingerprint, *cached)
+            state = self._cache.get(key)
+        was_cached = state is not None
+        if state is None:
+            state = self._compute(user, deadline, cached)
+        try:
+            return self._score(state, candidates, context, deadline)
+        except ModelNotFoundError:
+            # The version that made the state was unloaded between the two calls, or since the state was kept.
+            logger.info("version %d of '%s' is gone; computing the state again", state.version, state.model)
+            self._forget(state.version)
+        except StateRejectedError:
+            if not was_cached:
+                raise
+            # Another model was deployed under the same version number, or the cached bytes are not what was put there.
+            logger.warning("the model refused a cached state of version %d; computing it again", state.version)
+        if key is not None and self._cache is not None:
+            self._cache.invalidate(key)
+        return self._score(self._compute(user, deadline, cached), candidates, context, deadline)
+
+    def _compute(self, user: Features, deadline: Deadline, cached: tuple[str, str] | None = None) -> UserState:
+        builder = self._latest(deadline)
+        try:
+            reply = self._predict(USER_TOWER, builder.model.version, builder.user(user), deadline)
+        except ModelNotFoundError:
+            # The version asked for was unloaded since the last look.
+            self._forget(builder.model.version)
+            builder = self._latest(deadline)
+            reply = self._predict(USER_TOWER, builder.model.version, builder.user(user), deadline)
+        model = builder.model
+        wanted = set(model.state_inputs.values())
+        absent = wanted - set(reply.outputs)
+        if absent:
+            raise CodecError(f"{model.where}: the reply of {USER_TOWER} lacks {sorted(absent)}.")
+        tensors = {name: codec.decode(reply.outputs[name], name) for name in wanted}
+        state = UserState(model.name, reply.model_spec.version.value or model.version, model.fingerprint, tensors)
+        if cached is not None and self._cache is not None:
+            self._cache.put(StateKey(model.name, state.version, model.fingerprint, *cached), state)
+        return state
+
+    def _score(self, state: UserState, candidates: Candidates, context: Features, deadline: Deadline) -> Array:
+        builder = self._builder(state.version, deadline)
+        model = builder.model
+        whole = set(model.state_inputs.values()) <= set(state.tensors)
+        if state.model != model.name or state.fingerprint != model.fingerprint or not whole:
+            raise StateRejectedError(
+                f"{model.where}: the state was made by another model. Compute it anew with user_state().",
+                range(count_candidates(candidates)),
+            )
+        inputs = {name: state.tensors[output] for name, output in model.state_inputs.items()}
+        inputs |= builder.candidates(candidates) | builder.context(context)
+        reply = self._predict(SCORE, state.version, inputs, deadline)
+        if PROBABILITIES not in reply.outputs:
+            raise CodecError(f"{model.where}: the reply of {SCORE} lacks '{PROBABILITIES}'.")
+        probabilities = codec.decode(reply.outputs[PROBABILITIES], PROBABILITIES)
+        count = count_candidates(candidates)
+        if probabilities.shape != (1, count):
+            raise CodecError(f"{model.where}: {list(probabilities.shape)} probabilities for {count} candidates.")
+        return _refuse_nan(probabilities[0], model)
+
+    def _predict(
+        self, signature: str, version: int, inputs: Mapping[str, Array], deadline: Deadline
+    ) -> wire.PredictResponse:
+        request = wire.PredictRequest(model_spec=self._spec(version, signature))
+        for name, array in inputs.items():
+            codec.encode(array, request.inputs[name])
+        return self._transport.predict(request, deadline.remaining(signature))
+
+    def _spec(self, version: int | None, signature: str = "") -> wire.ModelSpec:
+        spec = wire.ModelSpec(name=self._name, signature_name=signature)
+        if version is None:
+            version = self._version
+        if version is not None:
+            spec.version.value = version
+        elif self._label is not None:
+            spec.version_label = self._label
+        return spec
+
+    def _latest(self, deadline: Deadline) -> RequestBuilder:
+        """The version to ask for a new state; looks for a newer one every `refresh_seconds`."""
+        with self._lock:
+            current = self._current
+            if current is not None and time.monotonic() - self._looked_at < self._refresh:
+                return current
+            self._looked_at = time.monotonic()  # others go on with what is known meanwhile
+        try:
+            # With a version at hand, a server that is slow to answer must not cost the request its time.
+            share = 1.0 if current is None else 0.25
+            builder = self._fetch(None, deadline, share)
+        except ClientError as error:
+            if current is None:
+                raise
+            # What is known may well go on working; if not, the call itself says so.
+            logger.warning("could not look for a newer version: %s", error)
+            return current
+        with self._lock:
+            self._current = builder
+        return builder
+
+    def _builder(self, version: int, deadline: Deadline) -> RequestBuilder:
+        with self._lock:
+            found = self._builders.get(version)
+        return found or self._fetch(version, deadline)
+
+    def _fetch(self, version: int | None, deadline: Deadline, share: float = 1.0) -> RequestBuilder:
+        request = wire.GetModelMetadataRequest(model_spec=self._spec(version), metadata_field=["signature_def"])
+        reply = self._transport.metadata(request, deadline.remaining("metadata") * share)
+        model = parse_metadata(reply, self._name, self._declared.groups if self._declared else None)
+        with self._lock:
+            known = self._builders.get(model.version)
+            if known is not None and known.model.fingerprint == model.fingerprint:
+                return known
+            builder = RequestBuilder(model, self._strict, self._declared)
+            self._builders[model.version] = builder
+        logger.info("%s is served", model.where)
+        return builder
+
+    def _forget(self, version: int) -> None:
+        with self._lock:
+            self._builders.pop(version, None)
+            if self._current is not None and self._current.model.version == version:
+                self._current = None
+
+
+def _refuse_nan(probabilities: Array, model: ServedModel) -> Array:
+    bad = np.flatnonzero(np.isnan(probabilities))
+    if bad.size == 0:
+        return probabilities
+    if bad.size == probabilities.size:
+        raise StateRejectedError(
+            f"{model.where} refused the request (every probability is NaN): the state is not of this model, or a value "
+            "of the user, the context or all candidates is bad. Compute the state anew with user_state().",
+            bad.tolist(),
+        )
+    shown = ", ".join(map(str, bad[:10])) + (f" and {bad.size - 10} more" if bad.size > 10 else "")
+    raise BadRowError(
+        f"{model.where} refused {bad.size} of {probabilities.size} candidates (NaN): rows {shown}. "
+        "A value in those rows is bad (infinite, or out of its range).",
+        bad.tolist(),
+    )
+
+
+def _candidate(candidates: Candidates, index: int) -> Features:
+    if isinstance(candidates, Mapping):
+        return {name: values[index] for name, values in candidates.items() if values is not None}
+    return candidates[index]

@@ -1,0 +1,1 @@
+"""Messages that are wire-compatible with TensorFlow Serving, generated from wire.proto."""

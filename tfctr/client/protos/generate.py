@@ -1,0 +1,46 @@
+"""Compiles wire.proto.
+
+Generated code runs with the protobuf it was made for and newer, never with an older one. The oldest that tfctr allows is
+6.30, so the committed files come from grpcio-tools 1.72, in an environment of its own:
+
+    python3 -m venv /tmp/protoc && /tmp/protoc/bin/pip install grpcio-tools==1.72.2 setuptools
+    /tmp/protoc/bin/python tfctr/client/protos/generate.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROTO = "tfctr/client/protos/wire.proto"
+
+
+def generate(out: Path) -> None:
+    """Writes `wire_pb2.py`, `wire_pb2.pyi` and the descriptor set `wire.pb` under `out`.
+
+    Args:
+        out: root directory; the files land under `out/tfctr/client/protos` (the descriptor set directly in `out`).
+
+    Raises:
+        subprocess.CalledProcessError: protoc refused the file (it prints why), or grpcio-tools is not installed.
+    """
+    root = Path(__file__).parents[3]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "grpc_tools.protoc"),
+            f"--proto_path={root}",
+            f"--python_out={out}",
+            f"--pyi_out={out}",
+            f"--descriptor_set_out={out / 'wire.pb'}",
+            PROTO,
+        ],
+        check=True,
+    )
+    stub = out / PROTO.replace(".proto", "_pb2.pyi")
+    stub.write_text("# mypy: ignore-errors\n" + stub.read_text())
+
+
+if __name__ == "__main__":
+    target = Path(__file__).parents[3]
+    generate(target)
+    (target / "wire.pb").unlink()
+    sys.stdout.write(f"wrote {Path(__file__).parent / 'wire_pb2.py'}\n")

@@ -1,0 +1,245 @@
+"""Feature mappings to the inputs of a served version: missing ones filled, unknown ones left out, histories cut."""
+
+import difflib
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfctr.client import codec
+from tfctr.client.codec import Array
+from tfctr.client.errors import BadRequestError
+from tfctr.client.metadata import LENGTH_SUFFIX, ServedModel, TensorSpec
+from tfctr.client.values import SEPARATOR, column, missing
+
+Features = Mapping[str, Any]
+Candidates = Sequence[Features] | Mapping[str, Any]
+
+logger = logging.getLogger("tfctr.client")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a feature file tells the client beyond the metadata.
+
+    Attributes:
+        names: raw inputs; any other name is a mistake even where unknown ones are left out.
+        groups: sequence -> its fields.
+        separators: multi-valued feature -> what joins its tokens.
+    """
+
+    names: frozenset[str]
+    groups: Mapping[str, tuple[str, ...]]
+    separators: Mapping[str, str]
+
+    @classmethod
+    def of(cls, feature_file: Any) -> "Declared":
+        """Reads it from a feature file, given as its path or loaded."""
+        from tfctr.features import load_feature_file, raw_inputs
+        from tfctr.features.spec import Categorical
+
+        file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
+        return cls(
+            frozenset(spec.name for spec in raw_inputs(file)),
+            {name: tuple(sequence.fields) for name, sequence in file.sequences.items()},
+            {
+                name: file.resolve(name)[1].separator
+                for _, name, feature in file.walk()
+                if isinstance(feature, Categorical) and feature.max_values is not None
+            },
+        )
+
+
+class RequestBuilder:
+    """Builds the inputs of one served version.
+
+    Args:
+        model: the served version.
+        strict: a feature the version does not know is an error, not left out.
+        declared: the feature file, if there is one.
+    """
+
+    def __init__(self, model: ServedModel, strict: bool = False, declared: Declared | None = None):
+        self.model = model
+        self._strict = strict
+        self._declared = declared
+        self._fields = {field: name for name, fields in model.sequences.items() for field in fields}
+        self._lengths = {f"{name}{LENGTH_SUFFIX}": name for name in model.sequences}
+        self._lock = threading.Lock()
+        self._dropped: Counter[str] = Counter()
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How often a feature was left out because this version does not know it, by `side.name`."""
+        with self._lock:
+            return dict(self._dropped)
+
+    def user(self, user: Features) -> dict[str, Array]:
+        """Inputs of `user_tower` for one user: `[1]` and `[1, L]`."""
+        _mapping(user, "user")
+        specs = self.model.user_inputs
+        self._check_names("user", user, specs)
+        inputs = {
+            name: self._scalar(spec, user.get(name), "user")
+            for name, spec in specs.items()
+            if spec.rank == 1 and name not in self._lengths
+        }
+        for name, spec in specs.items():
+            if spec.rank == 2 and name not in self._fields:
+                inputs[name] = self._vector(spec, user.get(name))
+        for sequence, fields in self.model.sequences.items():
+            inputs |= self._sequence(sequence, fields, user)
+        return inputs
+
+    def context(self, context: Features) -> dict[str, Array]:
+        """Context inputs of `score` for one request: `[1]`."""
+        _mapping(context, "context")
+        specs = self.model.context_inputs
+        self._check_names("context", context, specs)
+        return {name: self._scalar(spec, context.get(name), "context") for name, spec in specs.items()}
+
+    def candidates(self, candidates: Candidates) -> dict[str, Array]:
+        """Candidate inputs of `score`: `[1, N]`."""
+        specs = self.model.candidate_inputs
+        count = count_candidates(candidates)
+        if isinstance(candidates, Mapping):
+            self._check_names("candidates", candidates, specs)
+            return {
+                name: (
+                    self._column(spec, candidates[name], f"candidates[#].{name}")
+                    if candidates.get(name) is not None
+                    else _full(spec, count)
+                )[None]
+                for name, spec in specs.items()
+            }
+        names = set[str]().union(*candidates)
+        self._check_names("candidates", names, specs)
+        return {
+            name: (
+                self._column(spec, [row.get(name) for row in candidates], f"candidates[#].{name}")
+                if name in names
+                else _full(spec, count)
+            )[None]
+            for name, spec in specs.items()
+        }
+
+    def _sequence(self, sequence: str, fields: tuple[str, ...], user: Features) -> dict[str, Array]:
+        specs = self.model.user_inputs
+        given = {name: user[name] for name in fields if user.get(name) is not None}
+        for name, values in given.items():
+            if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
+                raise BadRequestError(
+                    f"user.{name} must be a list of events, newest first. Received: {type(values).__name__}"
+                )
+        length_name = f"{sequence}{LENGTH_SUFFIX}"
+        sizes = {name: len(values) for name, values in given.items()}
+        length = self._length(length_name, user.get(length_name), sizes)
+        widths = [shape[1] for name in fields if (shape := specs[name].shape) and shape[1] >= 0]
+        width = min(widths, default=max(length, 1))
+        length = min(length, width)
+        inputs = {length_name: column(specs[length_name], [length], f"user.{length_name}")}
+        for name in fields:
+            row = _full(specs[name], width)
+            if name in given:
+                row[:length] = self._column(specs[name], given[name][:length], f"user.{name}[#]")
+            inputs[name] = row[None]
+        return inputs
+
+    def _length(self, name: str, given: Any, sizes: dict[str, int]) -> int:
+        if given is None:
+            if len(set(sizes.values())) > 1:
+                raise BadRequestError(
+                    f"user: the fields of one history must have one length. Received: {sizes}. "
+                    f"Cut them to the same events, or say how many count with '{name}'."
+                )
+            return max(sizes.values(), default=0)
+        length = int(column(self.model.user_inputs[name], [given], f"user.{name}")[0])
+        shortest = min(sizes.values(), default=0)
+        if not 0 <= length <= shortest:
+            raise BadRequestError(
+                f"user.{name} must be between 0 and the length of the shortest field ({shortest}). Received: {length}"
+            )
+        return length
+
+    def _column(self, spec: TensorSpec, values: Any, where: str) -> Array:
+        separators = self._declared.separators if self._declared is not None else {}
+        return column(spec, values, where, separators.get(spec.name, SEPARATOR))
+
+    def _scalar(self, spec: TensorSpec, value: Any, where: str) -> Array:
+        return self._column(spec, [value], f"{where}.{spec.name}")
+
+    def _vector(self, spec: TensorSpec, value: Any) -> Array:
+        """A user input `[B, W]` that belongs to no sequence: exactly W values, or missing."""
+        assert spec.shape is not None
+        width = spec.shape[1]
+        if value is None:
+            return _full(spec, max(width, 0))[None]
+        if not isinstance(value, list | tuple | np.ndarray) or (width >= 0 and len(value) != width):
+            raise BadRequestError(f"user.{spec.name} must be a list of {width} values.")
+        return self._column(spec, value, f"user.{spec.name}[#]")[None]
+
+    def _check_names(self, where: str, given: Any, known: Mapping[str, TensorSpec]) -> None:
+        unknown = [name for name in given if name not in known]
+        for name in unknown:
+            if self._strict or (self._declared is not None and name not in self._declared.names):
+                near = difflib.get_close_matches(str(name), known, 1)
+                raise BadRequestError(
+                    f"{where}: {self.model.where} has no feature '{name}' here. "
+                    + (f"Did you mean '{near[0]}'? " if near else "")
+                    + f"Allowed: {sorted(known)}"
+                )
+        if not unknown:
+            return
+        with self._lock:
+            fresh = [name for name in unknown if f"{where}.{name}" not in self._dropped]
+            self._dropped.update(f"{where}.{name}" for name in unknown)
+        if fresh:
+            logger.warning(
+                "%s does not know these features of %s, left out: %s", self.model.where, where, sorted(fresh)
+            )
+
+
+def count_candidates(candidates: Candidates) -> int:
+    """Number of candidates in either form.
+
+    Raises:
+        BadRequestError: neither a list of mappings nor a mapping of equally long columns.
+    """
+    if isinstance(candidates, Mapping):
+        sizes = {}
+        for name, values in candidates.items():
+            if values is None:
+                continue
+            if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
+                raise BadRequestError(
+                    f"candidates.{name} must be a list or a one-dimensional array, one value a candidate. "
+                    f"Received: {type(values).__name__}"
+                )
+            sizes[name] = len(values)
+        if len(set(sizes.values())) > 1:
+            raise BadRequestError(f"candidates: the columns must have one length. Received: {sizes}")
+        return max(sizes.values(), default=0)
+    if not isinstance(candidates, Sequence) or isinstance(candidates, str | bytes):
+        raise BadRequestError(
+            f"candidates must be a list of mappings, or a mapping of columns. Received: {type(candidates).__name__}"
+        )
+    for row, candidate in enumerate(candidates):
+        if not isinstance(candidate, Mapping):
+            raise BadRequestError(
+                f"candidates[{row}] must be a mapping of features. Received: {type(candidate).__name__}"
+            )
+    return len(candidates)
+
+
+def _mapping(value: Any, where: str) -> None:
+    if not isinstance(value, Mapping):
+        raise BadRequestError(f"{where} must be a mapping of features. Received: {type(value).__name__}")
+
+
+def _full(spec: TensorSpec, count: int) -> Array:
+    return np.full(count, missing(spec), codec.DTYPES[spec.dtype][0])
