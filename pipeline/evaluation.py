@@ -10,10 +10,12 @@ imported first.
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import tensorflow as tf
 from google.protobuf.wrappers_pb2 import DoubleValue
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.proto import config_pb2, validation_result_pb2
@@ -169,7 +171,12 @@ def eval_config(
 
 
 def load_slices(directory: str) -> list[SliceRow]:
-    """Return the metrics of the slices the Evaluator wrote into `directory`: overall first, then by column and value."""
+    """Return the metrics of the slices in the Evaluator's `directory`: overall first, then by column and value.
+
+    Raises:
+        UserError: when the directory holds no evaluation.
+    """
+    _check_written(directory, constants.METRICS_KEY)
     rows = []
     for record in results.load_and_deserialize_metrics(directory):
         metrics: dict[str, float] = {}
@@ -184,7 +191,12 @@ def load_slices(directory: str) -> list[SliceRow]:
 
 
 def load_validation(directory: str) -> validation_result_pb2.ValidationResult:
-    """Return the Evaluator's verdict as TFMA wrote it into `directory`."""
+    """Return the Evaluator's verdict as TFMA wrote it into `directory`.
+
+    Raises:
+        UserError: when the directory holds no verdict.
+    """
+    _check_written(directory, constants.VALIDATIONS_KEY)
     return results.load_and_deserialize_validation_result(directory)
 
 
@@ -205,6 +217,14 @@ def blessing_reasons(directory: str) -> list[str]:
     if not verdict.validation_ok and not reasons:
         reasons.append("the Evaluator refused the model without naming a metric")
     return reasons
+
+
+def _check_written(directory: str, name: str) -> None:
+    # TFMA itself answers a wrong directory with no rows, or with a bare assertion.
+    if not tf.io.gfile.glob(os.path.join(directory, f"{name}*")):
+        raise UserError(
+            f"`{directory}` holds no evaluation (no {name} file): give the output directory of an Evaluator."
+        )
 
 
 def _bar(bar: SliceBar) -> config_pb2.PerSliceMetricThreshold:
