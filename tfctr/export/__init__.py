@@ -1,1 +1,1 @@
-"""From a trained model to a SavedModel that TensorFlow Serving can run."""
+"""Export: signatures, SavedModel directories, warm-up requests, the check against TF Serving's ops."""

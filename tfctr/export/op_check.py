@@ -74,9 +74,9 @@ def _unregistered_ops(meta_graph: Any, known: frozenset[str]) -> Iterator[str]:
                 signatures = ", ".join(f"`{signature}`" for signature in sorted(owners.get(name, ())))
                 where = f"function {name}" + (f" (signature {signatures})" if signatures else "")
                 places.setdefault(node.op, set()).add(where)
-    for op, where in sorted(places.items()):
-        shown = sorted(where)[:_SHOWN_PLACES]
-        rest = f" and {len(where) - len(shown)} more" if len(where) > len(shown) else ""
+    for op, used_in in sorted(places.items()):
+        shown = sorted(used_in)[:_SHOWN_PLACES]
+        rest = f" and {len(used_in) - len(shown)} more" if len(used_in) > len(shown) else ""
         yield f"op {op} is not registered there; it is used in {'; '.join(shown)}{rest}"
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfctr.errors import UserError
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.inputs import InputSpec, length_name, model_inputs, raw_inputs
+from tfctr.features.inputs import InputSpec, length_name, raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
@@ -18,6 +19,22 @@ from tfctr.models.model import RankingModel
 MODEL_TAG = "model_tag"
 PROBABILITIES = "probabilities"
 _BAD_TAG = -1
+
+
+def wire_name(state_name: str) -> str:
+    """The name of a state tensor in a signature: `history/events` travels as `state_history_events`.
+
+    TensorFlow rewrites an input's "/" (but not an output's) to "_", and a client passes outputs of user_tower on to score
+    under the same names.
+    """
+    return f"state_{state_name.replace('/', '_')}"
+
+
+class _Untracked:
+    """Holds a model out of sight of TensorFlow's object tracking."""
+
+    def __init__(self, model: RankingModel) -> None:
+        self.model = model
 
 
 class RankingModule(tf.Module):
@@ -37,7 +54,9 @@ class RankingModule(tf.Module):
 
     def __init__(self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32") -> None:
         super().__init__()
-        self.model = model
+        # Only what the signatures read is tracked: a tracked model would store its optimizer's moments too.
+        self.weights = [weight.value for weight in model.weights]
+        self._towers = _Untracked(model)
         self.file = assets.file
         self.lookups = FileLookups(assets)
         self.raw_function = RawFunction(assets.file, self.lookups)
@@ -50,9 +69,13 @@ class RankingModule(tf.Module):
         self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in by_side["user"]}
         self.candidate_specs = {s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in by_side["candidate"]}
         self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in by_side["context"]}
+        self._state_names: dict[str, str] = {}
         self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
         outputs = self.user_tower.get_concrete_function().structured_outputs
         self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
+        taken = sorted(set(self.state_specs) & (set(self.candidate_specs) | set(self.context_specs)))
+        if taken:
+            raise UserError(f"the features {taken} have names that the state needs; rename them in the feature file")
         score_specs = {**self.state_specs, **self.candidate_specs, **self.context_specs}
         self.score = tf.function(self._score, input_signature=[score_specs])
         examples = tf.TensorSpec([None], tf.string, "examples")
@@ -69,26 +92,26 @@ class RankingModule(tf.Module):
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         raw = _checked(inputs, self.user_specs)
         model_side = self.raw_function.user(raw)
-        state = self.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(model_side, training=False)
         good = self._good_user(raw, model_side)
-        state = {name: self._to_wire(tensor) for name, tensor in state.items()}
+        self._state_names = {wire_name(name): name for name in state}
+        wire = {wire_name(name): self._to_wire(tensor) for name, tensor in state.items()}
         tag = tf.where(good, tf.constant(self.model_tag, tf.int64), tf.constant(_BAD_TAG, tf.int64))
-        return {**state, MODEL_TAG: tag}
+        return {**wire, MODEL_TAG: tag}
 
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = _checked(inputs, {**self.state_specs, **self.candidate_specs, **self.context_specs})
         good = tf.equal(inputs[MODEL_TAG], self.model_tag)
         state = {}
-        for name in self.state_specs:
-            if name != MODEL_TAG:
-                state[name], intact = self._from_wire(name, inputs[name])
-                good &= intact
+        for wire, name in self._state_names.items():
+            state[name], intact = self._from_wire(name, inputs[wire])
+            good &= intact
         return {PROBABILITIES: self._probabilities(state, inputs, inputs, good)}
 
     def _serving_default(self, examples: Any) -> dict[str, Any]:
         raw = parse_examples(examples, self.file)
         model_side = self.raw_function.user(raw)
-        state = self.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(model_side, training=False)
         wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
         state = {name: self._from_wire(name, tensor)[0] for name, tensor in wire.items()}
         candidate = {name: raw[name][:, None] for name in self.candidate_specs}
@@ -100,7 +123,7 @@ class RankingModule(tf.Module):
         """[B, C] probabilities, NaN where the user's row or the candidate is bad."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
-        logits = self.model.score(state, candidate_side, context_side, training=False)
+        logits = self._towers.model.score(state, candidate_side, context_side, training=False)
         probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
         good = good_user & _finite(context_side, axes_kept=1, like=good_user)
         good = good[:, None] & _finite(candidate_side, axes_kept=2, like=probabilities)
@@ -124,7 +147,7 @@ class RankingModule(tf.Module):
             return tf.cast(tensor, tf.float32), tf.reduce_all(tf.math.is_finite(tensor), axis=list(kept))
         limit = self._limit(name)
         if limit is None:
-            return tensor, tf.ones_like(tensor[..., :0], tf.bool) if tensor.shape.rank == 0 else _all_rows(tensor)
+            return tensor, tf.ones(tf.shape(tensor)[:1], tf.bool)
         # An id outside its table is an error on CPU and a silent zero on GPU; here it is a bad row on both.
         inside = (tensor >= 0) & (tensor <= limit)
         return tf.clip_by_value(tensor, 0, limit), tf.reduce_all(inside, axis=list(kept))
@@ -135,12 +158,8 @@ class RankingModule(tf.Module):
         if tensor == "length":
             return self.file.sequences[sequence].max_length
         if tensor.startswith("rows/"):
-            return self.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
+            return self._towers.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
         return None
-
-
-def _all_rows(tensor: Any) -> Any:
-    return tf.ones(tf.shape(tensor)[:1], tf.bool)
 
 
 def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
@@ -187,10 +206,7 @@ def model_tag(model: RankingModel, assets: FeatureAssets) -> int:
     """A positive 63-bit hash of weights, configuration and feature assets: which model a state belongs to."""
     digest = hashlib.sha256(assets.fingerprint().encode())
     digest.update(model.model_config.model_dump_json().encode())
-    for variable in sorted(model.variables, key=lambda v: v.path):
+    for variable in sorted(model.weights, key=lambda weight: weight.path):
         digest.update(variable.path.encode())
         digest.update(tf.convert_to_tensor(variable).numpy().tobytes())
     return int.from_bytes(digest.digest()[:8], "little") >> 1
-
-
-__all__ = ["MODEL_TAG", "PROBABILITIES", "RankingModule", "model_inputs", "model_tag"]

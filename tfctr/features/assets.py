@@ -113,7 +113,7 @@ def write_assets(
         (unfinished / "frozen" / f"{name}.keys.txt").write_text("".join(f"{k}\n" for k in keys), encoding="utf-8")
         np.save(unfinished / "frozen" / f"{name}.npy", vectors)
     (unfinished / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True), encoding="utf-8")
-    (unfinished / "features.json").write_text(file.model_dump_json(indent=1), encoding="utf-8")
+    (unfinished / "features.json").write_text(file.model_dump_json(indent=1, exclude_unset=True), encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     unfinished.rename(directory)
     return FeatureAssets(directory)

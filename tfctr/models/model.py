@@ -7,11 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfctr.errors import UserError
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import InputSpec, model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
-from tfctr.interests import create_interest
+from tfctr.interests import INTERESTS, create_interest, interest_arguments
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -58,7 +59,7 @@ class RankingModel(keras.Model):
         )
         self.loss_function = create_loss(self.model_config.loss)
         interests = {
-            sequence: create_interest({**entry, "dtype": self.dtype_policy.name})
+            sequence: create_interest(_with_frozen(self.file, sequence, entry), dtype=self.dtype_policy.name)
             for sequence, entry in self.model_config.interests_of(self.file).items()
         }
         interaction = create_interaction({**self.model_config.interaction, "dtype": self.dtype_policy.name})
@@ -125,10 +126,13 @@ class RankingModel(keras.Model):
         self._auc.update_state(labels, ops.mean(ops.sigmoid(logits), axis=0), sample_weight=weights)
         return {metric.name: metric.result() for metric in (self._loss_mean, self._auc)}
 
-    @staticmethod
-    def _pairs(x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    def _pairs(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Flat labels [n], logits [passes, n] and weights [n]; a masked candidate weighs nothing."""
-        logits = ops.reshape(y_pred, (-1, *ops.shape(y))) if len(y_pred.shape) == 3 else ops.expand_dims(y_pred, 0)
+        passes = y_pred.shape[0] if len(y_pred.shape) == 3 else 1
+        logits = ops.reshape(y_pred, (passes, -1))
+        if passes == 1 and self.loss_function.passes > 1:
+            # Outside training there is one pass without dropout: all passes would be this one.
+            logits = ops.repeat(logits, self.loss_function.passes, axis=0)
         labels = ops.reshape(ops.cast(y, "float32"), (-1,))
         weights = ops.ones_like(labels) if sample_weight is None else ops.reshape(sample_weight, (-1,))
         weights = ops.cast(weights, "float32")
@@ -136,7 +140,7 @@ class RankingModel(keras.Model):
             mask = ops.reshape(x[CANDIDATE_MASK], (-1,))
             weights = ops.where(mask, weights, 0.0)
             labels = ops.where(mask, labels, 0.0)
-        return labels, ops.reshape(logits, (ops.shape(logits)[0], -1)), weights
+        return labels, logits, weights
 
     def build_from_inputs(self) -> None:
         """Creates all weights by one call on a batch of one missing user and candidate."""
@@ -151,6 +155,20 @@ class RankingModel(keras.Model):
             "frozen_shapes": {name: list(shape) for name, shape in self.embeddings.frozen_shapes.items()},
             "config": self.model_config.model_dump(mode="json"),
         }
+
+
+def _with_frozen(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """An interest over similarities that names no frozen table gets all that the sequence has."""
+    kind = entry.get("type")
+    if "frozen" in entry or kind not in INTERESTS or "frozen" not in interest_arguments(kind):
+        return entry
+    tables = sorted(file.frozen_of_sequence(sequence))
+    if not tables:
+        raise UserError(
+            f"interest {kind}: sequence '{sequence}' has no frozen table. Add a candidate feature of kind: frozen whose "
+            "key the sequence shares, or choose an interest without similarities"
+        )
+    return {**entry, "frozen": tables}
 
 
 def dummy_inputs(file: FeatureFile, batch: int = 1, candidates: int = 1) -> dict[str, Any]:

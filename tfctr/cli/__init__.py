@@ -1,0 +1,49 @@
+"""The command line: `tfctr data|features|models|train|evaluate|export|inspect`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tfctr import __version__
+from tfctr.cli import data, features, models, training
+from tfctr.console import error_console
+from tfctr.errors import UserError
+
+app = typer.Typer(
+    help="Click-through-rate ranking: data, features, models, training, export.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(features.app, name="features")
+app.command("models")(models.show_models)
+app.command("train")(training.train)
+app.command("evaluate")(training.evaluate)
+app.command("export")(training.export)
+app.command("inspect")(training.inspect)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
+    """Click-through-rate ranking: data, features, models, training, export."""
+
+
+def main() -> None:
+    """Runs the command line: a `UserError` becomes one line and exit status 2, an interrupt status 130."""
+    try:
+        app()
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        error_console().print("interrupted", markup=False)
+        sys.exit(130)

@@ -1,0 +1,92 @@
+"""Writes a version of a model: SavedModel, warm-up requests, description; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfctr
+from tfctr.errors import UserError
+from tfctr.export.op_check import check_ops
+from tfctr.export.signatures import RankingModule
+from tfctr.export.warmup import write_warmup_requests
+from tfctr.features.assets import FeatureAssets
+from tfctr.models.model import RankingModel
+from tfctr.training.experiment import Experiment
+
+DESCRIPTION = "assets.extra/tfctr.json"
+
+
+def export_model(
+    model: RankingModel,
+    assets: FeatureAssets,
+    experiment: Experiment,
+    directory: str | Path,
+    example: bytes | None = None,
+    history: list[dict[str, float]] | None = None,
+) -> Path:
+    """Writes a SavedModel directory with the three signatures.
+
+    The directory appears complete: everything is written beside it and renamed at the end.
+
+    Args:
+        model: A trained model.
+        assets: What it was trained with.
+        experiment: How it was made; its `export` section says how to write it.
+        directory: The SavedModel directory; must not exist.
+        example: A serialized raw example for the warm-up requests; without one they hold missing values.
+        history: Validation metrics by epoch, kept in the description.
+
+    Raises:
+        UserError: the directory exists, or an op of the graph is unknown to the newest TF Serving release.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    module = RankingModule(model, assets, experiment.export.state_dtype)
+    try:
+        tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
+        check_ops(unfinished)
+        (unfinished / "assets.extra").mkdir(exist_ok=True)
+        write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
+        described = json.dumps(_description(model, module, experiment, history), indent=1)
+        (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
+        unfinished.rename(directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return directory
+
+
+def next_version(model_directory: str | Path) -> int:
+    """A version number for a model directory: the time in seconds, above every version that is there."""
+    taken = [int(path.name) for path in Path(model_directory).glob("*") if path.name.isdigit()]
+    return max(int(time.time()), max(taken, default=0) + 1)
+
+
+def _description(
+    model: RankingModel, module: RankingModule, experiment: Experiment, history: list[dict[str, float]] | None
+) -> dict[str, Any]:
+    return {
+        "tfctr": tfctr.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "model_tag": module.model_tag,
+        "experiment": experiment.model_dump(mode="json"),
+        "model": model.model_config.model_dump(mode="json"),
+        "features": model.file.model_dump(mode="json", exclude_unset=True),
+        "trainable_parameters": int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
+        "frozen_parameters": int(sum(np.prod(weight.shape) for weight in model.non_trainable_weights)),
+        "validation": history or [],
+    }

@@ -1,0 +1,51 @@
+"""Warm-up requests for TF Serving: every signature is run before a version counts as available."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from tfctr.export.signatures import RankingModule
+from tfctr.features.parsing import parse_examples
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+
+
+def write_warmup_requests(
+    module: RankingModule, directory: Path, candidates: Sequence[int], example: bytes | None = None
+) -> None:
+    """Writes one request for serving_default and user_tower and one for score by number of candidates.
+
+    Args:
+        module: The module that was saved; its own state goes into the score requests.
+        directory: The SavedModel directory.
+        candidates: Numbers of candidates to warm score up with.
+        example: A serialized raw example; default: an empty one, every value missing.
+    """
+    serialized = tf.constant([example or tf.train.Example().SerializeToString()])
+    raw = parse_examples(serialized, module.file)
+    user = {name: raw[name] for name in module.user_specs}
+    state = module.user_tower(user)
+    requests = [_request("serving_default", {"examples": serialized}), _request("user_tower", user)]
+    for count in candidates:
+        repeated = {name: tf.repeat(raw[name][:, None], count, axis=1) for name in module.candidate_specs}
+        context = {name: raw[name] for name in module.context_specs}
+        requests.append(_request("score", {**state, **repeated, **context}))
+    with tf.io.TFRecordWriter(str(directory / WARMUP_FILE)) as writer:
+        for request in requests:
+            writer.write(request.SerializeToString())
+
+
+def _request(signature: str, inputs: Mapping[str, Any]) -> Any:
+    log = prediction_log_pb2.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name = "ranking"
+    request.model_spec.signature_name = signature
+    for name, tensor in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(np.asarray(tensor)))
+    return log

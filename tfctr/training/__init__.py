@@ -1,0 +1,1 @@
+"""Training: experiment files, input, loop."""

@@ -1,0 +1,106 @@
+"""Training input: TFRecords to (model inputs, labels, weights), with a candidate axis of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfctr.errors import UserError
+from tfctr.features.inputs import model_inputs
+from tfctr.features.parsing import parse_examples
+from tfctr.features.spec import FeatureFile
+from tfctr.features.transform import RawFunction
+
+SPLITS = ("train", "valid", "test")
+_READERS = 4
+
+
+def split_records(data: str | Path, split: str) -> list[str]:
+    """The TFRecord files of a split.
+
+    Raises:
+        UserError: when there are none.
+    """
+    found = sorted(str(path) for path in (Path(data) / split).glob("*.tfrecord*"))
+    if not found:
+        raise UserError(
+            f"{Path(data) / split}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
+            f"{', '.join(SPLITS)}; make one with `tfctr data prepare` or `tfctr data synthesize`"
+        )
+    return found
+
+
+def read_records(paths: Sequence[str]) -> Any:
+    """Serialized examples of plain or gzipped TFRecords, files interleaved in a fixed order."""
+    compression = "GZIP" if paths[0].endswith(".gz") else ""
+    files = tf.data.Dataset.from_tensor_slices(list(paths))
+    return files.interleave(
+        lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
+        cycle_length=min(_READERS, len(paths)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+class RankingData:
+    """One split as batches for training or evaluation, from raw or transformed examples.
+
+    Args:
+        paths: TFRecord files.
+        file: The feature file.
+        raw_function: Applied to raw examples; None when the examples are transformed already (the pipeline's).
+    """
+
+    def __init__(self, paths: Sequence[str], file: FeatureFile, raw_function: RawFunction | None) -> None:
+        self.paths = list(paths)
+        self.file = file
+        self.raw_function = raw_function
+
+    def batches(self, batch_size: int, shuffle_seed: int | None = None, shuffle_buffer: int = 1, skip: int = 0) -> Any:
+        """(inputs, labels [B, 1], weights [B, 1]) batches; with a seed shuffled, the same seed giving the same order.
+
+        Args:
+            batch_size: Rows in a batch.
+            shuffle_seed: None keeps the order of the files.
+            shuffle_buffer: Rows in the shuffle buffer.
+            skip: Batches to leave out at the start (a resumed epoch).
+        """
+        records = read_records(self.paths)
+        if shuffle_seed is not None:
+            records = records.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
+        batches = records.batch(batch_size).skip(skip)
+        return batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)
+
+    def count(self) -> int:
+        """Rows in the split (reads it once)."""
+        return int(read_records(self.paths).batch(8192).reduce(0, lambda n, batch: n + tf.shape(batch)[0]).numpy())
+
+    def _parse(self, serialized: Any) -> tuple[dict[str, Any], Any, Any]:
+        file = self.file
+        if self.raw_function is None:
+            columns = tf.io.parse_example(serialized, transformed_parsing_spec(file))
+            inputs = {spec.name: tf.cast(columns[spec.name], spec.dtype) for spec in model_inputs(file)}
+        else:
+            columns = parse_examples(serialized, file, labels=True)
+            inputs = self.raw_function.all_sides(columns)
+        for spec in model_inputs(file):
+            if spec.side in ("candidate", "bias"):
+                inputs[spec.name] = tf.expand_dims(inputs[spec.name], 1)
+        label = tf.cast(columns[file.label], tf.float32)[:, None]
+        weight = tf.cast(columns[file.weight], tf.float32)[:, None] if file.weight else tf.ones_like(label)
+        return inputs, label, weight
+
+
+def transformed_parsing_spec(file: FeatureFile) -> dict[str, Any]:
+    """The parsing spec of transformed examples: model inputs of fixed shape, label and weight."""
+    spec = {
+        entry.name: tf.io.FixedLenFeature(entry.shape, tf.float32 if entry.dtype == "float32" else tf.int64)
+        for entry in model_inputs(file)
+    }
+    spec[file.label] = tf.io.FixedLenFeature([], tf.int64)
+    if file.weight is not None:
+        spec[file.weight] = tf.io.FixedLenFeature([], tf.float32)
+    return spec

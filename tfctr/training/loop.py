@@ -1,0 +1,214 @@
+"""The training loop: epochs with validation, plateau, early stopping, checkpoints that a killed run resumes from."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfctr.console import console
+from tfctr.errors import UserError
+from tfctr.metrics.reference import auc, gauc, logloss
+from tfctr.models.model import RankingModel
+from tfctr.training.dataset import RankingData
+from tfctr.training.experiment import Training
+
+_REPORT_SECONDS = 10.0
+
+
+@dataclass
+class Progress:
+    """Where a run is; written beside its checkpoint.
+
+    Attributes:
+        epoch: The epoch under way.
+        step: Steps done in it.
+        best_auc: The best validation AUC so far.
+        waited: Epochs since then.
+        learning_rate: The present one.
+        finished: Whether training has ended.
+        history: One entry an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_auc: float = -math.inf
+    waited: int = 0
+    learning_rate: float = 0.0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    model: RankingModel, training: Training, train_data: RankingData, valid_data: RankingData, directory: Path
+) -> Progress:
+    """Trains a model and leaves it with the weights of its best epoch.
+
+    A directory that holds a checkpoint of an earlier, killed run is continued: the same order of rows, the optimizer's
+    moments, the plateau and the early stopping go on where they were.
+
+    Args:
+        model: A built model.
+        training: How to.
+        train_data: The training split.
+        valid_data: The validation split.
+        directory: For checkpoints and TensorBoard logs.
+
+    Raises:
+        UserError: when the loss is no longer finite.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    model.compile(
+        optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=1e-8, global_clipnorm=training.clip_norm),
+        jit_compile=training.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = _Checkpoints(model, directory)
+    progress = checkpoints.restore() or Progress(learning_rate=training.learning_rate)
+    if progress.finished:
+        console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
+    elif progress.epoch or progress.step:
+        console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
+    summary = tf.summary.create_file_writer(str(directory / "tensorboard"))
+    while not progress.finished:
+        _run_epoch(model, training, train_data, progress, checkpoints)
+        _finish_epoch(model, training, valid_data, progress, checkpoints, summary)
+    checkpoints.load_best()
+    return progress
+
+
+def _run_epoch(
+    model: RankingModel, training: Training, data: RankingData, progress: Progress, checkpoints: _Checkpoints
+) -> None:
+    model.optimizer.learning_rate.assign(progress.learning_rate)
+    # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
+    seed = training.seed * 10_007 + progress.epoch
+    batches = data.batches(training.batch_size, seed, training.shuffle_buffer, skip=progress.step)
+    model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
+
+
+def _finish_epoch(
+    model: RankingModel,
+    training: Training,
+    valid_data: RankingData,
+    progress: Progress,
+    checkpoints: _Checkpoints,
+    summary: Any,
+) -> None:
+    result = validate(model, valid_data, training.batch_size)
+    better = result["auc"] > progress.best_auc + training.min_improvement
+    entry = {**result, "learning_rate": progress.learning_rate}
+    progress.history.append(entry)
+    with summary.as_default(step=progress.epoch):
+        for name, value in entry.items():
+            tf.summary.scalar(f"valid/{name}", value)
+    summary.flush()
+    console().print(
+        f"epoch {progress.epoch + 1}: validation AUC {result['auc']:.5f}, GAUC {result['gauc']:.5f}, "
+        f"logloss {result['logloss']:.5f}{' (best)' if better else ''}",
+        highlight=False,
+        markup=False,
+    )
+    if better:
+        progress.best_auc, progress.waited = result["auc"], 0
+        checkpoints.save_best()
+    else:
+        progress.waited += 1
+        progress.learning_rate = max(progress.learning_rate * training.plateau_factor, training.min_learning_rate)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.finished = progress.waited >= training.patience or progress.epoch >= training.epochs
+    checkpoints.save(progress)
+
+
+def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[str, float]:
+    """Exact AUC, GAUC (users as the vocabulary tells them apart) and logloss of a split."""
+    scores, labels, groups = [], [], []
+    group = data.file.group
+    for inputs, label, _ in data.batches(batch_size):
+        logits = model.predict_on_batch(inputs)
+        scores.append(tf.sigmoid(logits).numpy().ravel())
+        labels.append(label.numpy().ravel())
+        groups.append(inputs[group].numpy().ravel() if group in inputs else np.zeros(len(labels[-1]), np.int32))
+    if not scores:
+        raise UserError("the validation split holds no example; check the data directory")
+    all_labels, all_scores = np.concatenate(labels), np.concatenate(scores).astype(np.float64)
+    return {
+        "auc": auc(all_labels, all_scores),
+        "gauc": gauc(all_labels, all_scores, np.concatenate(groups)).value,
+        "logloss": logloss(all_labels, all_scores),
+    }
+
+
+class _Checkpoints:
+    """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
+
+    def __init__(self, model: RankingModel, directory: Path) -> None:
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        self._best = tf.train.Checkpoint(model=model)
+        self._directory = directory / "checkpoints"
+        self._best_path = str(directory / "best" / "weights")
+        self._state = directory / "progress.json"
+
+    def save(self, progress: Progress) -> None:
+        name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
+        path = self._checkpoint.write(str(self._directory / name))
+        unfinished = self._state.with_suffix(".partial")
+        unfinished.write_text(json.dumps({**asdict(progress), "checkpoint": path}), encoding="utf-8")
+        # The progress file names the checkpoint, so replacing it is what commits the checkpoint.
+        os.replace(unfinished, self._state)
+        for old in self._directory.glob("*"):
+            if not old.name.startswith(name):
+                old.unlink()
+
+    def restore(self) -> Progress | None:
+        if not self._state.exists():
+            return None
+        state = json.loads(self._state.read_text(encoding="utf-8"))
+        self._checkpoint.read(state.pop("checkpoint")).assert_existing_objects_matched()
+        return Progress(**state)
+
+    def save_best(self) -> None:
+        self._best.write(self._best_path)
+
+    def load_best(self) -> None:
+        self._best.read(self._best_path).assert_existing_objects_matched().expect_partial()
+
+
+class _Watch(keras.callbacks.Callback):
+    """Counts steps, saves checkpoints, says how far the epoch is, stops a run that has lost its numbers."""
+
+    def __init__(self, training: Training, progress: Progress, checkpoints: _Checkpoints) -> None:
+        super().__init__()
+        self._training, self._progress, self._checkpoints = training, progress, checkpoints
+        self._started = self._reported = time.monotonic()
+        self._first_step = progress.step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """See keras.callbacks.Callback."""
+        progress = self._progress
+        progress.step += 1
+        if progress.step % self._training.checkpoint_steps == 0:
+            loss = float((logs or {}).get("loss", 0.0))
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"the training loss is {loss} in epoch {progress.epoch + 1}, step {progress.step}: "
+                    "lower training.learning_rate, or set training.clip_norm"
+                )
+            self._checkpoints.save(progress)
+        if time.monotonic() - self._reported > _REPORT_SECONDS:
+            self._reported = time.monotonic()
+            speed = (progress.step - self._first_step) * self._training.batch_size / (self._reported - self._started)
+            console().print(
+                f"epoch {progress.epoch + 1}, step {progress.step}: loss {float((logs or {}).get('loss', 0.0)):.4f}, "
+                f"{speed:,.0f} rows/s",
+                highlight=False,
+                markup=False,
+            )
