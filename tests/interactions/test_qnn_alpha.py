@@ -177,6 +177,17 @@ def test_each_dropout_site_acts_in_training_only(dropout: float, mid_dropout: fl
     assert not ops.convert_to_numpy(layer.hidden(x) == 0).any()
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_passes_draw_dropout_of_their_own(jit: bool) -> None:
+    layer = QnnAlpha(layers=1, rows=2, dropout=0.5)
+    x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+    layer(x)
+    step = tf.function(lambda: tf.stack([layer(x, training=True) for _ in range(2)]), jit_compile=jit)
+    first, second = step().numpy(), step().numpy()
+    assert (first[0] != first[1]).mean() > 0.9
+    assert (first != second).mean() > 0.9
+
+
 PUBLISHED = [
     # name, all parameters as logged, vocabulary rows, E, F, layers, rows, heads, batch norm
     ("frappe", 764_369, 5_383, 16, 10, 2, 13, 1, True),
