@@ -1,0 +1,139 @@
+"""`tfctr train|evaluate|export|inspect`: the pipeline's steps for those who don't run TFX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tfctr.console import console, step
+from tfctr.errors import UserError
+
+Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
+Data = Annotated[Path, typer.Option("--data", help="a data directory: train/, valid/, test/", show_default=False)]
+
+
+def train(
+    features: Features,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the workspace of the run; a killed run in it is continued")],
+    experiment: Annotated[Path | None, typer.Option(help="the experiment file (YAML); default: preset din")] = None,
+    preset: Annotated[str | None, typer.Option(help="use that preset instead of the experiment's")] = None,
+    seed: Annotated[int | None, typer.Option(help="use that seed instead of the experiment's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="train at most that many epochs")] = None,
+) -> None:
+    """Train a model on raw TFRecords and keep the weights of its best epoch."""
+    from tfctr.features import load_feature_file
+    from tfctr.models.presets import preset as find_preset
+    from tfctr.training.experiment import Experiment, load_experiment
+    from tfctr.training.workspace import train_in_workspace
+
+    file = load_feature_file(features)
+    found = load_experiment(experiment) if experiment else Experiment()
+    if preset is not None:
+        find_preset(preset)
+        found = found.model_copy(update={"preset": preset})
+    changes = {key: value for key, value in (("seed", seed), ("epochs", epochs)) if value is not None}
+    if changes:
+        found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
+    result = train_in_workspace(file, found, data, out)
+    console().print(
+        f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
+        f"next: tfctr export --run {out} --to MODEL_DIRECTORY",
+        highlight=False,
+        markup=False,
+    )
+
+
+def export(
+    run: Annotated[Path, typer.Option(help="the workspace of a finished `tfctr train`", show_default=False)],
+    to: Annotated[Path, typer.Option(help="the model directory; a numbered version appears in it", show_default=False)],
+    version: Annotated[int | None, typer.Option(min=1, help="the version; default: the time in seconds")] = None,
+) -> None:
+    """Write a finished run as a SavedModel version with serving_default, user_tower and score."""
+    from tfctr.export.saved_model import export_model, next_version
+    from tfctr.training.workspace import finished_run
+
+    found, example = finished_run(run)
+    with step("export"):
+        directory = export_model(
+            found.model,
+            found.assets,
+            found.experiment,
+            to / str(version or next_version(to)),
+            example,
+            found.history,
+        )
+    console().print(f"{directory}", markup=False, highlight=False)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    slices: Annotated[list[str] | None, typer.Option("--slice", help="a column to slice by; may be repeated")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    predictions: Annotated[Path | None, typer.Option(help="save rows of label, score, group to an .npz")] = None,
+) -> None:
+    """Report AUC, GAUC, logloss and calibration, overall and by slice, through the signature that is served."""
+    from tfctr.export.describe import describe
+    from tfctr.features.spec import FeatureFile
+    from tfctr.metrics.report import report
+    from tfctr.training.dataset import split_records
+    from tfctr.training.evaluate import predict
+
+    made = describe(model).made
+    if not made:
+        raise UserError(f"{model}: was not written by tfctr (assets.extra/tfctr.json is missing)")
+    file = FeatureFile.model_validate(made["features"])
+    weighting = made["experiment"]["evaluation"]["weighting"]
+    rows = predict(model, file, split_records(data, split), slices or ())
+    if predictions is not None:
+        rows.save(predictions)
+    table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting)
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in table], indent=1))
+        return
+    printed = Table("slice", "value", "examples", "AUC", "GAUC", "logloss", "COPC", "ECE", "users used / skipped")
+    for row in table:
+        numbers = [f"{value:.4f}" for value in (row.auc, row.gauc, row.logloss, row.copc, row.ece)]
+        users = f"{row.groups_used:,} / {row.groups_skipped:,}"
+        printed.add_row(row.slice, row.value, f"{row.examples:,}", *numbers, users)
+    console().print(printed)
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="a SavedModel directory (one version)", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show signatures, shapes, sizes, versions, and what a user's state holds."""
+    from tfctr.export.describe import describe
+
+    found = describe(model)
+    if as_json:
+        content: dict[str, Any] = {**asdict(found), "directory": str(found.directory), "state_bytes": found.state_bytes}
+        typer.echo(json.dumps(content, indent=1))
+        return
+    table = Table("signature", "", "tensor", "dtype", "shape", title=str(found.directory), title_justify="left")
+    for name in found.inputs:
+        for way, tensors in (("in", found.inputs[name]), ("out", found.outputs[name])):
+            for tensor in tensors:
+                shape = ", ".join("?" if size < 0 else str(size) for size in tensor.shape)
+                table.add_row(name, way, tensor.name, tensor.dtype, f"[{shape}]")
+        table.add_section()
+    console().print(table)
+    state = Table("state of a user", "shape", "dtype", "bytes", title_justify="left")
+    for tensor in found.state:
+        state.add_row(tensor.name, str(list(tensor.shape[1:])), tensor.dtype, f"{tensor.row_bytes:,}")
+    state.add_section()
+    state.add_row("all", "", "", f"{found.state_bytes:,}")
+    console().print(state)
+    for part, size in found.bytes_by_part.items():
+        console().print(f"{part}: {size:,} bytes", markup=False)
+    for key in ("tfctr", "tensorflow", "keras", "created", "model_tag", "trainable_parameters", "frozen_parameters"):
+        if key in found.made:
+            console().print(f"{key}: {found.made[key]}", markup=False, highlight=False)

@@ -15,14 +15,13 @@ import tensorflow as tf
 
 import tfctr
 from tfctr.errors import UserError
+from tfctr.export.describe import DESCRIPTION
 from tfctr.export.op_check import check_ops
 from tfctr.export.signatures import RankingModule
 from tfctr.export.warmup import write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
 from tfctr.training.experiment import Experiment
-
-DESCRIPTION = "assets.extra/tfctr.json"
 
 
 def export_model(

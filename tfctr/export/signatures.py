@@ -24,8 +24,8 @@ _BAD_TAG = -1
 def wire_name(state_name: str) -> str:
     """The name of a state tensor in a signature: `history/events` travels as `state_history_events`.
 
-    TensorFlow rewrites an input's "/" (but not an output's) to "_", and a client passes outputs of user_tower on to score
-    under the same names.
+    TensorFlow rewrites an input's "/" (but not an output's) to "_", and a client passes outputs of user_tower on to
+    score under the same names.
     """
     return f"state_{state_name.replace('/', '_')}"
 

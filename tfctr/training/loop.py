@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,10 @@ def _run_epoch(
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
     batches = data.batches(training.batch_size, seed, training.shuffle_buffer, skip=progress.step)
-    model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
+    with warnings.catch_warnings():
+        # Keras warns at the end of any dataset whose size it can't know.
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
 
 
 def _finish_epoch(

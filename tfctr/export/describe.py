@@ -1,0 +1,98 @@
+"""Reads what a SavedModel directory holds, without loading it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import dtypes
+
+from tfctr.errors import UserError
+
+DESCRIPTION = "assets.extra/tfctr.json"
+
+
+@dataclass(frozen=True)
+class TensorDescription:
+    """A tensor of a signature; -1 in a shape is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, the first dimension left out; 0 for strings."""
+        dtype = dtypes.as_dtype(self.dtype)
+        return 0 if self.dtype == "string" else int(np.prod(self.shape[1:], dtype=np.int64)) * dtype.size
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What `tfctr inspect` prints: signatures, sizes in bytes, and how the model was made."""
+
+    directory: Path
+    inputs: dict[str, list[TensorDescription]]
+    outputs: dict[str, list[TensorDescription]]
+    bytes_by_part: dict[str, int]
+    made: dict[str, Any]
+
+    @property
+    def state(self) -> list[TensorDescription]:
+        """The tensors of a user's state."""
+        return self.outputs.get("user_tower", [])
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one user's state."""
+        return sum(tensor.row_bytes for tensor in self.state)
+
+
+def describe(directory: str | Path) -> ModelDescription:
+    """Reads signatures, sizes and provenance of a SavedModel directory.
+
+    Raises:
+        UserError: when there is no SavedModel, or it can't be parsed.
+    """
+    directory = Path(directory)
+    path = directory / "saved_model.pb"
+    if not path.is_file():
+        versions = sorted(p.name for p in directory.glob("*") if (p / "saved_model.pb").is_file())
+        hint = f"; name one of its versions: {', '.join(versions)}" if versions else ""
+        raise UserError(f"{directory}: holds no SavedModel (saved_model.pb is missing){hint}")
+    saved = saved_model_pb2.SavedModel()
+    try:
+        saved.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise UserError(f"{path}: is damaged and can't be parsed; export the model again") from None
+    signatures = {n: s for n, s in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")}
+    made = directory / DESCRIPTION
+    return ModelDescription(
+        directory,
+        {name: _tensors(signature.inputs) for name, signature in signatures.items()},
+        {name: _tensors(signature.outputs) for name, signature in signatures.items()},
+        {part: _size(directory / part) for part in ("saved_model.pb", "variables", "assets", "assets.extra")},
+        json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {},
+    )
+
+
+def _tensors(infos: Any) -> list[TensorDescription]:
+    return [
+        TensorDescription(
+            name,
+            str(dtypes.as_dtype(info.dtype).name),
+            tuple(int(dimension.size) for dimension in info.tensor_shape.dim),
+        )
+        for name, info in sorted(infos.items())
+    ]
+
+
+def _size(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())

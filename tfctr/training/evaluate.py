@@ -1,0 +1,106 @@
+"""Evaluation of a SavedModel on a raw split, through the signature that serving uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfctr.console import track
+from tfctr.errors import UserError
+from tfctr.features.parsing import MISSING
+from tfctr.features.spec import Categorical, FeatureFile, Numeric
+from tfctr.training.dataset import read_records
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of a split, row by row.
+
+    Attributes:
+        labels: 0 or 1, [n].
+        scores: Probabilities, [n].
+        groups: The GAUC group of every row, [n].
+        weights: Row weights, [n], or None.
+        slices: Values [n] by slice column.
+    """
+
+    labels: Any
+    scores: Any
+    groups: Any
+    weights: Any
+    slices: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz, for a paired comparison with another model's predictions."""
+        weights = np.ones(len(self.labels)) if self.weights is None else self.weights
+        columns = {f"slice/{name}": values for name, values in self.slices.items()}
+        np.savez_compressed(
+            path, labels=self.labels, scores=self.scores, groups=self.groups, weights=weights, **columns
+        )
+
+
+def predict(
+    model_directory: str | Path, file: FeatureFile, records: Sequence[str], slices: Sequence[str] = ()
+) -> Predictions:
+    """Scores raw examples with the `serving_default` signature of a SavedModel.
+
+    Args:
+        model_directory: A SavedModel directory.
+        file: The feature file.
+        records: TFRecord files.
+        slices: Columns to keep beside the feature file's meta columns.
+
+    Raises:
+        UserError: no SavedModel there, an unknown slice column, a label that is neither 0 nor 1.
+    """
+    if not (Path(model_directory) / "saved_model.pb").is_file():
+        raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
+    loaded = tf.saved_model.load(str(model_directory))
+    signature = loaded.signatures["serving_default"]
+    columns = [*file.meta, *(name for name in slices if name not in file.meta)]
+    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in {*columns, file.group}}
+    spec[file.label] = tf.io.FixedLenFeature([], tf.int64, -1)
+    if file.weight is not None:
+        spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
+    scores, parsed = [], []
+    for serialized in track(read_records(list(records)).batch(_BATCH).prefetch(2), "scoring"):
+        scores.append(signature(examples=serialized)["probabilities"].numpy())
+        parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
+    if not scores:
+        raise UserError("the split holds no example; check the data directory")
+    joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in spec}
+    labels = joined[file.label]
+    if not np.isin(labels, (0, 1)).all():
+        row = int(np.flatnonzero(~np.isin(labels, (0, 1)))[0])
+        raise UserError(f"column '{file.label}': labels must be 0 or 1. Received: {labels[row]} in row {row + 1}")
+    return Predictions(
+        labels,
+        np.concatenate(scores).astype(np.float64),
+        joined[file.group],
+        joined[file.weight] if file.weight is not None else None,
+        {name: joined[name] for name in columns},
+    )
+
+
+def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:
+    """(dtype, missing value) of a raw column: meta columns are strings."""
+    if name in file.meta:
+        return tf.string, ""
+    names = {found for path, found, _ in file.walk() if not path.startswith("sequences.")}
+    if name not in names:
+        raise UserError(f"no column '{name}' to slice by. Allowed: {sorted(names | set(file.meta))}")
+    feature = file.feature(name)
+    if isinstance(feature, Categorical):
+        dtype: str = file.resolve(name)[1].dtype
+    elif isinstance(feature, Numeric):
+        dtype = feature.dtype
+    else:
+        raise UserError(f"column '{name}' is {feature.kind} and can't be sliced by")
+    return tf.as_dtype(dtype), MISSING[dtype]

@@ -1,0 +1,105 @@
+"""The directory of a run of `tfctr train`: assets, checkpoints, and a note of what was trained on what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfctr.console import console, step
+from tfctr.errors import UserError
+from tfctr.features.analyze import analyze
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.spec import FeatureFile
+from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.models.model import RankingModel, build_model
+from tfctr.training.dataset import RankingData, split_records
+from tfctr.training.experiment import Experiment
+from tfctr.training.run import TrainingResult, run_training
+
+_NOTE = "run.json"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A trained model as it lies in a workspace."""
+
+    model: RankingModel
+    assets: FeatureAssets
+    experiment: Experiment
+    history: list[dict[str, float]]
+    data: Path
+
+
+def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Path, out: str | Path) -> TrainingResult:
+    """Analyzes the training split (once), trains, and leaves what `finished_run` needs.
+
+    Args:
+        file: The feature file.
+        experiment: The experiment.
+        data: A data directory with train/ and valid/.
+        out: The workspace; a killed run of the same experiment in it is continued.
+    """
+    out = Path(out)
+    records = {split: split_records(data, split) for split in ("train", "valid")}
+    assets = _assets(file, records["train"], Path(data), out)
+    function = RawFunction(file, FileLookups(assets))
+    splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
+    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs")
+    weights = out / "model.weights.h5"
+    result.model.save_weights(weights)
+    note = {
+        "experiment": experiment.model_dump(mode="json"),
+        "assets": assets.directory.name,
+        "history": result.progress.history,
+        "data": str(Path(data).resolve()),
+        "examples": [_first_record(records["valid"]).hex()],
+    }
+    (out / _NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
+    return result
+
+
+def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
+    """The model that a workspace holds, and one raw example for its warm-up requests.
+
+    Raises:
+        UserError: when no run has finished there.
+    """
+    workspace = Path(workspace)
+    note = workspace / _NOTE
+    if not note.is_file():
+        raise UserError(f"{workspace}: holds no finished run; train one with `tfctr train --out {workspace}`")
+    content = json.loads(note.read_text(encoding="utf-8"))
+    experiment = Experiment.model_validate(content["experiment"])
+    assets = FeatureAssets(workspace / content["assets"])
+    keras.utils.set_random_seed(experiment.training.seed)
+    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
+    model.load_weights(workspace / "model.weights.h5")
+    run = FinishedRun(model, assets, experiment, content["history"], Path(content["data"]))
+    return run, bytes.fromhex(content["examples"][0])
+
+
+def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> FeatureAssets:
+    """Feature assets of exactly this feature file and these records, made when they aren't there."""
+    seen: list[Any] = [[p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns] for p in records]
+    for path in sorted({frozen.vectors for frozen in file.frozen_features().values()}):
+        if (data / path).is_file():
+            seen.append([path, (data / path).stat().st_size, (data / path).stat().st_mtime_ns])
+    key = hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]
+    directory = out / f"assets-{key}"
+    if directory.is_dir():
+        console().print("features: analyzed before, nothing has changed", markup=False)
+        return FeatureAssets(directory)
+    with step("features: learning vocabularies and statistics"):
+        return analyze(file, records, directory, data)
+
+
+def _first_record(paths: list[str]) -> bytes:
+    compression = "GZIP" if paths[0].endswith(".gz") else ""
+    found: bytes = next(iter(tf.data.TFRecordDataset(paths, compression_type=compression))).numpy()
+    return found
