@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tensorflow as tf
 from google.protobuf.wrappers_pb2 import DoubleValue
@@ -123,6 +123,10 @@ def eval_config(
             raise UserError(
                 f"evaluation: `{name}` must be between 0 and 1 (a drop of 0.005 is 0.005). Received: {value}."
             )
+    if weighting not in get_args(Weighting):
+        raise UserError(
+            f"evaluation: `weighting` must be one of {', '.join(get_args(Weighting))}. Received: {weighting!r}."
+        )
     bars = {
         "auc": [_bar(SliceBar("", "auc", minimum=min_auc, max_fall=max_auc_fall))],
         "gauc": [_bar(SliceBar("", "gauc", minimum=min_gauc, max_fall=max_gauc_fall))],
@@ -133,6 +137,11 @@ def eval_config(
             raise UserError(
                 f"evaluation: a bar names the slice `{bar.column}`, which is not evaluated. "
                 f"Allowed: {', '.join(columns) or 'none'}. Add it to the slices."
+            )
+        if bar.metric not in get_args(MetricName):
+            raise UserError(
+                f"evaluation: there is no metric `{bar.metric}` to set a bar on. "
+                f"Allowed: {', '.join(get_args(MetricName))}."
             )
         bars.setdefault(bar.metric, []).append(_bar(bar))
     own = {
@@ -152,7 +161,11 @@ def eval_config(
         for name, (class_name, arguments) in own.items()
     ]
     metrics.append(config_pb2.MetricConfig(class_name="Calibration", per_slice_thresholds=bars.get("calibration", [])))
-    metrics.append(config_pb2.MetricConfig(class_name="ExampleCount"))
+    # Under the weights of the others, TFMA's example count would be the sum of the weights.
+    count = config_pb2.MetricsSpec(
+        metrics=[config_pb2.MetricConfig(class_name="ExampleCount")],
+        example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
+    )
     model = config_pb2.ModelSpec(
         # Not a Keras model to TFMA, whose Keras support ends at version 2: a SavedModel with a signature.
         model_type=constants.TF_GENERIC,
@@ -164,7 +177,7 @@ def eval_config(
     config = config_pb2.EvalConfig(
         model_specs=[model],
         slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[name]) for name in columns)],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics), count],
     )
     config.options.include_default_metrics.value = False
     return config

@@ -15,16 +15,12 @@ from tfx.utils import io_utils, json_utils, proto_utils
 
 @dataclass(frozen=True)
 class Data:
-    """Impressions as columns; the model's probability is the rounded sigmoid of `x`, float32."""
+    """Impressions as columns."""
 
     columns: dict[str, np.ndarray]
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.columns[name]
-
-    def scores(self, scale: float = 1.0) -> np.ndarray:
-        logits = np.float32(scale) * self["x"]
-        return np.round(tf.math.sigmoid(logits).numpy() * np.float32(20)) / np.float32(20)
 
 
 def make_data(rows: int = 600, seed: int = 0) -> Data:
@@ -94,7 +90,7 @@ class Scorer(tf.Module):
 
 
 def write_model(directory: Path, scale: float) -> None:
-    """A SavedModel whose scores are those of `Data.scores(scale)`."""
+    """A SavedModel whose probabilities are the sigmoid of `scale * x`, rounded to make ties."""
     scorer = Scorer(scale)
     tf.saved_model.save(scorer, str(directory / "Format-Serving"), signatures={"serving_default": scorer.serve})
 

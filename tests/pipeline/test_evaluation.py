@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow_model_analysis.proto import config_pb2
+
+from pipeline.evaluation import (
+    BEAM_MODULES,
+    DEFAULT_SLICES,
+    SliceBar,
+    blessing_reasons,
+    eval_config,
+    load_slices,
+)
+from tests.pipeline.evaluator_run import evaluate, make_data
+from tfctr.errors import UserError
+from tfctr.metrics import auc, copc, ece, gauc, logloss
+
+SLICES = ["gender", "hour", "item_popularity", "age"]
+
+
+def served_scores(directory, data, model="model"):
+    """What a SavedModel answers to the examples of the file, in the order of the rows."""
+    serve = tf.saved_model.load(str(directory / model / "Format-Serving")).signatures["serving_default"]
+    records = tf.data.TFRecordDataset(str(directory / "examples" / "Split-eval" / "data-0.gz"), "GZIP")
+    scores = serve(examples=tf.constant(list(records.as_numpy_iterator())))["probabilities"].numpy()
+    assert scores.shape == data["label"].shape
+    return scores
+
+
+def check_rows(rows, data, scores, weights=None, baseline=None):
+    """Every metric of every slice against NumPy."""
+    assert rows[0].key == ()
+    assert [row.name for row in rows] == [
+        "overall",
+        "age=0",
+        "age=1",
+        "age=2",
+        "gender=F",
+        "gender=M",
+        "hour=0",
+        "hour=1",
+        "hour=2",
+        "item_popularity=head",
+        "item_popularity=tail",
+    ]
+    for row in rows:
+        chosen = np.ones(scores.shape, bool)
+        for column, value in row.key:
+            chosen = data[column].astype("U") == value
+        for metrics, probabilities in ((row.metrics, scores), (row.baseline, baseline)):
+            if probabilities is None:
+                assert metrics == {}
+                continue
+            mine = data["label"][chosen], probabilities[chosen]
+            weight = None if weights is None else weights[chosen]
+            grouped = gauc(*mine, data["user_id"][chosen], weights=weight)
+            expected = {
+                "auc": auc(*mine, weight),
+                "gauc": grouped.value,
+                "gauc_coverage": grouped.coverage,
+                "gauc_groups": grouped.groups_used,
+                "logloss": logloss(*mine, weight),
+                "copc": copc(*mine, weight),
+                "ece": ece(*mine, weight),
+                "calibration": 1 / copc(*mine, weight),
+                "example_count": chosen.sum(),
+            }
+            assert metrics.keys() == expected.keys()
+            for name, value in expected.items():
+                assert metrics[name] == pytest.approx(value, abs=1e-9, rel=1e-9), (row.name, name)
+
+
+@pytest.mark.e2e
+def test_metrics_of_every_slice_equal_numpy_and_open_with_tfma(tmp_path):
+    data = make_data()
+    outcome = evaluate(tmp_path, data, eval_config(slices=SLICES), scale=1.0)
+    assert outcome.blessed
+    assert blessing_reasons(outcome.evaluation) == []
+    check_rows(load_slices(outcome.evaluation), data, served_scores(tmp_path, data))
+    import tensorflow_model_analysis as tfma
+
+    result = tfma.load_eval_result(outcome.evaluation)
+    by_slice = {key: metrics[""][""] for key, metrics in result.slicing_metrics}
+    scores = served_scores(tmp_path, data)
+    assert by_slice[()]["gauc"]["doubleValue"] == gauc(data["label"], scores, data["user_id"]).value
+    assert (("hour", "1"),) in by_slice
+
+
+@pytest.mark.e2e
+def test_a_model_as_good_as_the_blessed_one_is_blessed_with_weights(tmp_path):
+    data = make_data(seed=1)
+    config = eval_config(slices=SLICES, weight="weight", slice_bars=[SliceBar("hour", "auc", minimum=0.5)])
+    outcome = evaluate(tmp_path, data, config, scale=1.0, baseline=1.5)
+    assert blessing_reasons(outcome.evaluation) == []
+    assert outcome.blessed
+    scores, baseline = served_scores(tmp_path, data), served_scores(tmp_path, data, "blessed_model")
+    check_rows(load_slices(outcome.evaluation), data, scores, data["weight"], baseline)
+
+
+@pytest.mark.e2e
+def test_a_worse_model_is_refused_in_words(tmp_path):
+    data = make_data()
+    config = eval_config(
+        slices=SLICES,
+        min_auc=0.1,
+        min_gauc=0.4,
+        slice_bars=[
+            SliceBar("gender", "auc", "F", minimum=0.6),
+            SliceBar("item_popularity", "gauc", max_fall=0.1),
+            SliceBar("hour", "logloss", "2", maximum=0.5),
+            SliceBar("hour", "gauc", "23", minimum=0.5),
+        ],
+    )
+    outcome = evaluate(tmp_path, data, config, scale=-1.0, baseline=1.0)
+    assert not outcome.blessed
+    reasons = blessing_reasons(outcome.evaluation)
+    rows = {row.name: row for row in load_slices(outcome.evaluation)}
+    overall = rows["overall"]
+    assert set(reasons) == {
+        f"overall: gauc is {overall.metrics['gauc']:.4f}; at least 0.4000 is needed",
+        fell(overall, "auc", "0.0050"),
+        fell(overall, "gauc", "0.0050"),
+        f"gender=F: auc is {rows['gender=F'].metrics['auc']:.4f}; at least 0.6000 is needed",
+        fell(rows["item_popularity=head"], "gauc", "0.1000"),
+        fell(rows["item_popularity=tail"], "gauc", "0.1000"),
+        f"hour=2: logloss is {rows['hour=2'].metrics['logloss']:.4f}; at most 0.5000 is allowed",
+        "hour=23: a bar is set for this slice, but it has no examples",
+    }
+    # What concerns everybody comes first.
+    assert [reason.startswith("overall") for reason in reasons[:3]] == [True] * 3
+
+
+def fell(row, metric, allowed):
+    fall = row.baseline[metric] - row.metrics[metric]
+    return f"{row.name}: {metric} fell by {fall:.4f} against the latest blessed model; {allowed} is allowed"
+
+
+@pytest.mark.e2e
+def test_an_undefined_metric_is_no_blessing(tmp_path):
+    data = make_data(60)
+    data["label"][:] = 0
+    outcome = evaluate(tmp_path, data, eval_config(slices=[]), scale=1.0)
+    assert not outcome.blessed
+    assert [reason.split(":")[0] for reason in blessing_reasons(outcome.evaluation)] == ["overall"] * 2
+    assert all("NaN" in reason for reason in blessing_reasons(outcome.evaluation))
+
+
+def test_config_has_the_default_slices_and_demands_overall_only():
+    config = eval_config()
+    assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], *([name] for name in DEFAULT_SLICES)]
+    for metric in config.metrics_specs[0].metrics:
+        # `threshold` would hold in every slice.
+        assert not metric.HasField("threshold")
+        for bar in metric.per_slice_thresholds:
+            assert [str(spec) for spec in bar.slicing_specs] == [""]
+    assert not config.metrics_specs[0].query_key
+    assert BEAM_MODULES == ("tfctr.metrics.tfma_gauc",)
+    # TFX carries it as JSON.
+    assert json_format.Parse(json_format.MessageToJson(config), config_pb2.EvalConfig()) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_auc": 1.5}, "`min_auc` must be between 0 and 1"),
+        ({"max_gauc_fall": -0.1}, "`max_gauc_fall` must be between 0 and 1"),
+        (
+            {"slice_bars": [SliceBar("age", minimum=0.5)]},
+            "names the slice `age`, which is not evaluated. Allowed: user_a",
+        ),
+        ({"slice_bars": [SliceBar("hour")]}, "the bar on gauc in hour demands nothing"),
+        ({"slice_bars": [SliceBar("hour", "ece", "3", max_fall=0.1)]}, "`max_fall` is for auc and gauc.*ece in hour=3"),
+        ({"slice_bars": [SliceBar("hour", "ndcg", minimum=0.1)]}, "no metric `ndcg`"),
+        ({"weighting": "sessions"}, "`weighting` must be one of"),
+    ],
+)
+def test_demands_without_sense_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        eval_config(**arguments)
+
+
+@pytest.mark.parametrize("read", [load_slices, blessing_reasons])
+def test_a_directory_without_an_evaluation_is_an_error(read, tmp_path):
+    with pytest.raises(UserError, match="holds no evaluation"):
+        read(str(tmp_path))
