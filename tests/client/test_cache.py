@@ -1,0 +1,153 @@
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfctr.client import BadRequestError, MemoryStateCache, StateKey, UserState
+from tfctr.client.state import from_bytes, to_bytes
+
+KEY = StateKey("ranking", 3, "abcd", "user:1", "17")
+
+
+def state(value: float = 1.0, size: int = 4) -> UserState:
+    tensors = {
+        "history/events": np.full((1, size), value, np.float32),
+        "half": np.full((1, 2, 0), value, np.float16),
+        "model_tag": np.array([7]),
+        "rows": np.array([[1, 2]], np.int32),
+    }
+    return UserState("ranking", 3, "abcd", tensors)
+
+
+def equal(left: UserState | None, right: UserState) -> bool:
+    return left is not None and all(
+        left.tensors[name].dtype == tensor.dtype
+        and left.tensors[name].shape == tensor.shape
+        and np.array_equal(left.tensors[name], tensor)
+        for name, tensor in right.tensors.items()
+    )
+
+
+def test_payload_round_trip() -> None:
+    found = from_bytes(KEY, to_bytes(KEY, state()))
+    assert equal(found, state())
+    assert found is not None
+    assert (found.model, found.version, found.fingerprint) == ("ranking", 3, "abcd")
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "x"}, {"version": 4}, {"fingerprint": "x"}, {"user_key": "user:2"}, {"history_version": "18"}]
+)
+def test_a_payload_under_another_key_is_not_taken(change: dict[str, object]) -> None:
+    other = replace(KEY, **change)
+    assert from_bytes(other, to_bytes(KEY, state())) is None
+    assert other.text() != KEY.text()
+
+
+def test_key_parts_cannot_run_together() -> None:
+    assert (
+        replace(KEY, user_key="a:b", history_version="c").text()
+        != replace(KEY, user_key="a", history_version="b:c").text()
+    )
+
+
+@given(st.integers(0, 400), st.integers(0, 7))
+def test_any_flipped_bit_is_seen(at: int, bit: int) -> None:
+    payload = bytearray(to_bytes(KEY, state()))
+    payload[at % len(payload)] ^= 1 << bit
+    assert from_bytes(KEY, bytes(payload)) is None
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_a_miss(payload: bytes) -> None:
+    assert from_bytes(KEY, payload) is None
+
+
+def test_cut_payloads_are_a_miss() -> None:
+    payload = to_bytes(KEY, state())
+    assert all(from_bytes(KEY, payload[:size]) is None for size in range(len(payload)))
+    assert from_bytes(KEY, payload + b"\0") is None
+
+
+def test_least_recently_used_goes_first() -> None:
+    cache = MemoryStateCache(max_entries=2)
+    keys = [replace(KEY, user_key=str(i)) for i in range(3)]
+    cache.put(keys[0], state(0))
+    cache.put(keys[1], state(1))
+    assert equal(cache.get(keys[0]), state(0))
+    cache.put(keys[2], state(2))
+    assert cache.get(keys[1]) is None
+    assert equal(cache.get(keys[0]), state(0))
+    assert equal(cache.get(keys[2]), state(2))
+    assert cache.counts == {"put": 3, "evicted": 1, "hit": 3, "miss": 1}
+
+
+def test_bounded_in_bytes() -> None:
+    cache = MemoryStateCache(max_bytes=3 * state(size=1000).nbytes)
+    for i in range(10):
+        cache.put(replace(KEY, user_key=str(i)), state(size=1000))
+    assert len(cache) == 3
+    cache.put(KEY, state(size=100_000))  # larger than the whole cache: nothing is kept, nothing breaks
+    assert cache.get(KEY) is None
+    cache.put(KEY, state())
+    assert equal(cache.get(KEY), state())
+
+
+def test_same_key_twice_counts_once() -> None:
+    cache = MemoryStateCache(max_bytes=2 * state().nbytes)
+    for value in range(10):
+        cache.put(KEY, state(value))
+    cache.put(replace(KEY, user_key="2"), state())
+    assert len(cache) == 2
+    assert equal(cache.get(KEY), state(9))
+
+
+def test_old_states_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    cache = MemoryStateCache(ttl_seconds=10)
+    cache.put(KEY, state())
+    now = 109.9
+    assert cache.get(KEY) is not None
+    now = 110.0
+    assert cache.get(KEY) is None
+    assert len(cache) == 0
+
+
+def test_invalidate() -> None:
+    cache = MemoryStateCache()
+    cache.put(KEY, state())
+    cache.invalidate(KEY)
+    cache.invalidate(KEY)
+    assert cache.get(KEY) is None
+
+
+@pytest.mark.parametrize("bound", ["max_entries", "max_bytes", "ttl_seconds"])
+def test_bounds_are_positive(bound: str) -> None:
+    make: Callable[..., MemoryStateCache] = MemoryStateCache
+    with pytest.raises(BadRequestError, match="positive"):
+        make(**{bound: 0})
+
+
+def test_threads() -> None:
+    cache = MemoryStateCache(max_entries=5)
+    wrong = []
+
+    def work(seed: int) -> None:
+        for i in range(500):
+            key = replace(KEY, user_key=str((i * seed) % 9))
+            cache.put(key, state(float(key.user_key)))
+            found = cache.get(key)
+            if found is not None and found.tensors["history/events"][0, 0] != float(key.user_key):
+                wrong.append(key)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2, 3, 4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not wrong
+    assert len(cache) <= 5

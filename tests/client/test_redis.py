@@ -1,0 +1,198 @@
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import redis
+
+from tests.client.stub_server import StubServer
+from tests.client.test_cache import KEY, equal, state
+from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
+from tfctr.client import BadRequestError, RankingClient, RedisStateCache, UserState
+
+
+class RedisServer:
+    """A redis-server of our own on a free port; a machine without one fails the test."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        binary = shutil.which("redis-server")
+        assert binary, "redis-server is not installed: apt-get install redis-server"
+        self.process = subprocess.Popen(
+            [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+        )
+        self.plain = redis.Redis(port=self.port)
+        end = time.monotonic() + 20
+        while True:
+            try:
+                self.plain.ping()
+                return
+            except redis.ConnectionError:
+                assert time.monotonic() < end, "redis-server does not answer"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def server_of_states() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def cache(server_of_states: RedisServer) -> Iterator[RedisStateCache]:
+    # The timeout of production is 20 ms; a busy test machine needs more to answer at all.
+    found = RedisStateCache(server_of_states.url, timeout_seconds=0.5, pause_seconds=0.3)
+    yield found
+    found.close()
+
+
+def test_round_trip_across_clients(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    assert cache.get(KEY) is None
+    cache.put(KEY, state())
+    assert equal(RedisStateCache(server_of_states.url, timeout_seconds=0.5).get(KEY), state())
+    cache.invalidate(KEY)
+    assert cache.get(KEY) is None
+    assert cache.counts == {"miss": 2, "put": 1}
+
+
+def test_states_expire_in_redis(server_of_states: RedisServer) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=0.5, ttl_seconds=120)
+    cache.put(KEY, state())
+    assert 100_000 < server_of_states.plain.pttl(KEY.text()) <= 120_000
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST1" + b"\0" * 100])
+def test_garbage_is_a_miss_and_counted(server_of_states: RedisServer, cache: RedisStateCache, garbage: bytes) -> None:
+    server_of_states.plain.set(KEY.text(), garbage)
+    assert cache.get(KEY) is None
+    assert cache.counts == {"garbage": 1, "miss": 1}
+
+
+def test_a_value_of_another_type_or_key_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    server_of_states.plain.lpush(KEY.text(), "x")
+    assert cache.get(KEY) is None
+    assert cache.counts == {"error": 1, "miss": 1}
+    other = replace(KEY, user_key="someone else")
+    cache.put(other, state(2.0))
+    server_of_states.plain.rename(other.text(), KEY.text())
+    assert cache.get(KEY) is None
+    assert cache.counts["garbage"] == 1
+
+
+def test_flipped_byte_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    cache.put(KEY, state())
+    server_of_states.plain.setrange(KEY.text(), 60, b"\xaa")
+    assert cache.get(KEY) is None
+    assert cache.counts["garbage"] == 1
+
+
+def test_a_dead_redis_fails_at_once_and_comes_back(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    cache.put(KEY, state())
+    server_of_states.kill()
+    start = time.monotonic()
+    for _ in range(50):
+        assert cache.get(KEY) is None
+        cache.put(KEY, state())
+    assert time.monotonic() - start < 2  # redis-py's own retries take 4 s for each call
+    assert cache.counts["error"] >= 3
+    assert cache.counts["skipped"] > 0
+    server_of_states.start()
+    time.sleep(0.4)
+    cache.put(KEY, state())
+    assert equal(cache.get(KEY), state())
+
+
+def test_a_hung_redis_costs_a_few_timeouts(server_of_states: RedisServer) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=0.1, pause_seconds=30)
+    cache.put(KEY, state())
+    server_of_states.pause()
+    start = time.monotonic()
+    for _ in range(100):
+        assert cache.get(KEY) is None
+    elapsed = time.monotonic() - start
+    server_of_states.go_on()
+    assert 0.25 < elapsed < 2
+    assert cache.counts["error"] == 3
+    assert cache.counts["skipped"] == 97
+
+
+def test_a_late_answer_is_not_taken_for_another_user(server_of_states: RedisServer) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=0.2, failures=1000)
+    keys = [replace(KEY, user_key=str(i)) for i in range(5)]
+    for i, key in enumerate(keys):
+        cache.put(key, state(float(i)))
+    server_of_states.pause()
+    assert cache.get(keys[0]) is None
+    server_of_states.go_on()
+    time.sleep(0.2)
+    for i, key in enumerate(keys):
+        found = cache.get(key)
+        assert found is None or equal(found, state(float(i)))
+
+
+def test_strings_are_not_stored(cache: RedisStateCache) -> None:
+    cache.put(KEY, UserState("ranking", 3, "abcd", {"name": np.array([b"x"], object)}))
+    assert cache.counts == {"unstorable": 1}
+
+
+def test_bad_arguments() -> None:
+    with pytest.raises(BadRequestError, match="Redis URL"):
+        RedisStateCache("http://localhost")
+    with pytest.raises(BadRequestError, match="positive"):
+        RedisStateCache("redis://localhost", timeout_seconds=0)
+
+
+def test_without_redis_py_the_user_is_told_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from tfctr.client import RedisStateCache, BadRequestError\n"
+        "try:\n    RedisStateCache('redis://localhost')\n"
+        "except BadRequestError as error:\n    print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert "pip install 'tfctr[redis]'" in told
+
+
+@pytest.mark.parametrize("trouble", ["none", "killed", "paused", "garbage"])
+def test_the_ranking_is_right_whatever_redis_does(
+    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, trouble: str
+) -> None:
+    with RankingClient(server.target, timeout_seconds=20, cache=cache) as client:
+        for turn in range(6):
+            if turn == 2 and trouble == "killed":
+                server_of_states.kill()
+            if turn == 2 and trouble == "paused":
+                server_of_states.pause()
+            if turn >= 2 and trouble == "garbage":
+                for key in server_of_states.plain.scan_iter():
+                    server_of_states.plain.set(key, b"tfctrST1 and then nothing")
+            ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+            np.testing.assert_allclose([r.probability for r in ranked], np.sort(EXPECTED)[::-1], rtol=1e-6)
+        if trouble == "paused":
+            server_of_states.go_on()
+    assert server.calls["user_tower"] == (1 if trouble == "none" else 5)
