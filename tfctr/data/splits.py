@@ -77,8 +77,8 @@ class Terciles:
 
     Attributes:
         counts: Train rows by key.
-        medium: Least count that is `medium`.
-        high: Least count that is `high`.
+        medium: Least count that is `medium`; one more than any count when none is.
+        high: Least count that is `high`, alike.
     """
 
     counts: dict[int, int]
@@ -94,10 +94,15 @@ class Terciles:
     @classmethod
     def of_counts(cls, counts: dict[int, int]) -> Terciles:
         """Learns from the number of train rows by key."""
-        ordered = np.sort(np.fromiter(counts.values(), np.int64, len(counts)))
-        rows_up_to = np.cumsum(ordered)
-        thirds = [rows_up_to[-1] / 3, rows_up_to[-1] * 2 / 3]
-        medium, high = (int(ordered[np.searchsorted(rows_up_to, third)]) for third in thirds)
+        values, keys = np.unique(np.fromiter(counts.values(), np.int64, len(counts)), return_counts=True)
+        rows = values * keys
+        # Keys with equal counts stay together: where the middle of their rows falls decides for all of them.
+        through = np.cumsum(rows)
+        middle = 2 * through - rows
+        medium, high = (
+            int(values[above.argmax()]) if above.any() else int(values[-1]) + 1
+            for above in (3 * middle >= 2 * through[-1], 3 * middle >= 4 * through[-1])
+        )
         return cls(counts, medium, high)
 
     def name(self, key: int) -> str:

@@ -192,11 +192,7 @@ class World:
         user = np.searchsorted(self._activity, rng.random(_REQUESTS_OF_BLOCK), side="right")
         sizes = rng.integers(4, 2 * _MEAN_CANDIDATES - 3, size=_REQUESTS_OF_BLOCK)
         request = np.repeat(np.arange(_REQUESTS_OF_BLOCK), sizes)
-        item = self._draw_candidates(rng, user[request], of_interest=0.35, of_genre=0.35)
-        # A request shows an item once.
-        _, first = np.unique(request * self.settings.items + item, return_index=True)
-        first = np.sort(first)
-        request, item = request[first], item[first]
+        item = self._draw_distinct(rng, user[request], request)
         position = np.arange(len(request)) - np.searchsorted(request, request)
         affinity = self.affinity(user[request], item)
         relevance = BASE + AFFINITY * affinity + self._quality[item] + self._bias[user[request]]
@@ -215,6 +211,18 @@ class World:
             label[cut],
             rating[cut],
         )
+
+    def _draw_distinct(self, rng: np.random.Generator, user: Ints, request: Ints) -> Ints:
+        """Candidates [n] of which no request has one twice, in random order within the request."""
+        item = np.zeros(len(request), np.int64)
+        wanting = np.ones(len(request), bool)
+        while wanting.any():
+            item[wanting] = self._draw_candidates(rng, user[wanting], of_interest=0.35, of_genre=0.35)
+            _, first = np.unique(request * self.settings.items + item, return_index=True)
+            wanting[:] = True
+            wanting[first] = False
+        # Those drawn again are less popular; without another shuffle they would stand late.
+        return item[np.lexsort((rng.random(len(item)), request))]
 
     def _draw_candidates(self, rng: np.random.Generator, user: Ints, of_interest: float, of_genre: float) -> Ints:
         n = len(user)
