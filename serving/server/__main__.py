@@ -1,0 +1,72 @@
+"""Command line: `python -m serving.server --model-base-path DIR --port P`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    model_base_path: Annotated[Path, typer.Option(help="Directory with one numeric directory per version.")],
+    port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.", min=0, max=65535)] = 8500,
+    model_name: Annotated[str | None, typer.Option(help="Name in requests [default: the directory's name].")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    num_versions: Annotated[int, typer.Option(help="How many of the newest versions to serve.", min=1)] = 2,
+    poll_seconds: Annotated[float, typer.Option(help="How often to look for new versions.", min=0.01)] = 1.0,
+    threads: Annotated[int, typer.Option(help="Requests at a time; 0 for four per core.", min=0)] = 0,
+    intra_op_threads: Annotated[int, typer.Option(help="Threads inside one op; 0: TensorFlow decides.", min=0)] = 0,
+    inter_op_threads: Annotated[int, typer.Option(help="Ops at a time; 0: TensorFlow decides.", min=0)] = 0,
+    tensor_content: Annotated[
+        bool, typer.Option(help="Outputs as raw bytes, or as the repeated fields that TensorFlow Serving sends.")
+    ] = True,
+    drain_seconds: Annotated[float, typer.Option(help="How long requests may finish after SIGTERM.", min=0)] = 30.0,
+) -> None:
+    """Serve a model directory over TensorFlow Serving's gRPC API, for development and tests."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("serving.server").setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    # TensorFlow takes seconds to import: --help and a mistyped option need not wait for it.
+    from tensorflow.core.protobuf import config_pb2
+
+    from serving.server.server import Server, ServerError
+
+    try:
+        server = Server(
+            model_base_path,
+            model_name,
+            port,
+            host=host,
+            num_versions=num_versions,
+            poll_seconds=poll_seconds,
+            threads=threads or None,
+            tensor_content=tensor_content,
+            session_config=config_pb2.ConfigProto(
+                intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
+            ),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.request_stop())
+        server.start(timeout_seconds=None)
+    except ServerError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if server.versions:
+        listed = ", ".join(map(str, server.versions))
+        typer.echo(f"ready: {server.model_name} (versions {listed}) on grpc://{server.address}")
+        sys.stdout.flush()
+    server.wait()
+    server.stop(drain_seconds)
+
+
+if __name__ == "__main__":
+    app()

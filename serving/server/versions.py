@@ -1,0 +1,319 @@
+"""Which versions are served: found by polling, loaded before the old ones go, kept while requests use them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+
+from serving.server.engine import LoadedModel
+from serving.server.status import as_status, invalid_argument, not_found
+from serving.server.warmup import run_warmup
+
+logger = logging.getLogger("serving.server")
+
+State = get_model_status_pb2.ModelVersionStatus.State
+START, LOADING, AVAILABLE = State.Value("START"), State.Value("LOADING"), State.Value("AVAILABLE")
+UNLOADING, END = State.Value("UNLOADING"), State.Value("END")
+_MAX_VERSION_DIGITS = 19
+
+
+def find_versions(base_path: Path) -> dict[int, Path] | None:
+    """The numeric directories below `base_path` by version; None when there is no such directory.
+
+    Anything else is not a version, so a publisher may copy under another name and rename at the end.
+    "00004" is version 4; of two directories for one version the first by name counts.
+    """
+    found: dict[int, Path] = {}
+    try:
+        for child in sorted(base_path.iterdir()):
+            name = child.name
+            if name.isascii() and name.isdigit() and len(name) <= _MAX_VERSION_DIGITS and child.is_dir():
+                found.setdefault(int(name), child)
+    except OSError:
+        return None
+    return found
+
+
+@dataclass
+class _Version:
+    """What is known of one version. `users` counts the requests under way, guarded by the manager's lock."""
+
+    number: int
+    directory: Path
+    state: int = START
+    error: tuple[grpc.StatusCode, str] | None = None
+    model: LoadedModel | None = None
+    users: int = 0
+    # What the directory looked like at the last attempt, how many there were, and when the next may follow.
+    fingerprint: tuple[Any, ...] = field(default=(), repr=False)
+    attempts: int = 0
+    retry_at: float = 0.0
+
+
+class VersionManager:
+    """Follows the versions of one model in a thread of its own.
+
+    The newest `num_versions` directories are wanted. A version that cannot be loaded leaves the others alone: what
+    serves keeps serving until every wanted version is available. It is tried again when its files change, and every
+    `retry_seconds` up to `max_retries` times.
+
+    Args:
+        name: The model's name in requests.
+        base_path: The directory that holds one directory per version.
+        num_versions: How many of the newest versions are served.
+        poll_seconds: How often the directory is read.
+        retry_seconds: How long to wait before a failed load is tried again although nothing changed.
+        max_retries: How often; then the version's state is END until its files change.
+        session_config: Passed on to `LoadedModel`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        num_versions: int = 2,
+        poll_seconds: float = 1.0,
+        retry_seconds: float = 60.0,
+        max_retries: int = 5,
+        session_config: config_pb2.ConfigProto | None = None,
+    ) -> None:
+        self.name = name
+        self.base_path = base_path
+        self._num_versions = num_versions
+        self._poll_seconds = poll_seconds
+        self._retry_seconds = retry_seconds
+        self._max_retries = max_retries
+        self._session_config = session_config
+        self._lock = threading.Lock()
+        self._versions: dict[int, _Version] = {}
+        self._latest: _Version | None = None
+        self._available = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"versions of {name}", daemon=True)
+
+    def start(self) -> None:
+        """Begins to follow the directory."""
+        self._thread.start()
+
+    def wait_until_available(self, timeout_seconds: float | None) -> bool:
+        """Whether some version is available, after waiting for it at most that long."""
+        return self._available.wait(timeout_seconds)
+
+    def stop(self) -> None:
+        """Stops following and frees every version. Nothing may be in flight any more."""
+        self._stop.set()
+        self._thread.join()
+        for version in self._versions.values():
+            if version.state == AVAILABLE:
+                self._retire(version)
+
+    def available(self) -> list[int]:
+        """The versions that answer now, oldest first."""
+        with self._lock:
+            return sorted(number for number, version in self._versions.items() if version.state == AVAILABLE)
+
+    def problems(self) -> list[str]:
+        """The versions that could not be loaded, in words."""
+        with self._lock:
+            failed = [version for version in self._versions.values() if version.error]
+            return [f"version {version.number}: {version.error[1]}" for version in failed if version.error]
+
+    @contextmanager
+    def use(self, version: int | None) -> Iterator[tuple[int, LoadedModel]]:
+        """Holds a version for the length of a request, so that it stays loaded until the request is done.
+
+        Args:
+            version: Its number, or None for the newest that is available.
+
+        Raises:
+            StatusError: It is not served.
+        """
+        with self._lock:
+            held = self._latest if version is None else self._versions.get(version)
+            if held is None or held.state != AVAILABLE or held.model is None:
+                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+                raise not_found(f"Servable not found for request: {wanted}")
+            held.users += 1
+            model = held.model
+        try:
+            yield held.number, model
+        finally:
+            self._release(held)
+
+    def status(self, version: int | None) -> list[get_model_status_pb2.ModelVersionStatus]:
+        """The state of one version or, newest first, of all that are known.
+
+        Raises:
+            StatusError: The version is not known.
+        """
+        with self._lock:
+            known = sorted(self._versions.values(), key=lambda one: -one.number)
+            if version is not None:
+                known = [one for one in known if one.number == version]
+                if not known:
+                    raise not_found(f"Could not find version {version} of model {self.name}")
+            if not known:
+                raise not_found(f"Could not find any versions of model {self.name}")
+            return [_status(one) for one in known]
+
+    def poll(self) -> None:
+        """Reads the directory once and does what follows from it."""
+        found = find_versions(self.base_path)
+        if found is None:
+            logger.warning("%s cannot be read: the versions served stay as they are", self.base_path)
+            return
+        wanted = sorted(found)[-self._num_versions :]
+        for number in wanted:
+            self._load_if_due(number, found[number])
+            if self._stop.is_set():
+                return
+        states = [self._versions[number].state for number in wanted]
+        for version in self._versions.values():
+            # A version whose directory is gone may not be loaded again, so it only waits for one replacement. One that
+            # is merely no longer among the newest stays until all of those answer.
+            replaced = all if version.number in found else any
+            gone = version.number not in wanted and version.state in (LOADING, AVAILABLE)
+            if gone and (not wanted or replaced(state == AVAILABLE for state in states)):
+                self._retire(version)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.poll()
+            except Exception:
+                logger.exception("reading the versions of %s failed; trying again", self.name)
+            self._stop.wait(self._poll_seconds)
+
+    def _load_if_due(self, number: int, directory: Path) -> None:
+        version = self._versions.get(number)
+        if version is not None and version.state == AVAILABLE:
+            return
+        fingerprint = _fingerprint(directory)
+        if version is None or (version.state in (UNLOADING, END) and version.error is None):
+            # Unknown, or served once and wanted again: requests may still hold the object of that time.
+            version = _Version(number, directory)
+        elif fingerprint != version.fingerprint:
+            version.attempts = 0
+        elif version.attempts > self._max_retries or time.monotonic() < version.retry_at:
+            return
+        version.directory, version.fingerprint = directory, fingerprint
+        version.attempts += 1
+        self._load(version)
+
+    def _load(self, version: _Version) -> None:
+        with self._lock:
+            self._versions[version.number] = version
+            version.state = LOADING
+        started = time.monotonic()
+        logger.info("%s: loading version %d from %s", self.name, version.number, version.directory)
+        model = None
+        try:
+            model = LoadedModel(version.directory, self._session_config)
+            records = run_warmup(model, version.directory)
+        except Exception as error:
+            if model is not None:
+                model.close()
+            self._failed(version, error)
+            return
+        with self._lock:
+            version.model, version.state, version.error = model, AVAILABLE, None
+            self._update_latest()
+        logger.info(
+            "%s: version %d is available after %.1f s (%d warm-up requests)",
+            self.name,
+            version.number,
+            time.monotonic() - started,
+            records,
+        )
+
+    def _failed(self, version: _Version, error: Exception) -> None:
+        again = version.attempts <= self._max_retries
+        version.retry_at = time.monotonic() + self._retry_seconds
+        with self._lock:
+            version.error = as_status(error)
+            version.state = LOADING if again else END
+        served = ", ".join(map(str, self.available()))
+        logger.error(
+            "%s: version %d cannot be loaded from %s: %s. %s. %s",
+            self.name,
+            version.number,
+            version.directory,
+            version.error[1],
+            f"Still serving version {served}" if served else "No version is served",
+            f"It is tried again when its files change, and in {self._retry_seconds:.0f} s"
+            if again
+            else "It is tried again when its files change",
+        )
+
+    def _retire(self, version: _Version) -> None:
+        with self._lock:
+            version.state = UNLOADING if version.model is not None else END
+            self._update_latest()
+            idle = version.users == 0
+        if version.model is not None:
+            logger.info("%s: version %d is no longer served", self.name, version.number)
+        if idle:
+            self._end(version)
+
+    def _release(self, version: _Version) -> None:
+        with self._lock:
+            version.users -= 1
+            last = version.users == 0 and version.state == UNLOADING
+        if last:
+            self._end(version)
+
+    def _end(self, version: _Version) -> None:
+        with self._lock:
+            model, version.model, version.state = version.model, None, END
+        if model is not None:
+            model.close()
+
+    def _update_latest(self) -> None:
+        ready = [version for version in self._versions.values() if version.state == AVAILABLE]
+        self._latest = max(ready, key=lambda version: version.number, default=None)
+        if ready:
+            self._available.set()
+        else:
+            self._available.clear()
+
+
+def requested_version(spec: Any) -> int | None:
+    """The version that a request's ModelSpec asks for; None for the latest.
+
+    Raises:
+        StatusError: It asks by a label, and there are none.
+    """
+    choice = spec.WhichOneof("version_choice")
+    if choice == "version_label":
+        raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
+    return spec.version.value if choice == "version" else None
+
+
+def _status(version: _Version) -> get_model_status_pb2.ModelVersionStatus:
+    status = get_model_status_pb2.ModelVersionStatus(version=version.number, state=version.state)
+    if version.error is not None:
+        status.status.error_code = version.error[0].value[0]
+        status.status.error_message = version.error[1]
+    return status
+
+
+def _fingerprint(directory: Path) -> tuple[Any, ...]:
+    """Changes when a file of the version does: a copy still under way, or one repaired in place."""
+    seen = []
+    for path in sorted(directory.rglob("*")):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        seen.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(seen)

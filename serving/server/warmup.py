@@ -1,0 +1,54 @@
+"""Warm-up: the requests that an export brings along run before its version answers anybody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.server.engine import DEFAULT_SIGNATURE, LoadedModel
+from serving.server.status import StatusError, as_status, invalid_argument
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MAX_RECORDS = 1000
+
+
+def run_warmup(model: LoadedModel, directory: Path) -> int:
+    """Runs every warm-up record once.
+
+    Args:
+        model: The version just loaded.
+        directory: Where it was loaded from.
+
+    Returns:
+        How many records ran.
+
+    Raises:
+        StatusError: A record cannot be read, is of a kind that is not served, fails, or there are too many:
+            as in TensorFlow Serving, such a version is not served.
+    """
+    path = directory / WARMUP_FILE
+    if not path.is_file():
+        return 0
+    count = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            count += 1
+            if count > MAX_RECORDS:
+                raise invalid_argument(f"more than {MAX_RECORDS} records")
+            _run_record(model, prediction_log_pb2.PredictionLog.FromString(record))
+    except Exception as error:
+        code, message = as_status(error)
+        raise StatusError(code, f"warm-up record {count} of {path} failed: {message}") from error
+    return count
+
+
+def _run_record(model: LoadedModel, log: prediction_log_pb2.PredictionLog) -> None:
+    kind = log.WhichOneof("log_type")
+    if kind != "predict_log":
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"a record of type {kind} cannot be run")
+    request = log.predict_log.request
+    name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+    model.predict(name, request.inputs, list(request.output_filter))

@@ -1,0 +1,114 @@
+"""One server for the requests that leave it as it is, and helpers that speak the official protos over real channels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.server import Server
+from tests.serving.model import save_model
+
+NAME = "small"
+UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+class Caller:
+    """The official stubs on a channel of their own."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address, options=UNLIMITED)
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def predict(
+        self,
+        signature: str,
+        inputs: dict[str, Any],
+        *,
+        version: int | None = None,
+        output_filter: tuple[str, ...] = (),
+        timeout: float | None = 20.0,
+    ) -> predict_pb2.PredictResponse:
+        request = predict_request(signature, inputs, version=version, output_filter=output_filter)
+        return self.prediction.Predict(request, timeout=timeout)
+
+    def run(self, signature: str, inputs: dict[str, Any], **keywords: Any) -> dict[str, np.ndarray]:
+        outputs = self.predict(signature, inputs, **keywords).outputs
+        return {name: tf.make_ndarray(proto) for name, proto in outputs.items()}
+
+    def status(self, name: str = NAME, version: int | None = None) -> dict[int, Any]:
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        if version is not None:
+            request.model_spec.version.value = version
+        statuses = self.models.GetModelStatus(request, timeout=20).model_version_status
+        return {status.version: status for status in statuses}
+
+    def metadata(self, *fields: str) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+        request.model_spec.name = NAME
+        return self.prediction.GetModelMetadata(request, timeout=20)
+
+
+def predict_request(
+    signature: str, inputs: dict[str, Any], *, version: int | None = None, output_filter: tuple[str, ...] = ()
+) -> predict_pb2.PredictRequest:
+    """A request; an input is a TensorProto as it is, or whatever `tf.make_tensor_proto` takes."""
+    request = predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name = NAME
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    for name, value in inputs.items():
+        proto = value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value)
+        request.inputs[name].CopyFrom(proto)
+    return request
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Waits until something holds; fails with `what` when it never does."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The same model with other weights, by tag: copied into place as versions."""
+    base = tmp_path_factory.mktemp("saved_models")
+    return {tag: save_model(base / f"model-{tag}", tag) for tag in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def base_path(tmp_path_factory: pytest.TempPathFactory, saved_models: dict[int, Path]) -> Path:
+    base = tmp_path_factory.mktemp(NAME)
+    (base / "7").symlink_to(saved_models[1])
+    return base
+
+
+@pytest.fixture(scope="session")
+def server(base_path: Path) -> Iterator[Server]:
+    with Server(base_path, NAME, poll_seconds=0.1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def caller(server: Server) -> Iterator[Caller]:
+    caller = Caller(server.address)
+    yield caller
+    caller.channel.close()
