@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "interactions": LIBRARY,
     "models": MODEL_PARTS,
     "training": MODEL_PARTS | {"models", "data"},
-    "export": MODEL_PARTS | {"models"},
+    "export": MODEL_PARTS | {"models", "training"},
     "cli": MODEL_PARTS | {"models", "data", "training", "export", "client"},
     "__main__": {"cli"},
 }
