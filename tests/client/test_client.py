@@ -97,6 +97,16 @@ def test_repeated_fields_and_content_are_both_read(client: RankingClient, server
     np.testing.assert_array_equal(client.score(client.user_state(USER), CANDIDATES, CONTEXT), before)
 
 
+def test_replies_past_grpcs_four_megabytes(client: RankingClient, server: StubServer) -> None:
+    server.replace_output["user/fields"] = np.zeros((1, 2_000_000), np.float32)
+    assert client.user_state(USER).nbytes > 8_000_000
+
+
+def test_ten_thousand_candidates(client: RankingClient) -> None:
+    ranked = client.rank(USER, {"item_id": np.arange(10_000)}, CONTEXT, k=1)
+    assert ranked[0].index == 0
+
+
 # --- versions
 
 

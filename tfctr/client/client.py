@@ -1,8 +1,6 @@
 """Ranks candidates with a served model: user_tower once, then score for all candidates."""
 
 import logging
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,14 +15,14 @@ from tfctr.client.codec import Array
 from tfctr.client.errors import (
     BadRequestError,
     BadRowError,
-    ClientError,
     CodecError,
     ModelNotFoundError,
     StateRejectedError,
 )
-from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel, parse_metadata
+from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel
 from tfctr.client.protos import wire_pb2 as wire
-from tfctr.client.requests import Candidates, Declared, Features, RequestBuilder, count_candidates
+from tfctr.client.requests import Candidates, Declared, Features, count_candidates
+from tfctr.client.served import ServedVersions
 from tfctr.client.state import StateKey, UserState
 from tfctr.client.transport import Deadline, Transport
 
@@ -102,19 +100,18 @@ class RankingClient:
         if version is not None and version_label is not None:
             raise BadRequestError("give either version or version_label, not both.")
         Deadline(timeout_seconds)  # refuses a bad number here, not at the first request
-        self._name = model_name
         self._timeout = timeout_seconds
         self._cache = MemoryStateCache() if cache == "memory" else cache
-        self._version = version
-        self._label = version_label
-        self._strict = strict
-        self._refresh = refresh_seconds
-        self._declared = None if feature_file is None else Declared.of(feature_file)
-        self._lock = threading.Lock()
-        self._builders: dict[int, RequestBuilder] = {}
-        self._current: RequestBuilder | None = None
-        self._looked_at = 0.0
         self._transport = Transport(target, credentials, options)
+        self._versions = ServedVersions(
+            self._transport,
+            model_name,
+            version=version,
+            label=version_label,
+            declared=None if feature_file is None else Declared.of(feature_file),
+            strict=strict,
+            refresh_seconds=refresh_seconds,
+        )
 
     def __enter__(self) -> "RankingClient":
         return self
@@ -194,7 +191,7 @@ class RankingClient:
 
     def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
         """Versions the server knows of, newest first."""
-        request = wire.GetModelStatusRequest(model_spec=self._spec(None))
+        request = wire.GetModelStatusRequest(model_spec=self._versions.spec())
         reply = self._transport.status(request, self._timeout if timeout_seconds is None else timeout_seconds)
         found = [
             VersionStatus(
@@ -210,14 +207,12 @@ class RankingClient:
     def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
         """The version that requests go to now, with its inputs."""
         deadline = Deadline(self._timeout if timeout_seconds is None else timeout_seconds)
-        return self._latest(deadline).model
+        return self._versions.latest(deadline).model
 
     @property
     def dropped_features(self) -> dict[int, dict[str, int]]:
         """How often a feature was left out because a version does not know it: version -> `side.name` -> times."""
-        with self._lock:
-            builders = dict(self._builders)
-        return {version: builder.dropped for version, builder in builders.items() if builder.dropped}
+        return self._versions.dropped
 
     def _probabilities(
         self,
@@ -230,7 +225,7 @@ class RankingClient:
         key = None
         state = None
         if cached is not None and self._cache is not None:
-            model = self._latest(deadline).model
+            model = self._versions.latest(deadline).model
             key = StateKey(model.name, model.version, model.fingerprint, *cached)
             state = self._cache.get(key)
         was_cached = state is not None
@@ -241,7 +236,7 @@ class RankingClient:
         except ModelNotFoundError:
             # The version that made the state was unloaded between the two calls, or since the state was kept.
             logger.info("version %d of '%s' is gone; computing the state again", state.version, state.model)
-            self._forget(state.version)
+            self._versions.forget(state.version)
         except StateRejectedError:
             if not was_cached:
                 raise
@@ -252,13 +247,13 @@ class RankingClient:
         return self._score(self._compute(user, deadline, cached), candidates, context, deadline)
 
     def _compute(self, user: Features, deadline: Deadline, cached: tuple[str, str] | None = None) -> UserState:
-        builder = self._latest(deadline)
+        builder = self._versions.latest(deadline)
         try:
             reply = self._predict(USER_TOWER, builder.model.version, builder.user(user), deadline)
         except ModelNotFoundError:
             # The version asked for was unloaded since the last look.
-            self._forget(builder.model.version)
-            builder = self._latest(deadline)
+            self._versions.forget(builder.model.version)
+            builder = self._versions.latest(deadline)
             reply = self._predict(USER_TOWER, builder.model.version, builder.user(user), deadline)
         model = builder.model
         wanted = set(model.state_inputs.values())
@@ -272,7 +267,7 @@ class RankingClient:
         return state
 
     def _score(self, state: UserState, candidates: Candidates, context: Features, deadline: Deadline) -> Array:
-        builder = self._builder(state.version, deadline)
+        builder = self._versions.get(state.version, deadline)
         model = builder.model
         whole = set(model.state_inputs.values()) <= set(state.tensors)
         if state.model != model.name or state.fingerprint != model.fingerprint or not whole:
@@ -294,65 +289,10 @@ class RankingClient:
     def _predict(
         self, signature: str, version: int, inputs: Mapping[str, Array], deadline: Deadline
     ) -> wire.PredictResponse:
-        request = wire.PredictRequest(model_spec=self._spec(version, signature))
+        request = wire.PredictRequest(model_spec=self._versions.spec(version, signature))
         for name, array in inputs.items():
             codec.encode(array, request.inputs[name])
         return self._transport.predict(request, deadline.remaining(signature))
-
-    def _spec(self, version: int | None, signature: str = "") -> wire.ModelSpec:
-        spec = wire.ModelSpec(name=self._name, signature_name=signature)
-        if version is None:
-            version = self._version
-        if version is not None:
-            spec.version.value = version
-        elif self._label is not None:
-            spec.version_label = self._label
-        return spec
-
-    def _latest(self, deadline: Deadline) -> RequestBuilder:
-        """The version to ask for a new state; looks for a newer one every `refresh_seconds`."""
-        with self._lock:
-            current = self._current
-            if current is not None and time.monotonic() - self._looked_at < self._refresh:
-                return current
-            self._looked_at = time.monotonic()  # others go on with what is known meanwhile
-        try:
-            # With a version at hand, a server that is slow to answer must not cost the request its time.
-            share = 1.0 if current is None else 0.25
-            builder = self._fetch(None, deadline, share)
-        except ClientError as error:
-            if current is None:
-                raise
-            # What is known may well go on working; if not, the call itself says so.
-            logger.warning("could not look for a newer version: %s", error)
-            return current
-        with self._lock:
-            self._current = builder
-        return builder
-
-    def _builder(self, version: int, deadline: Deadline) -> RequestBuilder:
-        with self._lock:
-            found = self._builders.get(version)
-        return found or self._fetch(version, deadline)
-
-    def _fetch(self, version: int | None, deadline: Deadline, share: float = 1.0) -> RequestBuilder:
-        request = wire.GetModelMetadataRequest(model_spec=self._spec(version), metadata_field=["signature_def"])
-        reply = self._transport.metadata(request, deadline.remaining("metadata") * share)
-        model = parse_metadata(reply, self._name, self._declared.groups if self._declared else None)
-        with self._lock:
-            known = self._builders.get(model.version)
-            if known is not None and known.model.fingerprint == model.fingerprint:
-                return known
-            builder = RequestBuilder(model, self._strict, self._declared)
-            self._builders[model.version] = builder
-        logger.info("%s is served", model.where)
-        return builder
-
-    def _forget(self, version: int) -> None:
-        with self._lock:
-            self._builders.pop(version, None)
-            if self._current is not None and self._current.model.version == version:
-                self._current = None
 
 
 def _refuse_nan(probabilities: Array, model: ServedModel) -> Array:

@@ -1,0 +1,103 @@
+"""The client against the embedded server, which runs requests through TensorFlow's own session path."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.server import Server
+from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
+from tfctr.client import BadRequestError, BadRowError, ModelNotFoundError, RankingClient, StateRejectedError, UserState
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def base(tmp_path: Path, toy_models: Path) -> Path:
+    base = tmp_path / "ranking"
+    base.mkdir()
+    _publish(toy_models, base, 1)
+    return base
+
+
+def _publish(toy_models: Path, base: Path, version: int) -> None:
+    shutil.copytree(toy_models / str(version), base / f"tmp-{version}")
+    (base / f"tmp-{version}").rename(base / str(version))
+
+
+@pytest.fixture(params=[True, False], ids=["content", "fields"])
+def server(base: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    with Server(base, "ranking", tensor_content=request.param, poll_seconds=0.2) as server:
+        yield server
+
+
+def _versions(client: RankingClient) -> set[int]:
+    return {status.version for status in client.model_status() if status.state == "AVAILABLE"}
+
+
+def test_ranks_refuses_and_explains(server: Server) -> None:
+    with RankingClient(server.address, timeout_seconds=30) as client:
+        ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+        again = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+        assert ranked == again
+        np.testing.assert_allclose([r.probability for r in ranked], EXPECTED[[2, 0, 1]], rtol=1e-6)
+        with pytest.raises(BadRowError, match="rows 1"):
+            client.rank(USER, [{"item_id": 1}, {"price": float("inf")}], CONTEXT)
+        state = client.user_state(USER)
+        forged = dict(state.tensors) | {"model_tag": np.array([0])}
+        with pytest.raises(StateRejectedError):
+            client.score(UserState(state.model, state.version, state.fingerprint, forged), CANDIDATES, CONTEXT)
+        misshapen = dict(state.tensors) | {"user/fields": np.zeros((1, 9), np.float32)}
+        with pytest.raises(BadRequestError, match="score of model 'ranking' version 1"):
+            client.score(
+                UserState(state.model, state.version, state.fingerprint, misshapen | {"history/interest": np.zeros(3)}),
+                CANDIDATES,
+            )
+        assert _versions(client) == {1}
+    with RankingClient(server.address, "other", 30) as client, pytest.raises(ModelNotFoundError, match="other"):
+        client.rank(USER, CANDIDATES)
+
+
+def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path) -> None:
+    """Every answer is wholly of one version: the tag would make a mixed pair NaN, the values would differ."""
+    allowed: list[np.ndarray] = []
+    answers: list[np.ndarray] = []
+    errors: list[Exception] = []
+    stop = threading.Event()
+    with (
+        Server(base, "ranking", num_versions=1, poll_seconds=0.1) as server,
+        RankingClient(server.address, timeout_seconds=30, refresh_seconds=0.2) as client,
+    ):
+        allowed.append(client.score(client.user_state(USER), CANDIDATES, CONTEXT))
+
+        def work(cached: bool) -> None:
+            key = {"user_key": "u5", "history_version": 1} if cached else {}
+            while not stop.is_set():
+                try:
+                    ranked = client.rank(USER, CANDIDATES, CONTEXT, **key)
+                    answers.append(np.array([r.probability for r in sorted(ranked, key=lambda r: r.index)], np.float32))
+                except Exception as error:
+                    errors.append(error)
+                time.sleep(0.005)
+
+        threads = [threading.Thread(target=work, args=(cached,)) for cached in (True, False)]
+        [t.start() for t in threads]
+        time.sleep(0.5)
+        _publish(toy_models, base, 2)
+        end = time.monotonic() + 60
+        while _versions(client) != {2}:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        time.sleep(0.5)
+        stop.set()
+        [t.join() for t in threads]
+        allowed.append(client.score(client.user_state(USER), CANDIDATES, CONTEXT))
+    assert not errors, errors[0]
+    assert not np.array_equal(*allowed)
+    seen = [sum(np.array_equal(answer, one) for answer in answers) for one in allowed]
+    assert sum(seen) == len(answers)
+    assert min(seen) > 0
