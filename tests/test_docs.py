@@ -1,0 +1,100 @@
+"""What the pages say must be true of the code: keys, commands, links, examples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from pydantic import BaseModel
+
+from tfctr.cli import app
+from tfctr.features import spec
+from tfctr.training.experiment import Experiment
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def _blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        blocks = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        found += [(page.name, block) for block in blocks]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_layout_names_what_is_there() -> None:
+    layout = (ROOT / "README.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
+    paths = re.findall(r"^\| `([^`]+)`", layout, re.MULTILINE)
+    assert "tfctr/" in paths
+    assert [path for path in paths if not (ROOT / path).is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        spec.FeatureFile,
+        spec.Categorical,
+        spec.Numeric,
+        spec.Frozen,
+        spec.Sequence,
+        spec.LearnedVocabulary,
+        spec.HashVocabulary,
+        spec.FileVocabulary,
+        spec.IdentityVocabulary,
+    ],
+)
+def test_every_key_of_the_feature_file_is_documented(model: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "features.md").read_text()
+    missing = [name for name in model.model_fields if not re.search(rf"\b{name}\b", page)]
+    assert not missing
+
+
+def test_yaml_examples_are_valid() -> None:
+    sequences, experiments = 0, 0
+    for page, block in _blocks("yaml"):
+        content = yaml.safe_load(block)
+        if "sequences" in content:
+            for sequence in content["sequences"].values():
+                spec.Sequence.model_validate(sequence)
+                sequences += 1
+        else:
+            assert "preset" in content, f"{page}: what is this an example of?\n{block}"
+            Experiment.model_validate(content).model_config_of()
+            experiments += 1
+    assert sequences >= 1
+    assert experiments >= 1
+
+
+def test_python_examples_compile() -> None:
+    blocks = _blocks("python")
+    assert blocks
+    for page, block in blocks:
+        compile(block, page, "exec")
+
+
+def test_commands_exist_with_those_options() -> None:
+    """Every `tfctr ...` on a page names a command, and options, that the command line has."""
+    lines = [(page.name, line) for page in PAGES for line in re.findall(r"`(tfctr [a-z][^`]*)`", page.read_text())]
+    lines += [(page, line) for page, block in _blocks("sh") for line in block.splitlines() if line.startswith("tfctr ")]
+    assert len(lines) >= 8
+    group = typer.main.get_command(app)
+    for page, line in lines:
+        command, words = group, line.split()[1:]
+        while words and hasattr(command, "commands"):
+            name = words.pop(0)
+            assert name in command.commands, f"{page}: `{line}`"
+            command = command.commands[name]
+        known = {option for parameter in command.params for option in parameter.opts}
+        unknown = [word for word in words if word.startswith("--") and word not in known]
+        assert not unknown, f"{page}: `{line}`: {unknown}"
