@@ -16,7 +16,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    model_base_path: Annotated[Path, typer.Option(help="Directory with one numeric directory per version.")],
+    model_base_path: Annotated[
+        Path, typer.Option(help="Directory with one numeric directory per version.", exists=True, file_okay=False)
+    ],
     port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.", min=0, max=65535)] = 8500,
     model_name: Annotated[str | None, typer.Option(help="Name in requests [default: the directory's name].")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",

@@ -102,15 +102,17 @@ def decode(proto: Any) -> Array:
     return values[:count].reshape(shape)
 
 
-def encode(array: Array, proto: Any, as_content: bool = True) -> None:
+def encode(array: Array | bytes, proto: Any, as_content: bool = True) -> None:
     """Writes an array into an empty TensorProto.
 
     Args:
-        array: Any array that TensorFlow returned.
+        array: What TensorFlow returned; a scalar string comes as bare bytes.
         proto: The `TensorProto` to fill.
         as_content: Raw bytes; False writes the repeated fields, which is what TensorFlow Serving does unless
             it is started with `--enable_serialization_as_tensor_content`.
     """
+    if isinstance(array, bytes):
+        array = np.array(array, object)
     proto.dtype = _ENUMS[array.dtype]
     dims = proto.tensor_shape.dim
     for size in array.shape:

@@ -19,7 +19,8 @@ from serving.server.versions import VersionManager
 
 logger = logging.getLogger("serving.server")
 MAX_MESSAGE_BYTES = 2**31 - 1
-_WAIT_SECONDS = 10.0
+# The first word that it waits comes soon, the others now and then.
+_FIRST_WAIT_SECONDS, _WAIT_SECONDS = 1.0, 10.0
 
 
 class ServerError(Exception):
@@ -137,9 +138,11 @@ class Server:
     def _wait_for_version(self, timeout_seconds: float | None) -> None:
         waited = 0.0
         while not self._stopping.is_set():
-            step = _WAIT_SECONDS if timeout_seconds is None else min(_WAIT_SECONDS, timeout_seconds - waited)
+            step = _WAIT_SECONDS if waited else _FIRST_WAIT_SECONDS
+            if timeout_seconds is not None:
+                step = min(step, timeout_seconds - waited)
             if step <= 0:
-                raise ServerError(f"no version became available in {timeout_seconds:.0f} s: {self._why_none()}")
+                raise ServerError(f"no version became available in {timeout_seconds:g} s: {self._why_none()}")
             if self._manager.wait_until_available(step):
                 return
             waited += step

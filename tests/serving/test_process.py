@@ -1,0 +1,181 @@
+"""The command line: what it says, how it fails, how it ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from serving.server import Server, ServerError
+from serving.server.__main__ import app
+from tests.serving.conftest import NAME, Caller
+from tests.serving.model import HISTORY
+
+USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
+
+
+class Process:
+    """`python -m serving.server` with its lines as they come."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "serving.server", *arguments]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        self.lines: list[str] = []
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            self._queue.put(line)
+        self._queue.put(None)
+
+    def wait_for(self, pattern: str, seconds: float = 90.0) -> re.Match[str]:
+        deadline = time.monotonic() + seconds
+        while True:
+            line = self._queue.get(timeout=max(0.1, deadline - time.monotonic()))
+            assert line is not None, f"ended without {pattern!r}: {self.lines}"
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+
+    def finish(self) -> tuple[int, str]:
+        code = self.popen.wait(timeout=90)
+        self._thread.join()
+        while (line := self._queue.get()) is not None:
+            self.lines.append(line)
+        return code, "".join(self.lines)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    directory = tmp_path / NAME
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def started(base: Path) -> Iterator[list[Process]]:
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        if process.popen.poll() is None:
+            process.popen.kill()
+            process.popen.wait()
+
+
+@pytest.mark.e2e
+def test_waits_for_a_version_serves_and_drains(
+    base: Path, saved_models: dict[int, Path], started: list[Process]
+) -> None:
+    arguments = ("--model-base-path", str(base), "--port", "0", "--poll-seconds", "0.1")
+    process = Process(*arguments)
+    started.append(process)
+    process.wait_for(rf"{NAME}: waiting for a version: no numeric directory .*{base} yet")
+    shutil.copytree(saved_models[1], base / "copying")
+    (base / "copying").rename(base / "12")
+    match = process.wait_for(rf"^ready: {NAME} \(versions 12\) on grpc://(127\.0\.0\.1:\d+)$")
+    caller = Caller(match[1])
+    assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+
+    # One request is under way when the signal comes: it is answered, a new one is refused, the exit is clean.
+    answers: list[object] = []
+    running = threading.Thread(
+        target=lambda: answers.append(caller.run("slow", {"steps": np.array([300_000])}, timeout=60))
+    )
+    running.start()
+    time.sleep(0.5)
+    process.popen.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    still_running = running.is_alive()
+    with pytest.raises(grpc.RpcError) as caught:
+        Caller(match[1]).run("user_tower", USER, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    running.join()
+    code, output = process.finish()
+    assert still_running, "the request was over before the signal: it proves nothing"
+    assert len(answers) == 1
+    assert (code, "Traceback" in output) == (0, False)
+
+
+def test_stopped_while_it_waits(base: Path) -> None:
+    server = Server(base, NAME, poll_seconds=0.05)
+    starting = threading.Thread(target=server.start, kwargs={"timeout_seconds": None})
+    starting.start()
+    server.request_stop()
+    starting.join(timeout=20)
+    assert not starting.is_alive()
+    server.wait()
+    server.stop()
+    with pytest.raises(grpc.RpcError):
+        Caller(server.address).run("user_tower", USER, timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model-base-path", "nowhere"], r"'nowhere' does not exist"),
+        (["--model-base-path", ".", "--port", "70000"], r"Invalid value for '--port'.*65535"),
+        ([], r"Missing option '--model-base-path'"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    assert result.exit_code == 2
+    assert re.search(message, result.output), result.output
+
+
+def test_not_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="nowhere is not a directory: it must hold one numeric directory per model"):
+        Server(tmp_path / "nowhere")
+
+
+def test_port_in_use(base: Path, saved_models: dict[int, Path]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
+            Server(base, NAME, port).start()
+
+
+def test_two_servers_do_not_share_a_port(server: Server, base: Path) -> None:
+    with pytest.raises(ServerError, match="the port is in use"):
+        Server(base, NAME, server.port).start()
+
+
+def test_no_version_in_time(base: Path) -> None:
+    with pytest.raises(ServerError, match=r"no version became available in 0.3 s: no numeric directory"):
+        Server(base, NAME, poll_seconds=0.05).start(timeout_seconds=0.3)
+
+
+def test_repeated_fields_as_the_real_server_sends_them(base: Path, saved_models: dict[int, Path]) -> None:
+    (base / "1").symlink_to(saved_models[1])
+    with Server(base, NAME, tensor_content=False) as server:
+        caller = Caller(server.address)
+        proto = caller.predict("user_tower", USER).outputs["user_vector"]
+        assert (len(proto.float_val), proto.tensor_content) == (8, b"")
+        half = np.array([0.5, -2.0], np.float16)
+        inputs = {"int32": np.int32(1), "half": half, "text": b"a", "flag": True}
+        outputs = caller.run("echo", {**inputs, "bfloat16": half.astype("bfloat16")})
+        np.testing.assert_array_equal(outputs["half"], half)
+        np.testing.assert_array_equal(outputs["bfloat16"].astype(np.float16), half)
+        caller.channel.close()
