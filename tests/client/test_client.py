@@ -204,6 +204,14 @@ def test_another_model_under_the_same_version_number(
     assert server.calls["score"] == 4
 
 
+def test_a_refused_state_is_not_kept(client: RankingClient, server: StubServer) -> None:
+    server.replace_output["model_tag"] = np.array([-1])  # what user_tower answers to a bad user
+    for turn in (1, 2):
+        with pytest.raises(StateRejectedError):
+            client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+        assert server.calls["score"] == server.calls["user_tower"] == turn  # never scored twice for one request
+
+
 def test_corrupt_tag_is_refused(client: RankingClient) -> None:
     state = client.user_state(USER)
     tensors = dict(state.tensors) | {"model_tag": np.array([12345])}

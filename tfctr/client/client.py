@@ -222,17 +222,15 @@ class RankingClient:
         cached: tuple[str, str] | None,
         deadline: Deadline,
     ) -> Array:
-        key = None
         state = None
         if cached is not None and self._cache is not None:
             model = self._versions.latest(deadline).model
-            key = StateKey(model.name, model.version, model.fingerprint, *cached)
-            state = self._cache.get(key)
+            state = self._cache.get(StateKey(model.name, model.version, model.fingerprint, *cached))
         was_cached = state is not None
         if state is None:
             state = self._compute(user, deadline, cached)
         try:
-            return self._score(state, candidates, context, deadline)
+            return self._score_or_forget(state, candidates, context, cached, deadline)
         except ModelNotFoundError:
             # The version that made the state was unloaded between the two calls, or since the state was kept.
             logger.info("version %d of '%s' is gone; computing the state again", state.version, state.model)
@@ -242,9 +240,24 @@ class RankingClient:
                 raise
             # Another model was deployed under the same version number, or the cached bytes are not what was put there.
             logger.warning("the model refused a cached state of version %d; computing it again", state.version)
-        if key is not None and self._cache is not None:
-            self._cache.invalidate(key)
-        return self._score(self._compute(user, deadline, cached), candidates, context, deadline)
+        state = self._compute(user, deadline, cached)
+        return self._score_or_forget(state, candidates, context, cached, deadline)
+
+    def _score_or_forget(
+        self,
+        state: UserState,
+        candidates: Candidates,
+        context: Features,
+        cached: tuple[str, str] | None,
+        deadline: Deadline,
+    ) -> Array:
+        """Scores; a state that is refused or whose version is gone does not stay in the cache."""
+        try:
+            return self._score(state, candidates, context, deadline)
+        except (ModelNotFoundError, StateRejectedError):
+            if cached is not None and self._cache is not None:
+                self._cache.invalidate(_key(state, cached))
+            raise
 
     def _compute(self, user: Features, deadline: Deadline, cached: tuple[str, str] | None = None) -> UserState:
         builder = self._versions.latest(deadline)
@@ -263,7 +276,7 @@ class RankingClient:
         tensors = {name: codec.decode(reply.outputs[name], name) for name in wanted}
         state = UserState(model.name, reply.model_spec.version.value or model.version, model.fingerprint, tensors)
         if cached is not None and self._cache is not None:
-            self._cache.put(StateKey(model.name, state.version, model.fingerprint, *cached), state)
+            self._cache.put(_key(state, cached), state)
         return state
 
     def _score(self, state: UserState, candidates: Candidates, context: Features, deadline: Deadline) -> Array:
@@ -293,6 +306,10 @@ class RankingClient:
         for name, array in inputs.items():
             codec.encode(array, request.inputs[name])
         return self._transport.predict(request, deadline.remaining(signature))
+
+
+def _key(state: UserState, cached: tuple[str, str]) -> StateKey:
+    return StateKey(state.model, state.version, state.fingerprint, *cached)
 
 
 def _refuse_nan(probabilities: Array, model: ServedModel) -> Array:

@@ -96,9 +96,8 @@ class ServedVersions:
         return found or self._fetch(version, deadline)
 
     def forget(self, version: int) -> None:
-        """The server no longer has it."""
+        """The server no longer has it: look for another before the next state. Its counts stay."""
         with self._lock:
-            self._builders.pop(version, None)
             if self._current is not None and self._current.model.version == version:
                 self._current = None
 
