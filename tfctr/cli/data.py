@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from tfctr.console import console
+from tfctr.data.check import check_dataset
 from tfctr.data.prepare import Options, prepare_movielens
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
+from tfctr.features import load_feature_file
 
 app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
 
@@ -87,6 +89,18 @@ def synthesize(
         values = "; ".join(f"{metric.upper()} {_ceiling(ceiling[metric])}" for metric in ("auc", "gauc"))
         console().print(f"best any model can reach on test, {title}: {values}", highlight=False)
     console().print(f"Written to {out}", highlight=False, markup=False)
+
+
+@app.command()
+def check(
+    directory: Annotated[Path, typer.Argument(help="Directory with train/, valid/ and test/.")],
+    features: Annotated[Path, typer.Option(help="The feature file.")],
+    rows: Annotated[int | None, typer.Option(min=1, help="Read this many rows of each split at most.")] = None,
+) -> None:
+    """Checks impressions, your own too, against their feature file: columns, types, labels, histories, items."""
+    counts = check_dataset(directory, load_feature_file(features), rows)
+    read = ", ".join(f"{count:,} of {split}" for split, count in counts.items())
+    console().print(f"No fault found in the rows read: {read}", highlight=False)
 
 
 def _print_splits(manifest: dict[str, Any]) -> None:

@@ -48,21 +48,23 @@ class TestRows:
         user, relevance, probability, label = (np.concatenate(column) for column in zip(*self._pieces, strict=True))
         rng = np.random.default_rng([seed, 3])
         draws = int(np.clip(_ROWS_REDRAWN // len(label), 4, 200))
-        redrawn = [(rng.random(len(label)) < probability).astype(np.int64) for _ in range(draws)]
-        return {
-            "meaning": MEANING,
-            "rows": len(label),
-            "label_draws": draws,
-            "position_known": _ceiling(probability, user, label, redrawn),
-            "position_unknown": _ceiling(relevance, user, label, redrawn),
+        scorers = {"position_known": probability, "position_unknown": relevance}
+        redrawn: dict[str, list[dict[str, float]]] = {name: [] for name in scorers}
+        for _ in range(draws):
+            labels = (rng.random(len(label)) < probability).astype(np.int64)
+            for name, scores in scorers.items():
+                redrawn[name].append(_measure(labels, scores, user))
+        ceilings = {
+            name: {
+                metric: _summary([draw[metric] for draw in redrawn[name]], drawn) for metric, drawn in values.items()
+            }
+            for name, values in ((name, _measure(label, scores, user)) for name, scores in scorers.items())
         }
+        return {"meaning": MEANING, "rows": len(label), "label_draws": draws, **ceilings}
 
 
-def _ceiling(scores: Floats, user: Ints, label: Ints, redrawn: list[Ints]) -> dict[str, Any]:
-    return {
-        "auc": _summary([auc(labels, scores) for labels in redrawn], auc(label, scores)),
-        "gauc": _summary([gauc(labels, scores, user).value for labels in redrawn], gauc(label, scores, user).value),
-    }
+def _measure(label: Ints, scores: Floats, user: Ints) -> dict[str, float]:
+    return {"auc": float(auc(label, scores)), "gauc": float(gauc(label, scores, user).value)}
 
 
 def _summary(redrawn: list[float], drawn: float) -> dict[str, float | None]:
@@ -70,5 +72,5 @@ def _summary(redrawn: list[float], drawn: float) -> dict[str, float | None]:
     return {
         "expected": round(float(values.mean()), 6) if len(values) else None,
         "standard_deviation": round(float(values.std()), 6) if len(values) else None,
-        "drawn_labels": round(float(drawn), 6) if np.isfinite(drawn) else None,
+        "drawn_labels": round(drawn, 6) if np.isfinite(drawn) else None,
     }

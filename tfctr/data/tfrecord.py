@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,27 @@ def masked_crc32c(records: Sequence[bytes]) -> npt.NDArray[np.uint32]:
         register = low[register & np.uint32(0xFFFF)] ^ high[register >> np.uint32(16)]
     register = ~register
     return ((register >> np.uint32(15)) | (register << np.uint32(17))) + np.uint32(_MASK_DELTA)
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a file, plain or gzip.
+
+    A file that ends early is an error here; TensorFlow's reader takes the end of a cut gzip file for the end of data.
+
+    Args:
+        path: The file.
+
+    Raises:
+        EOFError: The file ends within a record.
+        OSError, zlib.error: It cannot be read or unpacked.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        while header := file.read(12):
+            length = int.from_bytes(header[:8], "little")
+            body = file.read(length + 4)
+            if len(header) < 12 or len(body) < length + 4:
+                raise EOFError("the file ends within a record")
+            yield body[:length]
 
 
 class ShardedWriter:

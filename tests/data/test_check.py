@@ -1,0 +1,104 @@
+"""`tfctr data check` names the record and the fault."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data.helpers import write_vectors
+from tfctr.data.check import check_dataset
+from tfctr.data.synthesize import synthesize
+from tfctr.data.synthetic_world import Settings
+from tfctr.errors import UserError
+from tfctr.features import load_feature_file
+
+FILE = load_feature_file(Path(__file__).parents[2] / "configs/synthetic.yaml")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("check") / "data"
+    synthesize(out, Settings(rows=600, users=20, items=60, history_length=10))
+    return out
+
+
+def change_third_record(directory: Path, change: Callable[[tf.train.Example], object]) -> None:
+    path = str(directory / "valid" / "part-00000.tfrecord.gz")
+    records = [record.numpy() for record in tf.data.TFRecordDataset(path, "GZIP")]
+    example = tf.train.Example.FromString(records[2])
+    change(example)
+    records[2] = example.SerializeToString()
+    with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        for record in records:
+            writer.write(record)
+
+
+def put(name: str, *values: int) -> Callable[[tf.train.Example], object]:
+    def change(example: tf.train.Example) -> None:
+        example.features.feature[name].int64_list.value[:] = values
+
+    return change
+
+
+def test_sound_data_passes(sound: Path) -> None:
+    assert sum(check_dataset(sound, FILE).values()) == 600
+    assert set(check_dataset(sound, FILE, limit=7).values()) == {7}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (put("colour", 1), "unknown column colour; the feature file names age, gender"),
+        (put("label", 2), "label must be 0 or 1, not 2"),
+        (put("label", -1), "label must be 0 or 1, not -1"),
+        (put("label"), "label must be 0 or 1, not missing"),
+        (put("gender", 1), "gender is int64; the feature file says string"),
+        (put("age", 1, 2), "age has 2 values"),
+        (put("history_rating", *[1] * 77), "the columns of a history must have one length"),
+        (put("timestamp", 5), "is not before timestamp 5"),
+    ],
+)
+def test_a_bad_record(sound: Path, tmp_path: Path, change: Callable[[tf.train.Example], object], match: str) -> None:
+    directory = tmp_path / "data"
+    shutil.copytree(sound, directory)
+    change_third_record(directory, change)
+    with pytest.raises(UserError, match=rf"valid/part-00000.tfrecord.gz, record 3: .*{match}"):
+        check_dataset(directory, FILE)
+
+
+def test_equal_seconds_are_a_leak(sound: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    shutil.copytree(sound, directory)
+
+    def leak(example: tf.train.Example) -> None:
+        feature = example.features.feature
+        feature["history_time"].int64_list.value[:] = feature["timestamp"].int64_list.value
+        for name in ("history_item_id", "history_rating"):
+            feature[name].int64_list.value[:] = [1]
+        feature["history_genres"].bytes_list.value[:] = [b"Drama"]
+
+    change_third_record(directory, leak)
+    with pytest.raises(UserError, match=r"record 3: history_time .* is not before timestamp"):
+        check_dataset(directory, FILE)
+
+
+def test_damaged_files_items_and_vectors(sound: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    shutil.copytree(sound, directory)
+    write_vectors(directory / "item_vectors.npz", [1, 1], np.ones((2, 3)))
+    with pytest.raises(UserError, match="has item 1 more than once"):
+        check_dataset(directory, FILE)
+    items = directory / "items.csv"
+    items.write_text(items.read_text() + "7,Again,Drama,1990\n")
+    with pytest.raises(UserError, match=r"items.csv, line 62: item 7 is there twice, first in line 8"):
+        check_dataset(directory, FILE)
+    shard = directory / "test" / "part-00000.tfrecord.gz"
+    shard.write_bytes(shard.read_bytes()[:-500])
+    with pytest.raises(UserError, match=r"test/part-00000.tfrecord.gz is damaged after record \d+"):
+        check_dataset(directory, FILE)
+    shard.unlink()
+    with pytest.raises(UserError, match=r"test has no \*.tfrecord"):
+        check_dataset(directory, FILE)
