@@ -1,7 +1,7 @@
 """The ranking client: builds requests, keeps user states, asks TensorFlow Serving. Needs no TensorFlow."""
 
 from tfctr.client.cache import MemoryStateCache, RedisStateCache, StateCache
-from tfctr.client.client import Ranked, RankingClient, VersionStatus
+from tfctr.client.client import RankingClient
 from tfctr.client.errors import (
     BadRequestError,
     BadRowError,
@@ -16,6 +16,7 @@ from tfctr.client.errors import (
     UnavailableError,
     UnsupportedModelError,
 )
+from tfctr.client.results import Ranked, VersionStatus
 from tfctr.client.state import StateKey, UserState
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,7 +13,6 @@ from tfctr.client.cache import MemoryStateCache, StateCache
 from tfctr.client.codec import Array
 from tfctr.client.errors import (
     BadRequestError,
-    BadRowError,
     CodecError,
     ModelNotFoundError,
     StateRejectedError,
@@ -22,36 +20,12 @@ from tfctr.client.errors import (
 from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import Candidates, Declared, Features, count_candidates
+from tfctr.client.results import Ranked, VersionStatus, candidate_at, refuse_nan
 from tfctr.client.served import ServedVersions
 from tfctr.client.state import StateKey, UserState
 from tfctr.client.transport import Deadline, Transport
 
 logger = logging.getLogger("tfctr.client")
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """One candidate in the order of its probability.
-
-    Attributes:
-        index: its place in the request.
-        candidate: its features as they were given.
-        probability: predicted click-through rate.
-    """
-
-    index: int
-    candidate: Features
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class VersionStatus:
-    """State of one version on the server: START, LOADING, AVAILABLE, UNLOADING or END, and why if it failed."""
-
-    version: int
-    state: str
-    error_code: int
-    error_message: str
 
 
 class RankingClient:
@@ -162,7 +136,7 @@ class RankingClient:
         cached = None if user_key is None else (str(user_key), str(history_version))
         probabilities = self._probabilities(user, candidates, context or {}, cached, deadline)
         order = np.argsort(-probabilities, kind="stable")[:k]
-        return [Ranked(int(i), _candidate(candidates, int(i)), float(probabilities[i])) for i in order]
+        return [Ranked(int(i), candidate_at(candidates, int(i)), float(probabilities[i])) for i in order]
 
     def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
         """Runs `user_tower` for one user; the cache takes no part."""
@@ -297,7 +271,7 @@ class RankingClient:
         count = count_candidates(candidates)
         if probabilities.shape != (1, count):
             raise CodecError(f"{model.where}: {list(probabilities.shape)} probabilities for {count} candidates.")
-        return _refuse_nan(probabilities[0], model)
+        return refuse_nan(probabilities[0], model)
 
     def _predict(
         self, signature: str, version: int, inputs: Mapping[str, Array], deadline: Deadline
@@ -310,27 +284,3 @@ class RankingClient:
 
 def _key(state: UserState, cached: tuple[str, str]) -> StateKey:
     return StateKey(state.model, state.version, state.fingerprint, *cached)
-
-
-def _refuse_nan(probabilities: Array, model: ServedModel) -> Array:
-    bad = np.flatnonzero(np.isnan(probabilities))
-    if bad.size == 0:
-        return probabilities
-    if bad.size == probabilities.size:
-        raise StateRejectedError(
-            f"{model.where} refused the request (every probability is NaN): the state is not of this model, or a value "
-            "of the user, the context or all candidates is bad. Compute the state anew with user_state().",
-            bad.tolist(),
-        )
-    shown = ", ".join(map(str, bad[:10])) + (f" and {bad.size - 10} more" if bad.size > 10 else "")
-    raise BadRowError(
-        f"{model.where} refused {bad.size} of {probabilities.size} candidates (NaN): rows {shown}. "
-        "A value in those rows is bad (infinite, or out of its range).",
-        bad.tolist(),
-    )
-
-
-def _candidate(candidates: Candidates, index: int) -> Features:
-    if isinstance(candidates, Mapping):
-        return {name: values[index] for name, values in candidates.items() if values is not None}
-    return candidates[index]
