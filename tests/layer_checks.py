@@ -86,6 +86,10 @@ def _assert_equal(actual: Any, expected: Any, rtol: float, label: str) -> None:
 def _check_config(layer: Any) -> None:
     config = layer.get_config()
     json.dumps(config)
+    # An argument that a test leaves at its default would be lost unseen.
+    parameters = inspect.signature(type(layer)).parameters.values()
+    lost = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - set(config)
+    _assert(not lost, f"arguments that get_config leaves out: {sorted(lost)}")
     again = type(layer).from_config(config).get_config()
     _assert(again == config, f"the config changes in a round trip: {config} became {again}")
 

@@ -70,7 +70,7 @@ class IsNotRegistered(Scale):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (ForgetsItsConfig(3.0), "reloaded: differs"),
+        (ForgetsItsConfig(), "get_config leaves out: .'factor'"),
         (HasAnIdleWeight(), "idle: no gradient"),
         (ReadsValuesInPython(), "symbolic|tf.Tensor|numpy|float"),
         (IsInfinite(), "an output is not finite"),

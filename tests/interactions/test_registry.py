@@ -2,6 +2,7 @@ import pytest
 
 from tfctr.errors import UserError
 from tfctr.interactions import INTERACTIONS, Mlp, QnnAlpha, QnnAlphaReleased, create_interaction
+from tfctr.layers.registry import arguments_of
 
 
 def test_create() -> None:
@@ -16,6 +17,7 @@ def test_create() -> None:
 def test_every_default_is_usable(name: str) -> None:
     layer = create_interaction(name)
     config = {key: value for key, value in layer.get_config().items() if key not in ("trainable", "name", "dtype")}
+    assert list(config) == arguments_of(type(layer))
     assert create_interaction({"type": name, **config}).get_config().items() >= config.items()
 
 
