@@ -1,0 +1,88 @@
+"""Names and the one configuration object that runners fill in and `create_pipeline` reads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfctr.features.spec import FeatureFile
+
+if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants to redirect its noise first
+    from tfctr.training.experiment import Experiment
+
+PIPELINE_NAME = "tfctr"
+#: Split of the examples -> folder of the data directory. TFX calls the validation split "eval".
+SPLITS = {"train": "train", "eval": "valid", "test": "test"}
+#: The split that the Evaluator measures; nothing before it looks at it.
+TEST_SPLIT = "test"
+
+PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"
+RUN_FN = "pipeline.trainer.run_fn"
+BEAM_PLUGIN = "pipeline.beam_compat"
+
+#: Component -> our packages and modules that its result depends on.
+SOURCES = {
+    "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
+    "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),
+}
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """What one pipeline is made of; every path may be remote where TFX and Beam can read it.
+
+    Attributes:
+        root: Where artifacts go.
+        data: Directory with train/, valid/ and test/ TFRecords and the files that the feature file names.
+        data_digest: Hash of those files (vectors, vocabularies): a changed file must not be served from cache.
+        code: Hashes of our source by component; TFX knows a function by its name and would miss a change inside.
+        features: The feature file.
+        experiment: The experiment.
+        checkpoints: Where training keeps its checkpoints, so that a killed run continues.
+        pushed: The directory a model server watches.
+        schema: The curated schema; None makes the short pipeline that infers one.
+        metadata: SQLite file of ML Metadata; None for runners that bring their own.
+        beam_args: Beam's pipeline arguments.
+        cache: Whether components with the same inputs are served from earlier runs.
+    """
+
+    root: str
+    data: str
+    data_digest: str
+    code: dict[str, str]
+    features: FeatureFile
+    experiment: Experiment
+    checkpoints: str
+    pushed: str
+    schema: str | None = None
+    metadata: str | None = None
+    beam_args: tuple[str, ...] = ()
+    cache: bool = True
+
+
+def beam_args(workers: int = 1) -> tuple[str, ...]:
+    """Beam's arguments for a run on this machine.
+
+    Args:
+        workers: Worker processes; 1 runs Beam inside this process.
+    """
+    args = [f"--beam_plugin={BEAM_PLUGIN}"]
+    if workers > 1:
+        args += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
+    return tuple(args)
+
+
+def code_digests() -> dict[str, str]:
+    """A hash of our source for every component of `SOURCES`."""
+    root = Path(__file__).parents[1]
+    found = {}
+    for component, places in SOURCES.items():
+        digest = hashlib.sha256()
+        for place in places:
+            files = [root / place] if place.endswith(".py") else sorted((root / place).rglob("*.py"))
+            for path in files:
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+        found[component] = digest.hexdigest()
+    return found

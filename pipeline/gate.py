@@ -1,0 +1,61 @@
+"""The gate after ExampleValidator: TFX only marks anomalous data, this component stops the run."""
+
+# No `from __future__ import annotations`: TFX reads the annotations of a component function as objects.
+from pathlib import Path
+
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx import v1 as tfx
+from tfx.types import artifact_utils
+
+from pipeline.configs import SPLITS
+from tfctr.errors import UserError
+
+_ANOMALIES = tfx.types.standard_artifacts.ExampleAnomalies
+#: A column that nobody asked for harms nothing: neither Transform nor training reads it.
+_HARMLESS = frozenset({anomalies_pb2.AnomalyInfo.SCHEMA_NEW_COLUMN})
+
+
+class AnomaliesFoundError(UserError):
+    """The data is not what the schema says."""
+
+
+@tfx.dsl.components.component
+def AnomalyGate(  # noqa: N802
+    anomalies: tfx.dsl.components.InputArtifact[_ANOMALIES],
+    verdict: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String],
+) -> None:
+    """Fails when the data has an anomaly, with every anomaly in words.
+
+    Args:
+        anomalies: What ExampleValidator found.
+        verdict: A text; it exists only when the run may go on.
+    """
+    found = describe(anomalies.uri, artifact_utils.decode_split_names(anomalies.split_names))
+    if found:
+        raise AnomaliesFoundError("the data does not fit the schema:\n" + "\n".join(f"  {line}" for line in found))
+    verdict.value = "no anomalies"
+
+
+def describe(uri: str, splits: list[str]) -> list[str]:
+    """One line an anomaly: which split, which column, what is wrong.
+
+    Args:
+        uri: Directory of the ExampleAnomalies artifact.
+        splits: Names of its splits.
+    """
+    lines: list[str] = []
+    for split in splits:
+        content = (Path(uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes()
+        anomalies = anomalies_pb2.Anomalies.FromString(content)
+        folder = SPLITS.get(split, split)
+        if anomalies.HasField("dataset_anomaly_info"):
+            lines.append(f"{folder}: {_sentence(anomalies.dataset_anomaly_info)}")
+        for column, info in sorted(anomalies.anomaly_info.items()):
+            if any(reason.type not in _HARMLESS for reason in info.reason):
+                lines.append(f"{folder}/{column}: {_sentence(info)}")
+    return lines
+
+
+def _sentence(info: anomalies_pb2.AnomalyInfo) -> str:
+    reasons = [f"{reason.short_description}: {reason.description}".strip(": ") for reason in info.reason]
+    return "; ".join(dict.fromkeys(reasons)) or info.description or info.short_description

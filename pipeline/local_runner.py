@@ -1,0 +1,225 @@
+"""Runs the pipeline on this machine: `python -m pipeline.local_runner --data DIR --features FILE ...`."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
+from pipeline.progress import Progress, quiet
+from tfctr.console import error_console
+from tfctr.errors import UserError
+from tfctr.features.spec import Categorical, FeatureFile, FileVocabulary, load_feature_file
+
+FAILED, BAD_ARGUMENTS, REFUSED = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        pushed: Whether the model stands in the served directory.
+        message: Which version, or which slice and metric said no.
+        evaluation: Directory of the evaluation.
+    """
+
+    pushed: bool
+    message: str
+    evaluation: str
+
+
+class OutputLayout:
+    """Where things lie below the output directory.
+
+    Args:
+        out: The output directory.
+    """
+
+    def __init__(self, out: str | Path) -> None:
+        self.out = Path(out).resolve()
+        self.artifacts = self.out / "artifacts"
+        self.metadata = self.out / "metadata.sqlite"
+        self.checkpoints = self.out / "checkpoints"
+        self.serving = self.out / "serving" / "tfctr"
+        self.logs = self.out / "logs"
+
+
+def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 1, cache: bool = True) -> Outcome:
+    """Runs the pipeline once.
+
+    Args:
+        data: Directory with train/, valid/ and test/.
+        features: The feature file.
+        experiment: The experiment file.
+        out: Output directory; runs on the same one share what is cached.
+        workers: Beam worker processes.
+        cache: Whether to serve unchanged components from earlier runs.
+
+    Raises:
+        UserError: bad arguments, or data that does not fit the schema.
+    """
+    started = time.monotonic()
+    file = load_feature_file(features)
+    for folder in SPLITS.values():
+        if not any((data / folder).glob("*.tfrecord*")):
+            raise UserError(
+                f"{data / folder}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
+                f"{', '.join(SPLITS.values())}; make one with `tfctr data prepare` or `tfctr data synthesize`"
+            )
+    digest = digest_of_files(file, data)
+    layout = OutputLayout(out)
+    layout.out.mkdir(parents=True, exist_ok=True)
+    log = layout.logs / f"{datetime.now():%Y%m%d-%H%M%S}.log"
+    with _only_one(layout.out), quiet(log) as progress:
+        progress.say(f"starting; TensorFlow's and TFX's log: {log}")
+        from tfctr.training.experiment import load_experiment
+
+        config = PipelineConfig(
+            root=str(layout.artifacts),
+            data=str(data.resolve()),
+            data_digest=digest,
+            code=code_digests(),
+            features=file,
+            experiment=load_experiment(experiment),
+            checkpoints=str(layout.checkpoints),
+            pushed=str(layout.serving),
+            metadata=str(layout.metadata),
+            beam_args=beam_args(workers),
+            cache=cache,
+        )
+        try:
+            outcome = _run(config, layout, progress)
+        except BaseException as error:
+            traceback.print_exc()
+            raise _for_people(error, log) from error
+        progress.table(time.monotonic() - started)
+        progress.say(outcome.message)
+    return outcome
+
+
+def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Outcome:
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.INFO)
+    absl_logging.use_absl_handler()
+    from pipeline.execution import execute
+    from pipeline.pipeline import create_pipeline, slice_columns
+    from pipeline.schema import CuratedSchema, add_missing_columns, curate
+    from pipeline.store import Store, text_property
+
+    curated = CuratedSchema(layout.out)
+    if curated.exists():
+        schema = curated.read()
+        add_missing_columns(schema, config.features)
+    else:
+        execute(create_pipeline(config), progress)
+        latest = Store(layout.metadata).latest("SchemaGen")
+        assert latest is not None
+        schema = curate(CuratedSchema.load(Path(latest["schema"].uri) / "schema.pbtxt"), config.features)
+    columns = {feature.name for feature in schema.feature}
+    for name in slice_columns(config):
+        if name not in columns:
+            raise UserError(
+                f"evaluation.slices: the data has no column '{name}'. Allowed: {', '.join(sorted(columns))}"
+            )
+    execute(create_pipeline(replace(config, schema=curated.freeze(schema))), progress)
+    if not curated.exists():
+        curated.adopt(schema)
+        progress.say(f"schema inferred; later runs are held to {curated.path}")
+    store = Store(layout.metadata)
+    pushed, evaluation = store.latest("Pusher"), store.latest("Evaluator")
+    assert pushed is not None
+    assert evaluation is not None
+    artifact = pushed["pushed_model"]
+    return Outcome(
+        pushed=artifact.custom_properties["pushed"].int_value == 1,
+        message=text_property(artifact, "message"),
+        evaluation=evaluation["evaluation"].uri,
+    )
+
+
+def digest_of_files(file: FeatureFile, data: Path) -> str:
+    """A hash of the files that the feature file names: vectors and vocabularies."""
+    names = {frozen.vectors for frozen in file.frozen_features().values()}
+    for _, _, feature in file.walk():
+        if isinstance(feature, Categorical) and isinstance(feature.vocabulary, FileVocabulary):
+            names.add(feature.vocabulary.path)
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        path = data / name
+        if not path.is_file():
+            raise UserError(f"{path}: no such file, but the feature file names it")
+        with path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Two runs on one output directory would train on the same checkpoints; the lock goes with the process."""
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another run is under way here; wait for it or choose another --out") from None
+        yield
+
+
+class RunFailedError(UserError):
+    """A run that began and could not end."""
+
+
+def _for_people(error: BaseException, log: Path) -> BaseException:
+    """The first cause that was meant for people; otherwise one line and where the rest is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return RunFailedError(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(error, Exception):
+        return error
+    lines = str(error).strip().splitlines()
+    return RunFailedError(f"{type(error).__name__}: {lines[0] if lines else ''}\nthe whole story: {log}")
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    data: Annotated[Path, typer.Option(help="Directory with train/, valid/ and test/ TFRecords.")],
+    features: Annotated[Path, typer.Option(help="The feature file.")],
+    experiment: Annotated[Path, typer.Option(help="The experiment file.")],
+    out: Annotated[Path, typer.Option(help="Output directory; runs on the same one share what is cached.")],
+    workers: Annotated[int, typer.Option(min=1, help="Beam worker processes.")] = 1,
+    cache: Annotated[bool, typer.Option(help="Serve unchanged components from earlier runs.")] = True,
+) -> None:
+    """Run the pipeline: data in, a blessed model pushed, or the reason why not.
+
+    Exit status: 0 pushed, 1 stopped (anomalous data, a failed component), 2 bad arguments, 3 the model was refused.
+    """
+    try:
+        outcome = run(data, features, experiment, out, workers, cache)
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
+    except KeyboardInterrupt:
+        error_console().print("interrupted; the same command continues", markup=False)
+        raise typer.Exit(130) from None
+    if not outcome.pushed:
+        raise typer.Exit(REFUSED)
+
+
+if __name__ == "__main__":
+    app()

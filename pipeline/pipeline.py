@@ -1,0 +1,135 @@
+"""The pipeline: one pure function from a configuration to a TFX pipeline; runners only fill in paths."""
+
+from __future__ import annotations
+
+from tfx import v1 as tfx
+
+from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
+from pipeline.evaluation import DEFAULT_SLICES, eval_config
+from pipeline.gate import AnomalyGate
+from pipeline.pusher import AtomicPusher
+
+
+def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
+    """Returns the pipeline.
+
+    Without a curated schema it ends at SchemaGen; with one it goes on to the Pusher:
+
+        ExampleGen -> StatisticsGen -> ExampleValidator -> AnomalyGate -> Transform -> Trainer -> Evaluator -> Pusher
+
+    Args:
+        config: What it is made of.
+    """
+    splits = [tfx.proto.Input.Split(name=name, pattern=f"{folder}/*.tfrecord*") for name, folder in SPLITS.items()]
+    examples = tfx.components.ImportExampleGen(
+        input_base=config.data, input_config=tfx.proto.Input(splits=splits)
+    ).with_id("ExampleGen")
+    statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
+    components = [examples, statistics]
+    if config.schema is None:
+        # Without shapes Transform sees every column as sparse, so a missing value is missing and not an error.
+        components.append(
+            tfx.components.SchemaGen(
+                statistics=statistics.outputs["statistics"],
+                infer_feature_shape=False,
+                exclude_splits=[name for name in SPLITS if name != "train"],
+            )
+        )
+    else:
+        components += _after_schema(config, examples, statistics)
+    metadata = None
+    if config.metadata is not None:
+        metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata)
+    return tfx.dsl.Pipeline(
+        pipeline_name=PIPELINE_NAME,
+        pipeline_root=config.root,
+        components=components,
+        enable_cache=config.cache,
+        metadata_connection_config=metadata,
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+def _after_schema(
+    config: PipelineConfig, examples: tfx.components.ImportExampleGen, statistics: tfx.components.StatisticsGen
+) -> list[object]:
+    schema = tfx.components.ImportSchemaGen(schema_file=config.schema)
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
+    features = config.features.model_dump_json(exclude_unset=True)
+    transform = tfx.components.Transform(
+        examples=examples.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn=PREPROCESSING_FN,
+        # The test split is evaluated on raw examples, through the signature that will serve.
+        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        custom_config={
+            "features": features,
+            "data": config.data,
+            "data_digest": config.data_digest,
+            "code": config.code["Transform"],
+        },
+        # Statistics of ids tell nobody anything, and the analyzer cache serves spans, which this pipeline has not.
+        disable_statistics=True,
+        disable_analyzer_cache=True,
+    )
+    transform.add_upstream_node(gate)
+    experiment = config.experiment
+    trainer = tfx.components.Trainer(
+        run_fn=RUN_FN,
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "features": features,
+            # Another demand on the metrics is no other model: evaluation is left out of the Trainer's cache key.
+            "experiment": experiment.model_dump_json(exclude={"evaluation"}),
+            "data": config.data,
+            "checkpoints": config.checkpoints,
+            "code": config.code["Trainer"],
+        },
+    )
+    trainer.add_upstream_node(gate)
+    baseline = tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+    ).with_id("Baseline")
+    # The latest blessed model of the moment of the evaluation, not of the start of the run.
+    baseline.add_upstream_node(trainer)
+    demands = experiment.evaluation
+    evaluator = tfx.components.Evaluator(
+        examples=examples.outputs["examples"],
+        example_splits=[TEST_SPLIT],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        eval_config=eval_config(
+            label=config.features.label,
+            group=config.features.group,
+            weight=config.features.weight or "",
+            slices=slice_columns(config),
+            weighting=demands.weighting,
+            min_auc=demands.min_auc,
+            min_gauc=demands.min_gauc,
+            max_auc_fall=demands.max_auc_fall,
+            max_gauc_fall=demands.max_gauc_fall,
+        ),
+    )
+    pusher = AtomicPusher(
+        model=trainer.outputs["model"],
+        blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        destination=config.pushed,
+    ).with_id("Pusher")
+    return [schema, validator, gate, transform, trainer, baseline, evaluator, pusher]
+
+
+def slice_columns(config: PipelineConfig) -> list[str]:
+    """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own."""
+    columns = {name for side in ("user", "candidate", "context") for name in config.features.side(side)}
+    usual = [name for name in DEFAULT_SLICES if name in columns]
+    return list(dict.fromkeys([*config.features.meta, *usual, *config.experiment.evaluation.slices]))

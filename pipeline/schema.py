@@ -1,0 +1,149 @@
+"""The schema: inferred once, bounded by what the feature file says, then the user's to edit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+
+from tfctr.errors import UserError
+from tfctr.features.inputs import length_name, raw_inputs
+from tfctr.features.spec import Categorical, FeatureFile
+
+#: Share of a column's values that must be known ones, where the values are few enough to be listed.
+_MIN_KNOWN_SHARE = 0.9
+_TYPES = {"int64": schema_pb2.INT, "string": schema_pb2.BYTES, "float32": schema_pb2.FLOAT}
+
+
+def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
+    """Returns the schema that later runs are held to.
+
+    - Every column that the feature file reads must be there, in the file's type. Histories may be empty.
+    - The label is 0 or 1, in every row.
+    - Identifiers and joined values ("A|B") get no list of allowed values: new ones are daily business and become OOV.
+    - Other strings of few values keep their list, and up to a tenth of the rows may have others.
+
+    Args:
+        schema: What SchemaGen inferred.
+        file: The feature file.
+    """
+    curated = schema_pb2.Schema()
+    curated.CopyFrom(schema)
+    types = column_types(file)
+    for feature in curated.feature:
+        feature.type = types.get(feature.name, feature.type)
+    add_missing_columns(curated, file)
+    free = _without_domain(file)
+    histories = {name for sequence in file.sequences.values() for name in sequence.fields}
+    for feature in curated.feature:
+        domain = feature.WhichOneof("domain_info")
+        if domain is not None and (feature.name in free or feature.type != schema_pb2.BYTES):
+            feature.ClearField(domain)
+        elif domain in ("domain", "string_domain"):
+            feature.distribution_constraints.min_domain_mass = _MIN_KNOWN_SHARE
+        if feature.name in histories:
+            feature.presence.ClearField("min_fraction")
+            feature.ClearField("value_count")
+        if feature.name == file.label:
+            feature.int_domain.min, feature.int_domain.max = 0, 1
+            feature.presence.min_fraction = 1.0
+    used = {feature.domain for feature in curated.feature if feature.WhichOneof("domain_info") == "domain"}
+    for index in reversed(range(len(curated.string_domain))):
+        if curated.string_domain[index].name not in used:
+            del curated.string_domain[index]
+    return curated
+
+
+def column_types(file: FeatureFile) -> dict[str, int]:
+    """The type of every column that the feature file reads, the label included."""
+    lengths = {length_name(name) for name in file.sequences}
+    types = {spec.name: _TYPES[spec.dtype] for spec in raw_inputs(file) if spec.name not in lengths}
+    return {**types, file.label: schema_pb2.INT}
+
+
+def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
+    """Adds the columns that the feature file reads and the schema does not know.
+
+    Raises:
+        UserError: when the two name different types for a column.
+    """
+    known = {feature.name: feature for feature in schema.feature}
+    for name, kind in column_types(file).items():
+        if name not in known:
+            feature = schema.feature.add(name=name, type=kind)
+            feature.presence.min_count = 1
+        elif known[name].type != kind:
+            theirs, ours = (schema_pb2.FeatureType.Name(value) for value in (known[name].type, kind))
+            raise UserError(f"column '{name}': the schema says {theirs} and the feature file {ours}; make them agree")
+
+
+def _without_domain(file: FeatureFile) -> set[str]:
+    """Columns whose new values are no anomaly."""
+    free = {column for column in (file.group, file.request, file.timestamp) if column is not None}
+    for _, name, feature in file.walk():
+        if isinstance(feature, Categorical):
+            owner, resolved = file.resolve(name)
+            if resolved.vocabulary.type == "learned" or feature.max_values is not None or owner != name:
+                free.add(name)
+    return free
+
+
+class CuratedSchema:
+    """The schema file of a run's output directory.
+
+    Args:
+        out: The output directory.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "schema" / "schema.pbtxt"
+        self._versions = out / "schema" / "versions"
+
+    def exists(self) -> bool:
+        """Whether an earlier run wrote it."""
+        return self.path.exists()
+
+    def read(self) -> schema_pb2.Schema:
+        """The schema, maybe edited by hand.
+
+        Raises:
+            UserError: when it is no schema any more.
+        """
+        return self.load(self.path)
+
+    @staticmethod
+    def load(path: Path) -> schema_pb2.Schema:
+        """Reads a schema file.
+
+        Raises:
+            UserError: when it is none.
+        """
+        try:
+            return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not a schema: {error}. Mend it, or delete it to have it inferred") from None
+
+    def freeze(self, schema: schema_pb2.Schema) -> str:
+        """Writes a copy named by its content: ImportSchemaGen caches by name and would miss an edit."""
+        for feature in schema.feature:
+            # With a shape, Transform would see dense tensors and fail on a missing value.
+            feature.ClearField("shape")
+        text = text_format.MessageToString(schema)
+        path = self._versions / hashlib.sha256(text.encode()).hexdigest()[:16] / "schema.pbtxt"
+        if not path.exists():
+            _write(path, text)
+        return str(path)
+
+    def adopt(self, schema: schema_pb2.Schema) -> None:
+        """Makes a schema the one that later runs import."""
+        _write(self.path, text_format.MessageToString(schema))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".partial")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

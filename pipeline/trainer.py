@@ -1,0 +1,55 @@
+"""The Trainer's run_fn: the same training and export as `tfctr train`, on Transform's output."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline.assets import assets_from_transform
+from tfctr.export.saved_model import export_model
+from tfctr.features.spec import FeatureFile
+from tfctr.training.dataset import RankingData, read_records, split_records
+from tfctr.training.experiment import Experiment
+from tfctr.training.run import run_training
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains the experiment's model on the transformed examples and writes the SavedModel.
+
+    A killed run is continued: checkpoints lie in a directory of their own, keyed by experiment and examples, since
+    every execution of a TFX Trainer gets a new model directory.
+
+    Args:
+        fn_args: TFX's arguments; `custom_config` holds features, experiment, data and checkpoints.
+    """
+    config = fn_args.custom_config
+    file = FeatureFile.model_validate_json(config["features"])
+    experiment = Experiment.model_validate_json(config["experiment"])
+    train_files, valid_files = _files(fn_args.train_files), _files(fn_args.eval_files)
+    key = hashlib.sha256("\n".join([*train_files, *valid_files]).encode()).hexdigest()[:16]
+    directory = Path(config["checkpoints"]) / key
+    assets = assets_from_transform(
+        fn_args.transform_graph_path, train_files, file, directory / "assets", config["data"]
+    )
+    result = run_training(
+        assets,
+        experiment,
+        RankingData(train_files, file, raw_function=None),
+        RankingData(valid_files, file, raw_function=None),
+        directory,
+    )
+    history = result.progress.history
+    export_model(result.model, assets, experiment, fn_args.serving_model_dir, _example(config["data"]), history)
+
+
+def _example(data: str) -> bytes:
+    """A raw training example, for the warm-up requests."""
+    first: bytes = next(iter(read_records(split_records(data, "train")).take(1))).numpy()
+    return first
+
+
+def _files(patterns: list[str]) -> list[str]:
+    return sorted(path for pattern in patterns for path in tf.io.gfile.glob(pattern))
