@@ -10,7 +10,7 @@ USERS = "1::F::25::7::12345\n2::M::56::0::99999\n"
 MOVIES = "".join(f"{item}::Film {item} ({1980 + item})::Drama\n" for item in range(1, 11)) + (
     "11::Caf\xe9, The (1999)::Comedy|Drama\n12::Undated::Horror\n"
 )
-# Item i of user 1 in order of time; items 2 and 12 are neutral, 1 and 2 share a second, and so do 4 and 5.
+# Item i of user 1 in order of time; items 2 and 12 are neutral, 2 and 1 share a second, and so do 4 and 5.
 EVENTS = {
     1: (5, 100),
     2: (3, 100),
@@ -27,7 +27,7 @@ EVENTS = {
 }
 # Not in order of time, as in the publisher's file; within a second the later line counts as newer.
 RATINGS = "".join(
-    f"1::{item}::{EVENTS[item][0]}::{EVENTS[item][1]}\n" for item in (7, 1, 2, 11, 3, 12, 4, 5, 6, 10, 8, 9)
+    f"1::{item}::{EVENTS[item][0]}::{EVENTS[item][1]}\n" for item in (7, 2, 1, 11, 3, 12, 4, 5, 6, 10, 8, 9)
 ) + ("2::1::4::5000\n")
 
 

@@ -31,9 +31,9 @@ def test_every_column_of_a_row_worked_out_by_hand(tmp_path: Path) -> None:
             "genres": "Comedy|Drama",
             "year": 1999,
             "timestamp": 900,
-            "history_item_id": [10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
+            "history_item_id": [10, 9, 8, 7, 6, 5, 4, 3, 1, 2],
             "history_genres": ["Drama"] * 10,
-            "history_rating": [2, 4, 4, 5, 5, 2, 4, 1, 3, 5],
+            "history_rating": [2, 4, 4, 5, 5, 2, 4, 1, 5, 3],
             "history_time": [800, 700, 600, 500, 400, 300, 300, 200, 100, 100],
             "label": 1,
             "request_id": "1-900",
@@ -51,9 +51,9 @@ def test_labels_neutral_rows_and_history_of_train_rows(tmp_path: Path) -> None:
     assert {item: row["label"] for (user, item), row in train.items() if user == 1} == {
         1: 1, 3: 0, 4: 1, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1,
     }  # fmt: skip
-    assert train[1, 1]["history_item_id"] == []
-    assert train[1, 3]["history_item_id"] == [2, 1]  # The neutral rating is in the history.
-    assert train[1, 4]["history_item_id"] == train[1, 5]["history_item_id"] == [3, 2, 1]  # Not each other.
+    assert train[1, 1]["history_item_id"] == []  # Item 2 was rated in the same second, a line earlier.
+    assert train[1, 3]["history_item_id"] == [1, 2]  # The neutral rating is in the history.
+    assert train[1, 4]["history_item_id"] == train[1, 5]["history_item_id"] == [3, 1, 2]  # Not each other.
     assert train[1, 4]["request_id"] == train[1, 5]["request_id"] == "1-300"
     assert train[2, 1]["history_item_id"] == []  # Another user's events are not theirs.
     assert train[2, 1]["hour"] == "01"
@@ -71,8 +71,8 @@ def test_neutral_rows_as_negatives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("length", "expected"), [(1, 1), (3, 3), (1000, 10)])
 def test_history_length_cuts_the_oldest(tmp_path: Path, length: int, expected: int) -> None:
     row = prepared(tmp_path, Options(history_length=length))["test"][1, 11]
-    assert row["history_item_id"] == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1][:expected]
-    assert row["history_rating"] == [2, 4, 4, 5, 5, 2, 4, 1, 3, 5][:expected]
+    assert row["history_item_id"] == [10, 9, 8, 7, 6, 5, 4, 3, 1, 2][:expected]
+    assert row["history_rating"] == [2, 4, 4, 5, 5, 2, 4, 1, 5, 3][:expected]
     assert len(row["history_time"]) == len(row["history_genres"]) == expected
 
 
