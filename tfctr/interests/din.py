@@ -36,7 +36,7 @@ class Din(Interest):
         dropout: share of hidden units dropped in training.
         seed: of the dropout.
         padding_statistics: whether padded steps count in the statistics of Dice, as in the public implementations.
-            Their content then changes the output in training.
+            The state then keeps the padding as it came, and its content changes the output in training.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, also with
     softmax, where the reference averages the padding.
@@ -96,8 +96,10 @@ class Din(Interest):
             dense.build((None, None, None, units))
 
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The events with zeros at padded steps."""
+        """The events, with zeros at padded steps."""
         events, state = self.start(sequence)
+        if self.padding_statistics:
+            events = ops.cast(sequence["events"], self.compute_dtype)
         return {"events": events, **state}
 
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:

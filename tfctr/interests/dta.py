@@ -7,8 +7,14 @@ from keras import ops
 from tfctr.interests.base import Tensor, Tensors, frozen_argument, frozen_pair
 from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.export import tfctr_export
-from tfctr.layers.masking import split_heads
-from tfctr.layers.similarity import bucket_lookup, bucket_sum, cosine_similarity, similarity_buckets
+from tfctr.layers.masking import merge_heads, split_heads
+from tfctr.layers.similarity import (
+    block_diagonal,
+    bucket_lookup,
+    bucket_sum,
+    cosine_similarity,
+    similarity_buckets,
+)
 
 
 @tfctr_export
@@ -100,20 +106,31 @@ class DecoupledTargetAttention(TargetAttention):
     def attend_buckets(self, state: Tensors, candidate: Tensors, buckets: Tensors, training: bool | None) -> Tensor:
         """`attend` for given buckets."""
         query = self.queries(candidate)
-        scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
+        scores = ops.matmul(split_heads(query, self.num_heads), ops.swapaxes(self.stored(state, "key"), -1, -2))
         for name, table in self.key_tables.items():
-            by_bucket = ops.matmul(query, ops.swapaxes(self._heads(table), -1, -2))
-            scores = scores + bucket_lookup(by_bucket, buckets[name])
+            scores = scores + bucket_lookup(self._score_buckets(query, table), buckets[name])
         weights = self.attention(scores, state, training)
-        pooled = ops.matmul(weights, self.stored(state, "value"))
+        pooled = merge_heads(ops.matmul(weights, self.stored(state, "value")))
         for name, table in self.value_tables.items():
+            # Sums of many small numbers: float32 also under half precision.
             histogram = bucket_sum(ops.cast(weights, "float32"), buckets[name], self.bins + 1)
-            pooled = pooled + ops.matmul(ops.cast(histogram, self.compute_dtype), self._heads(table))
+            pooled = pooled + self._pool_buckets(histogram, table)
         return self.project(pooled)
 
-    def _heads(self, table: Any) -> Tensor:
-        """A table `[N, D]` as `[1, H, N, d_h]`, in the compute dtype."""
-        return split_heads(ops.cast(table, self.compute_dtype)[None], self.num_heads)
+    def _score_buckets(self, query: Tensor, table: Any) -> Tensor:
+        """q E_K^T: what each bucket adds to the score, `[B, C, N, H]`."""
+        batch, candidates, width = ops.shape(query)
+        size, heads = self.bins + 1, self.num_heads
+        blocks = block_diagonal(ops.cast(table, self.compute_dtype), heads)
+        products = ops.matmul(query, ops.reshape(blocks, (width, size * heads)))
+        return ops.reshape(products, (batch, candidates, size, heads))
+
+    def _pool_buckets(self, histogram: Tensor, table: Any) -> Tensor:
+        """h E_V: the attention-weighted histograms `[B, C, H, N]` times the table, `[B, C, H * d_h]`."""
+        batch, candidates, heads, size = ops.shape(histogram)
+        blocks = ops.transpose(block_diagonal(ops.cast(table, self.compute_dtype), heads), (3, 2, 0, 1))
+        flat = ops.reshape(ops.cast(histogram, self.compute_dtype), (batch, candidates, heads * size))
+        return ops.matmul(flat, ops.reshape(blocks, (heads * size, table.shape[-1])))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

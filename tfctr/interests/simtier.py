@@ -105,7 +105,7 @@ class SimilarityHistogram(Interest):
             shape = ops.shape(buckets[name])
             real = ops.cast(length_mask(length, shape[-1]), "float32")[:, None, :]
             real = ops.broadcast_to(real, shape)[:, None]
-            histograms.append(bucket_sum(real, buckets[name], self.bins + 1)[:, 0])
+            histograms.append(bucket_sum(real, buckets[name], self.bins + 1)[:, :, 0])
         counted = ops.concatenate(histograms, axis=-1)
         if self.counts == "log1p":
             return ops.log1p(counted)

@@ -97,20 +97,20 @@ class TargetAttention(Interest):
 
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
         """Attention over the history for each candidate."""
-        query = self.queries(candidate)
+        query = split_heads(self.queries(candidate), self.num_heads)
         scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
         weights = self.attention(scores, state, training)
-        return self.project(ops.matmul(weights, self.stored(state, "value")))
+        return self.project(merge_heads(ops.matmul(weights, self.stored(state, "value"))))
 
     def stored(self, state: Tensors, name: str) -> Tensor:
         """A float tensor of the state in the compute dtype; a state may have been stored in another one."""
         return ops.cast(state[name], self.compute_dtype)
 
     def queries(self, candidate: Tensors) -> Tensor:
-        """Scaled queries, `[B, H, C, d_h]`."""
+        """Scaled queries of all heads, `[B, C, H * d_h]`."""
         target = self.target(candidate)
-        query = split_heads(self.query(target) if self.projections else target, self.num_heads)
-        return query / math.sqrt(query.shape[-1]) if self.scale else query
+        query = self.query(target) if self.projections else target
+        return query / math.sqrt(query.shape[-1] // self.num_heads) if self.scale else query
 
     def attention(self, scores: Tensor, state: Tensors, training: bool | None) -> Tensor:
         """Weights from scores `[B, H, C, L]`, in the compute dtype."""
@@ -119,9 +119,8 @@ class TargetAttention(Interest):
         return self.weights_dropout(weights, training=training)
 
     def project(self, pooled: Tensor) -> Tensor:
-        """Heads `[B, H, C, d_h]` joined and brought to the output width."""
-        merged = merge_heads(pooled)
-        return self.output_dense(merged) if self.projections and self.output_projection else merged
+        """The joined heads `[B, C, H * d_h]` brought to the output width."""
+        return self.output_dense(pooled) if self.projections and self.output_projection else pooled
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

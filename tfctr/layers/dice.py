@@ -58,7 +58,8 @@ class Dice(keras.layers.Layer):
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """Activate; see the class."""
         share = ops.sigmoid(self.normalization(inputs, mask=mask, training=training))
-        return inputs * (share + (1.0 - share) * ops.cast(self.alpha, inputs.dtype))
+        alpha = ops.cast(self.alpha, self.compute_dtype)
+        return inputs * (share * (1.0 - alpha) + alpha)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape of the inputs."""

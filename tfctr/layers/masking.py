@@ -32,7 +32,10 @@ def masked_softmax(scores: Any, mask: Any) -> Any:
         mask: bool, broadcasts to `scores`.
     """
     scores = ops.where(mask, ops.cast(scores, "float32"), MASKED_SCORE)
-    return ops.softmax(scores, axis=-1) * ops.cast(mask, "float32")
+    real = ops.cast(mask, "float32")
+    if scores.shape[-1] == 1:  # The softmax of one number is 1; Keras warns about it.
+        return ops.ones_like(scores) * real
+    return ops.softmax(scores, axis=-1) * real
 
 
 def split_heads(x: Any, heads: int) -> Any:

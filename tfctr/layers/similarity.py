@@ -46,20 +46,24 @@ def similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> Any:
 
 
 def bucket_lookup(values: Any, buckets: Any) -> Any:
-    """`values[b, h, c, buckets[b, c, l]]`: one number per head, candidate and step.
+    """`values[b, c, buckets[b, c, l], h]`: one number per head, candidate and step.
 
     Args:
-        values: float `[B, H, C, N]`.
+        values: float `[B, C, N, H]`.
         buckets: int32 `[B, C, L]`, values below N.
 
     Returns:
         float `[B, H, C, L]`.
     """
-    return ops.take_along_axis(values, buckets[:, None], axis=-1)
+    # One gather of rows of H numbers. `take_along_axis` would spread 64-bit indices over the heads: three times slower.
+    batch, candidates, size, heads = ops.shape(values)
+    rows = ops.reshape(values, (batch * candidates * size, heads))
+    offsets = ops.reshape(ops.arange(batch * candidates, dtype="int32") * size, (batch, candidates, 1))
+    return ops.transpose(ops.take(rows, buckets + offsets, axis=0), (0, 3, 1, 2))
 
 
 def bucket_sum(weights: Any, buckets: Any, size: int) -> Any:
-    """Weighted histogram: `out[b, h, c, n]` is the sum of `weights[b, h, c, l]` over the steps in bucket n.
+    """Weighted histogram: `out[b, c, h, n]` is the sum of `weights[b, h, c, l]` over the steps in bucket n.
 
     Args:
         weights: float32 `[B, H, C, L]`.
@@ -67,11 +71,28 @@ def bucket_sum(weights: Any, buckets: Any, size: int) -> Any:
         size: the number of buckets N.
 
     Returns:
-        float32 `[B, H, C, N]`.
+        float32 `[B, C, H, N]`.
     """
     batch, heads, candidates, _ = ops.shape(weights)
-    rows = batch * heads * candidates
-    offsets = ops.reshape(ops.arange(rows, dtype="int32") * size, (batch, heads, candidates, 1))
-    segments = ops.reshape(buckets[:, None] + offsets, (-1,))
+    rows = batch * candidates * heads
+    order = ops.reshape(ops.arange(rows, dtype="int32") * size, (batch, candidates, heads, 1))
+    segments = ops.reshape(buckets[:, None] + ops.transpose(order, (0, 2, 1, 3)), (-1,))
     sums = ops.segment_sum(ops.reshape(weights, (-1,)), segments, num_segments=rows * size)
-    return ops.reshape(sums, (batch, heads, candidates, size))
+    return ops.reshape(sums, (batch, candidates, heads, size))
+
+
+def block_diagonal(table: Any, heads: int) -> Any:
+    """A table `[N, heads * dh]` as a matrix that multiplies each head by its own columns.
+
+        out[h, e, n, g] = table[n, h * dh + e] where g = h, else 0
+
+    One product with this matrix, some `heads` times larger than need be, is cheaper than one small product a head, and
+    needs no broadcasting over batch axes: TensorFlow 2.21 corrupts memory where the operands of a matmul are
+    `[B, 1, ...]` and `[1, 1, ...]` (oneDNN, tensorflow/tensorflow#117700).
+
+    Returns:
+        `[heads, dh, N, heads]`.
+    """
+    size, width = table.shape
+    by_head = ops.transpose(ops.reshape(table, (size, heads, width // heads)), (1, 2, 0))
+    return by_head[..., None] * ops.eye(heads, dtype=table.dtype)[:, None, None, :]

@@ -1,0 +1,171 @@
+"""Speed of the interests: encode once a request, attend once a request for all its candidates.
+
+    python -m benchmarks.interests [--candidates 500] [--lengths 50,200,1000] [--width 64] [--train]
+
+Prints a table of medians over `--rounds` calls of the compiled functions, after warm-up, on whatever device TensorFlow
+finds. `dta (direct)` is the same numbers with K and V built for every pair of candidate and step, `din (joined)`
+is DIN with [t, x, t-x, t*x] built; both for comparison. With `--train` it is a training step's forward and backward
+pass, one candidate a row.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from tests.interests.direct import direct_dta
+from tfctr.interests import DecoupledTargetAttention, Din, Interest, create_interest
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "mean": {"type": "mean"},
+    "din": {"type": "din"},
+    "target_attention": {"type": "target_attention"},
+    "dta": {"type": "dta", "frozen": "text"},
+    "simtier": {"type": "simtier", "frozen": "text"},
+    "cmm": {"type": "cmm", "frozen": "text"},
+}
+
+
+class JoinedDin(Din):
+    """DIN as it is usually written: the four vectors joined for every pair."""
+
+    def scores(self, target: Any, events: Any, counted: Any, training: bool | None) -> Any:
+        shape = (*ops.shape(target)[:2], *ops.shape(events)[1:])
+        t, x = ops.broadcast_to(target[:, :, None], shape), ops.broadcast_to(events[:, None], shape)
+        y = ops.matmul(ops.concatenate([t, x, t - x, t * x], axis=-1), self.kernel) + self.bias
+        for activation, dense in zip(self.activations, self.dense, strict=True):
+            y = dense(activation(y, mask=counted, training=training))
+        return ops.squeeze(y, axis=-1)
+
+
+class DirectDta(DecoupledTargetAttention):
+    """DTA with K and V built for every pair."""
+
+    def call(self, inputs: dict[str, dict[str, Any]], training: bool | None = None) -> Any:
+        return direct_dta(self, inputs)
+
+
+def make_inputs(batch: int, candidates: int, length: int, width: int, vector: int) -> dict[str, dict[str, Any]]:
+    generator = np.random.default_rng(0)
+
+    def normal(*shape: int) -> tf.Tensor:
+        return tf.constant(generator.normal(size=shape).astype("float32"))
+
+    def rows(*shape: int) -> tf.Tensor:
+        return tf.constant(generator.integers(0, 50, shape), tf.int32)
+
+    return {
+        "sequence": {
+            "events": normal(batch, length, width),
+            "length": tf.fill([batch], length),
+            "rows/text": rows(batch, length),
+            "vectors/text": tf.math.l2_normalize(normal(batch, length, vector), axis=-1),
+        },
+        "candidate": {
+            "target": normal(batch, candidates, width),
+            "rows/text": rows(batch, candidates),
+            "vectors/text": tf.math.l2_normalize(normal(batch, candidates, vector), axis=-1),
+        },
+        "context": {},
+    }
+
+
+def median_ms(function: Callable[[], Any], rounds: int) -> float:
+    for _ in range(3):
+        tf.nest.map_structure(lambda x: x.numpy(), function())
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        tf.nest.map_structure(lambda x: x.numpy(), function())
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
+
+
+def serve_times(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> tuple[float, float]:
+    encode = tf.function(lambda sequence: layer.encode(sequence, training=False), autograph=False)
+    attend = tf.function(lambda state, candidate: layer.attend(state, candidate, {}, training=False), autograph=False)
+    sequence = inputs["sequence"]
+    state = dict(encode(sequence))
+    # The gather of frozen vectors is the model's, so it is not part of this time.
+    state.update({name: value for name, value in sequence.items() if name.startswith("vectors/")})
+    return median_ms(lambda: encode(sequence), rounds), median_ms(lambda: attend(state, inputs["candidate"]), rounds)
+
+
+def train_time(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> float:
+    layer(inputs)
+
+    @tf.function(autograph=False)
+    def step(fed: dict[str, dict[str, Any]]) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([fed["sequence"]["events"], fed["candidate"]["target"]])
+            loss = tf.reduce_mean(tf.square(layer(fed, training=True)))
+        sources = [fed["sequence"]["events"], fed["candidate"]["target"]]
+        sources += [weight.value for weight in layer.trainable_weights]
+        return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, sources) if gradient is not None]
+
+    return median_ms(lambda: step(inputs), rounds)
+
+
+def call_time(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> float:
+    layer(inputs)
+    call = tf.function(lambda fed: layer(fed, training=False), autograph=False)
+    return median_ms(lambda: call(inputs), rounds)
+
+
+def layers(only: list[str]) -> dict[str, Interest]:
+    made: dict[str, Interest] = {}
+    for name, config in CONFIGS.items():
+        made[name] = create_interest(config)
+        if name == "dta":
+            made["dta (direct)"] = DirectDta("text")
+        if name == "din":
+            made["din (joined)"] = JoinedDin()
+    return {name: layer for name, layer in made.items() if not only or name in only}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, default=500)
+    parser.add_argument("--lengths", default="50,200,1000")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--vector", type=int, default=64, help="width of the frozen vectors")
+    parser.add_argument("--batch", type=int, default=1024, help="rows of a training step")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--train", action="store_true")
+    arguments = parser.parse_args()
+    devices = [device.name for device in tf.config.list_physical_devices()]
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {devices}, TensorFlow {tf.__version__}"
+    )
+    lengths = [int(length) for length in arguments.lengths.split(",")]
+    what = "forward + backward" if arguments.train else "encode / attend"
+    size = f"B={arguments.batch}, C=1" if arguments.train else f"B=1, C={arguments.candidates}"
+    print(f"{what} in ms, {size}, d={arguments.width}, median of {arguments.rounds}\n")
+    print("| interest | " + " | ".join(f"L={length}" for length in lengths) + " |")
+    print("|---" * (len(lengths) + 1) + "|")
+    for name, layer in layers([one for one in arguments.only.split(",") if one]).items():
+        cells = []
+        for length in lengths:
+            batch, candidates = (arguments.batch, 1) if arguments.train else (1, arguments.candidates)
+            inputs = make_inputs(batch, candidates, length, arguments.width, arguments.vector)
+            if arguments.train:
+                cells.append(f"{train_time(layer, inputs, arguments.rounds):.1f}")
+            elif isinstance(layer, DirectDta):
+                cells.append(f"{call_time(layer, inputs, arguments.rounds):.1f} (whole)")
+            else:
+                cells.append("{:.2f} / {:.2f}".format(*serve_times(layer, inputs, arguments.rounds)))
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Inputs for interests, and one configuration of each."""
+
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "mean": {"type": "mean"},
+    "din": {"type": "din", "hidden": [6, 4]},
+    "din_relu_softmax": {"type": "din", "hidden": [5], "activation": "relu", "softmax": True, "scale": True},
+    "target_attention": {"type": "target_attention", "num_heads": 2},
+    "target_attention_wide": {"type": "target_attention", "num_heads": 3, "attention_dim": 12, "scale": False},
+    "target_attention_bare": {"type": "target_attention", "num_heads": 2, "projections": False},
+    "dta": {"type": "dta", "frozen": "text", "num_heads": 2, "bins": 5},
+    "dta_two": {"type": "dta", "frozen": ["text", "image"], "num_heads": 4, "bins": 9, "enrich_values": False},
+    "simtier": {"type": "simtier", "frozen": "text", "bins": 5},
+    "simtier_two": {"type": "simtier", "frozen": ["text", "image"], "bins": 4, "counts": "fraction", "hidden_units": 6},
+    "cmm": {"type": "cmm", "frozen": "text", "num_heads": 2, "bins": 5, "learn_alpha": True, "alpha": 0.3},
+    "cmm_two_bins": {"type": "cmm", "frozen": ["text", "image"], "bins": 5, "histogram_bins": 7, "alpha": 0.75},
+}
+
+WIDTH = 8
+Inputs = dict[str, dict[str, Any]]
+
+
+def make_inputs(
+    batch: int = 3,
+    candidates: int = 5,
+    length: int = 7,
+    width: int = WIDTH,
+    vector: int = 6,
+    lengths: list[int] | None = None,
+    seed: int = 0,
+) -> Inputs:
+    """Random inputs with the frozen tables `text` and `image`; the second history is empty unless `lengths` says more.
+
+    Padded steps hold ordinary numbers, so that a forgotten mask shows.
+    """
+    generator = np.random.default_rng(seed)
+    if lengths is None:
+        lengths = [length, 0, *generator.integers(1, length + 1, batch).tolist()][:batch]
+
+    def normal(*shape: int) -> np.ndarray:
+        return generator.normal(size=shape).astype("float32")
+
+    inputs: Inputs = {
+        "sequence": {"events": normal(batch, length, width), "length": np.array(lengths, "int32")},
+        "candidate": {"target": normal(batch, candidates, width)},
+        "context": {},
+    }
+    for name, size in (("text", vector), ("image", vector + 3)):
+        table = normal(20, size)
+        table /= np.linalg.norm(table, axis=-1, keepdims=True)
+        table[0] = 0.0
+        for side, shape in (("sequence", (batch, length)), ("candidate", (batch, candidates))):
+            rows = generator.integers(0, 20, shape).astype("int32")
+            inputs[side][f"rows/{name}"] = rows
+            inputs[side][f"vectors/{name}"] = table[rows]
+    return inputs
+
+
+def tensors(inputs: Any) -> Any:
+    import tensorflow as tf
+
+    return tree.map_structure(tf.convert_to_tensor, inputs)
+
+
+def randomize(layer: Any, seed: int = 0) -> Any:
+    """Give every weight a random value: zeros at the start (bucket tables, Dice slopes) would hide mistakes."""
+    generator = np.random.default_rng(seed)
+    for weight in layer.weights:
+        if weight.dtype.startswith("float"):
+            value = generator.normal(0.0, 0.4, weight.shape)
+            weight.assign(np.abs(value) + 0.5 if "variance" in weight.path else value)
+    return layer

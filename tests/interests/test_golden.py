@@ -1,0 +1,112 @@
+"""DIN and target attention against the numbers of the public implementation."""
+
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from tests.golden_cases import GoldenCase, check, load, names, present
+from tfctr.interests import Din, TargetAttention
+
+DIN = present(names("din_attention_*"))
+ATTENTION = present(names("target_attention_*"))
+
+
+def arranged(inputs: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
+    """The case's inputs with real steps first, and which rows are all padding, `[B, 1, 1]`.
+
+    The cases have holes and padding on the left; ours is on the right. The order of the steps means nothing to either
+    module, and the gradient finds its way back through the gather.
+    """
+    sequence = inputs["sequence"]
+    mask = inputs.get("mask", tf.ones(sequence.shape[:2]))
+    order = tf.argsort(mask, direction="DESCENDING", stable=True)
+    length = tf.cast(tf.reduce_sum(mask, axis=1), tf.int32)
+    fed = {
+        "sequence": {"events": tf.gather(sequence, order, batch_dims=1), "length": length},
+        "candidate": {"target": inputs["target"][:, None]},
+    }
+    return fed, (length == 0)[:, None, None]
+
+
+def padding_average(layer: Any, sequence: tf.Tensor, empty: tf.Tensor) -> tf.Tensor:
+    """What the reference gives for a row that is all padding, where it has a softmax: the average of the padding.
+
+    Ours gives zeros. Adding it here, with its gradients, lets the other rows be compared in full.
+    """
+    average = tf.reduce_mean(sequence, axis=1, keepdims=True)
+    if isinstance(layer, TargetAttention) and layer.projections:
+        average = layer.output_dense(layer.value(average))
+    return tf.where(empty, average, 0.0)
+
+
+@pytest.mark.parametrize("name", DIN)
+def test_din(name: str) -> None:
+    case = load(name)
+    setting = case.hyperparameters
+    training = case.entry["mode"] == "train"
+    layer = Din(
+        hidden=setting["hidden"],
+        activation=setting["activation"],
+        softmax=setting["use_softmax"],
+        padding_statistics=training,
+    )
+    layer.build({"sequence": {"events": (None, None, setting["item_dim"])}})
+
+    def forward(inputs: dict[str, Any]) -> dict[str, Any]:
+        fed, empty = arranged(inputs)
+        output = layer(fed, training=training)
+        assert not tf.reduce_any(tf.logical_and(empty, output != 0.0)), "an empty history must give zeros"
+        if layer.softmax:
+            output += padding_average(layer, inputs["sequence"], empty)
+        return {"pooled": output[:, 0]}
+
+    weights = {"unit/dense0/kernel": layer.kernel, "unit/dense0/bias": layer.bias}
+    for i, dense in enumerate(layer.dense, start=1):
+        weights |= {f"unit/dense{i}/kernel": dense.kernel, f"unit/dense{i}/bias": dense.bias}
+    after = {}
+    if setting["activation"] == "dice":
+        for i, dice in enumerate(layer.activations):
+            assert dice.epsilon == setting["dice_eps"]
+            assert dice.momentum == setting["dice_moving_average_keep"]
+            statistics = {
+                "moving_mean": dice.normalization.moving_mean,
+                "moving_variance": dice.normalization.moving_variance,
+            }
+            weights |= {f"unit/dice{i}/{key}": value for key, value in statistics.items()}
+            weights[f"unit/dice{i}/alpha"] = dice.alpha
+            if training:
+                after |= {f"dice{i}/{key}_after": value for key, value in statistics.items()}
+    check(case, forward, weights, after=after)
+
+
+def attention_weights(case: GoldenCase, layer: TargetAttention) -> dict[str, Any]:
+    if not case.hyperparameters["projections"]:
+        return {}
+    return {
+        "query/kernel": layer.query.kernel,
+        "key/kernel": layer.key.kernel,
+        "value/kernel": layer.value.kernel,
+        "output/kernel": layer.output_dense.kernel,
+    }
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_target_attention(name: str) -> None:
+    case = load(name)
+    setting = case.hyperparameters
+    layer = TargetAttention(
+        num_heads=setting["num_heads"],
+        attention_dim=setting["attention_dim"],
+        projections=setting["projections"],
+        scale=setting["scale"] != "none",
+    )
+    layer.build({"sequence": {"events": (None, None, setting["item_dim"])}})
+
+    def forward(inputs: dict[str, Any]) -> dict[str, Any]:
+        fed, empty = arranged(inputs)
+        output = layer(fed)
+        assert not tf.reduce_any(tf.logical_and(empty, output != 0.0)), "an empty history must give zeros"
+        return {"pooled": (output + padding_average(layer, inputs["sequence"], empty))[:, 0]}
+
+    check(case, forward, attention_weights(case, layer))

@@ -1,0 +1,76 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.interests.helpers import make_inputs, tensors
+from tfctr.interests import SimilarityHistogram
+
+# Steps: similarity -1, 1, 0, missing, and one of padding; the second candidate has no vector.
+INPUTS: dict[str, dict[str, Any]] = {
+    "sequence": {
+        "events": tf.zeros((1, 5, 3)),
+        "length": tf.constant([4]),
+        "rows/text": tf.constant([[1, 2, 3, 0, 2]]),
+        "vectors/text": tf.constant([[[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]]),
+    },
+    "candidate": {
+        "target": tf.zeros((1, 2, 3)),
+        "rows/text": tf.constant([[7, 0]]),
+        "vectors/text": tf.constant([[[1.0, 0.0], [0.0, 0.0]]]),
+    },
+}
+COUNTS = np.array([[[1.0, 0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 4.0]]])
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [("raw", COUNTS), ("log1p", np.log1p(COUNTS)), ("fraction", COUNTS / 4.0)]
+)
+def test_features_by_hand(counts: str, expected: np.ndarray) -> None:
+    layer = SimilarityHistogram("text", bins=4, counts=counts)
+    buckets = layer.buckets(INPUTS["sequence"], INPUTS["candidate"])
+    np.testing.assert_allclose(layer.features(INPUTS["sequence"]["length"], buckets), expected, rtol=1e-6)
+
+
+def test_output_by_hand() -> None:
+    layer = SimilarityHistogram("text", bins=4, counts="raw", units=1, hidden_units=2)
+    layer.build({"sequence": {"events": (None, None, 3)}})
+    layer.hidden.kernel.assign([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [0.0, -1.0]])
+    layer.hidden.bias.assign([0.5, 3.0])
+    layer.output_dense.kernel.assign([[10.0], [1.0]])
+    layer.output_dense.bias.assign([100.0])
+    # Candidate 0: relu(1 + 2 + 0.5) = 3.5, relu(3 - 1) = 2. Candidate 1: 0.5, relu(3 - 4) = 0.
+    np.testing.assert_allclose(layer(INPUTS), [[[100 + 35 + 2], [100 + 5]]], rtol=1e-6)
+
+
+def test_counts_sum_to_the_length() -> None:
+    inputs = tensors(make_inputs(length=50, candidates=9))
+    layer = SimilarityHistogram(["text", "image"], bins=22, counts="raw")
+    buckets = layer.buckets(inputs["sequence"], inputs["candidate"])
+    features = np.array(layer.features(inputs["sequence"]["length"], buckets)).reshape(3, 9, 2, 23)
+    np.testing.assert_array_equal(
+        features.sum(axis=-1), np.broadcast_to(inputs["sequence"]["length"].numpy()[:, None, None], (3, 9, 2))
+    )
+
+
+def test_empty_history_is_zero_in_spite_of_biases() -> None:
+    layer = SimilarityHistogram("text", bins=4)
+    layer(INPUTS)
+    layer.output_dense.bias.assign([1.0, 2.0, 3.0])
+    empty = {**INPUTS, "sequence": {**INPUTS["sequence"], "length": tf.constant([0])}}
+    assert not np.any(layer(empty))
+    assert np.any(layer(INPUTS))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"counts": "sqrt"}, "`counts` must be one of raw, log1p, fraction"),
+        ({"bins": 0}, "`bins` must be at least 1"),
+        ({"units": 0}, "`units` must be at least 1"),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SimilarityHistogram("text", **arguments)
