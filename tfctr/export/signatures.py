@@ -206,7 +206,7 @@ def model_tag(model: RankingModel, assets: FeatureAssets) -> int:
     """A positive 63-bit hash of weights, configuration and feature assets: which model a state belongs to."""
     digest = hashlib.sha256(assets.fingerprint().encode())
     digest.update(model.model_config.model_dump_json().encode())
-    for variable in sorted(model.weights, key=lambda weight: weight.path):
-        digest.update(variable.path.encode())
+    for variable in model.weights:
+        digest.update(f"{variable.name} {variable.shape}".encode())
         digest.update(tf.convert_to_tensor(variable).numpy().tobytes())
     return int.from_bytes(digest.digest()[:8], "little") >> 1

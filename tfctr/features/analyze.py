@@ -20,7 +20,7 @@ from tfctr.features.assets import (
     write_assets,
 )
 from tfctr.features.inputs import INT64_MISSING
-from tfctr.features.parsing import raw_parsing_spec
+from tfctr.features.parsing import raw_parsing_spec, told_in_words
 from tfctr.features.spec import Categorical, FeatureFile, Numeric
 
 _BATCH = 4096
@@ -78,7 +78,8 @@ def _batches(file: FeatureFile, records: Iterable[str | Path]) -> Iterator[dict[
         },
         num_parallel_calls=2,
     )
-    yield from dataset.prefetch(2)
+    with told_in_words("the training split"):
+        yield from dataset.prefetch(2)
 
 
 def _count(counter: Counter[str], values: Any, feature: Any, file: FeatureFile) -> None:

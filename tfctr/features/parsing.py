@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
+from tfctr.errors import UserError
 from tfctr.features.inputs import INT64_MISSING, InputSpec, length_name, raw_inputs
 from tfctr.features.spec import FeatureFile
 
@@ -78,3 +82,28 @@ def densify(columns: dict[str, Any], file: FeatureFile) -> dict[str, Any]:
         shortest = tf.reduce_min(tf.stack(lengths), axis=0)
         dense[length_name(name)] = tf.minimum(shortest, sequence.max_length)
     return dense
+
+
+@contextmanager
+def told_in_words(where: str) -> Iterator[None]:
+    """Turns TensorFlow's reading errors (a damaged file, a column of another type) into a `UserError`.
+
+    Args:
+        where: What is being read, for the message.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(
+            r"Key: (\w+)[.,].*?(Data types don't match[^\[]*|Can't parse[^\[]*|[^\[]*)", error.message, re.S
+        )
+        if found is None:
+            raise
+        problem = " ".join(found.group(2).split())
+        raise UserError(
+            f"{where}: column '{found.group(1)}': {problem} The feature file says what it must be."
+        ) from None
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise UserError(
+            f"{where}: can't be read, it is damaged or cut off ({error.message.split(chr(10))[0]})"
+        ) from None

@@ -45,24 +45,16 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.tables: dict[str, keras.layers.Embedding] = {}
         self.projections: dict[str, keras.layers.Dense] = {}
         self.frozen_tables: dict[str, Any] = {}
-        for _, name, feature in self.file.walk():
-            self._add_feature(name, feature)
+        for path, name, feature in self.file.walk():
+            # A bias feature is no field: its logit is the scorer's.
+            if not path.startswith("bias."):
+                self._add_feature(name, feature)
         if self.file.timestamp is not None:
             self._add_table(hour_name(self.file.timestamp), _HOURS, self.width)
             self._add_table(weekday_name(self.file.timestamp), _WEEKDAYS, self.width)
         for sequence, entry in self.file.sequences.items():
             if entry.time_field is not None:
                 self._add_table(f"{sequence}_recency", AGE_BUCKETS, self.width)
-        for name, shape in self.frozen_shapes.items():
-            # Similarities are always float32, whatever the policy.
-            self.frozen_tables[name] = self.add_weight(
-                name=f"frozen_{name}",
-                shape=shape,
-                initializer="zeros",
-                trainable=False,
-                dtype="float32",
-                autocast=False,
-            )
 
     def _add_feature(self, name: str, feature: Any) -> None:
         if isinstance(feature, Categorical):
@@ -98,6 +90,11 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         """Creates every table and projection, used or not, so that a checkpoint always fits."""
+        for name, shape in self.frozen_shapes.items():
+            # Similarities are always float32, whatever the policy.
+            self.frozen_tables[name] = self.add_weight(
+                name=name, shape=shape, initializer="zeros", trainable=False, dtype="float32", autocast=False
+            )
         for table in self.tables.values():
             table.build()
         for name, projection in self.projections.items():

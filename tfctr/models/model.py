@@ -55,7 +55,12 @@ class RankingModel(keras.Model):
         self.file = features if isinstance(features, FeatureFile) else FeatureFile.model_validate(features)
         self.model_config = config if isinstance(config, ModelConfig) else ModelConfig.model_validate(config)
         self.embeddings = FeatureEmbeddings(
-            self.file, table_rows, frozen_shapes, self.model_config.embedding_l2, dtype=self.dtype_policy
+            self.file,
+            table_rows,
+            frozen_shapes,
+            self.model_config.embedding_l2,
+            name="embeddings",
+            dtype=self.dtype_policy,
         )
         self.loss_function = create_loss(self.model_config.loss)
         interests = {
@@ -63,9 +68,14 @@ class RankingModel(keras.Model):
             for sequence, entry in self.model_config.interests_of(self.file).items()
         }
         interaction = create_interaction({**self.model_config.interaction, "dtype": self.dtype_policy.name})
-        self.user_tower = UserTower(self.embeddings, interests, dtype=self.dtype_policy)
+        self.user_tower = UserTower(self.embeddings, interests, name="user_tower", dtype=self.dtype_policy)
         self.scorer = Scorer(
-            self.embeddings, interests, interaction, passes=self.loss_function.passes, dtype=self.dtype_policy
+            self.embeddings,
+            interests,
+            interaction,
+            passes=self.loss_function.passes,
+            name="scorer",
+            dtype=self.dtype_policy,
         )
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
@@ -142,9 +152,13 @@ class RankingModel(keras.Model):
             labels = ops.where(mask, labels, 0.0)
         return labels, logits, weights
 
-    def build_from_inputs(self) -> None:
-        """Creates all weights by one call on a batch of one missing user and candidate."""
-        self(dummy_inputs(self.file))
+    def build(self, input_shape: Any = None) -> None:
+        """Creates all weights, by scoring one missing candidate for one missing user."""
+        self.embeddings.build()
+        inputs = dummy_inputs(self.file)
+        state = self.user_tower(self._pick("user", inputs))
+        self.score(state, inputs, inputs)
+        self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal model."""
@@ -165,8 +179,8 @@ def _with_frozen(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dic
     tables = sorted(file.frozen_of_sequence(sequence))
     if not tables:
         raise UserError(
-            f"interest {kind}: sequence '{sequence}' has no frozen table. Add a candidate feature of kind: frozen whose "
-            "key the sequence shares, or choose an interest without similarities"
+            f"interest {kind}: sequence '{sequence}' has no frozen table. Add a candidate feature of kind: frozen "
+            "whose key the sequence shares, or choose an interest without similarities"
         )
     return {**entry, "frozen": tables}
 
@@ -198,7 +212,7 @@ def build_model(assets: FeatureAssets, config: ModelConfig, dtype: str | None = 
         ):
             rows[name] = assets.table_rows(name)
     model = RankingModel(file, rows, {name: v.shape for name, v in vectors.items()}, config, dtype=dtype)
-    model.build_from_inputs()
+    model.build()
     for name, table in vectors.items():
         model.embeddings.frozen_tables[name].assign(table)
     return model

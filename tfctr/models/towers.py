@@ -49,6 +49,10 @@ class UserTower(keras.layers.Layer):
         file = self.embeddings.file
         return [name for name in file.sequences[sequence].fields if name not in file.shared_fields(sequence)]
 
+    def build(self, input_shape: Any = None) -> None:
+        """Its parts build themselves on the first call, which the model makes when it is built."""
+        self.built = True
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """See the class."""
         file = self.embeddings.file
@@ -130,6 +134,12 @@ class Scorer(keras.layers.Layer):
     def _interest_fields(self, sequence: str) -> int:
         """An interest counts for as many fields as its history shares with the candidate."""
         return len(self.embeddings.file.shared_fields(sequence))
+
+    def build(self, input_shape: Any = None) -> None:
+        """Creates the bias tables; the other parts build themselves on the first call."""
+        for table in self.bias_tables.values():
+            table.build()
+        self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """See the class."""

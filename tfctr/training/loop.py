@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfctr.console import console
 from tfctr.errors import UserError
+from tfctr.features.parsing import told_in_words
 from tfctr.metrics.reference import auc, gauc, logloss
 from tfctr.models.model import RankingModel
 from tfctr.training.dataset import RankingData
@@ -96,7 +97,8 @@ def _run_epoch(
     with warnings.catch_warnings():
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
-        model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
+        with told_in_words("the training split"):
+            model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
 
 
 def _finish_epoch(

@@ -1,0 +1,121 @@
+"""The feature file says what is wrong, where, and what is allowed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.workbench import ROOT
+from tfctr.errors import UserError
+from tfctr.features import load_feature_file, model_inputs, raw_inputs
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "configs" / "movielens.yaml").read_text())
+
+
+def load(tmp_path: Path, content: dict[str, Any]) -> Any:
+    path = tmp_path / "features.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return load_feature_file(path)
+
+
+@pytest.mark.parametrize("name", ["movielens", "synthetic"])
+def test_shipped_files_are_valid(name: str) -> None:
+    file = load_feature_file(ROOT / "configs" / f"{name}.yaml")
+    assert file.label == "label"
+    assert file.task == "click"
+    assert file.frozen_of_sequence("history") == {"item_vector": "history_item_id"}
+    assert file.shared_fields("history") == {"history_item_id": "item_id", "history_genres": "genres"}
+
+
+def test_inputs_follow_from_the_file(tmp_path: Path, content: dict[str, Any]) -> None:
+    file = load(tmp_path, content)
+    raw = {(s.name, s.side, s.dtype, s.shape) for s in raw_inputs(file)}
+    assert ("genres", "candidate", "string", ()) in raw
+    assert ("history_genres", "user", "string", (50,)) in raw
+    assert ("history_length", "user", "int64", ()) in raw
+    assert ("timestamp", "context", "int64", ()) in raw
+    assert not any(name == "item_vector" for name, *_ in raw)
+    model = {(s.name, s.side, s.dtype, s.shape) for s in model_inputs(file)}
+    assert ("genres", "candidate", "int32", (4,)) in model
+    assert ("history_genres", "user", "int32", (50, 2)) in model
+    assert ("item_vector", "candidate", "int32", ()) in model
+    assert ("history_item_vector", "user", "int32", (50,)) in model
+    assert ("year", "candidate", "float32", ()) in model
+    assert ("history_newest_time", "user", "int64", ()) in model
+
+
+def change(content: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for key in parents:
+        content = content.setdefault(key, {})
+    if value is None:
+        del content[last]
+    else:
+        content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("colour", "red", "colour: unknown key"),
+        ("user.gender.colour", "red", "user.gender.colour: unknown key"),
+        ("labels", None, "labels: is required"),
+        ("user.gender.kind", "categoric", "user.gender: "),
+        ("user.gender.vocabulary.type", "lerned", "user.gender.vocabulary: "),
+        ("user.gender.vocabulary.buckets", 0, "user.gender.vocabulary.buckets: "),
+        (
+            "sequences.history.fields.history_item_id",
+            {"share": "itemid"},
+            "no categorical feature 'itemid'. Allowed: [",
+        ),
+        ("sequences.history.fields.history_item_id", {"share": "item_id", "dtype": "int64"}, "remove it here"),
+        ("sequences.history.fields.more", {"kind": "numeric"}, "is categorical or event_time. Received: numeric"),
+        ("candidate.item_vector.key", "genres", "no single-valued candidate feature 'genres'. Allowed: ['item_id']"),
+        ("user.item_id", {"dtype": "int64"}, "the name 'item_id' is taken by"),
+        ("group", "session", "group: 'session' must be a feature or a meta column"),
+        ("timestamp", None, "need the top-level key `timestamp`"),
+        ("candidate.genres.dtype", "int64", "max_values needs dtype: string"),
+        ("user.age.default", "old", "default must be of dtype int64"),
+        ("bias", {"position": {"dtype": "int64"}}, "bias.position: a bias feature is categorical"),
+        ("negative_sampling_rate", 0, "negative_sampling_rate: "),
+        ("user.label", {"dtype": "int64"}, "'label' is the labels column"),
+    ],
+)
+def test_errors_name_file_and_place(
+    tmp_path: Path, content: dict[str, Any], path: str, value: Any, message: str
+) -> None:
+    change(content, path, value)
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, content)
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(str(tmp_path / "features.yaml"))
+
+
+def test_sequences_share_at_least_one_table(tmp_path: Path, content: dict[str, Any]) -> None:
+    content["sequences"]["history"]["fields"] = {"history_rating": {"dtype": "int64"}}
+    with pytest.raises(UserError, match="at least one must share a candidate's table"):
+        load(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("labels: {click: label}\nlabels: {buy: label}\n", "line 2: .*the key 'labels' stands twice"),
+        ("labels: [\n", "not valid YAML"),
+        ("- a\n", "must be a mapping"),
+    ],
+)
+def test_broken_yaml(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "features.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_feature_file(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't be read"):
+        load_feature_file(tmp_path / "none.yaml")
