@@ -154,12 +154,12 @@ def test_port_in_use(base: Path, saved_models: dict[int, Path]) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}: the port is in use"):
-            Server(base, NAME, port).start()
+            Server(base, NAME, port).start(timeout_seconds=1)
 
 
 def test_two_servers_do_not_share_a_port(server: Server, base: Path) -> None:
     with pytest.raises(ServerError, match="the port is in use"):
-        Server(base, NAME, server.port).start()
+        Server(base, NAME, server.port).start(timeout_seconds=1)
 
 
 def test_no_version_in_time(base: Path) -> None:
