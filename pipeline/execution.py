@@ -52,8 +52,9 @@ def execute(pipeline: Any, progress: Progress) -> None:
         progress.relaying = name == TRAINER
         try:
             execution = component.launch()
-        except BaseException:
+        except BaseException as error:
             progress.finish(name, "FAILED")
+            error.add_note(name)
             raise
         finally:
             progress.relaying = False

@@ -189,8 +189,9 @@ def _for_people(error: BaseException, log: Path) -> BaseException:
         cause = cause.__cause__ or cause.__context__
     if not isinstance(error, Exception):
         return error
-    lines = str(error).strip().splitlines()
-    return RunFailedError(f"{type(error).__name__}: {lines[0] if lines else ''}\nthe whole story: {log}")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = getattr(error, "__notes__", ["the run"])[-1]
+    return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

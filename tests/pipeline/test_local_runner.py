@@ -1,0 +1,70 @@
+"""What the local runner says before TensorFlow starts."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.local_runner import app, digest_of_files
+from pipeline.progress import quiet
+from tests.pipeline.logs import write_experiment, write_features
+from tfctr.features.spec import load_feature_file
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_missing_data_is_one_line(tmp_path: Path) -> None:
+    features, experiment = write_features(tmp_path / "f.yaml"), write_experiment(tmp_path / "e.yaml")
+
+    code, output = invoke(
+        "--data", tmp_path, "--features", features, "--experiment", experiment, "--out", tmp_path / "out"
+    )
+
+    assert code == 2
+    assert output.startswith(f"error: {tmp_path}/train: no *.tfrecord")
+    assert output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_feature_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("labels: {click: label}\ngroup: user_id\ncandidate: {item_id: {}}\nnonsense: 1\n")
+
+    code, output = invoke(
+        "--data", tmp_path, "--features", tmp_path / "f.yaml", "--experiment", "e.yaml", "--out", tmp_path / "out"
+    )
+
+    assert code == 2
+    assert "f.yaml: nonsense: unknown key" in output
+
+
+def test_files_the_feature_file_names_are_part_of_the_cache_key(tmp_path: Path) -> None:
+    file = load_feature_file(write_features(tmp_path / "f.yaml"))
+    (tmp_path / "item_vectors.npz").write_bytes(b"one")
+    first = digest_of_files(file, tmp_path)
+    (tmp_path / "item_vectors.npz").write_bytes(b"two")
+
+    assert digest_of_files(file, tmp_path) != first
+
+
+def test_noise_goes_to_the_log_and_progress_to_people(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import os
+    import subprocess
+
+    with quiet(tmp_path / "log.txt") as progress:
+        print("from Python")
+        os.write(2, b"from C++\n")
+        subprocess.run(["sh", "-c", "echo from a worker"], check=True)
+        progress.start("Trainer")
+        progress.relaying = True
+        print("epoch 1")
+        progress.relaying = False
+        progress.finish("Trainer", "done")
+    print("afterwards")
+
+    seen = capfd.readouterr().out
+    assert [line.split()[0] for line in seen.splitlines()] == ["Trainer", "epoch", "Trainer", "afterwards"]
+    log = (tmp_path / "log.txt").read_text()
+    assert all(text in log for text in ("from Python", "from C++", "from a worker", "epoch 1"))

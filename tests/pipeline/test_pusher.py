@@ -1,0 +1,100 @@
+"""A push appears whole or not at all."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline import pusher
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    (directory / "variables").mkdir(parents=True)
+    (directory / "saved_model.pb").write_bytes(b"graph")
+    for index in range(200):
+        (directory / "variables" / f"{index}").write_bytes(b"weights" * 100)
+    return directory
+
+
+def files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_push_copies_everything_to_a_number(model: Path, tmp_path: Path) -> None:
+    version, is_new = pusher.push(model, tmp_path / "serving")
+
+    assert is_new
+    assert version.name.isdigit()
+    assert files(version) == files(model)
+    assert (version / "saved_model.pb").read_bytes() == b"graph"
+    assert [path.name for path in (tmp_path / "serving").iterdir()] == [version.name]
+
+
+def test_a_version_is_whole_whenever_a_poll_sees_it(model: Path, tmp_path: Path) -> None:
+    serving = tmp_path / "serving"
+    expected, seen, stop = files(model), [], threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for path in serving.glob("*"):
+                if path.name.isdigit():
+                    seen.append(files(path) == expected)
+
+    watcher = threading.Thread(target=poll)
+    watcher.start()
+    try:
+        pusher.push(model, serving)
+        while not seen:
+            pass
+    finally:
+        stop.set()
+        watcher.join()
+
+    assert all(seen)
+
+
+def test_a_push_that_dies_leaves_no_version(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", die)
+    with pytest.raises(OSError, match="no space"):
+        pusher.push(model, tmp_path / "serving")
+    assert not [path for path in (tmp_path / "serving").iterdir() if path.name.isdigit()]
+
+    monkeypatch.undo()
+    version, _ = pusher.push(model, tmp_path / "serving")
+    assert [path.name for path in (tmp_path / "serving").iterdir()] == [version.name]
+
+
+def test_everything_is_on_disk_before_the_name_appears(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    rename, fsync = os.rename, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor))[1])
+    monkeypatch.setattr(os, "rename", lambda *paths: (calls.append("rename"), rename(*paths))[1])
+
+    pusher.push(model, tmp_path / "serving")
+
+    entries = 1 + 1 + sum(1 for _ in (model).rglob("*"))  # all of it, its own directory, the watched directory
+    assert calls == ["fsync"] * (entries - 1) + ["rename", "fsync"]
+
+
+def test_the_same_model_is_not_pushed_twice(model: Path, tmp_path: Path) -> None:
+    first, _ = pusher.push(model, tmp_path / "serving")
+    again, is_new = pusher.push(model, tmp_path / "serving")
+
+    assert (again, is_new) == (first, False)
+
+
+def test_versions_rise_even_when_the_clock_does_not(model: Path, tmp_path: Path) -> None:
+    far = tmp_path / "serving" / "99999999999"
+    far.mkdir(parents=True)
+
+    version, _ = pusher.push(model, tmp_path / "serving")
+
+    assert version.name == "100000000000"
