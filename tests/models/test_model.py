@@ -77,13 +77,14 @@ def test_candidates_are_independent(workbench: Workbench, name: str) -> None:
     np.testing.assert_allclose(model(inputs).numpy()[:, :2], many[:, :2], rtol=0, atol=1e-5)
 
 
-def test_masked_candidates_weigh_nothing_in_loss_and_statistics(workbench: Workbench) -> None:
+@pytest.mark.parametrize("name", ["din", "qnn-alpha"])
+def test_masked_candidates_weigh_nothing_in_loss_and_statistics(workbench: Workbench, name: str) -> None:
     """A training step on padded requests moves the weights as the step without the padding does."""
     labels = np.array([[1.0, 0.0, 1.0]] * 6, np.float32)
     mask = np.array([[True, True, False]] * 6)
     results = []
     for padded in (False, True):
-        model = workbench.model("qnn-alpha")
+        model = workbench.model(name)
         model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
         inputs = batch(workbench, candidates=3)
         for dropout in [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]:

@@ -144,24 +144,26 @@ class Scorer(keras.layers.Layer):
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """See the class."""
         state, candidate, context = inputs["state"], inputs["candidate"], inputs["context"]
-        fields = self._fields(state, candidate, context, training)
+        mask = inputs.get("mask")
+        fields = self._fields(state, candidate, context, mask, training)
         x = fields
         if self.interaction.eats == "flat":
             x = ops.reshape(fields, (*ops.shape(fields)[:2], fields.shape[-2] * fields.shape[-1]))
-        mask = inputs.get("mask")
         passes = self.passes if training else 1
         logits = [self.interaction(x, mask=mask, training=training) for _ in range(passes)]
         bias = self._bias(inputs.get("bias", {}), training)
         logits = [ops.cast(one, "float32") + bias for one in logits]
         return logits[0] if passes == 1 else ops.stack(logits)
 
-    def _fields(self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any], training: Any) -> Any:
+    def _fields(
+        self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any], mask: Any, training: Any
+    ) -> Any:
         """All fields [B, C, F, E]: candidate, interests; user and context broadcast over C, here and nowhere else."""
         file, field = self.embeddings.file, self.embeddings.field
         per_candidate = [field(name, candidate[name]) for name in file.candidate]
         count = ops.shape(per_candidate[0])[1]
         for sequence, interest in self.interests.items():
-            seen = self._attend(sequence, interest, state, candidate, context, training)
+            seen = self._attend(sequence, interest, state, candidate, context, mask, training)
             parts = ops.split(self.interest_projections[sequence](seen), self._interest_fields(sequence), axis=-1)
             per_candidate += parts
         per_user = [field(name, context[name]) for name in file.context]
@@ -187,12 +189,13 @@ class Scorer(keras.layers.Layer):
         state: dict[str, Any],
         candidate: dict[str, Any],
         context: dict[str, Any],
+        mask: Any,
         training: Any,
     ) -> Any:
         file = self.embeddings.file
         shared = file.shared_fields(sequence).values()
         target = ops.concatenate([self.embeddings.field(name, candidate[name]) for name in shared], axis=-1)
-        known = {"target": target}
+        known = {"target": target} if mask is None else {"target": target, "mask": mask}
         prefix = f"{sequence}/"
         own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
         for table in file.frozen_of_sequence(sequence):

@@ -59,7 +59,14 @@ class RankingData:
         self.file = file
         self.raw_function = raw_function
 
-    def batches(self, batch_size: int, shuffle_seed: int | None = None, shuffle_buffer: int = 1, skip: int = 0) -> Any:
+    def batches(
+        self,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        shuffle_buffer: int = 1,
+        skip: int = 0,
+        full: bool = False,
+    ) -> Any:
         """(inputs, labels [B, 1], weights [B, 1]) batches; with a seed shuffled, the same seed giving the same order.
 
         Args:
@@ -67,11 +74,12 @@ class RankingData:
             shuffle_seed: None keeps the order of the files.
             shuffle_buffer: Rows in the shuffle buffer.
             skip: Batches to leave out at the start (a resumed epoch).
+            full: Leave out the last batch when it is short, so that a compiled step sees one shape.
         """
         records = read_records(self.paths)
         if shuffle_seed is not None:
             records = records.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
-        batches = records.batch(batch_size).skip(skip)
+        batches = records.batch(batch_size, drop_remainder=full).skip(skip)
         return batches.map(self._parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)
 
     def count(self) -> int:

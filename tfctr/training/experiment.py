@@ -33,7 +33,7 @@ class Training(_Strict):
     checkpoint_steps: int = Field(500, ge=1, description="a killed run loses at most that many steps")
     shuffle_buffer: int = Field(50_000, ge=1, description="rows in the shuffle buffer")
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit_compile: bool = False
+    jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")
     seed: int = 1
 
 

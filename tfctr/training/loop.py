@@ -93,12 +93,17 @@ def _run_epoch(
     model.optimizer.learning_rate.assign(progress.learning_rate)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
-    batches = data.batches(training.batch_size, seed, training.shuffle_buffer, skip=progress.step)
+    batches = data.batches(training.batch_size, seed, training.shuffle_buffer, progress.step, training.jit_compile)
     with warnings.catch_warnings():
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         with told_in_words("the training split"):
             model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
+    if progress.step == 0:
+        raise UserError(
+            f"the training split has fewer rows than training.batch_size ({training.batch_size}); lower it, or set "
+            "training.jit_compile: false, which trains on short batches too"
+        )
 
 
 def _finish_epoch(

@@ -1,0 +1,50 @@
+"""DESIGN: score(user_tower(u), c) equals serving_default to 1e-6, where neither keras nor tfctr can be imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.export.conftest import ROWS
+from tests.workbench import PRESETS, Workbench
+from tfctr.export.saved_model import export_model
+from tfctr.training.experiment import Experiment
+
+pytestmark = pytest.mark.e2e
+
+
+def run(rows: Path, *directories: Path) -> dict:
+    script = Path(__file__).with_name("served.py")
+    command = [sys.executable, str(script), str(rows), *map(str, directories)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=rows.parent, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_preset_in_a_bare_process(exported: dict[str, Path], rows: Path) -> None:
+    answer = run(rows, *exported.values())
+    assert answer["import_attempts"] == []
+    for name in PRESETS:
+        result = answer["results"][str(exported[name])]
+        assert result["rows"] == ROWS
+        assert result["spread"] > 1e-3, name
+        assert result["difference"] <= 1e-6, name
+        assert result["difference_among_others"] <= 1e-6, name
+
+
+def test_half_precision_state_has_its_own_bound(workbench: Workbench, rows: Path, tmp_path: Path) -> None:
+    experiment = Experiment(preset="dmf", export={"state_dtype": "float16"})
+    directory = export_model(workbench.model("dmf"), workbench.assets, experiment, tmp_path / "1")
+    result = run(rows, directory)["results"][str(directory)]
+    # serving_default rounds the state as the wire does, so the two signatures still agree.
+    assert result["difference"] <= 1e-6
+
+
+def test_mixed_precision_agrees_too(workbench: Workbench, rows: Path, tmp_path: Path) -> None:
+    experiment = Experiment(preset="din", training={"dtype": "mixed_bfloat16"})
+    model = workbench.model("din", dtype="mixed_bfloat16")
+    directory = export_model(model, workbench.assets, experiment, tmp_path / "1")
+    result = run(rows, directory)["results"][str(directory)]
+    assert result["difference"] <= 1e-6
