@@ -1,0 +1,183 @@
+"""The whole way once: data, pipeline, server, client. `make demo` runs this."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from pipeline.local_runner import BAD_ARGUMENTS, FAILED, REFUSED, OutputLayout, RunFailedError, run
+from pipeline.show import slice_table
+from tfctr.console import console, error_console, step
+from tfctr.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+MODEL_NAME = "tfctr"
+CANDIDATES, TOP, REPETITIONS = 500, 10, 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a ranking service would know when it asks for a ranking."""
+
+    user: dict[str, Any]
+    context: dict[str, Any]
+    candidates: list[dict[str, Any]]
+    titles: dict[int, str]
+
+
+def run_demo(out: Path, movielens: Path | None, rows: int, seed: int) -> bool:
+    """Runs the demo; False when the model was refused.
+
+    Args:
+        out: Where everything goes; a second run is served from what is there.
+        movielens: A MovieLens-1M directory; None synthesizes data.
+        rows: Synthetic impressions.
+        seed: Of the synthetic data and of the candidates shown.
+    """
+    started = time.monotonic()
+    data = out / ("data-movielens" if movielens else "data")
+    if not (data / "dataset.json").is_file():
+        with step("data"):
+            _make_data(data, movielens, rows, seed)
+    name = "movielens" if movielens else "synthetic"
+    experiment = CONFIGS / "experiments" / ("movielens.yaml" if movielens else "demo.yaml")
+    outcome = run(data, CONFIGS / f"{name}.yaml", experiment, out)
+    console().print(slice_table(out))
+    layout = OutputLayout(out)
+    if not any(path.name.isdigit() for path in layout.serving.glob("*")):
+        return False
+    rank_for_one_user(layout.serving, request_of(data, seed))
+    console().print(f"demo: {time.monotonic() - started:.0f} s", markup=False)
+    return outcome.pushed
+
+
+def _make_data(data: Path, movielens: Path | None, rows: int, seed: int) -> None:
+    if movielens is None:
+        from tfctr.data.synthesize import synthesize
+        from tfctr.data.synthetic_world import Settings
+
+        synthesize(data, Settings(rows=rows, seed=seed))
+    else:
+        from tfctr.data.prepare import Options, prepare_movielens
+
+        prepare_movielens(movielens, data, Options())
+
+
+def request_of(data: Path, seed: int) -> Request:
+    """The request of a test impression with a long history, with candidates that the user has not met.
+
+    Args:
+        data: A data directory.
+        seed: Draws the candidates.
+    """
+    import tensorflow as tf
+
+    from tfctr.training.dataset import read_records, split_records
+
+    examples = (tf.train.Example.FromString(one.numpy()) for one in read_records(split_records(data, "test")).take(400))
+    columns = max((_columns(example) for example in examples), key=lambda found: len(found.get("history_item_id", [])))
+    with (data / "items.csv").open(encoding="utf-8", newline="") as file:
+        items = {int(row["item_id"]): row for row in csv.DictReader(file)}
+    met = set(columns.get("history_item_id", []))
+    pool = [item for item in items if item not in met]
+    chosen = np.random.default_rng(seed).choice(pool, min(CANDIDATES, len(pool)), replace=False)
+    user = {name: values if name.startswith("history_") else values[0] for name, values in columns.items()}
+    fields = ("item_id", "genres", "year")
+    return Request(
+        user={name: value for name, value in user.items() if name not in (*fields, "timestamp", "label", "position")},
+        context={"timestamp": user["timestamp"]},
+        candidates=[_candidate(items[int(item)]) for item in chosen],
+        titles={item: row["title"] for item, row in items.items()},
+    )
+
+
+def _candidate(row: dict[str, str]) -> dict[str, Any]:
+    year = {"year": int(row["year"])} if row.get("year") else {}
+    return {"item_id": int(row["item_id"]), "genres": row["genres"], **year}
+
+
+def _columns(example: Any) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for name, feature in example.features.feature.items():
+        values = getattr(feature, feature.WhichOneof("kind")).value if feature.WhichOneof("kind") else []
+        found[name] = [value.decode() if isinstance(value, bytes) else value for value in values]
+    return found
+
+
+def rank_for_one_user(model_directory: Path, request: Request) -> None:
+    """Serves the newest version, ranks the candidates for the user over gRPC, and times the two calls.
+
+    Args:
+        model_directory: Versions of a model.
+        request: Whom to rank for, and what.
+    """
+    from serving.server import Server
+    from tfctr.client import RankingClient
+
+    with Server(model_directory, MODEL_NAME) as server, RankingClient(server.address, MODEL_NAME, 30.0) as client:
+        liked = [
+            request.titles.get(item, str(item))
+            for item, rating in zip(request.user["history_item_id"], request.user["history_rating"], strict=True)
+            if rating > 3
+        ]
+        console().print(f"\nuser {request.user['user_id']} last liked: {'; '.join(liked[:5])}", highlight=False)
+        ranked = client.rank(request.user, request.candidates, request.context, k=TOP)
+        table = Table("", "title", "genres", "probability")
+        for place, one in enumerate(ranked, start=1):
+            candidate = one.candidate
+            title = request.titles[candidate["item_id"]]
+            table.add_row(str(place), title, str(candidate["genres"]), f"{one.probability:.3f}")
+        console().print(table)
+        state = client.user_state(request.user)
+        tower = _median_ms(lambda: client.user_state(request.user))
+        score = _median_ms(lambda: client.score(state, request.candidates, request.context))
+        console().print(
+            f"median of {REPETITIONS} over gRPC, server and client in this process: user_tower {tower:.1f} ms, "
+            f"score of {len(request.candidates)} candidates from the cached state {score:.1f} ms",
+            highlight=False,
+        )
+
+
+def _median_ms(call: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(REPETITIONS):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Option(help="Where everything goes; a second run is served from what is there.")],
+    data: Annotated[Path | None, typer.Option(help="A MovieLens-1M directory; default: synthetic data.")] = None,
+    rows: Annotated[int, typer.Option(min=1000, help="Synthetic impressions.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of the synthetic data and the candidates shown.")] = 17,
+) -> None:
+    """Run everything once: data, pipeline, slice table, server, one user's ranking and its latency."""
+    try:
+        pushed = run_demo(out, data, rows, seed)
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
+    except KeyboardInterrupt:
+        error_console().print("interrupted; the same command continues", markup=False)
+        raise typer.Exit(130) from None
+    if not pushed:
+        raise typer.Exit(REFUSED)
+
+
+if __name__ == "__main__":
+    app()
