@@ -82,7 +82,7 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
 
 def _without_domain(file: FeatureFile) -> set[str]:
     """Columns whose new values are no anomaly."""
-    free = {column for column in (file.group, file.request, file.timestamp) if column is not None}
+    free = {column for column in (file.group, file.request, file.timestamp, *file.meta) if column is not None}
     for _, name, feature in file.walk():
         if isinstance(feature, Categorical):
             owner, resolved = file.resolve(name)
