@@ -5,7 +5,7 @@ import pytest
 
 from tests.interests.helpers import CONFIGS
 from tfctr.errors import UserError
-from tfctr.interests import INTERESTS, ComplementaryModality, Din, create_interest, interest_arguments
+from tfctr.interests import INTERESTS, ComplementaryModality, Din, MeanPooling, create_interest, interest_arguments
 from tfctr.layers.export import EXPORTED
 
 
@@ -24,6 +24,7 @@ def test_create() -> None:
     layer = create_interest({"type": "din", "hidden": [7]}, name="clicks")
     assert isinstance(layer, Din)
     assert (layer.hidden, layer.name) == ((7,), "clicks")
+    assert isinstance(create_interest("mean"), MeanPooling)
     dmf = create_interest({"type": "cmm", "frozen": ["text"]})
     assert isinstance(dmf, ComplementaryModality)
     assert dmf.frozen_names == ("text",)
@@ -46,20 +47,22 @@ def test_config_keeps_every_argument(name: str) -> None:
     [
         (
             {"type": "sasrecc"},
-            "interest: unknown type 'sasrecc'; allowed: mean, din, target_attention, dta, simtier, cmm",
+            "interest: unknown type 'sasrecc'. Allowed: mean, din, target_attention, dta, simtier, cmm",
         ),
-        ({}, "interest: unknown type None; allowed: mean"),
+        ({}, "interest: `type` is missing. Allowed: mean,"),
+        (7, "interest: must be a name or a mapping with `type`. Received: 7"),
         ({"type": ["din"]}, "interest: unknown type"),
-        ({"type": "din", "hiden": [4]}, "interest din: unknown argument 'hiden'; allowed: hidden, activation"),
-        ({"type": "mean", "bins": 4}, "interest mean: unknown argument 'bins'; allowed: none"),
+        ({"type": "din", "hiden": [4]}, "interest din: unknown argument 'hiden'. Allowed: hidden, activation"),
+        ({"type": "mean", "bins": 4}, "interest mean: unknown argument 'bins'. Allowed: none"),
         ({"type": "din", "name": "x"}, "interest din: unknown argument 'name'"),
-        ({"type": "dta"}, "interest dta: argument 'frozen' must be given"),
+        ({"type": "din", "dtype": "float16"}, "interest din: unknown argument 'dtype'"),
+        ({"type": "dta"}, "interest dta: `frozen` must be given"),
         ({"type": "dta", "frozen": "text", "bins": 0}, "interest dta: `bins` must be at least 1"),
         ({"type": "din", "hidden": 3}, "interest din: "),
         ({"type": "din", "activation": "no_such"}, "interest din: "),
     ],
 )
-def test_mistakes_are_named(config: dict[str, Any], message: str) -> None:
+def test_mistakes_are_named(config: Any, message: str) -> None:
     with pytest.raises(UserError) as error:
         create_interest(config)
     assert str(error.value).startswith(message)

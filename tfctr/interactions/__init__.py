@@ -16,13 +16,17 @@ INTERACTIONS: dict[str, type[Interaction]] = {
 """The backbones by the name that a configuration uses."""
 
 
-def create_interaction(config: str | Mapping[str, Any]) -> Interaction:
+def create_interaction(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interaction:
     """Make a backbone from its name or from `{"type": name, argument: value, ...}`.
 
+    Args:
+        config: a key of `INTERACTIONS`, or a mapping with `type` and arguments of its class.
+        **layer_arguments: `name` and `dtype` of the layer.
+
     Raises:
-        UserError: for an unknown type or argument, or a value that the backbone refuses.
+        UserError: for an unknown type or argument, a missing argument, or a value that the backbone refuses.
     """
-    return create("interaction", INTERACTIONS, config)
+    return create("interaction", INTERACTIONS, config, **layer_arguments)
 
 
 __all__ = ["INTERACTIONS", "Interaction", "Mlp", "QnnAlpha", "QnnAlphaReleased", "create_interaction"]

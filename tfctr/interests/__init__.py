@@ -1,10 +1,8 @@
 """Interests: what a user's history says about a candidate. The table below is the whole list."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from tfctr.errors import UserError
 from tfctr.interests.base import Interest
 from tfctr.interests.cmm import ComplementaryModality
 from tfctr.interests.din import Din
@@ -12,6 +10,7 @@ from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.mean import MeanPooling
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import TargetAttention
+from tfctr.layers.registry import arguments_of, create
 
 INTERESTS: dict[str, type[Interest]] = {
     "mean": MeanPooling,
@@ -38,34 +37,17 @@ __all__ = [
 
 def interest_arguments(kind: str) -> dict[str, Any]:
     """The arguments of a type by name, with their defaults; `inspect.Parameter.empty` where there is none."""
-    parameters = inspect.signature(INTERESTS[kind]).parameters.values()
-    return {one.name: one.default for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD}
+    return arguments_of(INTERESTS[kind])
 
 
-def create_interest(config: Mapping[str, Any], **kwargs: Any) -> Interest:
-    """The interest that a configuration describes.
+def create_interest(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interest:
+    """Make an interest from its name or from `{"type": name, argument: value, ...}`.
 
     Args:
-        config: `{"type": "din", ...}`: a key of `INTERESTS`, and arguments of its class.
-        **kwargs: arguments of `keras.layers.Layer` (`name`, `dtype`); these come from code, not from a file.
+        config: a key of `INTERESTS`, or a mapping with `type` and arguments of its class.
+        **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
-        UserError: if the type or an argument is unknown, an argument is missing, or a value is not allowed.
+        UserError: for an unknown type or argument, a missing argument, or a value that the interest refuses.
     """
-    arguments = dict(config)
-    kind = arguments.pop("type", None)
-    if not isinstance(kind, str) or kind not in INTERESTS:
-        raise UserError(f"interest: unknown type {kind!r}; allowed: {', '.join(INTERESTS)}")
-    allowed = interest_arguments(kind)
-    unknown = sorted(set(arguments) - set(allowed), key=str)
-    if unknown:
-        names = ", ".join(allowed) or "none"
-        raise UserError(f"interest {kind}: unknown argument {', '.join(map(repr, unknown))}; allowed: {names}")
-    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
-    missing = [name for name in required if name not in arguments]
-    if missing:
-        raise UserError(f"interest {kind}: argument {', '.join(map(repr, missing))} must be given")
-    try:
-        return INTERESTS[kind](**arguments, **kwargs)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"interest {kind}: {error}") from error
+    return create("interest", INTERESTS, config, **layer_arguments)

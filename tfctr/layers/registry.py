@@ -9,22 +9,24 @@ from tfctr.errors import UserError
 Made = TypeVar("Made")
 
 
-def arguments_of(made: type[Any]) -> list[str]:
-    """The names that a configuration may use for this class, beside `type`."""
+def arguments_of(made: type[Any]) -> dict[str, Any]:
+    """What a configuration may set beside `type`: argument -> default, or `inspect.Parameter.empty` for none."""
     parameters = inspect.signature(made).parameters.values()
-    return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    return {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
-def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str, Any]) -> Made:
+def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str, Any], **layer_arguments: Any) -> Made:
     """Make the object that `config` describes.
 
     Args:
         kind: what is made, for the messages: `interaction`.
         table: the classes by the name that `type` selects.
-        config: a name, or a mapping with `type` and arguments of the class (`name` and `dtype` are allowed too).
+        config: a name, or a mapping with `type` and arguments of the class.
+        **layer_arguments: arguments of `keras.layers.Layer` (`name`, `dtype`); these come from code, never from a file.
 
     Raises:
-        UserError: for an unknown type or argument, with what is allowed, and for a value that the class refuses.
+        UserError: for an unknown type or argument, with what is allowed, for a missing argument, and for a value that
+            the class refuses.
     """
     if isinstance(config, str):
         config = {"type": config}
@@ -36,11 +38,15 @@ def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str
         problem = "`type` is missing" if chosen is None else f"unknown type {chosen!r}"
         raise UserError(f"{kind}: {problem}. Allowed: {', '.join(table)}")
     allowed = arguments_of(table[chosen])
-    unknown = [name for name in arguments if name not in {*allowed, "name", "dtype"}]
+    unknown = [name for name in arguments if name not in allowed]
     if unknown:
         named = ", ".join(repr(name) for name in unknown)
         raise UserError(f"{kind} {chosen}: unknown argument {named}. Allowed: {', '.join(allowed) or 'none'}")
+    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
+    missing = [f"`{name}`" for name in required if name not in arguments]
+    if missing:
+        raise UserError(f"{kind} {chosen}: {', '.join(missing)} must be given")
     try:
-        return table[chosen](**arguments)
+        return table[chosen](**arguments, **layer_arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{kind} {chosen}: {error}") from error

@@ -67,7 +67,7 @@ class RankingModel(keras.Model):
             sequence: create_interest(_with_frozen(self.file, sequence, entry), dtype=self.dtype_policy.name)
             for sequence, entry in self.model_config.interests_of(self.file).items()
         }
-        interaction = create_interaction({**self.model_config.interaction, "dtype": self.dtype_policy.name})
+        interaction = create_interaction(self.model_config.interaction, dtype=self.dtype_policy.name)
         self.user_tower = UserTower(self.embeddings, interests, name="user_tower", dtype=self.dtype_policy)
         self.scorer = Scorer(
             self.embeddings,
