@@ -14,17 +14,13 @@ BASE = [
     "grpcio>=1.70",
     "protobuf>=6,<7",
 ]
+# The embedded server; an export writes its warm-up requests in the same messages.
+SERVING = ["tensorflow>=2.21,<2.22", "tensorflow-serving-api>=2.19"]
+TRAIN = [*SERVING, "keras>=3.15", "keras-rs>=0.4", "tensorboard>=2.20"]
 EXTRAS = {
-    "train": ["keras>=3.15", "keras-rs>=0.4", "tensorflow>=2.21,<2.22", "tensorboard>=2.20"],
-    "pipeline": [
-        "keras>=3.15",
-        "keras-rs>=0.4",
-        "tensorflow>=2.21,<2.22",
-        "tensorboard>=2.20",
-        "tfx==1.21.0",
-        "kfp==2.16.1",
-    ],
-    "serving": ["tensorflow>=2.21,<2.22", "tensorflow-serving-api>=2.19", "grpcio-health-checking>=1.70"],
+    "train": TRAIN,
+    "pipeline": [*TRAIN, "tfx==1.21.0", "kfp==2.16.1"],
+    "serving": SERVING,
     "redis": ["redis>=5"],
     "dev": [
         "hypothesis>=6",
@@ -42,7 +38,7 @@ EXTRAS = {
 setup(
     version="0.1.0",
     packages=find_packages(include=["tfctr*", "pipeline*", "serving*"]),
-    package_data={"": ["py.typed", "*.yaml", "*.txt", "*.proto"]},
+    package_data={"": ["py.typed", "*.pyi", "*.proto", "*.txt", "*.yaml", "*.config"]},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tfctr = tfctr.cli:main"]},
