@@ -18,6 +18,7 @@ from pipeline.local_runner import BAD_ARGUMENTS, FAILED, REFUSED, OutputLayout, 
 from pipeline.show import slice_table
 from tfctr.console import console, error_console, step
 from tfctr.errors import UserError
+from tfctr.features import FeatureFile, load_feature_file, raw_inputs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODEL_NAME = "tfctr"
@@ -50,12 +51,13 @@ def run_demo(out: Path, movielens: Path | None, rows: int, seed: int) -> bool:
             _make_data(data, movielens, rows, seed)
     name = "movielens" if movielens else "synthetic"
     experiment = CONFIGS / "experiments" / ("movielens.yaml" if movielens else "demo.yaml")
-    outcome = run(data, CONFIGS / f"{name}.yaml", experiment, out)
+    features = CONFIGS / f"{name}.yaml"
+    outcome = run(data, features, experiment, out)
     console().print(slice_table(out))
     layout = OutputLayout(out)
     if not any(path.name.isdigit() for path in layout.serving.glob("*")):
         return False
-    rank_for_one_user(layout.serving, request_of(data, seed))
+    rank_for_one_user(layout.serving, request_of(data, load_feature_file(features), seed))
     console().print(f"demo: {time.monotonic() - started:.0f} s", markup=False)
     return outcome.pushed
 
@@ -72,11 +74,12 @@ def _make_data(data: Path, movielens: Path | None, rows: int, seed: int) -> None
         prepare_movielens(movielens, data, Options())
 
 
-def request_of(data: Path, seed: int) -> Request:
+def request_of(data: Path, file: FeatureFile, seed: int) -> Request:
     """The request of a test impression with a long history, with candidates that the user has not met.
 
     Args:
         data: A data directory.
+        file: Its feature file.
         seed: Draws the candidates.
     """
     import tensorflow as tf
@@ -85,16 +88,16 @@ def request_of(data: Path, seed: int) -> Request:
 
     examples = (tf.train.Example.FromString(one.numpy()) for one in read_records(split_records(data, "test")).take(400))
     columns = max((_columns(example) for example in examples), key=lambda found: len(found.get("history_item_id", [])))
-    with (data / "items.csv").open(encoding="utf-8", newline="") as file:
-        items = {int(row["item_id"]): row for row in csv.DictReader(file)}
+    with (data / "items.csv").open(encoding="utf-8", newline="") as lines:
+        items = {int(row["item_id"]): row for row in csv.DictReader(lines)}
     met = set(columns.get("history_item_id", []))
     pool = [item for item in items if item not in met]
     chosen = np.random.default_rng(seed).choice(pool, min(CANDIDATES, len(pool)), replace=False)
-    user = {name: values if name.startswith("history_") else values[0] for name, values in columns.items()}
-    fields = ("item_id", "genres", "year")
+    known = {spec.name: spec for spec in raw_inputs(file)}
+    row = {name: values if known[name].shape else values[0] for name, values in columns.items() if name in known}
     return Request(
-        user={name: value for name, value in user.items() if name not in (*fields, "timestamp", "label", "position")},
-        context={"timestamp": user["timestamp"]},
+        user={name: value for name, value in row.items() if known[name].side == "user"},
+        context={name: value for name, value in row.items() if known[name].side == "context"},
         candidates=[_candidate(items[int(item)]) for item in chosen],
         titles={item: row["title"] for item, row in items.items()},
     )

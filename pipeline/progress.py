@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import time
@@ -114,6 +115,7 @@ def quiet(log: Path) -> Iterator[Progress]:
     sys.stderr.flush()
     saved_out, saved_err = os.dup(1), os.dup(2)
     python_out, python_err = sys.stdout, sys.stderr
+    handlers = list(logging.root.handlers)
     with (
         log.open("a", encoding="utf-8", errors="replace") as file,
         os.fdopen(os.dup(saved_out), "w", encoding="utf-8", errors="replace") as person,
@@ -127,6 +129,9 @@ def quiet(log: Path) -> Iterator[Progress]:
         finally:
             file.flush()
             sys.stdout, sys.stderr = python_out, python_err
+            for handler in [one for one in logging.root.handlers if one not in handlers]:
+                # It was made for the file, which is about to be closed.
+                logging.root.removeHandler(handler)
             os.dup2(saved_out, 1)
             os.dup2(saved_err, 2)
             os.close(saved_out)

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 _PLAIN_INTERVAL_SECONDS = 5.0
+_PLAIN_WIDTH = 140
 _Item = TypeVar("_Item")
 
 
 def console() -> Console:
-    """A console on standard output."""
-    return Console(soft_wrap=True)
+    """A console on standard output; a table in a file or a pipe is as wide as it needs, up to 140 columns."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
 def error_console() -> Console:
