@@ -228,7 +228,7 @@ def test_a_worse_model_is_refused_in_words_on_a_shared_transform(first: Run, tmp
 
 
 def test_a_killed_run_resumes(first: Run, tmp_path: Path) -> None:
-    long = write_experiment(tmp_path / "long.yaml", epochs=40, patience=40)
+    long = write_experiment(tmp_path / "long.yaml", epochs=20, patience=20)
     command = pipeline_command(first.data, first.features, long, first.out)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True) as process:
         assert process.stdout is not None
@@ -237,15 +237,15 @@ def test_a_killed_run_resumes(first: Run, tmp_path: Path) -> None:
                 break
         os.killpg(process.pid, signal.SIGKILL)
     killed = progress_of_unfinished(first)
-    assert 2 <= killed["epoch"] < 40
+    assert 2 <= killed["epoch"] < 20
 
     done = first.again(experiment=long)
 
     assert "resumes in epoch" in done.stdout, done.stdout + done.stderr
     assert "epoch 1:" not in done.stdout
-    assert "epoch 40:" in done.stdout
+    assert "epoch 20:" in done.stdout
     history = json.loads(newest_progress(first).read_text())["history"]
-    assert len(history) == 40
+    assert len(history) == 20
     assert history[: killed["epoch"]] == killed["history"]
 
 
@@ -294,7 +294,7 @@ def test_anomalous_data_stops_the_run_in_words(first: Run, tmp_path: Path) -> No
     words = done.stderr.splitlines()
     assert words[0] == "error: the data does not fit the schema:"
     assert any(line.startswith("  train/year: Column dropped") for line in words)
-    assert any(line.startswith("  test/item_id: Expected data of type: INT but got STRING") for line in words)
+    assert any(line.startswith("  test/item_id: ") and "type: INT but got STRING" in line for line in words)
     assert any(line.startswith("  valid/label: ") and "7" in line for line in words)
     assert "Traceback" not in done.stderr
 
