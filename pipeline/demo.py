@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from pipeline.local_runner import BAD_ARGUMENTS, FAILED, REFUSED, OutputLayout, RunFailedError, run
+from pipeline.progress import quiet
 from pipeline.show import slice_table
 from tfctr.console import console, error_console, step
 from tfctr.errors import UserError
@@ -57,7 +58,7 @@ def run_demo(out: Path, movielens: Path | None, rows: int, seed: int) -> bool:
     layout = OutputLayout(out)
     if not any(path.name.isdigit() for path in layout.serving.glob("*")):
         return False
-    rank_for_one_user(layout.serving, request_of(data, load_feature_file(features), seed))
+    rank_for_one_user(layout.serving, request_of(data, load_feature_file(features), seed), layout.logs / "serving.log")
     console().print(f"demo: {time.monotonic() - started:.0f} s", markup=False)
     return outcome.pushed
 
@@ -116,38 +117,36 @@ def _columns(example: Any) -> dict[str, list[Any]]:
     return found
 
 
-def rank_for_one_user(model_directory: Path, request: Request) -> None:
+def rank_for_one_user(model_directory: Path, request: Request, log: Path) -> None:
     """Serves the newest version, ranks the candidates for the user over gRPC, and times the two calls.
 
     Args:
         model_directory: Versions of a model.
         request: Whom to rank for, and what.
+        log: Takes what TensorFlow and the server have to say.
     """
-    from serving.server import Server
-    from tfctr.client import RankingClient
+    with quiet(log):
+        from serving.server import Server
+        from tfctr.client import RankingClient
 
-    with Server(model_directory, MODEL_NAME) as server, RankingClient(server.address, MODEL_NAME, 30.0) as client:
-        liked = [
-            request.titles.get(item, str(item))
-            for item, rating in zip(request.user["history_item_id"], request.user["history_rating"], strict=True)
-            if rating > 3
-        ]
-        console().print(f"\nuser {request.user['user_id']} last liked: {'; '.join(liked[:5])}", highlight=False)
-        ranked = client.rank(request.user, request.candidates, request.context, k=TOP)
-        table = Table("", "title", "genres", "probability")
-        for place, one in enumerate(ranked, start=1):
-            candidate = one.candidate
-            title = request.titles[candidate["item_id"]]
-            table.add_row(str(place), title, str(candidate["genres"]), f"{one.probability:.3f}")
-        console().print(table)
-        state = client.user_state(request.user)
-        tower = _median_ms(lambda: client.user_state(request.user))
-        score = _median_ms(lambda: client.score(state, request.candidates, request.context))
-        console().print(
-            f"median of {REPETITIONS} over gRPC, server and client in this process: user_tower {tower:.1f} ms, "
-            f"score of {len(request.candidates)} candidates from the cached state {score:.1f} ms",
-            highlight=False,
-        )
+        with Server(model_directory, MODEL_NAME) as server, RankingClient(server.address, MODEL_NAME, 30.0) as client:
+            ranked = client.rank(request.user, request.candidates, request.context, k=TOP)
+            state = client.user_state(request.user)
+            tower = _median_ms(lambda: client.user_state(request.user))
+            score = _median_ms(lambda: client.score(state, request.candidates, request.context))
+    events = zip(request.user["history_item_id"], request.user["history_rating"], strict=True)
+    liked = [request.titles.get(item, str(item)) for item, rating in events if rating > 3]
+    console().print(f"\nuser {request.user['user_id']} last liked: {'; '.join(liked[:5])}", highlight=False)
+    table = Table("", "title", "genres", "probability")
+    for place, one in enumerate(ranked, start=1):
+        title = request.titles[one.candidate["item_id"]]
+        table.add_row(str(place), title, str(one.candidate["genres"]), f"{one.probability:.3f}")
+    console().print(table)
+    console().print(
+        f"median of {REPETITIONS} over gRPC, server and client in this process: user_tower {tower:.1f} ms, "
+        f"score of {len(request.candidates)} candidates from the user's state {score:.1f} ms",
+        highlight=False,
+    )
 
 
 def _median_ms(call: Callable[[], Any]) -> float:

@@ -101,6 +101,17 @@ class _Relay(io.TextIOBase):
         self._log.flush()
 
 
+def _move_handlers(old: TextIO, new: TextIO) -> None:
+    """Logging handlers that were made for one stream write to another: theirs is about to be closed."""
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for logger in loggers:
+        for handler in getattr(logger, "handlers", []):
+            # absl's handler wraps the one that holds the stream.
+            inner = getattr(handler, "python_handler", handler)
+            if isinstance(inner, logging.StreamHandler) and inner.stream is old:
+                inner.setStream(new)
+
+
 @contextmanager
 def quiet(log: Path) -> Iterator[Progress]:
     """Sends everything that writes to standard output or error into a file, except what `Progress` prints.
@@ -115,7 +126,6 @@ def quiet(log: Path) -> Iterator[Progress]:
     sys.stderr.flush()
     saved_out, saved_err = os.dup(1), os.dup(2)
     python_out, python_err = sys.stdout, sys.stderr
-    handlers = list(logging.root.handlers)
     with (
         log.open("a", encoding="utf-8", errors="replace") as file,
         os.fdopen(os.dup(saved_out), "w", encoding="utf-8", errors="replace") as person,
@@ -129,9 +139,7 @@ def quiet(log: Path) -> Iterator[Progress]:
         finally:
             file.flush()
             sys.stdout, sys.stderr = python_out, python_err
-            for handler in [one for one in logging.root.handlers if one not in handlers]:
-                # It was made for the file, which is about to be closed.
-                logging.root.removeHandler(handler)
+            _move_handlers(file, python_err)
             os.dup2(saved_out, 1)
             os.dup2(saved_err, 2)
             os.close(saved_out)
