@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -39,6 +40,9 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 
 def main() -> None:
     """Runs the command line: a `UserError` becomes one line and exit status 2, an interrupt status 130."""
+    # TensorFlow's start-up notes (oneDNN, CPU features, no GPU) are noise to a user; it reads this at its import, which
+    # the commands put off until they need it.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         app()
     except UserError as error:

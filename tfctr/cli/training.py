@@ -89,6 +89,8 @@ def evaluate(
     made = describe(model).made
     if not made:
         raise UserError(f"{model}: was not written by tfctr (assets.extra/tfctr.json is missing)")
+    if predictions is not None and not predictions.absolute().parent.is_dir():
+        raise UserError(f"{predictions}: the directory {predictions.parent} doesn't exist; make it first")
     file = FeatureFile.model_validate(made["features"])
     weighting = made["experiment"]["evaluation"]["weighting"]
     rows = predict(model, file, split_records(data, split), slices or ())

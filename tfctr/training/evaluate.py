@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfctr.console import track
 from tfctr.errors import UserError
-from tfctr.features.parsing import MISSING
+from tfctr.features.parsing import MISSING, told_in_words
 from tfctr.features.spec import Categorical, FeatureFile, Numeric
 from tfctr.training.dataset import read_records
 
@@ -58,21 +58,24 @@ def predict(
         slices: Columns to keep beside the feature file's meta columns.
 
     Raises:
-        UserError: no SavedModel there, an unknown slice column, a label that is neither 0 nor 1.
+        UserError: no SavedModel there, an unknown slice column, a damaged file or a column of another type, a label
+            that is neither 0 nor 1, a row that the model can't score.
     """
     if not (Path(model_directory) / "saved_model.pb").is_file():
         raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
     loaded = tf.saved_model.load(str(model_directory))
     signature = loaded.signatures["serving_default"]
     columns = [*file.meta, *(name for name in slices if name not in file.meta)]
-    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in {*columns, file.group}}
+    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in columns}
+    spec.setdefault(file.group, tf.io.FixedLenFeature([], *_group_dtype(file)))
     spec[file.label] = tf.io.FixedLenFeature([], tf.int64, -1)
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
     scores, parsed = [], []
-    for serialized in track(read_records(list(records)).batch(_BATCH).prefetch(2), "scoring"):
-        scores.append(signature(examples=serialized)["probabilities"].numpy())
-        parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
+    with told_in_words("the split to evaluate"):
+        for serialized in track(read_records(list(records)).batch(_BATCH).prefetch(2), "scoring"):
+            scores.append(signature(examples=serialized)["probabilities"].numpy())
+            parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
     if not scores:
         raise UserError("the split holds no example; check the data directory")
     joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in spec}
@@ -80,13 +83,26 @@ def predict(
     if not np.isin(labels, (0, 1)).all():
         row = int(np.flatnonzero(~np.isin(labels, (0, 1)))[0])
         raise UserError(f"column '{file.label}': labels must be 0 or 1. Received: {labels[row]} in row {row + 1}")
+    probabilities = np.concatenate(scores).astype(np.float64)
+    if not np.isfinite(probabilities).all():
+        bad = np.flatnonzero(~np.isfinite(probabilities))
+        raise UserError(
+            f"{bad.size:,} rows can't be scored, row {bad[0] + 1} first: a number in them is infinite or not a number; "
+            "look for it with `tfctr data check`"
+        )
     return Predictions(
         labels,
-        np.concatenate(scores).astype(np.float64),
+        probabilities,
         joined[file.group],
         joined[file.weight] if file.weight is not None else None,
         {name: joined[name] for name in columns},
     )
+
+
+def _group_dtype(file: FeatureFile) -> tuple[Any, Any]:
+    """(dtype, missing value) of the group column, a string when it is no feature."""
+    known = any(name == file.group for _, name, _ in file.walk())
+    return _dtype(file, file.group) if known else (tf.string, "")
 
 
 def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:

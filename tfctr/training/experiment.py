@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tfctr.errors import UserError
 from tfctr.features.spec import describe_validation_error, load_yaml
+from tfctr.interactions import create_interaction
+from tfctr.interests import INTERESTS, create_interest, interest_arguments
+from tfctr.losses import create_loss
 from tfctr.models.presets import ModelConfig, preset
 
 
@@ -85,11 +88,27 @@ def load_experiment(path: str | Path) -> Experiment:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
+    content = load_yaml(path)
     try:
-        experiment = Experiment.model_validate(load_yaml(path))
-        experiment.model_config_of()
+        experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise UserError(describe_validation_error(path, error)) from None
+    try:
+        _try_layers(experiment.model_config_of())
+    except ValidationError as error:
+        raise UserError(describe_validation_error(f"{path}: model", error)) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return experiment
+
+
+def _try_layers(config: ModelConfig) -> None:
+    """Makes the loss, the interaction and the interests, so that a mistake is told before any data is read."""
+    create_loss(config.loss)
+    create_interaction(config.interaction)
+    for entry in config.interests:
+        options = {key: value for key, value in entry.items() if key != "sequence"}
+        if options.get("type") in INTERESTS and "frozen" in interest_arguments(options["type"]):
+            # Left out, it means every table that the sequence has, which only the feature file knows.
+            options.setdefault("frozen", ["any"])
+        create_interest(options)

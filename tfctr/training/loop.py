@@ -34,6 +34,7 @@ class Progress:
         epoch: The epoch under way.
         step: Steps done in it.
         best_auc: The best validation AUC so far.
+        best_epoch: The epoch that reached it, from 1; 0 before the first.
         waited: Epochs since then.
         learning_rate: The present one.
         finished: Whether training has ended.
@@ -43,6 +44,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     best_auc: float = -math.inf
+    best_epoch: int = 0
     waited: int = 0
     learning_rate: float = 0.0
     finished: bool = False
@@ -65,7 +67,7 @@ def train(
         directory: For checkpoints and TensorBoard logs.
 
     Raises:
-        UserError: when the loss is no longer finite.
+        UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
     """
     directory.mkdir(parents=True, exist_ok=True)
     model.compile(
@@ -79,11 +81,10 @@ def train(
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
     elif progress.epoch or progress.step:
         console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
-    summary = tf.summary.create_file_writer(str(directory / "tensorboard"))
     while not progress.finished:
         _run_epoch(model, training, train_data, progress, checkpoints)
-        _finish_epoch(model, training, valid_data, progress, checkpoints, summary)
-    checkpoints.load_best()
+        _finish_epoch(model, training, valid_data, progress, checkpoints, directory / "tensorboard")
+    checkpoints.load_best(progress)
     return progress
 
 
@@ -98,7 +99,7 @@ def _run_epoch(
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         with told_in_words("the training split"):
-            model.fit(batches, epochs=1, verbose=0, callbacks=[_Watch(training, progress, checkpoints)])
+            model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(training, progress, checkpoints)])
     if progress.step == 0:
         raise UserError(
             f"the training split has fewer rows than training.batch_size ({training.batch_size}); lower it, or set "
@@ -112,16 +113,23 @@ def _finish_epoch(
     valid_data: RankingData,
     progress: Progress,
     checkpoints: _Checkpoints,
-    summary: Any,
+    logs: Path,
 ) -> None:
-    result = validate(model, valid_data, training.batch_size)
+    with told_in_words("the validation split"):
+        result = validate(model, valid_data, training.batch_size)
+    if not math.isfinite(result["auc"]):
+        raise UserError(
+            "the validation split has labels of one class only, so no epoch can be told from another by its AUC; "
+            "give it rows of both"
+        )
     better = result["auc"] > progress.best_auc + training.min_improvement
     entry = {**result, "learning_rate": progress.learning_rate}
     progress.history.append(entry)
-    with summary.as_default(step=progress.epoch):
+    summary = tf.summary.create_file_writer(str(logs))
+    with summary.as_default(step=progress.epoch + 1):
         for name, value in entry.items():
-            tf.summary.scalar(f"valid/{name}", value)
-    summary.flush()
+            tf.summary.scalar(name if name == "learning_rate" else f"valid/{name}", value)
+    summary.close()
     console().print(
         f"epoch {progress.epoch + 1}: validation AUC {result['auc']:.5f}, GAUC {result['gauc']:.5f}, "
         f"logloss {result['logloss']:.5f}{' (best)' if better else ''}",
@@ -129,8 +137,8 @@ def _finish_epoch(
         markup=False,
     )
     if better:
-        progress.best_auc, progress.waited = result["auc"], 0
-        checkpoints.save_best()
+        progress.best_auc, progress.best_epoch, progress.waited = result["auc"], progress.epoch + 1, 0
+        checkpoints.save_best(progress)
     else:
         progress.waited += 1
         progress.learning_rate = max(progress.learning_rate * training.plateau_factor, training.min_learning_rate)
@@ -162,35 +170,59 @@ class _Checkpoints:
     """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
 
     def __init__(self, model: RankingModel, directory: Path) -> None:
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        # The state of dropout's random numbers is a variable that TensorFlow's tracking of a Keras model doesn't reach.
+        known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
+        random = [variable.value for variable in model.variables if id(variable) not in known]
+        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, random=random)
         self._best = tf.train.Checkpoint(model=model)
         self._directory = directory / "checkpoints"
-        self._best_path = str(directory / "best" / "weights")
         self._state = directory / "progress.json"
 
     def save(self, progress: Progress) -> None:
         name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
-        path = self._checkpoint.write(str(self._directory / name))
+        self._checkpoint.write(str(self._directory / name))
         unfinished = self._state.with_suffix(".partial")
-        unfinished.write_text(json.dumps({**asdict(progress), "checkpoint": path}), encoding="utf-8")
-        # The progress file names the checkpoint, so replacing it is what commits the checkpoint.
+        unfinished.write_text(json.dumps({**asdict(progress), "checkpoint": name}, indent=1), encoding="utf-8")
+        # The progress file names the checkpoint and the best one, so replacing it is what commits them.
         os.replace(unfinished, self._state)
-        for old in self._directory.glob("*"):
-            if not old.name.startswith(name):
-                old.unlink()
+        for old in self._directory.iterdir():
+            if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
+                old.unlink(missing_ok=True)
 
     def restore(self) -> Progress | None:
         if not self._state.exists():
             return None
-        state = json.loads(self._state.read_text(encoding="utf-8"))
-        self._checkpoint.read(state.pop("checkpoint")).assert_existing_objects_matched()
-        return Progress(**state)
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            path = self._directory / state.pop("checkpoint")
+            progress = Progress(**state)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._unreadable(self._state) from None
+        self._read(self._checkpoint, path)
+        return progress
 
-    def save_best(self) -> None:
-        self._best.write(self._best_path)
+    def save_best(self, progress: Progress) -> None:
+        self._best.write(str(self._directory / _best_name(progress)))
 
-    def load_best(self) -> None:
-        self._best.read(self._best_path).assert_existing_objects_matched().expect_partial()
+    def load_best(self, progress: Progress) -> None:
+        self._read(self._best, self._directory / _best_name(progress))
+
+    def _read(self, checkpoint: Any, path: Path) -> None:
+        try:
+            checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
+        except (tf.errors.OpError, AssertionError, ValueError):
+            raise self._unreadable(path) from None
+
+    def _unreadable(self, path: Path) -> UserError:
+        return UserError(
+            f"{path}: the checkpoint can't be read; remove {self._state.parent} to train from the start again"
+        )
+
+
+def _best_name(progress: Progress) -> str:
+    # A name of its own for every epoch: were the best weights overwritten, a kill before the progress file is replaced
+    # would leave weights that it does not tell of.
+    return f"best-epoch{progress.best_epoch:04d}"
 
 
 class _Watch(keras.callbacks.Callback):
@@ -207,12 +239,7 @@ class _Watch(keras.callbacks.Callback):
         progress = self._progress
         progress.step += 1
         if progress.step % self._training.checkpoint_steps == 0:
-            loss = float((logs or {}).get("loss", 0.0))
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the training loss is {loss} in epoch {progress.epoch + 1}, step {progress.step}: "
-                    "lower training.learning_rate, or set training.clip_norm"
-                )
+            self._check_loss(logs)
             self._checkpoints.save(progress)
         if time.monotonic() - self._reported > _REPORT_SECONDS:
             self._reported = time.monotonic()
@@ -222,4 +249,17 @@ class _Watch(keras.callbacks.Callback):
                 f"{speed:,.0f} rows/s",
                 highlight=False,
                 markup=False,
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """See keras.callbacks.Callback."""
+        self._check_loss(logs)
+
+    def _check_loss(self, logs: dict[str, Any] | None) -> None:
+        """The loss that Keras reports is the mean since the epoch began, so one lost number is enough to see it."""
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training loss is {loss} in epoch {self._progress.epoch + 1}, step {self._progress.step}: "
+                "lower training.learning_rate, or set training.clip_norm"
             )

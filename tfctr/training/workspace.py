@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tfctr.console import console, step
@@ -51,16 +50,24 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     function = RawFunction(file, FileLookups(assets))
     splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs")
-    weights = out / "model.weights.h5"
+    # Weights have a name of their own and the note that names them is replaced in one go: a kill in between leaves the
+    # finished run that was there before.
+    weights = out / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}.weights.h5"
     result.model.save_weights(weights)
     note = {
+        "weights": weights.name,
         "experiment": experiment.model_dump(mode="json"),
         "assets": assets.directory.name,
         "history": result.progress.history,
         "data": str(Path(data).resolve()),
         "examples": [_first_record(records["valid"]).hex()],
     }
-    (out / _NOTE).write_text(json.dumps(note, indent=1), encoding="utf-8")
+    unfinished = out / f"{_NOTE}.partial"
+    unfinished.write_text(json.dumps(note, indent=1), encoding="utf-8")
+    unfinished.replace(out / _NOTE)
+    for old in out.glob("*.weights.h5"):
+        if old != weights:
+            old.unlink(missing_ok=True)
     return result
 
 
@@ -68,20 +75,25 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
     """The model that a workspace holds, and one raw example for its warm-up requests.
 
     Raises:
-        UserError: when no run has finished there.
+        UserError: when no run has finished there, or what it left can't be read.
     """
     workspace = Path(workspace)
     note = workspace / _NOTE
     if not note.is_file():
         raise UserError(f"{workspace}: holds no finished run; train one with `tfctr train --out {workspace}`")
-    content = json.loads(note.read_text(encoding="utf-8"))
-    experiment = Experiment.model_validate(content["experiment"])
-    assets = FeatureAssets(workspace / content["assets"])
-    keras.utils.set_random_seed(experiment.training.seed)
-    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
-    model.load_weights(workspace / "model.weights.h5")
-    run = FinishedRun(model, assets, experiment, content["history"], Path(content["data"]))
-    return run, bytes.fromhex(content["examples"][0])
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        experiment = Experiment.model_validate(content["experiment"])
+        assets = FeatureAssets(workspace / content["assets"])
+        model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
+        model.load_weights(workspace / content["weights"])
+        run = FinishedRun(model, assets, experiment, content["history"], Path(content["data"]))
+        return run, bytes.fromhex(content["examples"][0])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{workspace}: the finished run can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+            "run `tfctr train` with the same arguments again, which writes it anew from its checkpoints"
+        ) from None
 
 
 def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> FeatureAssets:

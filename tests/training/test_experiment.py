@@ -1,0 +1,121 @@
+"""Experiment files: merging, fingerprints, and errors that name the file and the place in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.workbench import ROOT
+from tfctr.errors import UserError
+from tfctr.models.presets import PRESETS
+from tfctr.training.experiment import Experiment, load_experiment
+
+
+def experiment(**content: Any) -> Experiment:
+    return Experiment.model_validate(content)
+
+
+class TestMerging:
+    def test_no_change_is_the_preset(self) -> None:
+        for name, (_, config) in PRESETS.items():
+            assert experiment(preset=name).model_config_of() == config
+
+    def test_keys_of_the_interaction_and_the_loss_are_merged(self) -> None:
+        changed = experiment(preset="qnn-alpha", model={"interaction": {"layers": 2}, "embedding_l2": 0.5})
+        config = changed.model_config_of()
+        base = PRESETS["qnn-alpha"][1]
+        assert config.interaction == {**base.interaction, "layers": 2}
+        assert (config.loss, config.interests, config.embedding_l2) == (base.loss, base.interests, 0.5)
+
+    def test_naming_the_same_type_merges_too(self) -> None:
+        config = experiment(preset="mlp", model={"interaction": {"type": "mlp", "dropout": 0.2}}).model_config_of()
+        assert config.interaction == {"type": "mlp", "hidden": [256, 128, 64], "dropout": 0.2}
+
+    def test_another_type_replaces(self) -> None:
+        config = experiment(preset="mlp", model={"interaction": {"type": "qnn_alpha"}}).model_config_of()
+        assert config.interaction == {"type": "qnn_alpha"}
+
+    def test_interests_are_replaced_as_a_whole(self) -> None:
+        config = experiment(preset="din", model={"interests": [{"type": "target_attention"}]}).model_config_of()
+        assert config.interests == ({"type": "target_attention"},)
+
+
+class TestFingerprint:
+    def test_is_stable_and_reads_like_one(self) -> None:
+        assert experiment().fingerprint() == experiment(preset="din").fingerprint()
+        assert len(experiment().fingerprint()) == 16
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"preset": "mlp"},
+            {"training": {"seed": 2}},
+            {"training": {"learning_rate": 0.5}},
+            {"training": {"epochs": 3}},
+            {"training": {"dtype": "mixed_bfloat16"}},
+            {"model": {"embedding_l2": 0.1}},
+            {"model": {"interaction": {"hidden": [8]}}},
+        ],
+    )
+    def test_changes_with_what_is_trained(self, change: dict[str, Any]) -> None:
+        assert experiment(**change).fingerprint() != experiment().fingerprint()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"evaluation": {"min_auc": 0.9, "slices": ["gender"], "weighting": "uniform"}},
+            {"export": {"state_dtype": "float16", "warmup_candidates": [7]}},
+        ],
+    )
+    def test_stays_with_what_comes_after_training(self, change: dict[str, Any]) -> None:
+        assert experiment(**change).fingerprint() == experiment().fingerprint()
+
+    def test_changes_when_a_preset_of_the_same_name_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = experiment(preset="mlp").fingerprint()
+        about, config = PRESETS["mlp"]
+        monkeypatch.setitem(PRESETS, "mlp", (about, config.model_copy(update={"embedding_l2": 0.1})))
+        assert experiment(preset="mlp").fingerprint() != before
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_experiments_load(path: Path) -> None:
+    assert load_experiment(path).preset in PRESETS
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("preset: nope", "preset: no preset 'nope'. Allowed: mlp, din"),
+        ("colour: red", "colour: unknown key"),
+        ("training: {epochs: 0}", "training.epochs: Input should be greater than or equal to 1. Received: 0"),
+        ("training: {learning_rte: 0.1}", "training.learning_rte: unknown key"),
+        ("training: {dtype: float64}", "training.dtype: Input should be 'float32' or 'mixed_bfloat16'"),
+        ("evaluation: {min_auc: 2}", "evaluation.min_auc: Input should be less than or equal to 1. Received: 2"),
+        ("model: {embedding_l2: -1}", "model: embedding_l2: Input should be greater than or equal to 0. Received: -1"),
+        ("model: {tower: big}", "model: tower: unknown key"),
+        ("model: {interaction: {type: nope}}", "interaction: unknown type 'nope'. Allowed: mlp"),
+        ("model: {interaction: {hiden: [8]}}", "interaction mlp: unknown argument 'hiden'. Allowed: hidden"),
+        ("model: {interaction: {hidden: [0]}}", "interaction mlp: `hidden` must be"),
+        ("model: {interaction: 7}", "model: interaction: Input should be a valid dictionary. Received: 7"),
+        ("model: {loss: {type: mse}}", "loss: unknown type 'mse'. Allowed: "),
+        ("model: {interests: [{type: nope}]}", "interest: unknown type 'nope'. Allowed: mean"),
+        ("model: {interests: [{type: cmm, heads: 2, wide: 1}]}", "interest cmm: unknown argument"),
+        ("preset: [din", "not valid YAML"),
+        ("- din", "must be a mapping of keys"),
+    ],
+)
+def test_errors_name_file_and_place(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_experiment(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}")
+    assert told in message
+
+
+def test_missing_file() -> None:
+    with pytest.raises(UserError, match=r"nowhere.yaml: can't be read \(No such file or directory\)"):
+        load_experiment("nowhere.yaml")

@@ -1,0 +1,385 @@
+"""Plateau, early stopping, best weights, checkpoints: what a run does and what a killed run does afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.training.runs import BATCH, run, small_experiment
+from tests.workbench import ROOT, Workbench
+from tfctr.errors import UserError
+from tfctr.training import loop
+from tfctr.training.dataset import RankingData
+from tfctr.training.experiment import Experiment
+from tfctr.training.run import TrainingResult
+
+SAME = 1e-6
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the loop may catch it."""
+
+
+def weights_of(result: TrainingResult) -> list[np.ndarray]:
+    return [np.asarray(weight) for weight in result.model.trainable_weights]
+
+
+def run_directory(directory: Path) -> Path:
+    (found,) = directory.iterdir()
+    return found
+
+
+def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.ndarray]]:
+    """Makes validation answer with these AUCs in turn; keeps the weights of every epoch."""
+    seen: list[list[np.ndarray]] = []
+
+    def validate(model: Any, data: Any, batch_size: int) -> dict[str, float]:
+        seen.append([np.asarray(weight) for weight in model.trainable_weights])
+        return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": 0.7}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    return seen
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, step: int, epoch: int = 0) -> None:
+    """Kills the run after that step of that epoch, once its checkpoint (if it is due one) is written."""
+    original = loop._Watch.on_train_batch_end
+
+    def killing(self: Any, batch: int, logs: dict[str, Any] | None = None) -> None:
+        original(self, batch, logs)
+        if (self._progress.epoch, self._progress.step) == (epoch, step):
+            raise Killed
+
+    monkeypatch.setattr(loop._Watch, "on_train_batch_end", killing)
+
+
+class TestPlateauAndEarlyStopping:
+    def test_worked_sequence(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        # better, better by less than min_improvement (none), better, worse, worse: two without a gain end the run.
+        aucs = [0.60, 0.6005, 0.70, 0.65, 0.66, 0.99]
+        seen = script(monkeypatch, aucs)
+        experiment = small_experiment(
+            epochs=6, batch_size=640, patience=2, plateau_factor=0.5, learning_rate=0.01, min_improvement=0.001
+        )
+        result = run(tiny, experiment, tmp_path)
+        history = result.progress.history
+        assert [entry["auc"] for entry in history] == aucs[:5]
+        np.testing.assert_allclose([e["learning_rate"] for e in history], [0.01, 0.01, 0.005, 0.005, 0.0025])
+        assert (result.progress.best_auc, result.progress.best_epoch, result.progress.finished) == (0.70, 3, True)
+        for left, best, last in zip(weights_of(result), seen[2], seen[4], strict=True):
+            np.testing.assert_array_equal(left, best)
+            assert left.size < 2 or not np.array_equal(best, last), "an epoch changed nothing: the test proves nothing"
+        assert capsys.readouterr().out.count("(best)") == 2
+
+    def test_learning_rate_reaches_the_optimizer_and_stops_at_its_minimum(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(monkeypatch, [0.7, 0.6, 0.6, 0.6])
+        rates: list[float] = []
+        original = loop._run_epoch
+
+        def watching(model: Any, *rest: Any) -> None:
+            original(model, *rest)
+            rates.append(float(model.optimizer.learning_rate.numpy()))
+
+        monkeypatch.setattr(loop, "_run_epoch", watching)
+        experiment = small_experiment(epochs=4, batch_size=640, patience=9, plateau_factor=0.1, min_learning_rate=5e-4)
+        run(tiny, experiment, tmp_path)
+        np.testing.assert_allclose(rates, [0.01, 0.01, 0.001, 5e-4], rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Workbench, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    """A run that nobody killed."""
+    return run(tiny, small_experiment(checkpoint_steps=4), tmp_path_factory.mktemp("whole"))
+
+
+def same_ending(left: TrainingResult, right: TrainingResult, tolerance: float = SAME) -> None:
+    assert len(left.progress.history) == len(right.progress.history)
+    for one, other in zip(left.progress.history, right.progress.history, strict=True):
+        assert one == pytest.approx(other, abs=tolerance)
+    for one, other in zip(weights_of(left), weights_of(right), strict=True):
+        np.testing.assert_allclose(one, other, atol=10 * tolerance)
+
+
+class TestKilledRun:
+    @pytest.mark.parametrize(
+        ("epoch", "step", "first_step"),
+        [(0, 2, 0), (0, 6, 4), (1, 5, 4), (1, 8, 8)],
+        ids=["before any checkpoint", "two steps after a checkpoint", "in the second epoch", "at a checkpoint"],
+    )
+    def test_continues_and_ends_alike(
+        self,
+        tiny: Workbench,
+        whole: TrainingResult,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        epoch: int,
+        step: int,
+        first_step: int,
+    ) -> None:
+        experiment = small_experiment(checkpoint_steps=4)
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after(patch, step, epoch)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        capsys.readouterr()
+        done = count_steps(lambda: same_ending(run(tiny, experiment, tmp_path), whole))
+        assert done == 2 * (ROWS_STEPS := steps_of_epoch(tiny)) - epoch * ROWS_STEPS - first_step
+        said = capsys.readouterr().out
+        assert ("resumes in epoch" in said) == (epoch + first_step > 0)
+        if first_step:
+            assert f"resumes in epoch {epoch + 1} after step {first_step}" in said
+
+    def test_killed_between_the_last_step_and_validation(
+        self, tiny: Workbench, whole: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Checkpoint steps that divide the epoch: the checkpoint holds a whole epoch of which nothing is left to train.
+        experiment = small_experiment(checkpoint_steps=steps_of_epoch(tiny))
+        with monkeypatch.context() as patch:
+            kill_after(patch, steps_of_epoch(tiny))
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        same_ending(run(tiny, experiment, tmp_path), whole)
+
+    def test_killed_between_the_best_weights_and_the_progress_file(
+        self, tiny: Workbench, whole: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = loop._Checkpoints.save
+
+        def killing(self: Any, progress: Any) -> None:
+            if progress.epoch == 2:
+                raise Killed
+            original(self, progress)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop._Checkpoints, "save", killing)
+            with pytest.raises(Killed):
+                run(tiny, small_experiment(checkpoint_steps=4), tmp_path)
+        same_ending(run(tiny, small_experiment(checkpoint_steps=4), tmp_path), whole)
+
+    def test_best_weights_are_those_the_progress_file_tells_of(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The second epoch is the best, its weights are written, and the run is killed before the progress file is. Done
+        # over, the epoch comes out worse (a GPU adds in another order): the first epoch's weights must still be there.
+        experiment = small_experiment(batch_size=640)
+        with monkeypatch.context() as patch:
+            seen = script(patch, [0.6, 0.7])
+            original = loop._Checkpoints.save
+            patch.setattr(
+                loop._Checkpoints,
+                "save",
+                lambda self, progress: original(self, progress) if progress.epoch < 2 else raise_killed(),
+            )
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        script(monkeypatch, [0.5])
+        result = run(tiny, experiment, tmp_path)
+        assert result.progress.best_epoch == 1
+        for left, first in zip(weights_of(result), seen[0], strict=True):
+            np.testing.assert_array_equal(left, first)
+
+    def test_dropout_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path) -> None:
+        # The state of the dropout's random numbers is in the checkpoint, so that even these runs end alike.
+        experiment = small_experiment(dropout=0.3, checkpoint_steps=4, epochs=1)
+        undisturbed = run(tiny, experiment, tmp_path / "undisturbed")
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after(patch, 6)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path / "killed")
+        same_ending(run(tiny, experiment, tmp_path / "killed"), undisturbed)
+
+    def test_a_finished_run_does_nothing(
+        self, tiny: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        experiment = small_experiment(epochs=1, batch_size=640)
+        first = run(tiny, experiment, tmp_path)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        assert count_steps(lambda: same_ending(run(tiny, experiment, tmp_path), first, tolerance=0.0)) == 0
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+        assert "already finished after 1 epochs" in capsys.readouterr().out
+
+    def test_a_moved_directory_is_still_a_run(self, tiny: Workbench, tmp_path: Path) -> None:
+        experiment = small_experiment(epochs=1, batch_size=640)
+        first = run(tiny, experiment, tmp_path / "here")
+        (tmp_path / "here").rename(tmp_path / "there")
+        assert count_steps(lambda: same_ending(run(tiny, experiment, tmp_path / "there"), first)) == 0
+
+    def test_only_the_newest_and_the_best_checkpoint_stay(self, tiny: Workbench, tmp_path: Path) -> None:
+        run(tiny, small_experiment(checkpoint_steps=2), tmp_path)
+        names = {path.name.split(".")[0] for path in (run_directory(tmp_path) / "checkpoints").iterdir()}
+        progress = json.loads((run_directory(tmp_path) / "progress.json").read_text())
+        assert names == {"epoch0002-step00000000", f"best-epoch{progress['best_epoch']:04d}"}
+
+    @pytest.mark.parametrize("damage", ["checkpoint", "progress", "older"])
+    def test_damaged_checkpoint(self, tiny: Workbench, tmp_path: Path, damage: str) -> None:
+        experiment = small_experiment(epochs=1, batch_size=640)
+        run(tiny, experiment, tmp_path)
+        directory = run_directory(tmp_path)
+        if damage == "checkpoint":
+            for path in (directory / "checkpoints").iterdir():
+                path.unlink()
+        elif damage == "progress":
+            (directory / "progress.json").write_text('{"epoch": ')
+        else:
+            (directory / "progress.json").write_text('{"epoch": 1, "checkpoint": "x", "unheard": 1}')
+        with pytest.raises(UserError, match=r"can't be read; remove .* to train from the start again"):
+            run(tiny, experiment, tmp_path)
+
+    @pytest.mark.e2e
+    def test_sigkill(self, tiny: Workbench, tmp_path: Path, whole: TrainingResult) -> None:
+        (tmp_path / "data.pickle").write_bytes(pickle.dumps((tiny, tmp_path / "runs")))
+        code = (
+            "import pickle, sys\n"
+            "from tests.training.runs import run, small_experiment\n"
+            "tiny, directory = pickle.load(open(sys.argv[1], 'rb'))\n"
+            "experiment = small_experiment(checkpoint_steps=4)\n"
+            "from tfctr.training import loop\n"
+            "import time\n"
+            "original = loop._Watch.on_train_batch_end\n"
+            "def slow(self, batch, logs=None):\n"
+            "    original(self, batch, logs)\n"
+            "    time.sleep(0.3)\n"
+            "loop._Watch.on_train_batch_end = slow\n"
+            "run(tiny, experiment, directory)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "data.pickle")], env=environment)
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "runs").glob("*/progress.json")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        result: list[TrainingResult] = []
+        done = count_steps(lambda: result.append(run(tiny, small_experiment(checkpoint_steps=4), tmp_path / "runs")))
+        assert 0 < done <= 2 * steps_of_epoch(tiny) - 4
+        same_ending(result[0], whole)
+
+
+def raise_killed() -> None:
+    raise Killed
+
+
+def steps_of_epoch(tiny: Workbench) -> int:
+    return -(-tiny.split("train").count() // BATCH)
+
+
+def count_steps(action: Callable[[], Any]) -> int:
+    """Training steps that `action` takes."""
+    steps = 0
+    original = loop._Watch.on_train_batch_end
+
+    def counting(self: Any, batch: int, logs: dict[str, Any] | None = None) -> None:
+        nonlocal steps
+        steps += 1
+        original(self, batch, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._Watch, "on_train_batch_end", counting)
+        action()
+    return steps
+
+
+def test_tensorboard_reads_the_scalars(tiny: Workbench, tmp_path: Path) -> None:
+    result = run(tiny, small_experiment(batch_size=640), tmp_path)
+    events = EventAccumulator(str(run_directory(tmp_path) / "tensorboard"))
+    events.Reload()
+    assert sorted(events.Tags()["tensors"]) == ["learning_rate", "valid/auc", "valid/gauc", "valid/logloss"]
+    read = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("valid/auc")]
+    assert [step for step, _ in read] == [1, 2]
+    expected = [entry["auc"] for entry in result.progress.history]
+    np.testing.assert_allclose([value for _, value in read], expected, rtol=1e-6)
+
+
+@pytest.mark.e2e
+def test_xla_changes_nothing_but_the_time(tiny: Workbench, tmp_path: Path) -> None:
+    # XLA leaves the short last batch out, so both get whole batches only.
+    rows = tiny.split("train").count()
+    size = next(size for size in range(200, 50, -1) if rows % size == 0)
+    plain, compiled = (
+        run(tiny, small_experiment(epochs=1, batch_size=size, jit_compile=jit), tmp_path / str(jit))
+        for jit in (False, True)
+    )
+    assert plain.progress.history[0] == pytest.approx(compiled.progress.history[0], abs=1e-4)
+    for one, other in zip(weights_of(plain), weights_of(compiled), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+class TestErrors:
+    @pytest.mark.parametrize("checkpoint_steps", [2, 500])
+    def test_lost_numbers(self, tiny: Workbench, tmp_path: Path, checkpoint_steps: int) -> None:
+        experiment = small_experiment(learning_rate=1e30, clip_norm=None, checkpoint_steps=checkpoint_steps)
+        with pytest.raises(UserError, match=r"training loss is (nan|inf) in epoch 1.*lower training.learning_rate"):
+            run(tiny, experiment, tmp_path)
+        assert not list(tmp_path.rglob("best-*"))
+
+    def test_fewer_rows_than_a_batch_with_xla(self, tiny: Workbench, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="fewer rows than training.batch_size \\(100000\\)"):
+            run(tiny, small_experiment(batch_size=100_000, jit_compile=True), tmp_path)
+
+    @pytest.mark.parametrize("split", ["train", "valid"])
+    def test_empty_split(self, tiny: Workbench, tmp_path: Path, split: str) -> None:
+        with pytest.raises(UserError, match=r"training split has|the validation split holds no example"):
+            run_with(tiny, tmp_path, split, records=[])
+
+    @pytest.mark.parametrize("split", ["train", "valid"])
+    def test_damaged_file(self, tiny: Workbench, tmp_path: Path, split: str) -> None:
+        path = tmp_path / "cut.tfrecord"
+        write(path, list(tiny.serialized(split, 200)))
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(UserError, match="split: can't be read, it is damaged or cut off"):
+            run_with(tiny, tmp_path, split, path=path)
+
+    def test_one_class_in_validation(self, tiny: Workbench, tmp_path: Path) -> None:
+        clicks = [r for r in tiny.serialized("valid", 160) if label_of(r) == 1]
+        with pytest.raises(UserError, match="validation split has labels of one class only"):
+            run_with(tiny, tmp_path, "valid", records=clicks)
+
+
+def label_of(record: bytes) -> int:
+    return int(tf.train.Example.FromString(record).features.feature["label"].int64_list.value[0])
+
+
+def write(path: Path, records: list[bytes]) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def run_with(
+    tiny: Workbench, directory: Path, split: str, records: list[bytes] | None = None, path: Path | None = None
+) -> None:
+    """A run in which one split is another file."""
+    if path is None:
+        path = directory / "changed.tfrecord"
+        write(path, records or [])
+    splits = {name: tiny.split(name) for name in ("train", "valid")}
+    splits[split] = RankingData([str(path)], tiny.file, splits[split].raw_function)
+    experiment: Experiment = small_experiment(epochs=1, batch_size=640)
+    loop_directory = directory / "run"
+    loop.train(make_model(tiny, experiment), experiment.training, splits["train"], splits["valid"], loop_directory)
+
+
+def make_model(tiny: Workbench, experiment: Experiment) -> Any:
+    from tfctr.models import build_model
+
+    return build_model(tiny.assets, experiment.model_config_of())
