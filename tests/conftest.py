@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.workbench import Workbench, make_workbench
+from tests.workbench import PRESETS, Workbench, make_workbench
+from tfctr.export.saved_model import export_model
+from tfctr.training.experiment import Experiment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,3 +19,16 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A small synthetic data set, analyzed once a session."""
     directory: Path = tmp_path_factory.mktemp("workbench")
     return make_workbench(directory)
+
+
+@pytest.fixture(scope="session")
+def exported(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """SavedModel directories of the presets, with random weights, exported once a session."""
+    directory = tmp_path_factory.mktemp("exported")
+    example = bytes(workbench.serialized("test", 1)[0])
+    return {
+        name: export_model(
+            workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1", example
+        )
+        for name in PRESETS
+    }

@@ -1,28 +1,13 @@
-"""The four presets, exported once a session."""
+"""Rows that the signatures are compared on."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.workbench import PRESETS, Workbench
-from tfctr.export.saved_model import export_model
-from tfctr.training.experiment import Experiment
+from tests.workbench import Workbench
 
 ROWS = 64
-
-
-@pytest.fixture(scope="session")
-def exported(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """SavedModel directories by preset, of models with random weights."""
-    directory = tmp_path_factory.mktemp("exported")
-    example = bytes(workbench.serialized("test", 1)[0])
-    return {
-        name: export_model(
-            workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1", example
-        )
-        for name in PRESETS
-    }
 
 
 @pytest.fixture(scope="session")
