@@ -54,6 +54,7 @@ def main(rows: str, *directories: str) -> None:
         results[directory] = {
             "rows": len(whole),
             "spread": float(whole.std()),
+            "probabilities": whole.tolist(),
             "difference": float(np.abs(split - whole).max()),
             "difference_among_others": float(np.abs(several[:, [0, 2]] - whole[:, None]).max()),
         }

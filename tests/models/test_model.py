@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from tests.workbench import PRESETS, Workbench
 from tfctr.errors import UserError
-from tfctr.features import model_inputs
+from tfctr.features import FeatureFile, model_inputs
+from tfctr.features.assets import write_assets
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
 
 
@@ -180,6 +181,22 @@ def test_all_padding_history_and_any_number_of_candidates(workbench: Workbench, 
     logits = model(inputs).numpy()
     assert logits.shape == (2, candidates)
     assert np.isfinite(logits).all()
+
+
+def test_a_half_precision_table_takes_half_the_room(workbench: Workbench, tmp_path: Path) -> None:
+    content = workbench.file.model_dump(mode="json", exclude_unset=True)
+    content["candidate"]["item_vector"]["dtype"] = "float16"
+    file = FeatureFile.model_validate(content)
+    tokens = {name: workbench.assets.tokens(name) for name in ("user_id", "item_id", "genres")}
+    assets = write_assets(tmp_path / "assets", file, tokens, workbench.assets.statistics, workbench.data)
+    keras.utils.set_random_seed(1)
+    model = build_model(assets, preset("dmf"))
+    table = model.embeddings.frozen_tables["item_vector"]
+    assert table.dtype == "float16"
+    vectors = model.embeddings.vectors("item_vector", np.array([1, 2], np.int32)).numpy()
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, workbench.assets.frozen_vectors("item_vector")[1:3], atol=1e-3)
+    assert np.isfinite(model(batch(workbench)).numpy()).all()
 
 
 def test_unknown_names_are_told(workbench: Workbench) -> None:

@@ -91,9 +91,10 @@ class FeatureEmbeddings(keras.layers.Layer):
     def build(self, input_shape: Any = None) -> None:
         """Creates every table and projection, used or not, so that a checkpoint always fits."""
         for name, shape in self.frozen_shapes.items():
-            # Similarities are always float32, whatever the policy.
+            # Stored as the feature file says, whatever the policy; similarities are always float32.
+            dtype = self.file.frozen_features()[name].dtype
             self.frozen_tables[name] = self.add_weight(
-                name=name, shape=shape, initializer="zeros", trainable=False, dtype="float32", autocast=False
+                name=name, shape=shape, initializer="zeros", trainable=False, dtype=dtype, autocast=False
             )
         for table in self.tables.values():
             table.build()
@@ -125,7 +126,7 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def vectors(self, table: str, rows: Any) -> Any:
         """Vectors of a frozen table: rows [...] to float32 [..., width]."""
-        return ops.take(self.frozen_tables[table], rows, axis=0)
+        return ops.cast(ops.take(self.frozen_tables[table], rows, axis=0), "float32")
 
     def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Fields by name, for use as a layer of its own: {name: ids} to {name: [..., E]}."""
