@@ -14,11 +14,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from pipeline.local_runner import BAD_ARGUMENTS, FAILED, REFUSED, OutputLayout, RunFailedError, run
+from pipeline.local_runner import REFUSED, OutputLayout, ends_in_words, run
 from pipeline.progress import quiet
 from pipeline.show import slice_table
-from tfctr.console import console, error_console, step
-from tfctr.errors import UserError
+from tfctr.console import console, step
 from tfctr.features import FeatureFile, load_feature_file, raw_inputs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -169,14 +168,8 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the synthetic data and the candidates shown.")] = 17,
 ) -> None:
     """Run everything once: data, pipeline, slice table, server, one user's ranking and its latency."""
-    try:
+    with ends_in_words():
         pushed = run_demo(out, data, rows, seed)
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
-    except KeyboardInterrupt:
-        error_console().print("interrupted; the same command continues", markup=False)
-        raise typer.Exit(130) from None
     if not pushed:
         raise typer.Exit(REFUSED)
 

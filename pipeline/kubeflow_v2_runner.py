@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 
 from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests
-from tfctr.console import console, error_console
-from tfctr.errors import UserError
+from pipeline.local_runner import ends_in_words
+from tfctr.console import console
 from tfctr.features.spec import load_feature_file
 
 
@@ -75,7 +75,7 @@ def main(
     """Compile the pipeline for Kubeflow; unproven on a cluster, see the module's text."""
     from tfctr.training.experiment import load_experiment
 
-    try:
+    with ends_in_words():
         config = PipelineConfig(
             root=root,
             data=data,
@@ -89,9 +89,6 @@ def main(
             beam_args=(f"--beam_plugin={BEAM_PLUGIN}",),
         )
         written = compile_pipeline(config, image, target)
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from None
     console().print(f"written to {written}; unproven on a cluster", markup=False)
 
 

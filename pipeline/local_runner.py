@@ -194,6 +194,19 @@ def _for_people(error: BaseException, log: Path) -> BaseException:
     return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
 
 
+@contextmanager
+def ends_in_words() -> Iterator[None]:
+    """A command's errors become one line and an exit status: 1 stopped, 2 bad arguments, 130 interrupted."""
+    try:
+        yield
+    except UserError as error:
+        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
+    except KeyboardInterrupt:
+        error_console().print("interrupted; the same command continues", markup=False)
+        raise typer.Exit(130) from None
+
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -210,14 +223,8 @@ def main(
 
     Exit status: 0 pushed, 1 stopped (anomalous data, a failed component), 2 bad arguments, 3 the model was refused.
     """
-    try:
+    with ends_in_words():
         outcome = run(data, features, experiment, out, workers, cache)
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
-    except KeyboardInterrupt:
-        error_console().print("interrupted; the same command continues", markup=False)
-        raise typer.Exit(130) from None
     if not outcome.pushed:
         raise typer.Exit(REFUSED)
 

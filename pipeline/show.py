@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline.local_runner import BAD_ARGUMENTS, OutputLayout
+from pipeline.local_runner import OutputLayout, ends_in_words
 from pipeline.progress import quiet
-from tfctr.console import console, error_console
+from tfctr.console import console
 from tfctr.errors import UserError
 
 _COLUMNS = ("example_count", "auc", "gauc", "logloss", "copc", "ece")
@@ -61,11 +61,8 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(out: Annotated[Path, typer.Argument(help="Output directory of the runs.")]) -> None:
     """Print the metrics of the latest evaluation, overall and by slice."""
-    try:
+    with ends_in_words():
         table = slice_table(out)
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(BAD_ARGUMENTS) from None
     console().print(table)
 
 
