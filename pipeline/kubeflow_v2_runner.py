@@ -20,6 +20,7 @@ import typer
 from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests
 from pipeline.local_runner import ends_in_words
 from tfctr.console import console
+from tfctr.errors import UserError
 from tfctr.features.spec import load_feature_file
 
 

@@ -9,6 +9,7 @@ import typer
 
 from tfctr import __version__
 from tfctr.cli import data, features, models, training
+from tfctr.cli.quiet import LEVEL
 from tfctr.console import error_console
 from tfctr.errors import UserError
 
@@ -40,9 +41,9 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 
 def main() -> None:
     """Runs the command line: a `UserError` becomes one line and exit status 2, an interrupt status 130."""
-    # TensorFlow's start-up notes (oneDNN, CPU features, no GPU) are noise to a user; it reads this at its import, which
-    # the commands put off until they need it.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Here and not at import: who imports tfctr as a library decides for themselves what TensorFlow logs. Errors (level
+    # 2) are left out too: on a machine without a GPU each run logs two that are none, and a real one also raises.
+    os.environ.setdefault(LEVEL, "3")
     try:
         app()
     except UserError as error:

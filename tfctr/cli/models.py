@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console
 
 
 def show_models(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
     """List interests, interactions and presets."""
+    import_tensorflow()
     from tfctr.interactions import INTERACTIONS
     from tfctr.interests import INTERESTS
     from tfctr.models.presets import PRESETS

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, step
 from tfctr.errors import UserError
 
@@ -28,11 +29,16 @@ def train(
 ) -> None:
     """Train a model on raw TFRecords and keep the weights of its best epoch."""
     from tfctr.features import load_feature_file
+
+    # First what needs no TensorFlow, whose import takes seconds.
+    file = load_feature_file(features)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; --out names a directory")
+    import_tensorflow()
     from tfctr.models.presets import preset as find_preset
     from tfctr.training.experiment import Experiment, load_experiment
     from tfctr.training.workspace import train_in_workspace
 
-    file = load_feature_file(features)
     found = load_experiment(experiment) if experiment else Experiment()
     if preset is not None:
         find_preset(preset)
@@ -55,6 +61,7 @@ def export(
     version: Annotated[int | None, typer.Option(min=1, help="the version; default: the time in seconds")] = None,
 ) -> None:
     """Write a finished run as a SavedModel version with serving_default, user_tower and score."""
+    import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
     from tfctr.training.workspace import finished_run
 
@@ -80,6 +87,7 @@ def evaluate(
     predictions: Annotated[Path | None, typer.Option(help="save rows of label, score, group to an .npz")] = None,
 ) -> None:
     """Report AUC, GAUC, logloss and calibration, overall and by slice, through the signature that is served."""
+    import_tensorflow()
     from tfctr.export.describe import describe
     from tfctr.features.spec import FeatureFile
     from tfctr.metrics.report import report
@@ -113,6 +121,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show signatures, shapes, sizes, versions, and what a user's state holds."""
+    import_tensorflow()
     from tfctr.export.describe import describe
 
     found = describe(model)

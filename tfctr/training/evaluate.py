@@ -38,12 +38,17 @@ class Predictions:
     slices: dict[str, Any]
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz, for a paired comparison with another model's predictions."""
+        """Writes an .npz without pickled objects, for a paired comparison with another model's predictions."""
         weights = np.ones(len(self.labels)) if self.weights is None else self.weights
-        columns = {f"slice/{name}": values for name, values in self.slices.items()}
+        columns = {f"slice/{name}": _as_text(values) for name, values in self.slices.items()}
         np.savez_compressed(
-            path, labels=self.labels, scores=self.scores, groups=self.groups, weights=weights, **columns
+            path, labels=self.labels, scores=self.scores, groups=_as_text(self.groups), weights=weights, **columns
         )
+
+
+def _as_text(values: Any) -> Any:
+    """TensorFlow's bytes objects as an array of text; numbers as they are."""
+    return np.array([value.decode("utf-8", "replace") for value in values]) if values.dtype == object else values
 
 
 def predict(
