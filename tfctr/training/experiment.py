@@ -40,6 +40,17 @@ class Training(_Strict):
     seed: int = 1
 
 
+class Demand(_Strict):
+    """A demand on one metric in one slice, beside those on all examples together."""
+
+    column: str = Field(description="the slice column")
+    value: str | None = Field(None, description="the slice's value; null: every value of the column")
+    metric: Literal["auc", "gauc", "logloss", "copc", "ece", "calibration"] = "gauc"
+    minimum: float | None = None
+    maximum: float | None = None
+    max_fall: float | None = Field(None, description="auc and gauc: allowed fall against the latest blessed model")
+
+
 class Evaluation(_Strict):
     """What the evaluation reports and what a model must reach to be pushed."""
 
@@ -49,6 +60,7 @@ class Evaluation(_Strict):
     min_gauc: float = Field(0.5, ge=0, le=1)
     max_auc_fall: float = Field(0.002, ge=0, description="allowed fall against the latest blessed model")
     max_gauc_fall: float = Field(0.002, ge=0)
+    demands: tuple[Demand, ...] = Field((), description="demands on single slices")
 
 
 class Export(_Strict):

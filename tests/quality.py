@@ -1,0 +1,79 @@
+"""What the presets reach on a fixed synthetic data set; `python -m tests.quality` measures tests/quality.json anew."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.workbench import PRESETS, Workbench, small_features
+from tfctr.data.synthesize import synthesize
+from tfctr.data.synthetic_world import Settings
+from tfctr.features.analyze import analyze
+from tfctr.training.dataset import split_records
+from tfctr.training.experiment import Experiment
+from tfctr.training.loop import validate
+from tfctr.training.run import run_training
+
+PATH = Path(__file__).with_name("quality.json")
+METRICS = ("auc", "gauc")
+# A run on another processor adds in another order and is another draw: within four standard deviations of one run, and
+# never held closer than a test split of 1,200 rows can tell.
+DEVIATIONS, FLOOR = 4, 0.015
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The data set, and what no model can beat on its test split."""
+
+    workbench: Workbench
+    ceiling: dict[str, Any]
+
+    def reach(self, preset: str, seed: int, training: dict[str, Any], directory: Path) -> dict[str, float]:
+        """Test metrics of one run."""
+        experiment = Experiment.model_validate({"preset": preset, "training": {**training, "seed": seed}})
+        splits = {name: self.workbench.split(name) for name in ("train", "valid", "test")}
+        result = run_training(self.workbench.assets, experiment, splits["train"], splits["valid"], directory / "runs")
+        return validate(result.model, splits["test"], 2048)
+
+
+def make_bench(data: dict[str, int], directory: Path) -> Bench:
+    manifest = synthesize(directory / "data", Settings(**data))
+    file = small_features(data["history_length"])
+    assets = analyze(file, split_records(directory / "data", "train"), directory / "assets", directory / "data")
+    ceiling = manifest["ceilings"]["position_unknown"]
+    return Bench(Workbench(directory / "data", file, assets), {name: ceiling[name]["expected"] for name in METRICS})
+
+
+def summary(reached: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean, standard deviation and tolerance of every metric."""
+    found = {}
+    for name in METRICS:
+        values = np.array([run[name] for run in reached])
+        deviation = float(values.std(ddof=1))
+        found[name] = {
+            "mean": round(float(values.mean()), 4),
+            "standard_deviation": round(deviation, 4),
+            "tolerance": round(max(DEVIATIONS * deviation, FLOOR), 4),
+        }
+    return found
+
+
+def main() -> None:
+    content = json.loads(PATH.read_text(encoding="utf-8"))
+    with tempfile.TemporaryDirectory() as directory:
+        bench = make_bench(content["data"], Path(directory))
+        content["ceiling"] = bench.ceiling
+        for preset in PRESETS:
+            content["presets"][preset] = summary(
+                [bench.reach(preset, seed, content["training"], Path(directory)) for seed in content["seeds"]]
+            )
+    PATH.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
