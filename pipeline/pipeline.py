@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfx import v1 as tfx
 
 from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
-from pipeline.evaluation import DEFAULT_SLICES, eval_config
+from pipeline.evaluation import DEFAULT_SLICES, SliceBar, eval_config
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
 
@@ -117,6 +117,7 @@ def _after_schema(
             min_gauc=demands.min_gauc,
             max_auc_fall=demands.max_auc_fall,
             max_gauc_fall=demands.max_gauc_fall,
+            slice_bars=[SliceBar(**demand.model_dump()) for demand in demands.demands],
         ),
     )
     pusher = AtomicPusher(
@@ -132,4 +133,6 @@ def slice_columns(config: PipelineConfig) -> list[str]:
     """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own."""
     columns = {name for side in ("user", "candidate", "context") for name in config.features.side(side)}
     usual = [name for name in DEFAULT_SLICES if name in columns]
-    return list(dict.fromkeys([*config.features.meta, *usual, *config.experiment.evaluation.slices]))
+    wanted = config.experiment.evaluation
+    demanded = [demand.column for demand in wanted.demands]
+    return list(dict.fromkeys([*config.features.meta, *usual, *wanted.slices, *demanded]))

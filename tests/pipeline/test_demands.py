@@ -1,0 +1,44 @@
+"""What the experiment demands of slices reaches the Evaluator."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.configs import PipelineConfig
+from tests.workbench import ROOT
+from tfctr.features import load_feature_file
+from tfctr.training.experiment import Experiment
+
+pytestmark = pytest.mark.e2e  # importing TFX takes ten seconds
+
+
+def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
+    from google.protobuf import json_format
+    from tensorflow_model_analysis.proto import config_pb2
+
+    from pipeline.pipeline import create_pipeline
+
+    demand = {"column": "occupation", "value": "3", "metric": "gauc", "minimum": 0.61}
+    config = PipelineConfig(
+        root=str(tmp_path),
+        data=str(tmp_path),
+        data_digest="",
+        code={"Transform": "", "Trainer": ""},
+        features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
+        experiment=Experiment.model_validate({"evaluation": {"demands": [demand]}}),
+        checkpoints=str(tmp_path),
+        pushed=str(tmp_path),
+        schema=str(tmp_path / "schema.pbtxt"),
+    )
+    [evaluator] = [one for one in create_pipeline(config).components if one.id == "Evaluator"]
+    found = json_format.Parse(evaluator.exec_properties["eval_config"], config_pb2.EvalConfig())
+    assert any(list(spec.feature_keys) == ["occupation"] for spec in found.slicing_specs)
+    thresholds = [
+        (dict(slicing.feature_values), bar.threshold.value_threshold.lower_bound.value)
+        for spec in found.metrics_specs
+        for metric in spec.metrics
+        for bar in metric.per_slice_thresholds
+        for slicing in bar.slicing_specs
+        if slicing.feature_values
+    ]
+    assert ({"occupation": "3"}, 0.61) in thresholds
