@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def run_demo(out: Path, movielens: Path | None, rows: int, seed: int) -> bool:
     features = CONFIGS / f"{name}.yaml"
     outcome = run(data, features, experiment, out)
     console().print(slice_table(out))
+    _print_ceiling(data)
     layout = OutputLayout(out)
     if not any(path.name.isdigit() for path in layout.serving.glob("*")):
         return False
@@ -72,6 +74,18 @@ def _make_data(data: Path, movielens: Path | None, rows: int, seed: int) -> None
         from tfctr.data.prepare import Options, prepare_movielens
 
         prepare_movielens(movielens, data, Options())
+
+
+def _print_ceiling(data: Path) -> None:
+    """Synthetic data knows how good a model could be."""
+    ceilings = json.loads((data / "dataset.json").read_text(encoding="utf-8")).get("ceilings")
+    if ceilings is not None:
+        best = ceilings["position_unknown"]
+        console().print(
+            f"the scorer that made these labels reaches AUC {best['auc']['drawn_labels']:.4f}, "
+            f"GAUC {best['gauc']['drawn_labels']:.4f}",
+            highlight=False,
+        )
 
 
 def request_of(data: Path, file: FeatureFile, seed: int) -> Request:
