@@ -61,8 +61,14 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("colour", "red", "colour: unknown key"),
-        ("user.gender.colour", "red", "user.gender.colour: unknown key"),
+        (
+            "colour",
+            "red",
+            "colour: unknown key. Allowed: bias, candidate, context, embedding_dimension, group, labels,",
+        ),
+        ("user.gender.colour", "red", "user.gender.colour: unknown key. Allowed: default, dimension, dtype, kind,"),
+        ("user.gender.vocabulary.size", 3, "user.gender.vocabulary.size: unknown key. Allowed: buckets, type"),
+        ("sequences.history.length", 3, "sequences.history.length: unknown key. Allowed: fields, max_length"),
         ("labels", None, "labels: is required"),
         ("user.gender.kind", "categoric", "user.gender: "),
         ("user.gender.vocabulary.type", "lerned", "user.gender.vocabulary: "),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -322,7 +323,25 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def describe_validation_error(path: str | Path, error: ValidationError) -> str:
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field's annotation mentions: dict[Name, A | B] gives A and B."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+def _allowed_keys(model: type[BaseModel], location: Iterable[Any]) -> list[str]:
+    """The keys that a model allows at a place."""
+    models = [model]
+    for part in location:
+        below = [m for one in models if part in one.model_fields for m in _models_in(one.model_fields[part].annotation)]
+        # Any other part is the key of a mapping, an index, or the member of a union that pydantic chose.
+        chosen = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
+        models = below or chosen or models
+    return sorted({key for one in models for key in one.model_fields})
+
+
+def describe_validation_error(path: str | Path, error: ValidationError, model: type[BaseModel]) -> str:
     """One line an error: file, path inside it, what is wrong, what is allowed."""
     lines = []
     for problem in error.errors():
@@ -332,7 +351,7 @@ def describe_validation_error(path: str | Path, error: ValidationError) -> str:
         kept = [str(p) for i, p in enumerate(location) if not (p in tags and i > 1)]
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "unknown key"
+            message = f"unknown key. Allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
         elif problem["type"] == "missing":
             message = "is required"
         elif not message.startswith(tuple("abcdefghijklmnopqrstuvwxyz")) and problem["type"] != "value_error":
@@ -354,4 +373,4 @@ def load_feature_file(path: str | Path) -> FeatureFile:
     try:
         return FeatureFile.model_validate(content)
     except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+        raise UserError(describe_validation_error(path, error, FeatureFile)) from None

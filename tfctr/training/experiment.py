@@ -104,11 +104,11 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+        raise UserError(describe_validation_error(path, error, Experiment)) from None
     try:
         _try_layers(experiment.model_config_of())
     except ValidationError as error:
-        raise UserError(describe_validation_error(f"{path}: model", error)) from None
+        raise UserError(describe_validation_error(f"{path}: model", error, ModelConfig)) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return experiment
