@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tfctr.errors import UserError
-from tfctr.features.spec import describe_validation_error, load_yaml
+from tfctr.features.yaml_file import describe_validation_error, load_yaml
 from tfctr.interactions import create_interaction
 from tfctr.interests import INTERESTS, create_interest, interest_arguments
 from tfctr.losses import create_loss
