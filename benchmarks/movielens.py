@@ -102,7 +102,7 @@ def _tables(work: Path, names: list[str], seeds: range) -> None:
         timing = "/".join(f"{note['train_seconds']:.0f}" for note in notes)
         _say(f"| {name} | {' | '.join(cells)} | {'/'.join(str(note['epochs']) for note in notes)} | {timing} |")
     _say("\n| difference | metric | mean over seeds | 95 % interval by seed |\n|---|---|---|---|")
-    for first, second in [*pairwise(names), (names[0], names[-1])]:
+    for first, second in [*((names[0], name) for name in names[1:]), *pairwise(names[1:])]:
         for metric in ("auc", "gauc"):
             results = [
                 bootstrap_difference(
