@@ -9,8 +9,6 @@ import pytest
 
 from tests.data.helpers import RATINGS, write_movielens
 
-SHIPPED = Path(__file__).parents[3] / "shared/data/movielens-1m"
-
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from tfctr.cli import main; main()", "data", *map(str, arguments)]
