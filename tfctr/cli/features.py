@@ -11,7 +11,15 @@ from rich.table import Table
 from tfctr.console import console
 from tfctr.features import FeatureFile, load_feature_file
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.spec import SIDES, Categorical, EventTime, Frozen, Numeric
+from tfctr.features.spec import (
+    SIDES,
+    Categorical,
+    EventTime,
+    Frozen,
+    HashVocabulary,
+    IdentityVocabulary,
+    Numeric,
+)
 
 app = typer.Typer(help="Check a feature file and show what it means.", no_args_is_help=True)
 
@@ -78,7 +86,10 @@ def _table_rows(file: FeatureFile, name: str, sizes: FeatureAssets | None) -> in
     if sizes is not None:
         return sizes.table_rows(name)
     vocabulary = file.resolve(name)[1].vocabulary
-    return vocabulary.buckets + 1 if vocabulary.type == "hash" else vocabulary.size + 2  # type: ignore[union-attr]
+    if isinstance(vocabulary, HashVocabulary):
+        return vocabulary.buckets + 1
+    assert isinstance(vocabulary, IdentityVocabulary)
+    return vocabulary.size + 2
 
 
 def _vocabulary(feature: Categorical) -> str:
