@@ -13,6 +13,7 @@ class Interaction(keras.layers.Layer):
     Call arguments:
         inputs: float `[..., F, E]` when `eats` is `fields`, `[..., D]` when it is `flat`; any leading axes, `[B, C]` in
             the ranking model.
+        linear: float `[...]`, the sum of first-order weights; only for backbones that are `wide`. None stands for 0.
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
@@ -28,6 +29,15 @@ class Interaction(keras.layers.Layer):
     def eats(self) -> Eats:
         """Whether the inputs are `fields` of one width or their `flat` concatenation."""
         return "flat"
+
+    @property
+    def wide(self) -> bool:
+        """Whether the logit has first-order weights; if so, `call` takes `linear`."""
+        return False
+
+    def fold(self) -> "Interaction":
+        """An equal backbone for inference, with what is constant there multiplied out; itself where nothing is."""
+        return self
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The logits; see the class."""

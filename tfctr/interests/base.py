@@ -10,6 +10,9 @@ from tfctr.layers.masking import length_mask, zero_padding
 Tensor = Any
 Tensors = dict[str, Tensor]
 
+AGE_BUCKETS = 34
+"""Ages of events are below this: 0 for padding and unknown, else 1 + floor(log2(1 + seconds))."""
+
 
 class Interest(keras.layers.Layer):
     """What a user's history says about a candidate, in two steps.
@@ -23,13 +26,16 @@ class Interest(keras.layers.Layer):
     sequence:
         events: float `[B, L, d]`, newest first, padded on the right.
         length: int32 `[B]`, the real steps. Masks come from it only.
+        ages: int32 `[B, L]`, optional: 1 + floor(log2(1 + seconds before the newest event)), 0 for unknown.
+        ids/<feature>: int32 `[B, L]` (`[B, L, M]` with several values), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, L]`, rows of a frozen table; 0 means that the item has no vector.
     candidate:
         target: float `[B, C, d]`, in the space of the events.
         mask: bool `[B, C]`, optional: false candidates do not count in batch statistics.
+        ids/<feature>: int32 `[B, C]` (`[B, C, M]`), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, C]`; vectors/<frozen>: float32 `[B, C, dm]`, L2-normalised, zero for row 0.
     context:
-        Whatever the model offers about the request; no module needs it.
+        fields: float `[B, Fc, E]`, optional: the embedded features of the request.
 
     The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
     `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.
@@ -48,8 +54,25 @@ class Interest(keras.layers.Layer):
         """The frozen tables whose rows and vectors this module needs."""
         return ()
 
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """The candidate's features whose ids this module compares with those of the events."""
+        return ()
+
+    @property
+    def auxiliary(self) -> dict[str, float]:
+        """Logits of its own that the module is trained by: name -> weight of their cross-entropy in the loss.
+
+        Where there are any, `attend` returns `(output, {name: logits [B, C]})`.
+        """
+        return {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers about the module's health, read from its variables; the training loop logs them every epoch."""
+        return {}
+
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
-        """Create the weights; only `input_shape["sequence"]["events"]` is read, for its width."""
+        """Create the weights from the shapes of the inputs; here only the width of the events matters."""
         width = input_shape["sequence"]["events"][-1]
         if width is None:
             raise ValueError("`events` must have a known width. Received: None")
@@ -77,14 +100,15 @@ class Interest(keras.layers.Layer):
         sequence = inputs["sequence"]
         vectors = {name: value for name, value in sequence.items() if name.startswith("vectors/")}
         state = {**self.encode(sequence, training=training), **vectors}
-        return self.attend(state, inputs["candidate"], inputs.get("context", {}), training=training)
+        output = self.attend(state, inputs["candidate"], inputs.get("context", {}), training=training)
+        return output[0] if self.auxiliary else output
 
     def start(self, sequence: Tensors) -> tuple[Tensor, Tensors]:
         """What every `encode` begins with.
 
         Returns:
             The events in the compute dtype with zeros at padded steps, and the part of the state that passes through:
-            `length` (at most L) and the rows of the frozen tables with zeros at padded steps.
+            `length` (at most L), and the compared ids and the rows of the frozen tables with zeros at padded steps.
         """
         events = sequence["events"]
         if not self.built:
@@ -93,8 +117,8 @@ class Interest(keras.layers.Layer):
         length = ops.clip(ops.cast(sequence["length"], "int32"), 0, steps)
         mask = length_mask(length, steps)
         state = {"length": length}
-        for name in self.frozen_names:
-            state[f"rows/{name}"] = zero_padding(ops.cast(_get(sequence, f"rows/{name}"), "int32"), mask)
+        for name in (*(f"ids/{name}" for name in self.id_names), *(f"rows/{name}" for name in self.frozen_names)):
+            state[name] = zero_padding(ops.cast(_get(sequence, name), "int32"), mask)
         return zero_padding(ops.cast(events, self.compute_dtype), mask), state
 
     def target(self, candidate: Tensors) -> Tensor:

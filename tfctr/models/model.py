@@ -14,10 +14,11 @@ from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interests import INTERESTS, create_interest, interest_arguments
 from tfctr.layers.export import tfctr_export
-from tfctr.losses import create_loss
+from tfctr.losses import BinaryCrossentropy, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
+from tfctr.models.first_order import FirstOrderWeights
 from tfctr.models.presets import ModelConfig
-from tfctr.models.towers import Scorer, UserTower
+from tfctr.models.towers import LOGITS, InterestEntry, Scorer, UserTower
 
 CANDIDATE_MASK = "candidate_mask"
 
@@ -40,7 +41,8 @@ class RankingModel(keras.Model):
             and optionally `candidate_mask` bool [B, C].
         training: Whether dropout and several passes act.
 
-    Output: logits [B, C]; in training with a loss of several passes [passes, B, C].
+    Output: logits [B, C]; in training with a loss of several passes [passes, B, C], and where an interest has auxiliary
+    logits {"logits": those, "<sequence>/<name>": [B, C]}.
     """
 
     def __init__(
@@ -64,21 +66,46 @@ class RankingModel(keras.Model):
         )
         self.loss_function = create_loss(self.model_config.loss)
         interests = {
-            sequence: create_interest(_with_frozen(self.file, sequence, entry), dtype=self.dtype_policy.name)
+            sequence: self._interest(sequence, entry)
             for sequence, entry in self.model_config.interests_of(self.file).items()
         }
         interaction = create_interaction(self.model_config.interaction, dtype=self.dtype_policy.name)
-        self.user_tower = UserTower(self.embeddings, interests, name="user_tower", dtype=self.dtype_policy)
+        first_order = None
+        if interaction.wide:
+            first_order = FirstOrderWeights(self.file, table_rows, name="first_order", dtype=self.dtype_policy)
+        self.user_tower = UserTower(self.embeddings, interests, first_order, name="user_tower", dtype=self.dtype_policy)
         self.scorer = Scorer(
             self.embeddings,
             interests,
             interaction,
             passes=self.loss_function.passes,
+            first_order=first_order,
             name="scorer",
             dtype=self.dtype_policy,
         )
+        self.auxiliary_weights = {
+            f"{sequence}/{name}": weight
+            for sequence, entry in interests.items()
+            for name, weight in entry.interest.auxiliary.items()
+        }
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
+
+    def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
+        """The module of a sequence, completed with what only the feature file knows."""
+        options = {key: value for key, value in entry.items() if key != "content"}
+        features = tuple(self.file.shared_fields(sequence).values())
+        options = _with_frozen(self.file, sequence, options)
+        options = _with_category(features, self.embeddings.table_rows, options)
+        interest = create_interest(options, dtype=self.dtype_policy.name)
+        unknown = [name for name in interest.id_names if name not in features]
+        if unknown:
+            raise UserError(
+                f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
+                f"Allowed: {', '.join(features)}"
+            )
+        content = tuple(sorted(self.file.frozen_of_sequence(sequence))) if entry.get("content") else ()
+        return InterestEntry(interest, features, content)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """See the class."""
@@ -125,6 +152,10 @@ class RankingModel(keras.Model):
         """The loss over all valid (b, c) pairs, weighted, divided by the sum of weights; plus regularisation."""
         labels, logits, weights = self._pairs(x, y, y_pred, sample_weight)
         loss = self.loss_function(labels, logits, weights)
+        if isinstance(y_pred, dict):
+            for name, weight in self.auxiliary_weights.items():
+                own = ops.reshape(y_pred[name], (1, -1))
+                loss = loss + weight * BinaryCrossentropy()(labels, own, weights)
         self._loss_mean.update_state(loss)
         for penalty in self.losses:
             loss = loss + ops.cast(penalty, loss.dtype)
@@ -138,6 +169,8 @@ class RankingModel(keras.Model):
 
     def _pairs(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
         """Flat labels [n], logits [passes, n] and weights [n]; a masked candidate weighs nothing."""
+        if isinstance(y_pred, dict):
+            y_pred = y_pred[LOGITS]
         passes = y_pred.shape[0] if len(y_pred.shape) == 3 else 1
         logits = ops.reshape(y_pred, (passes, -1))
         if passes == 1 and self.loss_function.passes > 1:
@@ -155,10 +188,34 @@ class RankingModel(keras.Model):
     def build(self, input_shape: Any = None) -> None:
         """Creates all weights, by scoring one missing candidate for one missing user."""
         self.embeddings.build()
+        if self.scorer.first_order is not None:
+            self.scorer.first_order.build()
+        for sequence, interest in self.scorer.interests.items():
+            interest.build(self._interest_shapes(sequence))
         inputs = dummy_inputs(self.file)
         state = self.user_tower(self._pick("user", inputs))
         self.score(state, inputs, inputs)
         self.built = True
+
+    def _interest_shapes(self, sequence: str) -> dict[str, dict[str, tuple[int | None, ...]]]:
+        width = self.scorer.entries[sequence].fields * self.embeddings.width
+        count = len(self.file.context)
+        if self.file.timestamp is not None:
+            # Hour, weekday, and the time since the newest event of every sequence that has times.
+            count += 2 + sum(entry.time_field is not None for entry in self.file.sequences.values())
+        return {
+            "sequence": {"events": (None, self.file.sequences[sequence].max_length, width)},
+            "candidate": {"target": (None, None, width)},
+            "context": {"fields": (None, count, self.embeddings.width)} if count else {},
+        }
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the interests say about their health: `<sequence>/<name>` -> number."""
+        return {
+            f"{sequence}/{name}": value
+            for sequence, interest in self.scorer.interests.items()
+            for name, value in interest.diagnostics().items()
+        }
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal model."""
@@ -183,6 +240,15 @@ def _with_frozen(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dic
             "whose key the sequence shares, or choose an interest without similarities"
         )
     return {**entry, "frozen": tables}
+
+
+def _with_category(features: tuple[str, ...], table_rows: dict[str, int], entry: dict[str, Any]) -> dict[str, Any]:
+    """An interest that compares categories and names none gets the shared feature with the smallest vocabulary."""
+    kind = entry.get("type")
+    if "category" in entry or kind not in INTERESTS or "category" not in interest_arguments(kind):
+        return entry
+    sizes = {name: table_rows[name] for name in features if name in table_rows}
+    return {**entry, "category": min(sizes, key=lambda name: sizes[name])} if sizes else entry
 
 
 def dummy_inputs(file: FeatureFile, batch: int = 1, candidates: int = 1) -> dict[str, Any]:

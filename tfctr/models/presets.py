@@ -14,7 +14,8 @@ class ModelConfig(BaseModel):
     """What a model is made of.
 
     Attributes:
-        interests: An entry without `sequence` serves every sequence of the feature file that has none of its own.
+        interests: An entry without `sequence` serves every sequence of the feature file that has none of its own. With
+            `content: true` the projected frozen vectors of the items are part of events and candidate.
         interaction: The backbone and its options.
         loss: The loss and its options.
         embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.

@@ -119,8 +119,11 @@ def _try_layers(config: ModelConfig) -> None:
     create_loss(config.loss)
     create_interaction(config.interaction)
     for entry in config.interests:
-        options = {key: value for key, value in entry.items() if key != "sequence"}
-        if options.get("type") in INTERESTS and "frozen" in interest_arguments(options["type"]):
-            # Left out, it means every table that the sequence has, which only the feature file knows.
+        options = {key: value for key, value in entry.items() if key not in ("sequence", "content")}
+        known = interest_arguments(options["type"]) if options.get("type") in INTERESTS else {}
+        # Left out, they mean what the sequence has, which only the feature file knows.
+        if "frozen" in known:
             options.setdefault("frozen", ["any"])
+        if "category" in known:
+            options.setdefault("category", "any")
         create_interest(options)

@@ -123,16 +123,18 @@ def _finish_epoch(
             "give it rows of both"
         )
     better = result["auc"] > progress.best_auc + training.min_improvement
-    entry = {**result, "learning_rate": progress.learning_rate}
+    diagnostics = model.diagnostics()
+    entry = {**result, "learning_rate": progress.learning_rate, **diagnostics}
     progress.history.append(entry)
     summary = tf.summary.create_file_writer(str(logs))
     with summary.as_default(step=progress.epoch + 1):
         for name, value in entry.items():
-            tf.summary.scalar(name if name == "learning_rate" else f"valid/{name}", value)
+            tf.summary.scalar(f"valid/{name}" if name in result else name, value)
     summary.close()
     console().print(
         f"epoch {progress.epoch + 1}: validation AUC {result['auc']:.5f}, GAUC {result['gauc']:.5f}, "
-        f"logloss {result['logloss']:.5f}{' (best)' if better else ''}",
+        f"logloss {result['logloss']:.5f}{' (best)' if better else ''}"
+        + "".join(f", {name} {value:.3g}" for name, value in diagnostics.items()),
         highlight=False,
         markup=False,
     )
