@@ -24,6 +24,7 @@ EXTRAS = {
     "redis": ["redis>=5"],
     "dev": [
         "hypothesis>=6",
+        "jax>=0.10,<0.11",  # tests only: the layers run on this backend too
         "mkdocs-material>=9",
         "mypy>=1.15",
         "pytest>=8",
