@@ -13,6 +13,10 @@ Usage, for a built layer:
         after={"moving_mean_after": layer.moving_mean, ...},
     )
 
+and for a function without weights and gradients: `compare(case, "out/auc", auc(case["in/label"], case["in/score"]))`.
+All comparisons go through `compare`, and whoever is in `OBSERVERS` is told of each: `python -m tests.golden_table`
+counts them.
+
 `python -m tests.golden_cases PATTERN...` copies the matching licensed cases into tests/golden and
 writes its manifest anew.
 """
@@ -26,11 +30,13 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
+
+from tests.backends import gradients, tensors
 
 COMMITTED = Path(__file__).parent / "golden"
 BESIDE = Path(__file__).parents[2] / "shared" / "golden"
@@ -64,6 +70,19 @@ class GoldenCase:
         """The manifest's tolerance for `outputs` or `gradients`."""
         recommended = self.entry["recommended_rtol"]
         return float(recommended[kind] if isinstance(recommended, dict) else recommended)
+
+
+class Observer(Protocol):
+    """Who wants to know which cases are read and what is compared."""
+
+    def loaded(self, name: str) -> None:
+        """A case has been read."""
+
+    def compared(self, name: str, key: str, passed: bool) -> None:
+        """A tensor of a case has been compared: `out/...` or `grad/...`."""
+
+
+OBSERVERS: list[Observer] = []
 
 
 @functools.cache
@@ -106,6 +125,8 @@ def load(name: str) -> GoldenCase:
     """Read one case."""
     folder = _folder(name)
     assert folder is not None, f"golden case {name!r} is neither in {COMMITTED} nor in {BESIDE}"
+    for observer in OBSERVERS:
+        observer.loaded(name)
     entry = _manifest(folder)[name]
     with np.load(folder / entry["file"]) as file:
         return GoldenCase(name, entry, {key: file[key] for key in file.files})
@@ -144,6 +165,35 @@ def assign(case: GoldenCase, weights: Mapping[str, Weight], ignored: Sequence[st
         variable.assign(value)
 
 
+def compare(case: GoldenCase, key: str, actual: Any, *, expected: Any = None, atol: float | None = None) -> None:
+    """Compare one tensor, `out/...` or `grad/...`, by the manifest's rule.
+
+    Args:
+        case: the case.
+        key: the full key of the tensor.
+        actual: ours.
+        expected: the case's tensor in our layout; the tensor as it is when None.
+        atol: an absolute tolerance instead of the manifest's; NaN then equals NaN.
+    """
+    expected = case[key] if expected is None else expected
+    kind = "gradients" if key.startswith("grad/") else "outputs"
+    passed = False
+    try:
+        label = f"{case.name} {key}"
+        if actual is None:
+            raise AssertionError(f"{label}: not connected")
+        if key in case.entry["zero_gradients"]:
+            assert_zero(actual, label)
+        elif atol is not None:
+            np.testing.assert_allclose(ops.convert_to_numpy(actual), expected, rtol=0, atol=atol, err_msg=label)
+        else:
+            assert_close(actual, expected, case.rtol(kind), label)
+        passed = True
+    finally:
+        for observer in OBSERVERS:
+            observer.compared(case.name, key, passed)
+
+
 def check(
     case: GoldenCase,
     forward: Callable[[dict[str, Any]], Mapping[str, Any]],
@@ -156,34 +206,34 @@ def check(
 
     Args:
         case: the case.
-        forward: takes the `in/` tensors by name, gives the `out/` tensors by name.
+        forward: takes the `in/` tensors by name, gives the `out/` tensors by name. It may run twice.
         weights: the variable of each `w/` tensor.
         after: the variables behind outputs that are values after an update.
         ignored: names of weights, outputs or gradients that are not ours to compare.
     """
     assign(case, weights, ignored)
-    inputs = {name: tf.constant(value) for name, value in case.group("in").items()}
-    with tf.GradientTape() as tape:
-        tape.watch([value for value in inputs.values() if value.dtype.is_floating])
-        outputs = dict(forward(inputs))
-        cotangents = case.group("cot")
-        total = tf.add_n([tf.reduce_sum(outputs[name] * cotangent) for name, cotangent in cotangents.items()] or [0.0])
+    inputs = tensors(case.group("in"))
+    wanted = [name for name in case.group("grad") if name not in ignored]
+    variables = {name: _split(weights[name])[0] for name in wanted if name not in inputs}
+
+    def total(fed: list[Any]) -> tuple[Any, dict[str, Any]]:
+        outputs = dict(forward(dict(zip(inputs, fed, strict=True))))
+        products = [ops.sum(outputs[name] * cotangent) for name, cotangent in case.group("cot").items()]
+        return sum(products, ops.zeros(())), outputs
+
+    if wanted:
+        (_, outputs), by_inputs, by_variables = gradients(total, list(inputs.values()), list(variables.values()))
+    else:
+        outputs, by_inputs, by_variables = total(list(inputs.values()))[1], [], []
     outputs.update(after or {})
-    for name, expected in case.group("out").items():
+    for name in case.group("out"):
         if name not in ignored:
             assert name in outputs, f"{case.name}: nothing given for out/{name}"
-            assert_close(outputs[name], expected, case.rtol("outputs"), f"{case.name} out/{name}")
-    wanted = [name for name in case.group("grad") if name not in ignored]
-    sources = [inputs[name] if name in inputs else _split(weights[name])[0].value for name in wanted]
-    gradients = tape.gradient(total, sources) if wanted else []
-    for name, gradient in zip(wanted, gradients, strict=True):
-        label = f"{case.name} grad/{name}"
-        assert gradient is not None, f"{label}: not connected"
-        if f"grad/{name}" in case.entry["zero_gradients"]:
-            assert_zero(gradient, label)
-        else:
-            encode = (lambda array: array) if name in inputs else _split(weights[name])[1]
-            assert_close(tf.convert_to_tensor(gradient), encode(case[f"grad/{name}"]), case.rtol("gradients"), label)
+            compare(case, f"out/{name}", outputs[name])
+    found = dict(zip([*inputs, *variables], [*by_inputs, *by_variables], strict=bool(wanted)))
+    for name in wanted:
+        encode = _split(weights[name])[1] if name in variables else (lambda array: array)
+        compare(case, f"grad/{name}", found[name], expected=encode(case[f"grad/{name}"]))
 
 
 def commit(patterns: Sequence[str]) -> list[str]:

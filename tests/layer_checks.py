@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops, tree
+
+from tests.backends import BACKEND, compiled, gradients, tensors
 
 
 def check_layer(
@@ -33,7 +34,7 @@ def check_layer(
         output_shape: the expected shape for `inputs`; a dict of shapes for a dict of outputs.
         unmoved: parts of names of trainable weights that a step may leave alone (a bias before a normalization).
         rtol: relative to the largest output, between eager, `tf.function`, XLA and the reloaded model.
-        xla: whether to compile with `jit_compile`.
+        xla: whether to compile with `jit_compile` (on JAX: at all).
         mixed: whether to run under `mixed_bfloat16`.
 
     Returns:
@@ -43,13 +44,13 @@ def check_layer(
     arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
     constants = {name: value for name, value in arguments.items() if name not in arrays}
     feed = (inputs, arrays)
-    tensors = tree.map_structure(ops.convert_to_tensor, feed)
+    fed = tensors(feed)
 
     def call(target: Any, fed: Any, **extra: Any) -> Any:
         first, rest = fed
         return target(first, **rest, **constants, **extra)
 
-    expected = tree.map_structure(ops.convert_to_numpy, call(layer, tensors))
+    expected = tree.map_structure(ops.convert_to_numpy, call(layer, fed))
     tree.map_structure(lambda array: _assert(np.isfinite(array).all(), "an output is not finite"), expected)
     if output_shape is not None:
         shapes = tree.map_structure(lambda array: list(array.shape), expected)
@@ -57,13 +58,14 @@ def check_layer(
         _assert(shapes == (wanted or list(output_shape)), f"shapes {shapes}, expected {output_shape}")
 
     _check_config(layer)
-    for jit in (False, True) if xla else (False,):
-        compiled = tf.function(lambda fed: call(layer, fed), jit_compile=jit)
-        _assert_equal(compiled(tensors), expected, rtol, "XLA" if jit else "tf.function")
+    forms = {"tf.function": False, "XLA": True} if BACKEND == "tensorflow" else {"XLA": True}
+    for form, jit in forms.items():
+        if xla or not jit:
+            _assert_equal(compiled(lambda one: call(layer, one), jit)(fed), expected, rtol, form)
     _check_saved(layer, feed, call, expected, rtol)
-    _check_training(layer, tensors, call, unmoved)
+    _check_training(layer, fed, call, unmoved)
     if mixed:
-        _check_mixed(layer, tensors, call)
+        _check_mixed(layer, fed, call)
     return expected
 
 
@@ -112,32 +114,34 @@ def _check_saved(layer: Any, feed: Any, call: Any, expected: Any, rtol: float) -
     _assert_equal(loaded(tree.flatten(feed)), expected, rtol, "reloaded")
 
 
-def _check_training(layer: Any, tensors: Any, call: Any, unmoved: Sequence[str]) -> None:
+def _check_training(layer: Any, fed: Any, call: Any, unmoved: Sequence[str]) -> None:
     """A gradient step must move every trainable weight."""
     copy = type(layer).from_config(layer.get_config())
-    call(copy, tensors)
+    call(copy, fed)
     generator = np.random.default_rng(7)
     # Fresh embeddings and gates start at zero or one, where some gradients vanish.
     for weight in copy.trainable_weights:
         weight.assign(ops.convert_to_numpy(weight) + generator.normal(0.0, 0.1, weight.shape))
     accepts = "training" in inspect.signature(copy.call).parameters
     before = [ops.convert_to_numpy(weight).copy() for weight in copy.trainable_weights]
-    with tf.GradientTape() as tape:
-        outputs = tree.flatten(call(copy, tensors, **({"training": True} if accepts else {})))
-        loss = tf.add_n([tf.reduce_sum(out * generator.normal(size=out.shape)) for out in outputs])
-    variables = [weight.value for weight in copy.trainable_weights]
-    gradients = tape.gradient(loss, variables)
-    for weight, gradient, old in zip(copy.trainable_weights, gradients, before, strict=True):
+
+    def loss(_: Any) -> Any:
+        outputs = tree.flatten(call(copy, fed, **({"training": True} if accepts else {})))
+        factors = [np.random.default_rng(i).normal(size=output.shape) for i, output in enumerate(outputs)]
+        return sum(ops.sum(out * ops.cast(factor, out.dtype)) for out, factor in zip(outputs, factors, strict=True))
+
+    _, _, found = gradients(loss, variables=copy.trainable_weights)
+    for weight, gradient, old in zip(copy.trainable_weights, found, before, strict=True):
         if any(part in weight.path for part in unmoved):
             continue
         _assert(gradient is not None, f"{weight.path}: no gradient")
-        gradient = ops.convert_to_numpy(tf.convert_to_tensor(gradient))
+        gradient = ops.convert_to_numpy(gradient)
         _assert(np.isfinite(gradient).all(), f"{weight.path}: gradient is not finite")
         weight.assign(old - 0.1 * gradient)
         _assert(not np.array_equal(ops.convert_to_numpy(weight), old), f"{weight.path}: a training step left it alone")
 
 
-def _check_mixed(layer: Any, tensors: Any, call: Any) -> None:
+def _check_mixed(layer: Any, fed: Any, call: Any) -> None:
     """Finite outputs under mixed bfloat16, with float32 variables."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -145,7 +149,7 @@ def _check_mixed(layer: Any, tensors: Any, call: Any) -> None:
         copy = type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
         accepts = "training" in inspect.signature(copy.call).parameters
         for training in (False, True) if accepts else (None,):
-            outputs = tree.flatten(call(copy, tensors, **({"training": training} if accepts else {})))
+            outputs = tree.flatten(call(copy, fed, **({"training": training} if accepts else {})))
             for output in outputs:
                 array = ops.convert_to_numpy(ops.cast(output, "float32"))
                 _assert(np.isfinite(array).all(), "not finite under mixed_bfloat16")

@@ -61,5 +61,5 @@ def test_nothing_is_forgotten() -> None:
         x = inputs["x"]
         return {"y": keras.ops.where(x > 0, x, keras.ops.stop_gradient(alpha.value) * x)}
 
-    with pytest.raises(AssertionError, match="grad/alpha: not connected"):
+    with pytest.raises(AssertionError, match=r"grad/alpha: (not connected|error .* is 1 relative)"):
         check(case, detached, {"alpha": alpha})

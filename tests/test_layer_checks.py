@@ -71,8 +71,8 @@ class IsNotRegistered(Scale):
     ("layer", "message"),
     [
         (ForgetsItsConfig(), "get_config leaves out: .'factor'"),
-        (HasAnIdleWeight(), "idle: no gradient"),
-        (ReadsValuesInPython(), "symbolic|tf.Tensor|numpy|float"),
+        (HasAnIdleWeight(), "idle: (no gradient|a training step left it alone)"),
+        (ReadsValuesInPython(), "symbolic|tf.Tensor|numpy|float|abstract|Abstract"),
         (IsInfinite(), "an output is not finite"),
         (OverflowsInHalfPrecision(), "not finite under mixed_bfloat16"),
         (IsNotRegistered(), "IsNotRegistered"),

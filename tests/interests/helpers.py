@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from keras import tree
+
+from tests.backends import tensors as tensors
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "mean": {"type": "mean"},
@@ -58,12 +59,6 @@ def make_inputs(
             inputs[side][f"rows/{name}"] = rows
             inputs[side][f"vectors/{name}"] = table[rows]
     return inputs
-
-
-def tensors(inputs: Any) -> Any:
-    import tensorflow as tf
-
-    return tree.map_structure(tf.convert_to_tensor, inputs)
 
 
 def randomize(layer: Any, seed: int = 0) -> Any:

@@ -1,0 +1,99 @@
+"""Gradients and compiled functions on whichever backend Keras runs, for tests of code that knows none.
+
+TensorFlow differentiates what has just run; JAX differentiates pure functions. So a function here takes its tensors as
+arguments, and its Keras variables are named beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+BACKEND = keras.backend.backend()
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+else:
+    import jax
+
+
+def tensors(structure: Any) -> Any:
+    """NumPy arrays as tensors of the backend, with their own dtypes."""
+    return tree.map_structure(lambda array: ops.convert_to_tensor(array, dtype=str(array.dtype)), structure)
+
+
+def arrays(structure: Any) -> Any:
+    """Tensors as NumPy arrays."""
+    return tree.map_structure(ops.convert_to_numpy, structure)
+
+
+def gradients(
+    function: Callable[[Any], Any], inputs: Any = None, variables: Sequence[Any] = ()
+) -> tuple[Any, list[Any], list[Any]]:
+    """Run a function and differentiate it.
+
+    Args:
+        function: takes `inputs`, gives a scalar or `(scalar, more)`. Its variables must exist already.
+        inputs: tensors in any structure.
+        variables: Keras variables to differentiate by.
+
+    Returns:
+        What the function gives; the gradients by the tensors of `tree.flatten(inputs)`, None for whole numbers; and
+        those by the variables. Where nothing connects the two, TensorFlow gives None and JAX gives zeros.
+    """
+    flat = tree.flatten(inputs) if inputs is not None else []
+    floating = [i for i, tensor in enumerate(flat) if "float" in keras.backend.standardize_dtype(tensor.dtype)]
+    differentiate = _by_tape if BACKEND == "tensorflow" else _by_transformation
+    result, by_floats, by_variables = differentiate(function, inputs, flat, floating, list(variables))
+    by_inputs: list[Any] = [None] * len(flat)
+    for i, gradient in zip(floating, by_floats, strict=True):
+        by_inputs[i] = gradient
+    return result, by_inputs, by_variables
+
+
+def _scalar(result: Any) -> Any:
+    return result[0] if isinstance(result, tuple) else result
+
+
+def _by_tape(function: Any, inputs: Any, flat: Any, floating: Any, variables: Any) -> tuple[Any, list[Any], list[Any]]:
+    sources = [flat[i] for i in floating]
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        result = function(inputs)
+    found = tape.gradient(_scalar(result), [*sources, *(variable.value for variable in variables)])
+    # Rows of a gathered table come as IndexedSlices.
+    found = [one if one is None else tf.convert_to_tensor(one) for one in found]
+    return result, found[: len(sources)], found[len(sources) :]
+
+
+def _by_transformation(
+    function: Any, inputs: Any, flat: Any, floating: Any, variables: Any
+) -> tuple[Any, list[Any], list[Any]]:
+    def pure(sources: list[Any], values: list[Any]) -> Any:
+        fed = list(flat)
+        for i, source in zip(floating, sources, strict=True):
+            fed[i] = source
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return _scalar(function(tree.pack_sequence_as(inputs, fed) if flat else inputs))
+
+    # The scope throws updates away (moving statistics, seeds), so the function then runs once more for them: with the
+    # same random numbers, as nothing has moved.
+    by_inputs, by_variables = jax.grad(pure, argnums=(0, 1))(
+        [flat[i] for i in floating], [variable.value for variable in variables]
+    )
+    return function(inputs), by_inputs, by_variables
+
+
+def compiled(function: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
+    """A compiled form that changes no variable: `tf.function`, under XLA with `jit`; `jax.jit` in any case."""
+    if BACKEND == "tensorflow":
+        return tf.function(function, jit_compile=jit)
+
+    def stateless(*arguments: Any) -> Any:
+        with keras.StatelessScope():
+            return function(*arguments)
+
+    return jax.jit(stateless)
