@@ -20,7 +20,7 @@ class FirstOrderWeights(keras.layers.Layer):
     """The linear part of a wide model: sum_f w_f[id], without a bias, which the backbone has.
 
     Categorical: a weight for each id, summed over several values. Numeric: w * value. Frozen vectors and histories have
-    no first-order weights.
+    no first-order weights. All weights start at zero.
 
     Args:
         features: The feature file, as a dict or a `FeatureFile`.
@@ -51,7 +51,9 @@ class FirstOrderWeights(keras.layers.Layer):
         elif isinstance(feature, Numeric) and feature.transform == "bucketize":
             self._add_table(name, self.table_rows[name])
         elif not isinstance(feature, Frozen):
-            self.slopes[name] = keras.layers.Dense(1, use_bias=False, name=name, dtype=self.dtype_policy)
+            self.slopes[name] = keras.layers.Dense(
+                1, use_bias=False, kernel_initializer="zeros", name=name, dtype=self.dtype_policy
+            )
 
     def _add_table(self, name: str, rows: int) -> None:
         self.tables[name] = keras.layers.Embedding(
