@@ -28,11 +28,11 @@ def test_layer(options: dict[str, object]) -> None:
 def test_by_hand() -> None:
     layer = Mlp(hidden=[2])
     layer.build((None, 2))
-    hidden, head = layer.block.dense
+    (hidden,) = layer.block.dense
     hidden.kernel.assign([[1.0, -1.0], [2.0, 1.0]])
     hidden.bias.assign([0.5, 0.0])
-    head.kernel.assign([[2.0], [3.0]])
-    head.bias.assign([-1.0])
+    layer.head.kernel.assign([[2.0], [3.0]])
+    layer.head.bias.assign([-1.0])
     # relu([1 + 2 + .5, -1 + 1]) = [3.5, 0];  relu([-1 + 0 + .5, 1 + 0]) = [0, 1]
     logits = layer(np.array([[1.0, 1.0], [-1.0, 0.0]], "float32"))
     np.testing.assert_allclose(logits, [6.0, 2.0], rtol=1e-6)

@@ -57,9 +57,12 @@ def test_order_is_linear_normalization_activation_dropout() -> None:
     assert 0.2 < kept.mean() < 0.8
 
 
+def test_no_layers_are_the_identity() -> None:
+    np.testing.assert_array_equal(MlpBlock([])(X), X)
+    assert MlpBlock([]).compute_output_shape((None, 3, 5)) == (None, 3, 5)
+
+
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="`hidden` may only be empty"):
-        MlpBlock([])
     with pytest.raises(ValueError, match="`output` must be a positive whole number"):
         MlpBlock([3], output=0)
 

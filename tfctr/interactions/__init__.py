@@ -4,14 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfctr.interactions.base import Interaction
+from tfctr.interactions.cin import Cin
+from tfctr.interactions.cross_net import CrossNet
+from tfctr.interactions.dcn import Dcn, DcnV2
+from tfctr.interactions.deepfm import DeepFm
+from tfctr.interactions.fm import Fm
 from tfctr.interactions.mlp import Mlp
 from tfctr.interactions.qnn_alpha import QnnAlpha, QnnAlphaReleased
+from tfctr.interactions.wide_deep import WideDeep
+from tfctr.interactions.xdeepfm import XDeepFm
 from tfctr.layers.registry import create
 
 INTERACTIONS: dict[str, type[Interaction]] = {
     "mlp": Mlp,
     "qnn_alpha": QnnAlpha,
     "qnn_alpha_released": QnnAlphaReleased,
+    "fm": Fm,
+    "cross_net": CrossNet,
+    "cin": Cin,
+    "wide_deep": WideDeep,
+    "deepfm": DeepFm,
+    "xdeepfm": XDeepFm,
+    "dcn": Dcn,
+    "dcnv2": DcnV2,
 }
 """The backbones by the name that a configuration uses."""
 
@@ -29,4 +44,19 @@ def create_interaction(config: str | Mapping[str, Any], **layer_arguments: Any) 
     return create("interaction", INTERACTIONS, config, **layer_arguments)
 
 
-__all__ = ["INTERACTIONS", "Interaction", "Mlp", "QnnAlpha", "QnnAlphaReleased", "create_interaction"]
+__all__ = [
+    "INTERACTIONS",
+    "Cin",
+    "CrossNet",
+    "Dcn",
+    "DcnV2",
+    "DeepFm",
+    "Fm",
+    "Interaction",
+    "Mlp",
+    "QnnAlpha",
+    "QnnAlphaReleased",
+    "WideDeep",
+    "XDeepFm",
+    "create_interaction",
+]

@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from keras import ops
-
-from tfctr.interactions.base import Interaction
+from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.mlp import MlpBlock
 
 
 @tfctr_export
-class Mlp(Interaction):
+class Mlp(HeadedInteraction):
     """A multi-layer perceptron over the concatenated fields, and a linear head.
 
         logit = w . MLP(x) + b
@@ -31,8 +29,8 @@ class Mlp(Interaction):
         `[...]`.
 
     Example:
-        >>> Mlp(hidden=[256, 128, 64], dropout=0.1)(keras.random.normal((8, 50, 160))).shape
-        TensorShape([8, 50])
+        >>> tuple(Mlp(hidden=[256, 128, 64], dropout=0.1)(keras.random.normal((8, 50, 160))).shape)
+        (8, 50)
     """
 
     def __init__(
@@ -44,18 +42,19 @@ class Mlp(Interaction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.block = MlpBlock(
-            hidden, activation, batch_norm=batch_norm, dropout=dropout, output=1, name="block", dtype=self.dtype_policy
-        )
+        self.block = MlpBlock(hidden, activation, batch_norm, dropout, name="block", dtype=self.dtype_policy)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
         """Build the block."""
         self.block.build(input_shape)
-        self.built = True
+        width = self.block.compute_output_shape(input_shape)[-1]
+        if width is None:
+            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        return width
 
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The logits; see the class."""
-        return ops.squeeze(self.block(inputs, mask=mask, training=training), -1)
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The output of the last hidden layer; the inputs themselves where there is none."""
+        return self.block(inputs, mask=mask, training=training)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

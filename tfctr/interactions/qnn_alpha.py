@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from tfctr.errors import UserError
-from tfctr.interactions.base import Eats, Interaction
+from tfctr.interactions.base import Eats
+from tfctr.interactions.headed import HeadedInteraction, flatten
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
@@ -137,7 +138,7 @@ def by_head(inputs: Any, fields: int, heads: int) -> Any:
 
 
 @tfctr_export
-class QnnAlpha(Interaction):
+class QnnAlpha(HeadedInteraction):
     """QNN-alpha as the paper writes it: each head has weights of its own for its slice of every field.
 
         x^0 = the fields, sliced by head;    x^l_h = x^{l-1}_h * sum_r relu(norm(x^{l-1}_h W^l_hr + b^l_hr)) + x^{l-1}_h
@@ -166,8 +167,8 @@ class QnnAlpha(Interaction):
         `[...]`.
 
     Example:
-        >>> QnnAlpha(layers=1, heads=4, rows=4)(keras.random.normal((8, 50, 7, 16))).shape
-        TensorShape([8, 50])
+        >>> tuple(QnnAlpha(layers=1, heads=4, rows=4)(keras.random.normal((8, 50, 7, 16))).shape)
+        (8, 50)
 
     References:
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), equation 10.
@@ -202,8 +203,8 @@ class QnnAlpha(Interaction):
         """`flat` with one head; slices of every field need `fields`."""
         return "flat" if self.heads == 1 else "fields"
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the layers and the linear head."""
+    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+        """Create the layers."""
         fields, width = (1, input_shape[-1]) if self.eats == "flat" else input_shape[-2:]
         if fields is None or width is None:
             raise ValueError(f"The axes of fields and of their width must be known. Received shape: {input_shape}")
@@ -230,24 +231,18 @@ class QnnAlpha(Interaction):
             )
             product.build(shape)
             self.products.append(product)
-        self.head = keras.layers.Dense(1, kernel_initializer=xavier_normal(), name="head", dtype=self.dtype_policy)
-        self.head.build(shape)
-        self.built = True
+        return fields * width
 
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The output `[..., D]` of the last layer, before the linear head; arguments as in a call."""
         x = inputs
         if self.eats == "fields":
-            x = ops.reshape(x, (*ops.shape(x)[:-2], x.shape[-2] * x.shape[-1]))
+            x = flatten(x)
             if not self.released:
                 x = by_head(x, self.fields, self.heads)
         for product in self.products:
             x = product(x, mask=mask, training=training)
         return x
-
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The logits; see the class."""
-        return ops.squeeze(self.head(self.hidden(inputs, mask=mask, training=training)), -1)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -32,7 +32,7 @@ class MlpBlock(keras.layers.Layer):
     Kernels start Xavier-normal (not truncated), biases at zero.
 
     Args:
-        hidden: the widths of the layers; may be empty when `output` is given.
+        hidden: the widths of the layers; without any, and without `output`, the block is the identity.
         activation: a Keras activation's name, `prelu`, `dice`, or None.
         batch_norm: whether to normalize before the activation.
         dropout: the dropout rate after each activation.
@@ -44,7 +44,7 @@ class MlpBlock(keras.layers.Layer):
         training: whether to drop out and to use and update batch statistics.
 
     Output shape:
-        `[..., output or hidden[-1]]`.
+        `[..., output or hidden[-1]]`; the shape of the inputs where there is neither.
     """
 
     def __init__(
@@ -62,8 +62,6 @@ class MlpBlock(keras.layers.Layer):
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
         self.output_units = None if output is None else check_count("output", output)
-        if not self.hidden and output is None:
-            raise ValueError("`hidden` may only be empty when `output` is given. Received: []")
         widths = [*self.hidden, *([] if output is None else [output])]
         policy = self.dtype_policy
         self.dense = [
@@ -103,7 +101,7 @@ class MlpBlock(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The leading axes of the inputs and the last width."""
-        return (*input_shape[:-1], self.dense[-1].units)
+        return (*input_shape[:-1], self.dense[-1].units) if self.dense else tuple(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -1,0 +1,277 @@
+"""The cross networks of DCN, DCN V2 and its mixture of low-rank experts."""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.normalization import BatchNormalization
+
+VERSIONS = ("v1", "v2", "mix")
+
+
+@tfctr_export
+class CrossV1(keras.layers.Layer):
+    """One cross layer with a vector of weights.
+
+        y = x + x_0 (w . x) + b
+
+    Call arguments:
+        inputs: x, float `[..., D]`.
+        x0: the input of the network, float `[..., D]`.
+
+    Output shape:
+        `[..., D]`.
+
+    Example:
+        >>> x = keras.random.normal((8, 50, 12))
+        >>> tuple(CrossV1()(x, x).shape)
+        (8, 50, 12)
+
+    References:
+        Wang et al., Deep & Cross Network for Ad Click Predictions (2017), equation 3.
+    """
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        dim = input_shape[-1]
+        self.kernel = self.add_weight(name="kernel", shape=(dim, 1), initializer=xavier_normal())
+        self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs: Any, x0: Any) -> Any:
+        """Apply the layer; see the class."""
+        # A sum, not a matrix product: a kernel of one column is what broken matrix multiplications trip over.
+        weight = ops.sum(inputs * self.kernel[:, 0], axis=-1, keepdims=True)
+        return inputs + x0 * weight + self.bias
+
+
+@tfctr_export
+class CrossV2(keras.layers.Layer):
+    """One cross layer with a matrix of weights.
+
+        y = x + x_0 * act(norm(W x + b))
+
+    Args:
+        activation: a Keras activation's name; None, as published, for none.
+        batch_norm: whether to normalize W x + b; not so as published.
+
+    Call arguments:
+        inputs: x, float `[..., D]`.
+        x0: the input of the network, float `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to use and update batch statistics.
+
+    Output shape:
+        `[..., D]`.
+
+    Example:
+        >>> x = keras.random.normal((8, 50, 12))
+        >>> tuple(CrossV2()(x, x).shape)
+        (8, 50, 12)
+
+    References:
+        Wang et al., DCN V2 (2021), equation 1. The activation and the normalization are those of the released code of
+        QNN-alpha (2025), table 5.
+    """
+
+    def __init__(self, activation: str | None = None, batch_norm: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.activation = check_activation("activation", activation)
+        self.batch_norm = check_flag("batch_norm", batch_norm)
+        self.act = keras.activations.get(activation)
+        self.norm = BatchNormalization(name="bn", dtype=self.dtype_policy) if batch_norm else None
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        dim = input_shape[-1]
+        self.kernel = self.add_weight(name="kernel", shape=(dim, dim), initializer=xavier_normal())
+        self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
+        if self.norm is not None:
+            self.norm.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, x0: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Apply the layer; see the class."""
+        projected = ops.matmul(inputs, self.kernel) + self.bias
+        if self.norm is not None:
+            projected = self.norm(projected, mask=mask, training=training)
+        return inputs + x0 * self.act(projected)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "activation": self.activation, "batch_norm": self.batch_norm}
+
+
+@tfctr_export
+class CrossMix(keras.layers.Layer):
+    """One cross layer with a mixture of low-rank experts.
+
+        y = x + sum_m g_m x_0 * (U_m tanh(C_m tanh(V_m^T x)) + b)
+
+    As the gates sum to one, the bias is outside of the sum, and the experts are mixed before they are projected back to
+    D, with the U_m as one matrix.
+
+    Args:
+        experts: the number of experts.
+        rank: the width of an expert.
+
+    Call arguments:
+        inputs: x, float `[..., D]`.
+        x0: the input of the network, float `[..., D]`.
+        gates: g, float `[..., experts]`, which sum to one.
+
+    Output shape:
+        `[..., D]`.
+
+    Example:
+        >>> x = keras.random.normal((8, 50, 12))
+        >>> tuple(CrossMix(experts=2, rank=4)(x, x, keras.ops.ones((8, 50, 2)) / 2).shape)
+        (8, 50, 12)
+
+    References:
+        Wang et al., DCN V2 (2021), equations 4 and 5. The weights start as in the public implementations, where the
+        fans of an expert's matrix count the others' too.
+    """
+
+    def __init__(self, experts: int = 4, rank: int = 32, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.experts = check_count("experts", experts)
+        self.rank = check_count("rank", rank)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights."""
+        dim = input_shape[-1]
+        if dim is None:
+            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        experts, rank = self.experts, self.rank
+
+        def add(name: str, rows: int) -> Any:
+            start = xavier_normal((rows * rank, experts * rank))
+            return self.add_weight(name=name, shape=(experts, rows, rank), initializer=start)
+
+        self.inward, self.between, self.outward = add("V", dim), add("C", rank), add("U", dim)
+        self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
+        self.built = True
+
+    def call(self, inputs: Any, x0: Any, gates: Any) -> Any:
+        """Apply the layer; see the class."""
+        inner = ops.tanh(ops.einsum("...d,mdr->...mr", inputs, self.inward))
+        inner = ops.tanh(ops.einsum("...ms,mrs->...mr", inner, self.between))
+        mixed = ops.einsum("...mr,mdr->...d", inner * ops.expand_dims(gates, -1), self.outward)
+        return inputs + x0 * (mixed + self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "experts": self.experts, "rank": self.rank}
+
+
+@tfctr_export
+class CrossNet(HeadedInteraction):
+    """A cross network and a linear head: each layer raises the degree of the products by one.
+
+        c^0 = x,    c^k = dropout(cross_k(c^{k-1}, x)),    logit = w . c^K + b
+
+    where `cross_k` is a `CrossV1`, `CrossV2` or `CrossMix`. The gates of `mix` are softmax(c^{k-1} A), with the same A
+    in all layers.
+
+    Args:
+        layers: K.
+        version: `v1`, `v2` or `mix`.
+        activation: after the projection of a `v2` layer; None, as published, for none.
+        batch_norm: whether to normalize the projection of a `v2` layer; not so as published.
+        dropout: the rate after each layer; 0 as published.
+        experts: the number of experts of `mix`.
+        rank: the width of an expert of `mix`.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> tuple(CrossNet(layers=2, version="mix", rank=4)(keras.random.normal((8, 50, 12))).shape)
+        (8, 50)
+
+    References:
+        Wang et al., Deep & Cross Network (2017) and DCN V2 (2021). `activation="relu"`, `batch_norm` and `dropout` make
+        the cross part of DCNv2 with QNN-alpha as its authors released it.
+    """
+
+    def __init__(
+        self,
+        layers: int = 3,
+        version: Literal["v1", "v2", "mix"] = "v2",
+        activation: str | None = None,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+        experts: int = 4,
+        rank: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if version not in VERSIONS:
+            raise ValueError(f"`version` must be one of {', '.join(VERSIONS)}. Received: {version!r}")
+        if version != "v2" and (activation is not None or batch_norm):
+            raise ValueError(f"`activation` and `batch_norm` are for version v2 only. Received version: {version!r}")
+        self.layers = check_count("layers", layers)
+        self.version = version
+        self.activation = check_activation("activation", activation)
+        self.batch_norm = check_flag("batch_norm", batch_norm)
+        self.dropout = check_rate("dropout", dropout)
+        self.experts = check_count("experts", experts)
+        self.rank = check_count("rank", rank)
+        names, policy = [f"layer{i}" for i in range(layers)], self.dtype_policy
+        if version == "v1":
+            self.crosses = [CrossV1(name=name, dtype=policy) for name in names]
+        elif version == "v2":
+            self.crosses = [CrossV2(activation, batch_norm, name=name, dtype=policy) for name in names]
+        else:
+            self.crosses = [CrossMix(experts, rank, name=name, dtype=policy) for name in names]
+        self.drops = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in range(layers)]
+
+    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+        """Create the layers."""
+        dim = input_shape[-1]
+        if dim is None:
+            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        for cross in self.crosses:
+            cross.build((None, dim))
+        if self.version == "mix":
+            # The reference has a matrix `[D, 1]` for each expert, and draws it as such.
+            self.gate = keras.layers.Dense(
+                self.experts,
+                activation="softmax",
+                use_bias=False,
+                kernel_initializer=xavier_normal((dim, 1)),
+                name="gate",
+                dtype=self.dtype_policy,
+            )
+            self.gate.build((None, dim))
+        return dim
+
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The output `[..., D]` of the last layer."""
+        x = inputs
+        for cross, drop in zip(self.crosses, self.drops, strict=True):
+            if self.version == "v1":
+                x = cross(x, inputs)
+            elif self.version == "v2":
+                x = cross(x, inputs, mask=mask, training=training)
+            else:
+                x = cross(x, inputs, self.gate(x))
+            x = drop(x, training=training)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "layers version activation batch_norm dropout experts rank"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -1,0 +1,69 @@
+"""The factorization machine."""
+
+from typing import Any
+
+from keras import ops
+
+from tfctr.interactions.base import Eats, Interaction
+from tfctr.layers.arguments import check_flag
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.pairwise import bi_interaction
+
+
+@tfctr_export
+class Fm(Interaction):
+    """A factorization machine: first-order weights and the inner products of all pairs of fields.
+
+        logit = b + linear + sum_{i<j} e_i . e_j
+
+    Args:
+        bias: whether there is a bias b.
+
+    Call arguments:
+        inputs: float `[..., F, E]`.
+        mask: not used.
+        training: not used.
+        linear: float `[...]`, the sum of first-order weights; None for 0.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> tuple(Fm()(keras.random.normal((8, 50, 7, 16))).shape)
+        (8, 50)
+
+    References:
+        Rendle, Factorization Machines (2010), equation 1.
+    """
+
+    def __init__(self, bias: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.use_bias = check_flag("bias", bias)
+
+    @property
+    def eats(self) -> Eats:
+        """`fields`."""
+        return "fields"
+
+    @property
+    def wide(self) -> bool:
+        """True."""
+        return True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the bias."""
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros") if self.use_bias else None
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+        """The logits; see the class."""
+        logits = ops.sum(bi_interaction(inputs), axis=-1)
+        if linear is not None:
+            logits = logits + ops.cast(linear, logits.dtype)
+        if self.bias is not None:
+            logits = logits + ops.cast(self.bias, logits.dtype)
+        return ops.cast(logits, self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "bias": self.use_bias}

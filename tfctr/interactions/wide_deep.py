@@ -1,0 +1,68 @@
+"""Wide & Deep."""
+
+from typing import Any
+
+from tfctr.interactions.base import Eats, Interaction
+from tfctr.interactions.headed import DeepConfig, create_deep, deep_config
+from tfctr.layers.export import tfctr_export
+
+
+@tfctr_export
+class WideDeep(Interaction):
+    """Wide & Deep: first-order weights beside a deep network.
+
+        logit = linear + deep(x)
+
+    The bias is that of the deep part. With `deep={"type": "qnn_alpha"}` it is the QNN plug-in.
+
+    Args:
+        deep: the deep part: any backbone with a linear head.
+
+    Call arguments:
+        inputs: what the deep part eats: float `[..., F, E]` or `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+        linear: float `[...]`, the sum of first-order weights; None for 0.
+
+    Output shape:
+        `[...]`.
+
+    Raises:
+        ValueError: for a wrong configuration of the deep part.
+
+    Example:
+        >>> tuple(WideDeep(deep={"type": "mlp", "hidden": [32]})(keras.random.normal((8, 50, 112))).shape)
+        (8, 50)
+
+    References:
+        Cheng et al., Wide & Deep Learning for Recommender Systems (2016), equation 3, without crossed features.
+        QNN-alpha (2025), table 5.
+    """
+
+    def __init__(self, deep: DeepConfig = "mlp", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.deep = create_deep(deep, name="deep", dtype=self.dtype_policy)
+
+    @property
+    def eats(self) -> Eats:
+        """What the deep part eats."""
+        return self.deep.eats
+
+    @property
+    def wide(self) -> bool:
+        """True."""
+        return True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the deep part."""
+        self.deep.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+        """The logits; see the class."""
+        logits = self.deep(inputs, mask=mask, training=training)
+        return logits if linear is None else logits + linear
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "deep": deep_config(self.deep)}

@@ -1,0 +1,88 @@
+"""xDeepFM."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tfctr.interactions.base import Eats, Interaction
+from tfctr.interactions.cin import Cin
+from tfctr.interactions.headed import DeepConfig, create_deep, deep_config, eaten, eaten_shape
+from tfctr.layers.export import tfctr_export
+
+
+@tfctr_export
+class XDeepFm(Interaction):
+    """xDeepFM: first-order weights, a compressed interaction network and a deep network, each with its logit.
+
+        logit = linear + CIN(x) + deep(x)
+
+    With `deep={"type": "qnn_alpha_released"}` it is the QNN plug-in as released; with `deep=None` what benchmarks list
+    as CIN.
+
+    Args:
+        deep: the deep part: any backbone with a linear head; None for none.
+        maps: the number of feature maps of each layer of the CIN.
+        activation: the activation of the CIN's layers; None for none.
+
+    Call arguments:
+        inputs: float `[..., F, E]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+        linear: float `[...]`, the sum of first-order weights; None for 0.
+
+    Output shape:
+        `[...]`.
+
+    Raises:
+        ValueError: for a wrong configuration of the deep part.
+
+    Example:
+        >>> tuple(XDeepFm(deep={"type": "mlp", "hidden": [32]}, maps=[8])(keras.random.normal((8, 50, 7, 16))).shape)
+        (8, 50)
+
+    References:
+        Lian et al., xDeepFM (2018), equation 9. QNN-alpha (2025), table 5.
+    """
+
+    def __init__(
+        self,
+        deep: DeepConfig | None = "mlp",
+        maps: Sequence[int] = (64, 64),
+        activation: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.cin = Cin(maps=maps, activation=activation, name="cin", dtype=self.dtype_policy)
+        self.deep = None if deep is None else create_deep(deep, name="deep", dtype=self.dtype_policy)
+
+    @property
+    def eats(self) -> Eats:
+        """`fields`."""
+        return "fields"
+
+    @property
+    def wide(self) -> bool:
+        """True."""
+        return True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build both parts."""
+        self.cin.build(input_shape)
+        if self.deep is not None:
+            self.deep.build(eaten_shape(self.deep, input_shape))
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+        """The logits; see the class."""
+        logits = self.cin(inputs)
+        if self.deep is not None:
+            logits = logits + self.deep(eaten(self.deep, inputs), mask=mask, training=training)
+        return logits if linear is None else logits + linear
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "deep": None if self.deep is None else deep_config(self.deep),
+            "maps": self.cin.maps,
+            "activation": self.cin.activation,
+        }

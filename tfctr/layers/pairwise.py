@@ -1,0 +1,47 @@
+"""Products of all pairs of fields, the second-order part of factorization models."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+
+def bi_interaction(fields: Any) -> Any:
+    """The sum of the elementwise products of all pairs of fields, in time linear in their number.
+
+        sum_{i<j} e_i * e_j = ((sum_i e_i)^2 - sum_i e_i^2) / 2
+
+    The difference is taken in float32: in half precision little would be left of it.
+
+    Args:
+        fields: float `[..., F, E]`.
+
+    Returns:
+        float32 `[..., E]`; its sum over E is the second-order term of a factorization machine.
+
+    Example:
+        >>> tuple(bi_interaction(keras.random.normal((8, 5, 16))).shape)
+        (8, 16)
+
+    References:
+        Rendle, Factorization Machines (2010), lemma 3.1; He and Chua, Neural Factorization Machines (2017), equation 4.
+    """
+    fields = ops.cast(fields, "float32")
+    return 0.5 * (ops.square(ops.sum(fields, axis=-2)) - ops.sum(ops.square(fields), axis=-2))
+
+
+def pairwise_products(fields: Any) -> Any:
+    """The elementwise products of all pairs of fields, in the order (0, 1), (0, 2), ..., (1, 2), ...
+
+    Args:
+        fields: float `[..., F, E]`.
+
+    Returns:
+        float `[..., F * (F - 1) / 2, E]`; its sum over E is the inner product of each pair.
+
+    Example:
+        >>> tuple(pairwise_products(keras.random.normal((8, 5, 16))).shape)
+        (8, 10, 16)
+    """
+    first, second = np.triu_indices(fields.shape[-2], 1)
+    return ops.take(fields, first, axis=-2) * ops.take(fields, second, axis=-2)
