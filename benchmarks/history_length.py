@@ -1,0 +1,159 @@
+"""Cost of a candidate by the length of the history, through the signatures of real SavedModels.
+
+    python -m benchmarks.history_length [--lengths 100,1000,10000] [--candidates 100] [--plot FILE.svg]
+
+For each preset and length it exports a model with random weights whose histories hold that many events, loads it, and
+times `user_tower` for one user with a full history and `score` for that user's state and so many candidates: medians of
+calls after warm-up. The plot needs matplotlib, which nothing else here does. docs/benchmarks.md holds the results.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from tfctr.console import console
+
+MODELS: dict[str, dict[str, Any]] = {
+    "mean pooling": {"preset": "mlp"},
+    "DIN": {"preset": "din"},
+    "TA_early": {"preset": "ta-early"},
+    "DTA": {"preset": "dta"},
+    "DMQN": {"preset": "dmqn"},
+}
+SECONDS = 3.0
+# Events are an item and its genres: d = 64. Frozen vectors are 128 wide.
+EMBEDDING_DIMENSION = 32
+
+
+def main(
+    lengths: Annotated[str, typer.Option(help="Comma-separated.")] = "100,1000,10000",
+    candidates: Annotated[int, typer.Option(min=1)] = 100,
+    models: Annotated[str, typer.Option(help="Comma-separated; all when left out.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Where a drawing goes, .svg.")] = None,
+) -> None:
+    """Measure, print the table, draw."""
+    sizes = [int(length) for length in lengths.split(",")]
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name in models.split(",") if models else MODELS:
+            found[name] = [_measure(name, length, candidates, Path(directory)) for length in sizes]
+    titles = " | ".join(f"L = {length:,}" for length in sizes)
+    for key, title in (
+        ("candidate", f"score, microseconds a candidate ({candidates} in a request)"),
+        ("user_tower", "user_tower, milliseconds a user"),
+        ("state", "state, kilobytes a user"),
+    ):
+        _say(f"\n| {title} | {titles} |\n|---|{'---|' * len(sizes)}")
+        for name, rows in found.items():
+            _say(f"| {name} | {' | '.join(_digits(row[key]) for row in rows)} |")
+    if plot is not None:
+        _draw(found, sizes, plot)
+
+
+def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[str, float]:
+    import tensorflow as tf
+
+    from tests.workbench import Workbench, small_features
+    from tfctr.data.synthesize import synthesize
+    from tfctr.data.synthetic_world import Settings
+    from tfctr.export.saved_model import export_model
+    from tfctr.features import FeatureFile
+    from tfctr.features.analyze import analyze
+    from tfctr.models import build_model
+    from tfctr.training.dataset import split_records
+    from tfctr.training.experiment import Experiment
+
+    directory = directory / f"{name}-{length}".replace(" ", "-")
+    data = directory / "data"
+    synthesize(data, Settings(rows=600, users=60, items=2000, history_length=50, vector_width=128, seed=5))
+    content = small_features(length).model_dump(mode="json", exclude_unset=True)
+    file = FeatureFile.model_validate({**content, "embedding_dimension": EMBEDDING_DIMENSION})
+    bench = Workbench(data, file, analyze(file, split_records(data, "train"), directory / "assets", data))
+    experiment = Experiment.model_validate({**MODELS[name], "export": {"warmup_candidates": [1]}})
+    model = build_model(bench.assets, experiment.model_config_of())
+    path = export_model(model, bench.assets, experiment, bench.data.parent / "1")
+    # A name of its own: the signatures die with the loaded object.
+    loaded = tf.saved_model.load(str(path))
+    user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
+    generator = np.random.default_rng(0)
+    raw = bench.raw("test", 64)
+    user = {}
+    for key, spec in user_tower.structured_input_signature[1].items():
+        column = np.asarray(raw[key])
+        # Real values of other rows' events, repeated until the history is full.
+        if column.ndim == 2:
+            real = np.arange(column.shape[1]) < np.asarray(raw["history_length"])[:, None]
+            column = generator.choice(column[real], (1, length))
+        user[key] = tf.constant(np.full(1, length) if key == "history_length" else column[:1], spec.dtype)
+    user["history_time"] = tf.sort(user["history_time"], direction="DESCENDING")
+    state = user_tower(**user)
+    request = dict(state)
+    for key, spec in score.structured_input_signature[1].items():
+        if key not in request:
+            column = np.asarray(raw[key])
+            wide = spec.shape.rank == 2
+            chosen = generator.choice(column, (1, candidates)) if wide else column[:1]
+            request[key] = tf.constant(chosen, spec.dtype)
+    assert np.isfinite(score(**request)["probabilities"].numpy()).all()
+    seconds = _median(lambda: score(**request)["probabilities"].numpy())
+    return {
+        "candidate": seconds / candidates * 1e6,
+        "user_tower": 1e3 * _median(lambda: [tensor.numpy() for tensor in user_tower(**user).values()]),
+        "state": sum(tensor.numpy().nbytes for tensor in state.values()) / 1e3,
+    }
+
+
+def _median(call: Callable[[], Any]) -> float:
+    taken: list[float] = []
+    for _ in range(2):
+        call()
+    while len(taken) < 5 or (sum(taken) < SECONDS and len(taken) < 300):
+        started = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def _draw(found: dict[str, list[dict[str, float]]], lengths: list[int], path: Path) -> None:
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise SystemExit("error: --plot needs matplotlib: pip install matplotlib") from None
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "tfctr"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for ax, key, title in zip(
+        axes,
+        ("candidate", "user_tower"),
+        ("score: microseconds a candidate", "user_tower: milliseconds a user"),
+        strict=True,
+    ):
+        for name, rows in found.items():
+            ax.plot(lengths, [row[key] for row in rows], marker="o", label=name)
+        ax.set(xscale="log", yscale="log", xlabel="events in the history", title=title)
+        ax.grid(True, which="major", alpha=0.3)
+    axes[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _say(line: str) -> None:
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
