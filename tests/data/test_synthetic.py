@@ -217,3 +217,20 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.
         tracemalloc.stop()
     # The records alone would be 12 MB more. The ceilings keep 32 bytes for each of the first million test rows.
     assert peaks[1] - peaks[0] < 1_000_000, peaks
+
+
+def test_an_old_interest_shows_only_in_old_events() -> None:
+    settings = Settings(rows=3000, users=200, items=400, history_length=200, old_interest_after=50)
+    world = World(settings)
+    user, item, _, _ = world.past(0, settings.users)
+    newer = np.concatenate([np.arange(count)[::-1] for count in np.bincount(user, minlength=settings.users)])
+    only = (world.interests[:, :1] != world.interests[:, 1:]) | (np.arange(1, 4) >= world.interest_count[:, None])
+    told = only.all(axis=1)[user]
+    of_first = world.topic[item] == world.interests[user, 0]
+    # Draws by popularity and equal interests of others give a share of a few per cent everywhere.
+    assert of_first[told & (newer < 50)].mean() < 0.05
+    assert of_first[told & (newer >= 50)].mean() > 0.2
+    # The candidates are those of the same world without hiding.
+    for hidden, plain in zip(world.blocks(), World(replace(settings, old_interest_after=0)).blocks(), strict=True):
+        np.testing.assert_array_equal(hidden.item, plain.item)
+        np.testing.assert_array_equal(hidden.label, plain.label)

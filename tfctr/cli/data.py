@@ -77,10 +77,15 @@ def synthesize(
     history_length: HistoryOption = 50,
     vector_width: Annotated[int, typer.Option(min=1, help="Width of the item vectors.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
+    old_interest_after: Annotated[
+        int, typer.Option(min=0, help="Hide a user's first interest from the newest so many events; 0: hide nothing.")
+    ] = 0,
     force: ForceOption = False,
 ) -> None:
     """Writes synthetic impressions, and reports the best AUC and GAUC that any model can reach on them."""
-    manifest = write_synthetic(out, Settings(rows, users, items, history_length, vector_width, seed), force)
+    manifest = write_synthetic(
+        out, Settings(rows, users, items, history_length, vector_width, seed, old_interest_after), force
+    )
     _print_splits(manifest)
     for title, ceiling in (
         ("position unknown", manifest["ceilings"]["position_unknown"]),

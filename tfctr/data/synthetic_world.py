@@ -13,7 +13,9 @@ Topics are unit vectors c_t in R^16, four to a genre. With e a standard normal v
 
 Genres alone cannot tell an interest from the other topics of its genre; the similarity of the candidate's vector to the
 vectors of the history can. Candidates are placed at random, so position and relevance are independent. Clicked
-candidates join the history. Everything is drawn in blocks whose seeds follow from `seed`: nothing needs to be kept.
+candidates join the history. With `old_interest_after` N, a user's first interest shows in the history only before the
+newest N events, though candidates come from it and are clicked as ever: who reads N events can't know it, who reads all
+can. Everything is drawn in blocks whose seeds follow from `seed`: nothing needs to be kept.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Settings:
         history_length: Events kept in a history.
         vector_width: Width of the item vectors.
         seed: Of everything.
+        old_interest_after: The newest so many events of a past show nothing of the first interest; 0 for none.
     """
 
     rows: int = 20_000
@@ -65,6 +68,7 @@ class Settings:
     history_length: int = 50
     vector_width: int = 64
     seed: int = 17
+    old_interest_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,10 @@ class World:
         events[rng.random(n) < 0.05] = 0
         user = np.repeat(np.arange(first_user, last_user), events)
         item = self._draw_candidates(rng, user, of_interest=0.7, of_genre=0.0)
+        if self.settings.old_interest_after:
+            newer = np.repeat(np.cumsum(events), events) - 1 - np.arange(len(user))
+            recent = newer < self.settings.old_interest_after
+            item[recent] = self._draw_candidates(rng, user[recent], of_interest=0.7, of_genre=0.0, first_interest=1)
         age = np.concatenate([np.sort(rng.integers(1, 90 * 86_400, size=count))[::-1] for count in events.tolist()])
         return user, item, self._rate(rng, self.affinity(user, item)), START - age
 
@@ -224,9 +232,11 @@ class World:
         # Those drawn again are less popular; without another shuffle they would stand late.
         return item[np.lexsort((rng.random(len(item)), request))]
 
-    def _draw_candidates(self, rng: np.random.Generator, user: Ints, of_interest: float, of_genre: float) -> Ints:
+    def _draw_candidates(
+        self, rng: np.random.Generator, user: Ints, of_interest: float, of_genre: float, first_interest: int = 0
+    ) -> Ints:
         n = len(user)
-        chosen = self.interests[user, rng.integers(self.interest_count[user])]
+        chosen = self.interests[user, rng.integers(first_interest, self.interest_count[user])]
         sibling = chosen // TOPICS_OF_GENRE * TOPICS_OF_GENRE + rng.integers(TOPICS_OF_GENRE, size=n)
         kind = rng.random(n)
         topic = np.where(kind < of_interest, chosen, sibling)
