@@ -186,7 +186,7 @@ class CrossNet(HeadedInteraction):
         activation: after the projection of a `v2` layer; None, as published, for none.
         batch_norm: whether to normalize the projection of a `v2` layer; not so as published.
         dropout: the rate after each layer; 0 as published.
-        experts: the number of experts of `mix`.
+        experts: the number of experts of `mix`; a single one has no gate.
         rank: the width of an expert of `mix`.
 
     Call arguments:
@@ -245,7 +245,7 @@ class CrossNet(HeadedInteraction):
             raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
         for cross in self.crosses:
             cross.build((None, dim))
-        if self.version == "mix":
+        if self.version == "mix" and self.experts > 1:
             # The reference has a matrix `[D, 1]` for each expert, and draws it as such.
             self.gate = keras.layers.Dense(
                 self.experts,
@@ -267,7 +267,8 @@ class CrossNet(HeadedInteraction):
             elif self.version == "v2":
                 x = cross(x, inputs, mask=mask, training=training)
             else:
-                x = cross(x, inputs, self.gate(x))
+                gates = self.gate(x) if self.experts > 1 else ops.ones_like(x[..., :1])
+                x = cross(x, inputs, gates)
             x = drop(x, training=training)
         return x
 

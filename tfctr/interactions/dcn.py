@@ -5,19 +5,19 @@ from typing import Any, ClassVar, Literal
 
 from keras import ops
 
-from tfctr.errors import UserError
 from tfctr.interactions.base import Eats
 from tfctr.interactions.cross_net import CrossNet
 from tfctr.interactions.headed import (
     DeepConfig,
     HeadedInteraction,
     create_deep,
+    create_part,
     deep_config,
     flat_shape,
     flatten,
 )
 from tfctr.layers.export import tfctr_export
-from tfctr.layers.registry import arguments_of, create
+from tfctr.layers.registry import arguments_of
 
 Structure = Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"]
 STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
@@ -86,13 +86,10 @@ class DcnV2(HeadedInteraction):
             self.stacked_deep = self._create_deep(deep if stacked_deep is None else stacked_deep, "stacked_deep")
 
     def _create_cross(self, config: Mapping[str, Any]) -> CrossNet:
-        if not isinstance(config, Mapping) or "type" in config:
+        if not isinstance(config, Mapping):
             raise ValueError(f"`cross` must be a mapping of arguments of CrossNet. Received: {config!r}")
-        config = {"type": "cross", "version": self.version, **config}
-        try:
-            cross = create("part", {"cross": CrossNet}, config, name="cross", dtype=self.dtype_policy)
-        except UserError as error:
-            raise ValueError(str(error)) from error
+        config = {"type": "cross_net", "version": self.version, **config}
+        cross = create_part("cross", {"cross_net": CrossNet}, config, name="cross", dtype=self.dtype_policy)
         cross.headless = True
         return cross
 

@@ -5,6 +5,7 @@ from typing import Any
 from tfctr.interactions.base import Eats, Interaction
 from tfctr.interactions.fm import Fm
 from tfctr.interactions.headed import DeepConfig, create_deep, deep_config, eaten, eaten_shape
+from tfctr.layers.arguments import check_flag
 from tfctr.layers.export import tfctr_export
 
 
@@ -48,7 +49,7 @@ class DeepFm(Interaction):
         if isinstance(fm_scale, bool) or not isinstance(fm_scale, (int, float)) or fm_scale <= 0:
             raise ValueError(f"`fm_scale` must be a positive number. Received: {fm_scale!r}")
         self.fm_scale = float(fm_scale)
-        self.fm = Fm(bias=fm_bias, name="fm", dtype=self.dtype_policy)
+        self.fm = Fm(bias=check_flag("fm_bias", fm_bias), name="fm", dtype=self.dtype_policy)
         self.deep = create_deep(deep, name="deep", dtype=self.dtype_policy)
 
     @property

@@ -1,7 +1,7 @@
 """Backbones that end in one linear layer, which a larger backbone may put in the place of a multi-layer perceptron."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 from keras import ops
@@ -11,6 +11,7 @@ from tfctr.interactions.base import Interaction
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.registry import arguments_of, create
 
+Part = TypeVar("Part")
 DeepConfig = str | Mapping[str, Any]
 """The name of a headed backbone, or `{"type": name, argument: value, ...}`."""
 
@@ -54,23 +55,29 @@ class HeadedInteraction(Interaction):
         return ops.squeeze(self.head(self.hidden(inputs, mask=mask, training=training)), -1)
 
 
-def create_deep(config: DeepConfig, kind: str = "deep", **layer_arguments: Any) -> HeadedInteraction:
-    """Make the deep part of a backbone: any headed backbone of the registry.
+def create_part(kind: str, table: Mapping[str, type[Part]], config: DeepConfig, **layer_arguments: Any) -> Part:
+    """Make a part of a backbone from a piece of the backbone's configuration.
 
     Args:
-        config: its name, or a mapping with `type` and arguments of its class.
-        kind: the argument's name, for the messages.
+        kind: the backbone's argument, for the messages.
+        table: the classes by the name that `type` selects.
+        config: a name, or a mapping with `type` and arguments of its class.
         **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
         ValueError: what the registry says of a wrong configuration.
     """
     try:
-        return create(kind, _headed(), config, **layer_arguments)
+        return create(kind, table, config, **layer_arguments)
     except UserError as error:
         # As every constructor does: the registry that makes the whole backbone turns it into a UserError and says whose
         # argument it is.
         raise ValueError(str(error)) from error
+
+
+def create_deep(config: DeepConfig, kind: str = "deep", **layer_arguments: Any) -> HeadedInteraction:
+    """Make the deep part of a backbone, any headed backbone of the registry; as `create_part`."""
+    return create_part(kind, _headed(), config, **layer_arguments)
 
 
 def deep_config(deep: HeadedInteraction) -> dict[str, Any]:
