@@ -2,23 +2,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 
+from tests.backends import gradients
 from tests.interests.helpers import WIDTH, make_inputs, randomize, tensors
 from tfctr.interests import Din
 
 
-def joined(layer: Din, inputs: dict[str, Any], training: bool) -> tf.Tensor:
+def joined(layer: Din, inputs: dict[str, Any], training: bool) -> Any:
     """The activation unit as the paper draws it: the four vectors joined."""
     target, events = inputs["candidate"]["target"], inputs["sequence"]["events"]
-    mask = tf.sequence_mask(inputs["sequence"]["length"], events.shape[1])[:, None]
+    mask = (np.arange(events.shape[1]) < np.asarray(inputs["sequence"]["length"])[:, None])[:, None]
     shape = (*target.shape[:2], *events.shape[1:])
-    t, x = tf.broadcast_to(target[:, :, None], shape), tf.broadcast_to(events[:, None], shape)
-    y = tf.matmul(tf.concat([t, x, t - x, t * x], axis=-1), layer.kernel) + layer.bias
+    t, x = ops.broadcast_to(target[:, :, None], shape), ops.broadcast_to(events[:, None], shape)
+    y = ops.matmul(ops.concatenate([t, x, t - x, t * x], axis=-1), layer.kernel) + layer.bias
     for activation, dense in zip(layer.activations, layer.dense, strict=True):
         y = activation(y, mask=mask, training=training) if layer.activation == "dice" else activation(y)
         y = dense(y)
-    return tf.matmul(tf.where(mask, y[..., 0], 0.0), events)
+    return ops.matmul(ops.where(mask, y[..., 0], 0.0), events)
 
 
 @pytest.mark.parametrize("activation", ["dice", "sigmoid", "relu"])
@@ -30,13 +31,18 @@ def test_first_layer_is_that_of_the_joined_vectors(activation: str, training: bo
         layer = Din(hidden=[6, 4], activation=activation)
         layer.build({"sequence": {"events": (None, None, WIDTH)}})
         randomize(layer)
+
+        def loss(sources: list[Any], form: Any = form, layer: Din = layer) -> Any:
+            fed = {
+                "sequence": {**inputs["sequence"], "events": sources[0]},
+                "candidate": {**inputs["candidate"], "target": sources[1]},
+            }
+            output = form(layer, fed)
+            return ops.sum(output * ops.cos(output)), output
+
         sources = [inputs["sequence"]["events"], inputs["candidate"]["target"]]
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            output = form(layer, inputs)
-            loss = tf.reduce_sum(output * tf.cos(output))
-        sources += [weight.value for weight in layer.trainable_weights]
-        results.append([output, *tape.gradient(loss, sources), *layer.non_trainable_weights])
+        (_, output), by_inputs, by_weights = gradients(loss, sources, layer.trainable_weights)
+        results.append([output, *by_inputs, *by_weights, *layer.non_trainable_weights])
     for ours, reference in zip(*results, strict=True):
         scale = max(np.max(np.abs(reference)), 1e-3)
         np.testing.assert_allclose(ours, reference, atol=2e-5 * scale, rtol=0)
@@ -49,8 +55,8 @@ def test_by_hand() -> None:
     layer.kernel.assign([[0.0]] * 6 + [[1.0]] * 2)
     layer.dense[0].kernel.assign([[1.0]])
     inputs = {
-        "sequence": {"events": tf.constant([[[1.0, 1.0], [-1.0, 0.0], [9.0, 9.0]]]), "length": tf.constant([2])},
-        "candidate": {"target": tf.constant([[[1.0, 2.0], [-1.0, 0.0]]])},
+        "sequence": {"events": ops.array([[[1.0, 1.0], [-1.0, 0.0], [9.0, 9.0]]]), "length": ops.array([2])},
+        "candidate": {"target": ops.array([[[1.0, 2.0], [-1.0, 0.0]]])},
     }
     np.testing.assert_allclose(layer(inputs), [[[3.0, 3.0], [-1.0, 0.0]]])
 

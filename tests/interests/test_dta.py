@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 
+from tests.backends import gradients
 from tests.interests.direct import direct_dta
 from tests.interests.helpers import WIDTH, make_inputs, randomize, tensors
 from tfctr.interests import ComplementaryModality, DecoupledTargetAttention, Interest, TargetAttention
@@ -36,12 +37,14 @@ def test_factored_form_is_the_direct_form(variant: str) -> None:
     sources = [inputs["sequence"]["events"], inputs["candidate"]["target"]]
     results = []
     for form in (layer, lambda fed: direct_dta(layer, fed)):
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            output = form(inputs)
-            loss = tf.reduce_sum(output * tf.cos(output))
-        gradients = tape.gradient(loss, sources + [weight.value for weight in layer.trainable_weights])
-        results.append([output, *map(tf.convert_to_tensor, gradients)])
+
+        def loss(fed: list[Any], form: Any = form) -> Any:
+            sequence, candidate = {**inputs["sequence"], "events": fed[0]}, {**inputs["candidate"], "target": fed[1]}
+            output = form({"sequence": sequence, "candidate": candidate, "context": {}})
+            return ops.sum(output * ops.cos(output)), output
+
+        (_, output), by_inputs, by_weights = gradients(loss, sources, layer.trainable_weights)
+        results.append([output, *by_inputs, *by_weights])
     assert len(results[0]) == 3 + len(layer.trainable_weights)
     for ours, reference in zip(*results, strict=True):
         assert np.max(np.abs(reference)) > 0.0
@@ -68,15 +71,15 @@ def test_by_hand() -> None:
     layer.value_tables["text"].assign([[10.0], [20.0], [30.0]])
     inputs = {
         "sequence": {
-            "events": tf.constant([[[1.0], [1.0], [5.0]]]),
-            "length": tf.constant([2]),
-            "rows/text": tf.constant([[1, 2, 3]]),
-            "vectors/text": tf.constant([[[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]),
+            "events": ops.array([[[1.0], [1.0], [5.0]]]),
+            "length": ops.array([2]),
+            "rows/text": ops.array([[1, 2, 3]]),
+            "vectors/text": ops.array([[[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]),
         },
         "candidate": {
-            "target": tf.constant([[[1.0], [1.0]]]),
-            "rows/text": tf.constant([[4, 0]]),
-            "vectors/text": tf.constant([[[1.0, 0.0], [0.0, 0.0]]]),
+            "target": ops.array([[[1.0], [1.0]]]),
+            "rows/text": ops.array([[4, 0]]),
+            "vectors/text": ops.array([[[1.0, 0.0], [0.0, 0.0]]]),
         },
     }
     # Candidate 0: scores 1 and 1 + log 3, weights 1/4 and 3/4, values 1 + 10 and 1 + 20.
@@ -149,10 +152,13 @@ def graph_inputs() -> Any:
     return make_inputs(batch=B, candidates=C, length=L, width=D, vector=VECTOR)
 
 
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("cls", [DecoupledTargetAttention, ComplementaryModality])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_no_tensor_has_candidates_steps_and_width(cls: Any, gradient: bool) -> None:
     """Walks the compiled graph of attend, and of its gradient; one-hot tensors would be found too."""
+    import tensorflow as tf
+
     layer, inputs = build(cls, width=D, num_heads=H, bins=N), tensors(graph_inputs())
     state = {**layer.encode(inputs["sequence"]), "vectors/text": inputs["sequence"]["vectors/text"]}
 
@@ -174,7 +180,10 @@ def test_no_tensor_has_candidates_steps_and_width(cls: Any, gradient: bool) -> N
     assert not list(filter(too_large, found))
 
 
+@pytest.mark.tensorflow
 def test_the_walk_finds_what_it_looks_for() -> None:
+    import tensorflow as tf
+
     layer, inputs = build(width=D, num_heads=H, bins=N), tensors(graph_inputs())
     graph = tf.function(lambda fed: direct_dta(layer, fed)).get_concrete_function(inputs).graph
     names = {name.split()[0] for name, _ in filter(too_large, graph_tensors(graph))}

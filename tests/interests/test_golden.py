@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-import tensorflow as tf
+from keras import ops
 
 from tests.golden_cases import GoldenCase, check, load, names, present
 from tfctr.interests import Din, TargetAttention
@@ -12,32 +12,32 @@ DIN = present(names("din_attention_*"))
 ATTENTION = present(names("target_attention_*"))
 
 
-def arranged(inputs: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], tf.Tensor]:
+def arranged(inputs: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """The case's inputs with real steps first, and which rows are all padding, `[B, 1, 1]`.
 
     The cases have holes and padding on the left; ours is on the right. The order of the steps means nothing to either
     module, and the gradient finds its way back through the gather.
     """
     sequence = inputs["sequence"]
-    mask = inputs.get("mask", tf.ones(sequence.shape[:2]))
-    order = tf.argsort(mask, direction="DESCENDING", stable=True)
-    length = tf.cast(tf.reduce_sum(mask, axis=1), tf.int32)
+    mask = inputs.get("mask", ops.ones(sequence.shape[:2]))
+    order = ops.argsort(-mask, axis=1)
+    length = ops.cast(ops.sum(mask, axis=1), "int32")
     fed = {
-        "sequence": {"events": tf.gather(sequence, order, batch_dims=1), "length": length},
+        "sequence": {"events": ops.take_along_axis(sequence, order[..., None], axis=1), "length": length},
         "candidate": {"target": inputs["target"][:, None]},
     }
     return fed, (length == 0)[:, None, None]
 
 
-def padding_average(layer: Any, sequence: tf.Tensor, empty: tf.Tensor) -> tf.Tensor:
+def padding_average(layer: Any, sequence: Any, empty: Any) -> Any:
     """What the reference gives for a row that is all padding, where it has a softmax: the average of the padding.
 
     Ours gives zeros. Adding it here, with its gradients, lets the other rows be compared in full.
     """
-    average = tf.reduce_mean(sequence, axis=1, keepdims=True)
+    average = ops.mean(sequence, axis=1, keepdims=True)
     if isinstance(layer, TargetAttention) and layer.projections:
         average = layer.output_dense(layer.value(average))
-    return tf.where(empty, average, 0.0)
+    return ops.where(empty, average, 0.0)
 
 
 @pytest.mark.parametrize("name", DIN)
@@ -56,7 +56,7 @@ def test_din(name: str) -> None:
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
         fed, empty = arranged(inputs)
         output = layer(fed, training=training)
-        assert not tf.reduce_any(tf.logical_and(empty, output != 0.0)), "an empty history must give zeros"
+        assert not ops.any(ops.logical_and(empty, output != 0.0)), "an empty history must give zeros"
         if layer.softmax:
             output += padding_average(layer, inputs["sequence"], empty)
         return {"pooled": output[:, 0]}
@@ -106,7 +106,7 @@ def test_target_attention(name: str) -> None:
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
         fed, empty = arranged(inputs)
         output = layer(fed)
-        assert not tf.reduce_any(tf.logical_and(empty, output != 0.0)), "an empty history must give zeros"
+        assert not ops.any(ops.logical_and(empty, output != 0.0)), "an empty history must give zeros"
         return {"pooled": (output + padding_average(layer, inputs["sequence"], empty))[:, 0]}
 
     check(case, forward, attention_weights(case, layer))

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from keras import ops
 
 from tests.interests.helpers import make_inputs, tensors
 from tfctr.interests import SimilarityHistogram
@@ -10,15 +10,15 @@ from tfctr.interests import SimilarityHistogram
 # Steps: similarity -1, 1, 0, missing, and one of padding; the second candidate has no vector.
 INPUTS: dict[str, dict[str, Any]] = {
     "sequence": {
-        "events": tf.zeros((1, 5, 3)),
-        "length": tf.constant([4]),
-        "rows/text": tf.constant([[1, 2, 3, 0, 2]]),
-        "vectors/text": tf.constant([[[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]]),
+        "events": ops.zeros((1, 5, 3)),
+        "length": ops.array([4]),
+        "rows/text": ops.array([[1, 2, 3, 0, 2]]),
+        "vectors/text": ops.array([[[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]]]),
     },
     "candidate": {
-        "target": tf.zeros((1, 2, 3)),
-        "rows/text": tf.constant([[7, 0]]),
-        "vectors/text": tf.constant([[[1.0, 0.0], [0.0, 0.0]]]),
+        "target": ops.zeros((1, 2, 3)),
+        "rows/text": ops.array([[7, 0]]),
+        "vectors/text": ops.array([[[1.0, 0.0], [0.0, 0.0]]]),
     },
 }
 COUNTS = np.array([[[1.0, 0.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 4.0]]])
@@ -50,7 +50,8 @@ def test_counts_sum_to_the_length() -> None:
     buckets = layer.buckets(inputs["sequence"], inputs["candidate"])
     features = np.array(layer.features(inputs["sequence"]["length"], buckets)).reshape(3, 9, 2, 23)
     np.testing.assert_array_equal(
-        features.sum(axis=-1), np.broadcast_to(inputs["sequence"]["length"].numpy()[:, None, None], (3, 9, 2))
+        features.sum(axis=-1),
+        np.broadcast_to(ops.convert_to_numpy(inputs["sequence"]["length"])[:, None, None], (3, 9, 2)),
     )
 
 
@@ -58,7 +59,7 @@ def test_empty_history_is_zero_in_spite_of_biases() -> None:
     layer = SimilarityHistogram("text", bins=4)
     layer(INPUTS)
     layer.output_dense.bias.assign([1.0, 2.0, 3.0])
-    empty = {**INPUTS, "sequence": {**INPUTS["sequence"], "length": tf.constant([0])}}
+    empty = {**INPUTS, "sequence": {**INPUTS["sequence"], "length": ops.array([0])}}
     assert not np.any(layer(empty))
     assert np.any(layer(INPUTS))
 
