@@ -274,26 +274,32 @@ LAYERS = {
 }
 
 
+def made(name: str) -> Any:
+    kind = name if name in INTERACTIONS else name.rsplit("_", 1)[0]
+    return create_interaction({"type": kind, **LAYERS[name]})
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name: str) -> None:
-    made = name if name in INTERACTIONS else name.rsplit("_", 1)[0]
-    layer = create_interaction({"type": made, **LAYERS[name]})
+    layer = made(name)
     arguments = {"mask": MASK, **({"linear": LINEAR} if layer.wide else {})}
     check_layer(layer, food(layer), call_arguments=arguments, output_shape=(6, 4), unmoved=UNMOVED)
 
 
-@pytest.mark.parametrize("name", ["deepfm_released", "dcnv2_released"])
+@pytest.mark.parametrize("name", ["wide_deep_qnn", "deepfm_released", "xdeepfm", "dcnv2_released", "dcnv2_stacked"])
 def test_padding_candidates_change_nothing(name: str) -> None:
-    layer = create_interaction({"type": name.rsplit("_", 1)[0], **LAYERS[name]})
-    layer(X)
+    layer = made(name)
+    x = food(layer)
+    layer(x)
     for part in layer._flatten_layers():
         if isinstance(part, keras.layers.Dropout):
             part.rate = 0.0
     start = layer.get_weights()
-    clean = numpy(layer(X, mask=MASK, training=True))
+    clean = numpy(layer(x, mask=MASK, training=True))
     moved = layer.get_weights()
     layer.set_weights(start)
-    poisoned = numpy(layer(np.where(MASK[..., None, None], X, 1e3), mask=MASK, training=True))
+    valid = MASK.reshape(MASK.shape + (1,) * (x.ndim - 2))
+    poisoned = numpy(layer(np.where(valid, x, 1e3), mask=MASK, training=True))
     np.testing.assert_array_equal(clean[MASK], poisoned[MASK])
     for one, other in zip(moved, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
