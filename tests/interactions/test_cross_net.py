@@ -120,10 +120,11 @@ def test_parameters_are_those_of_the_published_logs(version: Any, layers: int, t
     assert layer.count_params() + 53_890 == total
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.sampled_from(VERSIONS), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_leading_axes_are_rows(version: Any, batch: int, candidates: int, seed: int) -> None:
-    x = np.random.default_rng(seed).normal(size=(batch, candidates, 6)).astype("float32")
+@settings(max_examples=12, deadline=None)
+@given(st.sampled_from(VERSIONS), st.sampled_from([(1, 1), (2, 3)]), st.integers(0, 2**32 - 1))
+def test_leading_axes_are_rows(version: Any, leading: tuple[int, int], seed: int) -> None:
+    # Two shapes: JAX compiles for every new one.
+    x = np.random.default_rng(seed).normal(size=(*leading, 6)).astype("float32")
     layer = CrossNet(layers=2, version=version, experts=2, rank=3)
     nested = ops.convert_to_numpy(layer(x))
     np.testing.assert_allclose(nested.reshape(-1), layer(x.reshape(-1, 6)), rtol=1e-4, atol=1e-5)

@@ -305,19 +305,18 @@ def test_padding_candidates_change_nothing(name: str) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(["wide_deep", "deepfm", "xdeepfm", "dcn", "dcnv2"]),
     st.sampled_from([MLP, QNN, QNN_HEADS]),
-    st.integers(1, 3),
-    st.integers(1, 3),
+    st.sampled_from([(1, 1), (2, 3)]),  # JAX compiles for every new shape
     st.integers(0, 2**32 - 1),
 )
-def test_leading_axes_are_rows(name: str, deep: Any, batch: int, candidates: int, seed: int) -> None:
-    x = np.random.default_rng(seed).normal(size=(batch, candidates, 2, 4)).astype("float32")
+def test_leading_axes_are_rows(name: str, deep: Any, leading: tuple[int, int], seed: int) -> None:
+    x = np.random.default_rng(seed).normal(size=(*leading, 2, 4)).astype("float32")
     layer = create_interaction({"type": name, "deep": deep})
     nested = numpy(layer(food(layer, x)))
-    assert nested.shape == (batch, candidates)
+    assert nested.shape == leading
     np.testing.assert_allclose(nested.reshape(-1), layer(food(layer, x.reshape(-1, 2, 4))), rtol=1e-4, atol=1e-5)
 
 

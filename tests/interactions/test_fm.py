@@ -68,13 +68,11 @@ def test_layer(bias: bool) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 4), st.integers(0, 2**32 - 1))
-def test_is_the_sum_over_pairs_in_any_order(fields: int, width: int, seed: int) -> None:
+@given(st.sampled_from([1, 2, 5]), st.integers(0, 2**32 - 1))
+def test_is_the_sum_over_pairs_in_any_order(fields: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
-    x = generator.normal(size=(2, 3, fields, width)).astype("float32")
-    pairs = sum(
-        (x[..., i, :] * x[..., j, :] for i in range(fields) for j in range(i)), np.zeros((2, 3, width), "float32")
-    )
+    x = generator.normal(size=(2, 3, fields, 4)).astype("float32")
+    pairs = sum((x[..., i, :] * x[..., j, :] for i in range(fields) for j in range(i)), np.zeros((2, 3, 4), "float32"))
     np.testing.assert_allclose(bi_interaction(x), pairs, atol=1e-4)
     np.testing.assert_allclose(Fm()(x[..., generator.permutation(fields), :]), pairs.sum(-1), atol=1e-4)
     np.testing.assert_allclose(ops.sum(pairwise_products(x), axis=-2), pairs, atol=1e-4)
