@@ -27,7 +27,7 @@ HEADED = [name for name, made in INTERACTIONS.items() if issubclass(made, Headed
 
 
 def food(layer: Any, x: Any = X) -> Any:
-    return x if layer.eats == "fields" else x.reshape(*x.shape[:-2], -1)
+    return x if layer.eats == "fields" else x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
 
 
 def numpy(x: Any) -> Any:
@@ -284,6 +284,16 @@ def test_layer(name: str) -> None:
     layer = made(name)
     arguments = {"mask": MASK, **({"linear": LINEAR} if layer.wide else {})}
     check_layer(layer, food(layer), call_arguments=arguments, output_shape=(6, 4), unmoved=UNMOVED)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_no_candidates_and_many(name: str) -> None:
+    layer = made(name)
+    for candidates in (0, 1, 500):
+        x = np.resize(X, (2, candidates, 3, 4))
+        logits = numpy(layer(food(layer, x)))
+        assert logits.shape == (2, candidates)
+        assert np.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("name", ["wide_deep_qnn", "deepfm_released", "xdeepfm", "dcnv2_released", "dcnv2_stacked"])

@@ -135,7 +135,7 @@ class CrossMix(keras.layers.Layer):
         (8, 50, 12)
 
     References:
-        Wang et al., DCN V2 (2021), equations 4 and 5. The weights start as in the public implementations, where the
+        Wang et al., DCN V2 (2021), the mixture of low-rank DCN, with tanh. The weights start as in the public implementations, where the
         fans of an expert's matrix count the others' too.
     """
 
