@@ -135,8 +135,8 @@ class CrossMix(keras.layers.Layer):
         (8, 50, 12)
 
     References:
-        Wang et al., DCN V2 (2021), the mixture of low-rank DCN, with tanh. The weights start as in the public implementations, where the
-        fans of an expert's matrix count the others' too.
+        Wang et al., DCN V2 (2021), the mixture of low-rank DCN, with tanh. The weights start as in the public
+        implementations, where the fans of an expert's matrix count the others' too.
     """
 
     def __init__(self, experts: int = 4, rank: int = 32, **kwargs: Any) -> None:
