@@ -19,6 +19,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "simtier_two": {"type": "simtier", "frozen": ["text", "image"], "bins": 4, "counts": "fraction", "hidden_units": 6},
     "cmm": {"type": "cmm", "frozen": "text", "num_heads": 2, "bins": 5, "learn_alpha": True, "alpha": 0.3},
     "cmm_two_bins": {"type": "cmm", "frozen": ["text", "image"], "bins": 5, "histogram_bins": 7, "alpha": 0.75},
+    "sasrec": {"type": "sasrec", "num_heads": 2, "max_length": 6},
+    "sim_soft": {"type": "sim", "top_k": 3, "num_heads": 2, "auxiliary_units": [5]},
+    "sim_hard": {"type": "sim", "search": "hard", "category": ["genres", "brand"], "top_k": 2, "age_dim": 3},
+    "eta": {"type": "eta", "hash_bits": 20, "top_k": 3, "num_heads": 2, "seed": 1},
+    "sdim": {"type": "sdim", "num_hashes": 3, "hash_bits": 2, "seed": 1},
+    "twin": {"type": "twin", "top_k": 3, "num_heads": 2, "age_bias": True},
 }
 
 WIDTH = 8
@@ -34,7 +40,7 @@ def make_inputs(
     lengths: list[int] | None = None,
     seed: int = 0,
 ) -> Inputs:
-    """Random inputs with the frozen tables `text` and `image`; the second history is empty unless `lengths` says more.
+    """Random inputs with frozen tables, compared ids and ages; the second history is empty unless `lengths` says more.
 
     Padded steps hold ordinary numbers, so that a forgotten mask shows.
     """
@@ -58,6 +64,10 @@ def make_inputs(
             rows = generator.integers(0, 20, shape).astype("int32")
             inputs[side][f"rows/{name}"] = rows
             inputs[side][f"vectors/{name}"] = table[rows]
+    for side, shape in (("sequence", (batch, length)), ("candidate", (batch, candidates))):
+        inputs[side]["ids/genres"] = generator.integers(0, 5, (*shape, 2)).astype("int32")
+        inputs[side]["ids/brand"] = generator.integers(0, 4, shape).astype("int32")
+    inputs["sequence"]["ages"] = np.sort(generator.integers(1, 34, (batch, length)), axis=1).astype("int32")
     return inputs
 
 

@@ -7,9 +7,14 @@ from tfctr.interests.base import Interest
 from tfctr.interests.cmm import ComplementaryModality
 from tfctr.interests.din import Din
 from tfctr.interests.dta import DecoupledTargetAttention
+from tfctr.interests.eta import Eta
 from tfctr.interests.mean import MeanPooling
+from tfctr.interests.sasrec import SasRec
+from tfctr.interests.sdim import Sdim
+from tfctr.interests.sim import Sim
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import TargetAttention
+from tfctr.interests.twin import Twin
 from tfctr.layers.registry import arguments_of, create
 
 INTERESTS: dict[str, type[Interest]] = {
@@ -19,6 +24,11 @@ INTERESTS: dict[str, type[Interest]] = {
     "dta": DecoupledTargetAttention,
     "simtier": SimilarityHistogram,
     "cmm": ComplementaryModality,
+    "sasrec": SasRec,
+    "sim": Sim,
+    "eta": Eta,
+    "sdim": Sdim,
+    "twin": Twin,
 }
 
 __all__ = [
@@ -26,10 +36,15 @@ __all__ = [
     "ComplementaryModality",
     "DecoupledTargetAttention",
     "Din",
+    "Eta",
     "Interest",
     "MeanPooling",
+    "SasRec",
+    "Sdim",
+    "Sim",
     "SimilarityHistogram",
     "TargetAttention",
+    "Twin",
     "create_interest",
     "interest_arguments",
 ]

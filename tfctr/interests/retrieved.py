@@ -1,0 +1,140 @@
+"""What the two-stage interests share: search a few events for each candidate, then attend to those."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
+from tfctr.layers.arguments import check_count, check_rate
+from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
+from tfctr.layers.retrieval import gather_steps
+
+
+class RetrievedAttention(Interest):
+    """Multi-head target attention over the K events that a search has found for the candidate.
+
+        q = t W_Q,  K = X W_K,  V = X W_V                              no biases
+        output = concat_h(softmax_{i found}(q_h k_hi / sqrt(d_h)) v_hi) W_O
+
+    A subclass gives `search`. Keys and values of all events are computed once a user, in `encode`; for each candidate
+    K rows of them are gathered, so the cost is that of the search plus B C K d, and the gathered rows are the largest
+    tensor: `[B, C, K, 2 d]`. Where the search finds nothing, and for an empty history, the output is zero.
+
+    Args:
+        top_k: K, the most events that are found.
+        num_heads: H.
+        attention_dim: the width of q, K and V over all heads; the width of the events when left out.
+        age_dim: the width of an embedding of the event's age that is joined to the event before W_K and W_V; none when
+            left out. Histories without ages count as of unknown age.
+        dropout: share of attention weights dropped in training.
+        seed: of the dropout.
+        **kwargs: see `Interest`.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `key_value` `[B, L, 2 H d_h]`, `length` `[B]`, and what the search needs.
+    """
+
+    score_dtype: str | None = None
+    """The dtype of W_Q and W_K, where it is not the layer's."""
+
+    def __init__(
+        self,
+        top_k: int = 50,
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        age_dim: int | None = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.top_k = check_count("top_k", top_k)
+        self.num_heads = check_count("num_heads", num_heads)
+        self.attention_dim = None if attention_dim is None else check_count("attention_dim", attention_dim)
+        if attention_dim is not None and attention_dim % num_heads:
+            raise ValueError(f"`attention_dim` must be a multiple of the {num_heads} heads. Received: {attention_dim}")
+        self.age_dim = None if age_dim is None else check_count("age_dim", age_dim)
+        self.dropout = check_rate("dropout", dropout)
+        self.seed = seed
+        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+
+    def build_width(self, width: int) -> None:
+        """Create the projections."""
+        inner = self.attention_dim or width
+        if inner % self.num_heads:
+            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        self.inner = inner
+        joined = width + (self.age_dim or 0)
+        self.query = self._projection("query", width, inner, self.score_dtype)
+        self.key = self._projection("key", joined, inner, self.score_dtype)
+        self.value = self._projection("value", joined, inner)
+        self.output_dense = self._projection("output", inner, width)
+        if self.age_dim is not None:
+            self.age_table = self.add_weight(
+                name="age_table", shape=(AGE_BUCKETS, self.age_dim), initializer="random_uniform"
+            )
+
+    def _projection(self, name: str, width: int, units: int, dtype: str | None = None) -> keras.layers.Dense:
+        dense = keras.layers.Dense(units, use_bias=False, dtype=dtype or self.dtype_policy, name=name)
+        dense.build((None, None, width))
+        return dense
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys and values of all events."""
+        events, state = self.start(sequence)
+        if self.age_dim is not None:
+            table = ops.cast(ops.convert_to_tensor(self.age_table), self.compute_dtype)
+            ages = ops.take(table, known_ages(sequence, state["length"]), axis=0)
+            events = ops.concatenate([events, ages], axis=-1)
+        return {**state, "key_value": ops.concatenate([self.key(events), self.value(events)], axis=-1)}
+
+    def search(self, state: Tensors, candidate: Tensors) -> tuple[Tensor, Tensor]:
+        """The steps for each candidate, int32 `[B, C, K]`, and which of them are found, bool `[B, C, K]`."""
+        raise NotImplementedError
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the found events for each candidate."""
+        indices, found = self.search(state, candidate)
+        rows = gather_steps(ops.cast(state["key_value"], self.compute_dtype), indices)
+        batch, candidates, count, _ = ops.shape(rows)
+        heads = (self.num_heads, self.inner // self.num_heads)
+        rows = ops.reshape(rows, (batch, candidates, count, 2, *heads))
+        query = self.query(self.target(candidate)) / math.sqrt(heads[1])
+        query = ops.reshape(query, (batch, candidates, *heads))
+        scores = ops.einsum("bchd,bckhd->bchk", query, rows[:, :, :, 0])
+        weights = ops.cast(masked_softmax(scores, found[:, :, None, :]), self.compute_dtype)
+        weights = self.weights_dropout(weights, training=training)
+        pooled = ops.einsum("bchk,bckhd->bchd", weights, rows[:, :, :, 1])
+        return self.output_dense(ops.reshape(pooled, (batch, candidates, self.inner)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "top_k": self.top_k,
+            "num_heads": self.num_heads,
+            "attention_dim": self.attention_dim,
+            "age_dim": self.age_dim,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+
+def exact_events(sequence: Tensors, length: Tensor) -> Tensor:
+    """The events in float32, zero at padded steps: what a search reads.
+
+    A search runs in float32 under mixed precision too: rounding would exchange events near the K-th place.
+    """
+    events = ops.cast(sequence["events"], "float32")
+    return zero_padding(events, length_mask(length, ops.shape(events)[1]))
+
+
+def known_ages(sequence: Tensors, length: Tensor) -> Tensor:
+    """Ages `[B, L]`, 0 at padded steps and for a history without times."""
+    steps = ops.shape(sequence["events"])[1]
+    mask = length_mask(length, steps)
+    if "ages" not in sequence:
+        return ops.zeros_like(mask, dtype="int32")
+    return zero_padding(ops.clip(ops.cast(sequence["ages"], "int32"), 0, AGE_BUCKETS - 1), mask)

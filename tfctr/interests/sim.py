@@ -1,0 +1,198 @@
+"""SIM: a search by category or by inner product, then attention over the events it found."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Tensor, Tensors
+from tfctr.interests.retrieved import RetrievedAttention, exact_events
+from tfctr.layers.arguments import check_flag, check_units
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.masking import length_mask
+from tfctr.layers.retrieval import top_steps
+
+SEARCHES = ("soft", "hard")
+
+
+@tfctr_export
+class Sim(RetrievedAttention):
+    """Search-based interest: a general search finds K events, an exact attention reads them.
+
+        hard:  found = the newest K events that share a category with the target
+        soft:  r_i = (x_i W_b) . (t W_a);   found = the K events with the largest r_i
+        output = target attention over the found events, see `RetrievedAttention`
+
+    The choice of K passes no gradient, so the soft search is trained by a logit of its own, `search`:
+
+        u = sum_i r_i x_i,   logit = MLP([u ; t])
+
+    u is linear in the candidate, u = (sum_i x_i (x_i W_b)^T) (t W_a): the matrix is part of the state, and no pass
+    over the events is needed. The search runs in float32.
+
+    Args:
+        search: `soft` or `hard`.
+        category: for the hard search, the candidate's feature whose ids are compared, or a list of features, any of
+            which may agree. With several values one common value is enough; missing ids agree with nothing.
+        auxiliary_units: widths of the hidden layers of the search's logit.
+        auxiliary_weight: weight of its cross-entropy in the loss.
+        padding_competes: padded steps take part in the soft search with score 0, before events with a negative score,
+            and take their places, as in the public code. What is found then depends on how long the padding is.
+        top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`; the paper joins the time
+            gap to the event, which is `age_dim` here.
+        **kwargs: see `Interest`.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; `attend` of the soft search returns
+    `(output, {"search": logits [B, C]})`. Zeros for an empty history, and where no event is found.
+    State: `key_value` `[B, L, 2 H d_h]`, `length` `[B]`; hard: `ids/<feature>` `[B, L]` or `[B, L, M]`; soft, float32:
+    `search_key` `[B, L, H d_h]`, `search_sum` `[B, d, H d_h]`.
+    Cost of a candidate: soft `L * d`, hard `L` comparisons for each pair of values; then K gathered rows of `2 d`.
+
+    Example:
+        >>> layer = Sim(search="hard", category="genre", top_k=2, num_heads=1)
+        >>> inputs = {
+        ...     "sequence": {
+        ...         "events": keras.random.normal((1, 3, 4)),
+        ...         "length": ops.array([3]),
+        ...         "ids/genre": ops.array([[7, 8, 7]]),
+        ...     },
+        ...     "candidate": {"target": keras.random.normal((1, 2, 4)), "ids/genre": ops.array([[7, 9]])},
+        ... }
+        >>> tuple(layer(inputs).shape)
+        (1, 2, 4)
+
+    References:
+        Pi et al., Search-based User Interest Modeling with Lifelong Sequential Behavior Data (CIKM 2020), eq. 1 to 5:
+        the losses of search and attention have weight 1 each with the soft search. K = 50 as in the LongCTR benchmark,
+        whose soft search has no logit of its own for the loss. Hard search over padded pages as in MUSE.
+    """
+
+    def __init__(
+        self,
+        search: str = "soft",
+        category: str | Sequence[str] | None = None,
+        top_k: int = 50,
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        age_dim: int | None = None,
+        auxiliary_units: Sequence[int] = (64,),
+        auxiliary_weight: float = 1.0,
+        padding_competes: bool = False,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(top_k, num_heads, attention_dim, age_dim, dropout, seed, **kwargs)
+        if search not in SEARCHES:
+            raise ValueError(f"`search` must be one of {', '.join(SEARCHES)}. Received: {search!r}")
+        names = (category,) if isinstance(category, str) else tuple(category or ())
+        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"`category` must name one feature or a list of different ones. Received: {category!r}")
+        if (search == "hard") != bool(names):
+            raise ValueError(f"`category` must be given for the hard search and for no other. Received: {category!r}")
+        if auxiliary_weight <= 0.0:
+            raise ValueError(f"`auxiliary_weight` must be above 0. Received: {auxiliary_weight}")
+        self.mode = search
+        self.category = names
+        self.auxiliary_units = check_units("auxiliary_units", auxiliary_units)
+        self.auxiliary_weight = float(auxiliary_weight)
+        self.padding_competes = check_flag("padding_competes", padding_competes)
+        if padding_competes and search == "hard":
+            raise ValueError("`padding_competes` must be false for the hard search, which has no scores")
+
+    @property
+    def id_names(self) -> tuple[str, ...]:
+        """The categories."""
+        return self.category
+
+    @property
+    def auxiliary(self) -> dict[str, float]:
+        """The logit that trains the soft search."""
+        return {"search": self.auxiliary_weight} if self.mode == "soft" else {}
+
+    def build_width(self, width: int) -> None:
+        """Create the projections of the attention and, for the soft search, its own and its head."""
+        super().build_width(width)
+        if self.mode == "hard":
+            return
+        self.search_query = self._projection("search_query", width, self.inner, "float32")
+        self.search_key = self._projection("search_key", width, self.inner, "float32")
+        self.head = []
+        before = 2 * width
+        for i, units in enumerate([*self.auxiliary_units, 1]):
+            activation = None if i == len(self.auxiliary_units) else "relu"
+            dense = keras.layers.Dense(units, activation=activation, dtype="float32", name=f"search_head_{i}")
+            dense.build((None, None, before))
+            self.head.append(dense)
+            before = units
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys and values, and what the search compares."""
+        state = super().encode(sequence, training=training)
+        if self.mode == "hard":
+            return state
+        events = exact_events(sequence, state["length"])
+        key = self.search_key(events)
+        return {**state, "search_key": key, "search_sum": ops.matmul(ops.swapaxes(events, -1, -2), key)}
+
+    def scores(self, state: Tensors, candidate: Tensors) -> Tensor:
+        """r, float32 `[B, C, L]`; 0 at padded steps."""
+        query = self.search_query(ops.cast(candidate["target"], "float32"))
+        return ops.matmul(query, ops.swapaxes(ops.cast(state["search_key"], "float32"), -1, -2))
+
+    def pooled(self, state: Tensors, candidate: Tensors) -> Tensor:
+        """u, float32 `[B, C, d]`."""
+        query = self.search_query(ops.cast(candidate["target"], "float32"))
+        return ops.matmul(query, ops.swapaxes(ops.cast(state["search_sum"], "float32"), -1, -2))
+
+    def matches(self, state: Tensors, candidate: Tensors) -> Tensor:
+        """Where candidate and event share a category, bool `[B, C, L]`; padded steps have no ids."""
+        found = None
+        for name in self.category:
+            ours, theirs = (_several(tensors[f"ids/{name}"]) for tensors in (candidate, state))
+            # One pair of values at a time: together they would be [B, C, L, M, M].
+            for i in range(ours.shape[-1]):
+                wanted = ours[:, :, None, i]
+                for j in range(theirs.shape[-1]):
+                    equal = ops.logical_and(ops.equal(wanted, theirs[:, None, :, j]), ops.not_equal(wanted, 0))
+                    found = equal if found is None else ops.logical_or(found, equal)
+        return found
+
+    def search(self, state: Tensors, candidate: Tensors) -> tuple[Tensor, Tensor]:
+        """The newest events of the category, or those with the best scores."""
+        if self.mode == "hard":
+            mask = self.matches(state, candidate)
+            return top_steps(ops.zeros_like(mask, dtype="float32"), mask, self.top_k)[1:]
+        scores = self.scores(state, candidate)
+        real = length_mask(state["length"], ops.shape(scores)[-1])[:, None, :]
+        if not self.padding_competes:
+            return top_steps(scores, real, self.top_k)[1:]
+        _, indices, found = top_steps(ops.where(real, scores, 0.0), ops.ones_like(real), self.top_k)
+        return indices, ops.logical_and(found, indices < state["length"][:, None, None])
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Any:
+        """Attention over the found events; with the soft search also its logits."""
+        output = super().attend(state, candidate, context, training=training)
+        if self.mode == "hard":
+            return output
+        x = ops.concatenate([self.pooled(state, candidate), ops.cast(candidate["target"], "float32")], axis=-1)
+        for dense in self.head:
+            x = dense(x)
+        return output, {"search": x[..., 0]}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "search": self.mode,
+            "category": list(self.category) or None,
+            "auxiliary_units": self.auxiliary_units,
+            "auxiliary_weight": self.auxiliary_weight,
+            "padding_competes": self.padding_competes,
+        }
+
+
+def _several(ids: Tensor) -> Tensor:
+    """Ids with an axis of values: `[B, S, M]`."""
+    return ids[..., None] if len(ids.shape) == 2 else ids
