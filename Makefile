@@ -9,14 +9,17 @@ PYTEST_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_layer_checks.py \
+  tests/test_golden_cases.py
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs install clean need-python need-redis
+.PHONY: help demo test test-jax golden lint format docs install clean need-python need-redis
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
-	@echo "make test    lint, types and every test"
+	@echo "make test    lint, types and every test;  make test-jax  only the layers' tests on the JAX backend"
+	@echo "make golden  which published numbers are reproduced, by architecture"
 	@echo "make lint    ruff and mypy;  make format  let ruff rewrite;  make docs  build the pages into site/"
 	@echo "make clean   remove what these made, .venv too"
 
@@ -25,6 +28,14 @@ demo: $(READY)
 
 test: need-redis lint docs
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(MAKE) test-jax
+
+# A process of its own: Keras takes its backend when it is imported.
+test-jax: $(READY)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not tensorflow" $(JAX_TESTS)
+
+golden: $(READY)
+	$(BIN)/python -m tests.golden_table
 
 lint: $(READY)
 	$(BIN)/ruff check .

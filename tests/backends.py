@@ -72,19 +72,35 @@ def _by_tape(function: Any, inputs: Any, flat: Any, floating: Any, variables: An
 def _by_transformation(
     function: Any, inputs: Any, flat: Any, floating: Any, variables: Any
 ) -> tuple[Any, list[Any], list[Any]]:
+    updated: dict[int, Any] = {}
+
+    class Scope(keras.StatelessScope):
+        """Remembers which variables are updated (moving statistics, seeds), not only their values."""
+
+        def add_update(self, update: tuple[Any, Any]) -> None:
+            updated[id(update[0])] = update[0]
+            super().add_update(update)
+
     def pure(sources: list[Any], values: list[Any]) -> Any:
         fed = list(flat)
         for i, source in zip(floating, sources, strict=True):
             fed[i] = source
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return _scalar(function(tree.pack_sequence_as(inputs, fed) if flat else inputs))
+        with Scope(state_mapping=list(zip(variables, values, strict=True))) as scope:
+            result = function(tree.pack_sequence_as(inputs, fed) if flat else inputs)
+        return _scalar(result), (result, [scope.get_current_value(variable) for variable in updated.values()])
 
-    # The scope throws updates away (moving statistics, seeds), so the function then runs once more for them: with the
-    # same random numbers, as nothing has moved.
-    by_inputs, by_variables = jax.grad(pure, argnums=(0, 1))(
-        [flat[i] for i in floating], [variable.value for variable in variables]
-    )
-    return function(inputs), by_inputs, by_variables
+    differentiated = jax.value_and_grad(pure, argnums=(0, 1), has_aux=True)
+    arguments = [flat[i] for i in floating], [variable.value for variable in variables]
+    try:
+        # One compilation instead of one for every operation and shape.
+        (_, (result, values)), found = jax.jit(differentiated)(*arguments)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        # A test that asserts on values within.
+        updated.clear()
+        (_, (result, values)), found = differentiated(*arguments)
+    for variable, value in zip(updated.values(), values, strict=True):
+        variable.assign(value)
+    return result, *found
 
 
 def compiled(function: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:

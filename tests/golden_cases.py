@@ -86,7 +86,7 @@ OBSERVERS: list[Observer] = []
 
 
 @functools.cache
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+def manifest(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / "manifest.json"
     if not path.exists():
         return {}
@@ -95,14 +95,14 @@ def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _folder(name: str) -> Path | None:
     for folder in (COMMITTED, BESIDE):
-        if name in _manifest(folder) and (folder / _manifest(folder)[name]["file"]).exists():
+        if name in manifest(folder) and (folder / manifest(folder)[name]["file"]).exists():
             return folder
     return None
 
 
 def names(*patterns: str) -> list[str]:
     """The names of the available cases that match one of the patterns; fails when a pattern matches none."""
-    known = sorted({**_manifest(BESIDE), **_manifest(COMMITTED)})
+    known = sorted({**manifest(BESIDE), **manifest(COMMITTED)})
     found: dict[str, None] = {}
     for pattern in patterns:
         matching = fnmatch.filter(known, pattern)
@@ -127,7 +127,7 @@ def load(name: str) -> GoldenCase:
     assert folder is not None, f"golden case {name!r} is neither in {COMMITTED} nor in {BESIDE}"
     for observer in OBSERVERS:
         observer.loaded(name)
-    entry = _manifest(folder)[name]
+    entry = manifest(folder)[name]
     with np.load(folder / entry["file"]) as file:
         return GoldenCase(name, entry, {key: file[key] for key in file.files})
 
@@ -206,7 +206,7 @@ def check(
 
     Args:
         case: the case.
-        forward: takes the `in/` tensors by name, gives the `out/` tensors by name. It may run twice.
+        forward: takes the `in/` tensors by name, gives the `out/` tensors by name.
         weights: the variable of each `w/` tensor.
         after: the variables behind outputs that are values after an update.
         ignored: names of weights, outputs or gradients that are not ours to compare.
@@ -241,7 +241,7 @@ def commit(patterns: Sequence[str]) -> list[str]:
     everything = json.loads((BESIDE / "manifest.json").read_text())
     sources = everything["sources"]
     for name in names(*patterns):
-        licences = {source: sources[source]["licence"] for source in _manifest(BESIDE)[name]["sources"]}
+        licences = {source: sources[source]["licence"] for source in manifest(BESIDE)[name]["sources"]}
         assert "no licence file" not in licences.values(), f"{name} may not be committed: {licences}"
         shutil.copyfile(BESIDE / f"{name}.npz", COMMITTED / f"{name}.npz")
     cases = [case for case in everything["cases"] if (COMMITTED / case["file"]).exists()]

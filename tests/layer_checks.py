@@ -98,10 +98,7 @@ def _check_config(layer: Any) -> None:
 
 def _check_saved(layer: Any, feed: Any, call: Any, expected: Any, rtol: float) -> None:
     """A functional model with this layer, saved as `.keras` and reloaded without custom_objects."""
-    counter = iter(range(1000))
-    placeholders = tree.map_structure(
-        lambda array: keras.Input(shape=array.shape[1:], dtype=str(array.dtype), name=f"input_{next(counter)}"), feed
-    )
+    placeholders = _placeholders(feed)
     symbolic = call(layer, placeholders)
     for spec, array in zip(tree.flatten(symbolic), tree.flatten(expected), strict=True):
         known = zip(spec.shape, array.shape, strict=True)
@@ -112,6 +109,16 @@ def _check_saved(layer: Any, feed: Any, call: Any, expected: Any, rtol: float) -
         model.save(path)
         loaded = keras.models.load_model(path)
     _assert_equal(loaded(tree.flatten(feed)), expected, rtol, "reloaded")
+
+
+def _placeholders(feed: Any) -> Any:
+    counter = iter(range(1000))
+
+    def placeholder(array: Any) -> Any:
+        dtype = keras.backend.standardize_dtype(array.dtype)
+        return keras.Input(shape=array.shape[1:], dtype=dtype, name=f"input_{next(counter)}")
+
+    return tree.map_structure(placeholder, feed)
 
 
 def _check_training(layer: Any, fed: Any, call: Any, unmoved: Sequence[str]) -> None:
@@ -148,9 +155,13 @@ def _check_mixed(layer: Any, fed: Any, call: Any) -> None:
     try:
         copy = type(layer).from_config({**layer.get_config(), "dtype": "mixed_bfloat16"})
         accepts = "training" in inspect.signature(copy.call).parameters
+        call(copy, _placeholders(fed))
         for training in (False, True) if accepts else (None,):
-            outputs = tree.flatten(call(copy, fed, **({"training": training} if accepts else {})))
-            for output in outputs:
+            extra = {"training": training} if accepts else {}
+            # On JAX one compilation is cheaper than one for every operation.
+            form = compiled if BACKEND == "jax" else lambda function: function
+            outputs = form(lambda one, extra=extra: call(copy, one, **extra))(fed)
+            for output in tree.flatten(outputs):
                 array = ops.convert_to_numpy(ops.cast(output, "float32"))
                 _assert(np.isfinite(array).all(), "not finite under mixed_bfloat16")
         halves = [weight.path for weight in copy.weights if weight.dtype in ("bfloat16", "float16")]

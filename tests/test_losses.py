@@ -52,7 +52,7 @@ def test_golden_from_probabilities(name: str) -> None:
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
         return {"loss": SelfEnsemble()(*_flat(inputs["label"], _logit(inputs["p1"]), _logit(inputs["p2"])))}
 
-    check(load(name), forward, {}, ignored=TERMS)
+    check(load(name), forward, {}, ignored=TERMS[:3])
 
 
 def test_golden_saturated() -> None:
