@@ -1,0 +1,197 @@
+"""`python -m tests.golden_table`: which published numbers are reproduced, by architecture.
+
+Runs the tests that read golden cases and counts the comparisons that they really make; nothing here names a case. The
+exit code is not 0 when a test fails that read a case.
+
+A case is covered when a test that passes has compared at least one of its tensors. Its forward pass has passed when
+outputs have been compared, its gradient when gradients have been; "in part" when not all of them. Comparisons inside a
+test that fails, or in one that shows a deviation, do not count. What no test compares is listed below the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests import golden_cases
+
+TESTS = Path(__file__).parent
+
+
+@dataclass(eq=False)
+class Recorder:
+    """A pytest plugin and an observer of the golden cases.
+
+    Attributes:
+        reproduced: Keys of the tensors that a passing test has compared, by case.
+        failed: Names of the failing tests, by case.
+        collection_errors: Files that could not be read.
+    """
+
+    reproduced: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    failed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    collection_errors: list[str] = field(default_factory=list)
+    _read: set[str] = field(default_factory=set)
+    _now: list[tuple[str, str, bool]] = field(default_factory=list)
+
+    def loaded(self, name: str) -> None:
+        """See `tests.golden_cases.Observer`."""
+        self._read.add(name)
+
+    def compared(self, name: str, key: str, passed: bool) -> None:
+        """See `tests.golden_cases.Observer`."""
+        self._now.append((name, key, passed))
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leaves out the tests that never come to a golden case; the order of the others stays."""
+        kept = [item for item in items if isinstance(item, pytest.Function) and reaches_a_case(item.function)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """Every test starts with nothing read."""
+        self._read.clear()
+        self._now.clear()
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps what a test has compared when it ends well."""
+        if report.failed:
+            for name in self._read:
+                self.failed[name].append(report.nodeid)
+        elif report.when == "teardown" and all(passed for *_, passed in self._now):
+            for name, key, _ in self._now:
+                self.reproduced[name].add(key)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be read covers nothing, which must be told."""
+        if report.failed:
+            self.collection_errors.append(report.nodeid)
+
+
+def files() -> list[str]:
+    """The test files that know golden cases."""
+    found = [path for path in sorted(TESTS.rglob("test_*.py")) if "golden_cases import" in path.read_text()]
+    # That one tests the comparison itself, on cases that it bends.
+    return [str(path) for path in found if path != TESTS / "test_golden_cases.py"]
+
+
+def reaches_a_case(function: Callable[..., Any], seen: set[Any] | None = None) -> bool:
+    """Whether the code of a test, or of a test helper that it names, uses a function of golden_cases."""
+    seen = set() if seen is None else seen
+    function = inspect.unwrap(function)
+    seen.add(function)
+    for name in _names(function.__code__):
+        used = function.__globals__.get(name)
+        if any(used is one for one in (golden_cases.load, golden_cases.check, golden_cases.compare)):
+            return True
+        helper = inspect.isfunction(used) and used.__module__.startswith("tests.")
+        if helper and used not in seen and reaches_a_case(used, seen):
+            return True
+    return False
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def known_cases() -> dict[str, dict[str, Any]]:
+    """The manifest entries of all cases, committed or beside the checkout."""
+    return {**golden_cases.manifest(golden_cases.BESIDE), **golden_cases.manifest(golden_cases.COMMITTED)}
+
+
+@dataclass
+class Row:
+    """The counts of one architecture."""
+
+    cases: int = 0
+    covered: int = 0
+    forward: int = 0
+    with_gradients: int = 0
+    gradient: int = 0
+    gradient_in_part: int = 0
+    failed: int = 0
+    open: int = 0
+
+
+def count(recorder: Recorder) -> tuple[dict[str, Row], dict[str, list[str]]]:
+    """The rows of the table, and what the tests leave out of the covered cases."""
+    rows: dict[str, Row] = defaultdict(Row)
+    left_out = {}
+    for name, entry in sorted(known_cases().items()):
+        row = rows[entry["architecture"]]
+        keys = recorder.reproduced.get(name, set())
+        outputs = {key for key in entry["tensors"] if key.startswith("out/")}
+        gradients = set(entry["gradients"])
+        failed = name in recorder.failed
+        row.cases += 1
+        row.failed += failed
+        row.open += not keys and not failed
+        row.covered += bool(keys) or failed
+        row.forward += bool(keys & outputs) and not failed
+        row.with_gradients += bool(gradients)
+        row.gradient += bool(keys & gradients) and not failed
+        row.gradient_in_part += bool(keys & gradients) and not gradients <= keys and not failed
+        if keys and (missing := sorted((outputs | gradients) - keys)):
+            left_out[name] = missing
+    return dict(rows), left_out
+
+
+def show(console: Console, rows: dict[str, Row], left_out: dict[str, list[str]], recorder: Recorder) -> None:
+    """Prints the table, then what is left out and what fails."""
+    total = Row(**{name: sum(getattr(row, name) for row in rows.values()) for name in Row.__dataclass_fields__})
+    table = Table(title="Golden parity", title_justify="left")
+    table.add_column("architecture")
+    for column in ("cases", "covered", "forward passed", "gradient passed", "failed", "open"):
+        table.add_column(column, justify="right")
+    ordered = sorted(rows.items(), key=lambda item: (item[1].covered == 0, item[0]))
+    for i, (name, row) in enumerate([*ordered, ("total", total)]):
+        partial = any(name == known_cases()[case]["architecture"] for case in left_out)
+        gradient = f"{row.gradient} of {row.with_gradients}" if row.with_gradients else "-"
+        gradient += f", {row.gradient_in_part} in part" if row.gradient_in_part else ""
+        cells = (row.cases, row.covered, row.forward, gradient, row.failed, row.open)
+        last = i + 1 in (len(ordered), sum(row.covered > 0 for row in rows.values()))
+        table.add_row(f"{name} *" if partial else name, *map(str, cells), end_section=last)
+    console.print(table)
+    if left_out:
+        console.print("* Tensors that no test compares:")
+        for name, keys in left_out.items():
+            console.print(f"  {name}: {', '.join(keys)}", highlight=False, soft_wrap=True)
+    for name, entry in known_cases().items():
+        if rows[entry["architecture"]].covered and not recorder.reproduced.get(name) and name not in recorder.failed:
+            console.print(f"  {name}: open", highlight=False)
+    for name, tests in recorder.failed.items():
+        console.print(f"FAILED {name}: {', '.join(sorted(set(tests)))}", highlight=False, soft_wrap=True)
+    for name in recorder.collection_errors:
+        console.print(f"FAILED to collect {name}", highlight=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the tests and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.golden_table", description=__doc__.splitlines()[0])
+    parser.add_argument("--verbose", action="store_true", help="show what pytest prints")
+    options = parser.parse_args(arguments)
+    recorder = Recorder()
+    golden_cases.OBSERVERS.append(recorder)
+    flags = ["-q"] if options.verbose else ["-qq", "--no-header", "--no-summary", "--capture=fd", "--tb=no", "-rN"]
+    code = pytest.main([*flags, "-p", "no:cacheprovider", *files()], plugins=[recorder])
+    rows, left_out = count(recorder)
+    show(Console(width=None if sys.stdout.isatty() else 120), rows, left_out, recorder)
+    return int(bool(recorder.failed or recorder.collection_errors) or code not in (0, 1))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
