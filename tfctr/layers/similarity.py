@@ -59,7 +59,10 @@ def bucket_lookup(values: Any, buckets: Any) -> Any:
     batch, candidates, size, heads = ops.shape(values)
     rows = ops.reshape(values, (batch * candidates * size, heads))
     offsets = ops.reshape(ops.arange(batch * candidates, dtype="int32") * size, (batch, candidates, 1))
-    return ops.transpose(ops.take(rows, buckets + offsets, axis=0), (0, 3, 1, 2))
+    found = ops.take(rows, buckets + offsets, axis=0)
+    # JAX forgets the shape of the indices where there is nothing to take from, as for no candidates.
+    found = ops.reshape(found, (batch, candidates, ops.shape(buckets)[2], heads))
+    return ops.transpose(found, (0, 3, 1, 2))
 
 
 def bucket_sum(weights: Any, buckets: Any, size: int) -> Any:
