@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from keras import ops
 
 from tests.backends import gradients
-from tests.golden_cases import check, compare, load
+from tests.golden_cases import check, compare, load, present
 from tfctr.errors import UserError
-from tfctr.losses import BinaryCrossentropy, SelfEnsemble, create_loss
+from tfctr.losses import BinaryCrossentropy, KlConsistency, RDrop, SelfEnsemble, TriBce, create_loss, tri_bce
 
 
 def _entropy(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_self_ensemble_is_the_formula(passes: int, rows: int, spread: float, see
     assert value == pytest.approx(_direct(labels, logits, weights), rel=2e-5)
 
 
-@pytest.mark.parametrize("loss", [BinaryCrossentropy(), SelfEnsemble(), SelfEnsemble(3)])
+@pytest.mark.parametrize("loss", [BinaryCrossentropy(), SelfEnsemble(), SelfEnsemble(3), KlConsistency()])
 def test_confident_and_wrong_still_learns(loss: SelfEnsemble) -> None:
     value, (gradient,), _ = gradients(lambda logits: loss([0.0], logits, [1.0]), ops.full((loss.passes, 1), 40.0))
     assert float(value) == pytest.approx(40.0, rel=1e-5)
@@ -93,7 +93,7 @@ def test_confident_and_wrong_still_learns(loss: SelfEnsemble) -> None:
     np.testing.assert_allclose(ops.sum(gradient), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [BinaryCrossentropy(), SelfEnsemble()])
+@pytest.mark.parametrize("loss", [BinaryCrossentropy(), SelfEnsemble(), KlConsistency(), RDrop(2.0), TriBce()])
 def test_rows_without_weight_do_not_count(loss: SelfEnsemble) -> None:
     logits = np.random.default_rng(0).normal(size=(loss.passes, 5)).astype("float32")
     labels, weights = np.array([0, 1, 0, 1, 1.0]), np.array([1, 2, 0, 0.5, 0])
@@ -108,12 +108,77 @@ def test_rows_without_weight_do_not_count(loss: SelfEnsemble) -> None:
     assert float(loss(labels, logits, np.zeros(5))) == 0.0
 
 
+P, Q = 0.75, 0.4  # Two passes of one row with label 1.
+PAIR = np.log(np.array([[P], [Q]]) / (1 - np.array([[P], [Q]]))).astype("float32")
+
+
+def divergence(p: float, q: float) -> float:
+    return p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+
+
+def test_consistency_losses_by_hand() -> None:
+    mean = (P + Q) / 2
+    kl = -np.log(mean) + divergence(mean, P) + divergence(mean, Q)
+    np.testing.assert_allclose(KlConsistency()([1], PAIR, [1]), kl, rtol=1e-6)
+    drop = -np.log(P) - np.log(Q) + 3 / 2 * (divergence(P, Q) + divergence(Q, P))
+    np.testing.assert_allclose(RDrop(3.0)([1], PAIR, [1]), drop, rtol=1e-6)
+    # Pass 1 is better than the mean and weighs nothing, pass 2 lags behind it.
+    tri = -np.log(mean) + (np.log(mean) - np.log(Q)) * -np.log(Q)
+    np.testing.assert_allclose(TriBce()([1], PAIR, [1]), tri, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [KlConsistency(), RDrop(), TriBce()])
+def test_equal_passes_leave_the_label_alone(loss: KlConsistency) -> None:
+    logits = np.array([[0.3, -2.0], [0.3, -2.0]], "float32")
+    once = float(BinaryCrossentropy()([1, 0], logits[:1], [1, 2]))
+    assert float(loss([1, 0], logits, [1, 2])) == pytest.approx(once * (2 if isinstance(loss, RDrop) else 1), rel=1e-5)
+
+
+def test_kl_is_self_ensemble_less_the_entropy_of_the_mean() -> None:
+    mean = (P + Q) / 2
+    entropy = -mean * np.log(mean) - (1 - mean) * np.log(1 - mean)
+    difference = float(SelfEnsemble()([1], PAIR, [1]) - KlConsistency()([1], PAIR, [1]))
+    assert difference == pytest.approx(2 * entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [KlConsistency(), RDrop(), TriBce()])
+def test_gradients_are_those_of_finite_differences(loss: KlConsistency) -> None:
+    """Nothing is held constant: the gradient is that of the written formula."""
+    logits = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    _, (gradient,), _ = gradients(lambda one: loss([1.0, 0.0, 1.0], one, [1.0, 2.0, 0.5]), ops.array(logits))
+    for place in np.ndindex(2, 3):
+        step = np.zeros_like(logits)
+        step[place] = 1e-2
+        values = [float(loss([1.0, 0.0, 1.0], logits + sign * step, [1.0, 2.0, 0.5])) for sign in (1, -1)]
+        assert float(gradient[place]) == pytest.approx((values[0] - values[1]) / 2e-2, abs=2e-3)
+
+
+@pytest.mark.parametrize("loss", [KlConsistency(), RDrop(), TriBce()])
+def test_consistency_losses_stay_finite(loss: KlConsistency) -> None:
+    extreme = ops.array([[80.0, -80.0, 500.0], [-80.0, -80.0, 500.0]])
+    value, (gradient,), _ = gradients(lambda one: loss([1.0, 1.0, 0.0], one, [1.0, 1.0, 1.0]), extreme)
+    assert np.isfinite(float(value))
+    assert np.isfinite(ops.convert_to_numpy(gradient)).all()
+
+
+@pytest.mark.parametrize("name", present(["fcn_loss_h2_deep2_shallow2"]))
+def test_tri_bce_golden(name: str) -> None:
+    """The published loss value from the published logits; there the fused prediction is a network's own."""
+    case = load(name)
+    labels, ones = case["in/label"][:, 0], np.ones(7, "float32")
+    losses = [
+        BinaryCrossentropy()(labels, case[f"out/{key}"].T, ones)
+        for key in ("logit", "logit_exponential", "logit_linear")
+    ]
+    compare(case, "out/loss", tri_bce(losses[0], ops.stack(losses[1:])))
+
+
 def test_half_precision_logits_give_a_float32_loss() -> None:
     assert SelfEnsemble()([1.0], ops.ones((2, 1), "bfloat16"), [1.0]).dtype == "float32"
 
 
 def test_config_round_trip() -> None:
-    for loss in (BinaryCrossentropy(), SelfEnsemble(3)):
+    for loss in (BinaryCrossentropy(), SelfEnsemble(3), KlConsistency(), RDrop(2.0), TriBce()):
         again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
         assert type(again) is type(loss)
         assert again.get_config() == loss.get_config()
@@ -128,10 +193,11 @@ def test_create() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("hinge", "loss: unknown type 'hinge'. Allowed: binary_crossentropy, self_ensemble"),
-        ({"passes": 2}, "loss: `type` is missing. Allowed: binary_crossentropy, self_ensemble"),
+        ("hinge", "loss: unknown type 'hinge'. Allowed: binary_crossentropy, self_ensemble, kl, r_drop, tri_bce"),
+        ({"passes": 2}, "loss: `type` is missing. Allowed: binary_crossentropy, self_ensemble, kl, r_drop, tri_bce"),
         ({"type": "self_ensemble", "pases": 2}, "loss self_ensemble: unknown argument 'pases'. Allowed: passes"),
         ({"type": "binary_crossentropy", "passes": 2}, "unknown argument 'passes'. Allowed: none"),
+        ({"type": "r_drop", "alpha": -1}, "`alpha` must be a number of at least 0. Received: -1"),
         ({"type": "self_ensemble", "passes": 1}, "at least 2. Received: 1"),
         ({"type": ["a"]}, "unknown type"),
         (3, "must be a name or a mapping"),
