@@ -10,6 +10,7 @@ from tfctr.interactions.dcn import Dcn, DcnV2
 from tfctr.interactions.deepfm import DeepFm
 from tfctr.interactions.fm import Fm
 from tfctr.interactions.mlp import Mlp
+from tfctr.interactions.qin import FoldedQin, Qin
 from tfctr.interactions.qnn_alpha import QnnAlpha, QnnAlphaReleased
 from tfctr.interactions.wide_deep import WideDeep
 from tfctr.interactions.xdeepfm import XDeepFm
@@ -19,6 +20,7 @@ INTERACTIONS: dict[str, type[Interaction]] = {
     "mlp": Mlp,
     "qnn_alpha": QnnAlpha,
     "qnn_alpha_released": QnnAlphaReleased,
+    "qin": Qin,
     "fm": Fm,
     "cross_net": CrossNet,
     "cin": Cin,
@@ -52,8 +54,10 @@ __all__ = [
     "DcnV2",
     "DeepFm",
     "Fm",
+    "FoldedQin",
     "Interaction",
     "Mlp",
+    "Qin",
     "QnnAlpha",
     "QnnAlphaReleased",
     "WideDeep",

@@ -29,10 +29,12 @@ class HeadedInteraction(Interaction):
         headless: whether the linear layer is left out; to be set before the layer is built. Then only `hidden` may be
             called.
         width: the size of the hidden vector, once built.
+        build_shape: the shape of the inputs that it was built for.
     """
 
     headless: bool = False
     width: int
+    build_shape: tuple[int | None, ...]
 
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
         """Create all but the linear head; gives the size of the hidden vector."""
@@ -44,6 +46,7 @@ class HeadedInteraction(Interaction):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the layers and the linear head."""
+        self.build_shape = tuple(input_shape)
         self.width = self.build_hidden(input_shape)
         if not self.headless:
             self.head = keras.layers.Dense(1, kernel_initializer=xavier_normal(), name="head", dtype=self.dtype_policy)
@@ -53,6 +56,15 @@ class HeadedInteraction(Interaction):
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The logits; see the class."""
         return ops.squeeze(self.head(self.hidden(inputs, mask=mask, training=training)), -1)
+
+    def start_fold(self, folded: "HeadedInteraction") -> None:
+        """What every `fold` begins with: build the other backbone and give it the linear head of this one."""
+        if not self.built:
+            raise ValueError("`fold` needs weights. Build the backbone, or call it, before.")
+        folded.headless = self.headless
+        folded.build(self.build_shape)
+        if not self.headless:
+            folded.head.set_weights(self.head.get_weights())
 
 
 def create_part(kind: str, table: Mapping[str, type[Part]], config: DeepConfig, **layer_arguments: Any) -> Part:

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfctr.errors import UserError
@@ -117,6 +118,24 @@ class KhatriRaoProduct(keras.layers.Layer):
         if self.residual:
             outputs = outputs + inputs
         return self.drop(outputs, training=training)
+
+    def fold_into(self, folded: "KhatriRaoProduct") -> None:
+        """Give a layer without normalization the weights that make it equal to this one in inference.
+
+        The normalization goes into kernel and bias; where `folded` has one row, the rows are summed, which only a layer
+        without activation stands. The sums run in float64.
+        """
+        kernel, bias = (ops.convert_to_numpy(value).astype("float64") for value in (self.kernel, self.bias))
+        scale, shift = (np.ones_like(bias), 0.0) if self.norm is None else self.norm.affine()
+        bias = bias * scale + shift
+        # Outputs lie head after head, in a head row after row; the paper's kernel has its heads in front.
+        kernel = kernel * (scale if self.released else scale.reshape(self.heads, 1, -1))
+        if folded.rows < self.rows:
+            width = len(bias) // (self.heads * self.rows)
+            kernel = kernel.reshape(len(kernel), -1, self.rows, width).sum(-2)
+            bias = bias.reshape(self.heads, self.rows, width).sum(-2)
+        folded.kernel.assign(kernel.reshape(folded.kernel.shape))
+        folded.bias.assign(bias.reshape(-1))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape of the inputs."""
@@ -243,6 +262,18 @@ class QnnAlpha(HeadedInteraction):
         for product in self.products:
             x = product(x, mask=mask, training=training)
         return x
+
+    def fold(self) -> "QnnAlpha":
+        """The same function in inference: normalization in the kernels and, without mid-activation, one row for R."""
+        rows = 1 if self.activation in (None, "linear") else self.rows
+        if rows == self.rows and not self.batch_norm:
+            return self
+        config = {"rows": rows, "batch_norm": False, "dropout": 0.0, "mid_dropout": 0.0}
+        folded: QnnAlpha = type(self).from_config({**self.get_config(), **config})
+        self.start_fold(folded)
+        for product, other in zip(self.products, folded.products, strict=True):
+            product.fold_into(other)
+        return folded
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

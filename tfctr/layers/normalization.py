@@ -126,6 +126,17 @@ class BatchNormalization(keras.layers.Layer):
         self.moving_variance.assign(self.moving_variance + rate * (unbiased - self.moving_variance))
         return mean, variance
 
+    def affine(self) -> tuple[Any, Any]:
+        """The scale and the shift that inference applies, x * scale + shift: two float64 NumPy vectors."""
+        mean, variance = (
+            ops.convert_to_numpy(value).astype("float64") for value in (self.moving_mean, self.moving_variance)
+        )
+        scale = (variance + self.epsilon) ** -0.5
+        if self.gamma is not None:
+            scale = scale * ops.convert_to_numpy(self.gamma)
+        shift = -mean * scale
+        return scale, shift if self.beta is None else shift + ops.convert_to_numpy(self.beta)
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """The shape of the inputs."""
         return input_shape

@@ -1,0 +1,284 @@
+"""The quadratic backbone of QIN, and the form that it is served in."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.mlp import activation_layer
+from tfctr.layers.normalization import BatchNormalization
+
+
+@tfctr_export
+class QuadraticProduct(keras.layers.Layer):
+    """One layer of QIN's backbone: the input times a sum of projections of itself, then norm and activation.
+
+        y = act(norm(x * sum_r (x W_r + b_r))) + x
+
+    Unlike `KhatriRaoProduct`, the projections are linear when they meet the input and the product is what is normalized
+    and activated. In inference the R matrices are therefore one, which `fold` makes of them.
+
+    Args:
+        rows: R, the number of projections that are summed.
+        activation: a Keras activation's name, `prelu` (one slope for all), or None.
+        batch_norm: whether to normalize the product.
+        dropout: the rate after the activation.
+        linear_dropout: the rate on each projection, before the sum.
+        residual: whether to add the input.
+        shift: whether a vector is added to the product: what a folded normalization leaves.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[..., D]`.
+
+    Example:
+        >>> tuple(QuadraticProduct(rows=3)(keras.random.normal((8, 50, 20))).shape)
+        (8, 50, 20)
+
+    References:
+        Quadratic Interest Network for Multimodal Click-Through Rate Prediction (2025), section 2.2. The paper writes
+        act(x * W x); normalization, dropout and residual are those of the released code.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        activation: str | None = "prelu",
+        batch_norm: bool = True,
+        dropout: float = 0.0,
+        linear_dropout: float = 0.0,
+        residual: bool = True,
+        shift: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rows = check_count("rows", rows)
+        self.activation = check_activation("activation", activation, more=("prelu",))
+        self.batch_norm = check_flag("batch_norm", batch_norm)
+        self.dropout = check_rate("dropout", dropout)
+        self.linear_dropout = check_rate("linear_dropout", linear_dropout)
+        self.residual = check_flag("residual", residual)
+        self.shift = check_flag("shift", shift)
+        policy = self.dtype_policy
+        self.norm = BatchNormalization(name="bn", dtype=policy) if batch_norm else None
+        self.act = activation_layer(activation, "activation", policy)
+        self.linear_drop = keras.layers.Dropout(linear_dropout, name="linear_dropout", dtype=policy)
+        self.drop = keras.layers.Dropout(dropout, name="dropout", dtype=policy)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the projections."""
+        dim = input_shape[-1]
+        if dim is None:
+            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        self.kernel = self.add_weight(name="kernel", shape=(dim, self.rows * dim), initializer=xavier_normal())
+        self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
+        if self.shift:
+            self.offset = self.add_weight(name="shift", shape=(dim,), initializer="zeros")
+        for layer in (self.norm, self.act):
+            if layer is not None:
+                layer.build(input_shape)
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """Apply the layer; see the class."""
+        factors = self.linear_drop(ops.matmul(inputs, self.kernel) + self.bias, training=training)
+        if self.rows > 1:
+            factors = ops.reshape(factors, (*ops.shape(inputs)[:-1], self.rows, inputs.shape[-1]))
+            factors = ops.sum(factors, axis=-2)
+        outputs = inputs * factors
+        if self.norm is not None:
+            outputs = self.norm(outputs, mask=mask, training=training)
+        if self.shift:
+            outputs = outputs + self.offset
+        outputs = self.drop(self.act(outputs), training=training)
+        return outputs + inputs if self.residual else outputs
+
+    def fold_into(self, folded: "QuadraticProduct") -> None:
+        """Give a layer of one row and without normalization the weights that make it equal to this one in inference.
+
+        With the normalization's scale s = gamma / sqrt(var + eps) and its shift c = beta - mean * s,
+
+            norm(x * sum_r (x W_r + b_r)) = x * (x (sum_r W_r) s + (sum_r b_r) s) + c
+
+        The sums run in float64.
+        """
+        dim = self.kernel.shape[0]
+        kernel = ops.convert_to_numpy(self.kernel).astype("float64").reshape(dim, self.rows, dim).sum(1)
+        bias = ops.convert_to_numpy(self.bias).astype("float64").reshape(self.rows, dim).sum(0)
+        if self.norm is not None:
+            scale, shift = self.norm.affine()
+            kernel, bias = kernel * scale, bias * scale
+            folded.offset.assign(shift)
+        folded.kernel.assign(kernel)
+        folded.bias.assign(bias)
+        folded.act.set_weights(self.act.get_weights())
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "rows activation batch_norm dropout linear_dropout residual shift"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+@tfctr_export
+class Qin(HeadedInteraction):
+    """QIN's quadratic network.
+
+        x^l = act(norm(x^{l-1} * sum_r (x^{l-1} W^l_r + b^l_r))) + x^{l-1}
+        logit = w . x^L + b
+
+    The reference warns that training can be unstable with four rows, and names three as the safe number.
+
+    Args:
+        layers: L.
+        rows: R, the number of projections that are summed.
+        activation: `prelu` (one slope a layer), a Keras activation's name, or None.
+        batch_norm: whether to normalize before each activation.
+        dropout: the rate after each activation.
+        linear_dropout: the rate on each projection; by default `dropout`.
+        residual: whether each layer adds its input.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+        mask: bool `[...]`, true for the rows that count in batch statistics.
+        training: whether to drop out and to use and update batch statistics.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> tuple(Qin(layers=2, rows=3)(keras.random.normal((8, 50, 20))).shape)
+        (8, 50)
+
+    References:
+        Quadratic Interest Network for Multimodal Click-Through Rate Prediction (2025), section 2.2; as released, see
+        `QuadraticProduct`.
+    """
+
+    shift: bool = False
+
+    def __init__(
+        self,
+        layers: int = 4,
+        rows: int = 4,
+        activation: str | None = "prelu",
+        batch_norm: bool = True,
+        dropout: float = 0.1,
+        linear_dropout: float | None = None,
+        residual: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layers = check_count("layers", layers)
+        self.rows = check_count("rows", rows)
+        self.activation = check_activation("activation", activation, more=("prelu",))
+        self.batch_norm = check_flag("batch_norm", batch_norm)
+        self.dropout = check_rate("dropout", dropout)
+        self.linear_dropout = None if linear_dropout is None else check_rate("linear_dropout", linear_dropout)
+        self.residual = check_flag("residual", residual)
+
+    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+        """Create the layers."""
+        width = input_shape[-1]
+        if width is None:
+            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        self.products = []
+        for i in range(self.layers):
+            product = QuadraticProduct(
+                rows=self.rows,
+                activation=self.activation,
+                batch_norm=self.batch_norm,
+                dropout=self.dropout,
+                linear_dropout=self.dropout if self.linear_dropout is None else self.linear_dropout,
+                residual=self.residual,
+                shift=self.shift,
+                name=f"layer{i}",
+                dtype=self.dtype_policy,
+            )
+            product.build((None, width))
+            self.products.append(product)
+        return width
+
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The output `[..., D]` of the last layer, before the linear head; arguments as in a call."""
+        x = inputs
+        for product in self.products:
+            x = product(x, mask=mask, training=training)
+        return x
+
+    def fold(self) -> "Qin":
+        """The same function in inference, with one matrix a layer for R and for the normalization's scale."""
+        if self.rows == 1 and not self.batch_norm:
+            return self
+        folded = FoldedQin(
+            layers=self.layers,
+            activation=self.activation,
+            residual=self.residual,
+            shift=self.batch_norm,
+            name=self.name,
+            dtype=self.dtype_policy,
+        )
+        self.start_fold(folded)
+        for product, other in zip(self.products, folded.products, strict=True):
+            product.fold_into(other)
+        return folded
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "layers rows activation batch_norm dropout linear_dropout residual"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+@tfctr_export
+class FoldedQin(Qin):
+    """`Qin` as it is served: one matrix a layer. Only for inference; `Qin.fold` makes it.
+
+        x^l = act(x^{l-1} * (x^{l-1} W^l + b^l) + c^l) + x^{l-1}
+
+    W and b are the sums over the rows, times the normalization's scale, c is its shift: R times fewer parameters and
+    multiplications in the layers.
+
+    Args:
+        layers: L.
+        activation: as in `Qin`.
+        residual: whether each layer adds its input.
+        shift: whether there is a c, that is, whether the trained backbone normalized.
+
+    Call arguments and output shape: see `Qin`.
+
+    Example:
+        >>> backbone = Qin(layers=2, rows=4)
+        >>> backbone.build((None, 20))
+        >>> backbone.count_params(), backbone.fold().count_params()
+        (3543, 903)
+    """
+
+    def __init__(
+        self,
+        layers: int = 4,
+        activation: str | None = "prelu",
+        residual: bool = True,
+        shift: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(layers, 1, activation, batch_norm=False, dropout=0.0, residual=residual, **kwargs)
+        self.shift = check_flag("shift", shift)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        for name in ("rows", "batch_norm", "dropout", "linear_dropout"):
+            del config[name]
+        return {**config, "shift": self.shift}

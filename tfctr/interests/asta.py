@@ -1,0 +1,155 @@
+"""QIN's adaptive sparse target attention."""
+
+import math
+from typing import Any, Literal, get_args
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.layers.arguments import check_count, check_flag, check_rate
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
+
+Activation = Literal["relu", "softmax", "mean"]
+
+
+@tfctr_export
+class SparseTargetAttention(Interest):
+    """ASTA: target attention with ReLU in the place of the softmax, and the target added.
+
+        q = t W_Q,  K = X W_K,  V = X W_V                              no biases, one head
+        output = relu(q K^T / sqrt(d_a)) V W_O + t
+
+    An event that the candidate's query points away from weighs exactly 0, and the weights need not sum to 1: the more
+    events match, the larger the output. K of padded steps is 0, which is the reference's multiplicative mask.
+
+    A history without events gives the target itself; zeros with `residual=False`.
+
+    Args:
+        activation: of the scores. `relu`; `softmax`, the paper's ablation, over the real steps in float32; `mean`:
+            every real step weighs 1 / n whatever the candidate, so that there is no query and no key.
+        attention_dim: d_a, the width of q, K and V of one sequence; by default twice the width of its events, without
+            W_O that width itself.
+        output_projection: false leaves out W_O, which the paper does not have; d_a is then the width of the events.
+        residual: whether to add the target.
+        dropout: share of attention weights dropped in training. It hurts, says the paper.
+        sequences: S. Events and target are S slices of equal width side by side, and each slice is attended to with
+            matrices of its own: one module a behaviour sequence. With 1 it is one module on the concatenation.
+        seed: of the dropout.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `key` and `value` `[B, S, L, d_a]`, `length` `[B]`; with `mean` only `value`, `[B, S, 1, d_a]`, and `length`.
+
+    Raises:
+        ValueError: if S does not divide the width of the events, or d_a is not that of a slice where there is no W_O.
+
+    Example:
+        >>> sequence = {"events": keras.random.normal((2, 7, 8)), "length": ops.array([7, 3])}
+        >>> candidate = {"target": keras.random.normal((2, 5, 8))}
+        >>> tuple(SparseTargetAttention()({"sequence": sequence, "candidate": candidate}).shape)
+        (2, 5, 8)
+
+    References:
+        Quadratic Interest Network for Multimodal Click-Through Rate Prediction (2025), section 2.1. The released code
+        has W_O and d_a = 2d, and one module on the concatenation of the modalities; the paper draws no W_O and several
+        modules, that is `output_projection=False` and `sequences`.
+    """
+
+    def __init__(
+        self,
+        activation: Activation = "relu",
+        attention_dim: int | None = None,
+        output_projection: bool = True,
+        residual: bool = True,
+        dropout: float = 0.0,
+        sequences: int = 1,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if activation not in get_args(Activation):
+            raise ValueError(f"`activation` must be one of {', '.join(get_args(Activation))}. Received: {activation!r}")
+        self.activation = activation
+        self.attention_dim = None if attention_dim is None else check_count("attention_dim", attention_dim)
+        self.output_projection = check_flag("output_projection", output_projection)
+        self.residual = check_flag("residual", residual)
+        self.dropout = check_rate("dropout", dropout)
+        self.sequences = check_count("sequences", sequences)
+        self.seed = seed
+        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+
+    def build_width(self, width: int) -> None:
+        """Create the matrices, one of each kind a sequence."""
+        if width % self.sequences:
+            raise ValueError(
+                f"`sequences` must divide the width of the events, {width}. Received: sequences={self.sequences}"
+            )
+        own = width // self.sequences
+        inner = self.attention_dim or (2 * own if self.output_projection else own)
+        if inner != own and not self.output_projection:
+            raise ValueError(
+                f"Without `output_projection`, `attention_dim` must be the width of a sequence, {own}. "
+                f"Received: attention_dim={inner}"
+            )
+        self.inner = inner
+        if self.activation != "mean":
+            self.query = self._matrices("query", own, inner)
+            self.key = self._matrices("key", own, inner)
+        self.value = self._matrices("value", own, inner)
+        if self.output_projection:
+            self.output_kernel = self._matrices("output", inner, own)
+
+    def _matrices(self, name: str, rows: int, columns: int) -> Any:
+        shape, start = (self.sequences, rows, columns), xavier_normal((rows, columns))
+        return self.add_weight(name=f"{name}_kernel", shape=shape, initializer=start)
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys and values; the average value where no candidate matters."""
+        events, state = self.start(sequence)
+        value = self._project(events, self.value)
+        if self.activation != "mean":
+            return {**state, "key": self._project(events, self.key), "value": value}
+        mask = length_mask(state["length"], ops.shape(events)[1])
+        weights = zero_padding(ops.ones_like(value[:, 0, :, 0], dtype="float32"), mask)
+        weights = weights / ops.maximum(ops.cast(state["length"], "float32"), 1.0)[:, None]
+        weights = self.weights_dropout(ops.cast(weights, self.compute_dtype), training=training)
+        return {**state, "value": ops.sum(weights[:, None, :, None] * value, axis=2, keepdims=True)}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the history for each candidate."""
+        target = self.target(candidate)
+        batch, count, width = ops.shape(target)
+        # A state may have been stored in another dtype.
+        pooled = ops.cast(state["value"], self.compute_dtype)
+        if self.activation == "mean":
+            pooled = ops.repeat(pooled, count, axis=2)
+        else:
+            pooled = ops.matmul(self._weights(target, state, training), pooled)
+        if self.output_projection:
+            pooled = ops.einsum("bsca,saw->bscw", pooled, ops.cast(self.output_kernel, self.compute_dtype))
+        output = ops.reshape(ops.transpose(pooled, (0, 2, 1, 3)), (batch, count, width))
+        return output + target if self.residual else output
+
+    def _weights(self, target: Tensor, state: Tensors, training: bool | None) -> Tensor:
+        """Attention weights `[B, S, C, L]`."""
+        query = self._project(target, self.query) / math.sqrt(self.inner)
+        scores = ops.matmul(query, ops.swapaxes(ops.cast(state["key"], self.compute_dtype), -1, -2))
+        if self.activation == "relu":
+            weights = ops.relu(scores)
+        else:
+            mask = length_mask(state["length"], ops.shape(scores)[-1])[:, None, None, :]
+            weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
+        return self.weights_dropout(weights, training=training)
+
+    def _project(self, x: Tensor, kernel: Any) -> Tensor:
+        """Each sequence's slice of `[B, N, d]` times its own matrix: `[B, S, N, d_a]`."""
+        batch, steps, width = ops.shape(x)
+        slices = ops.reshape(x, (batch, steps, self.sequences, width // self.sequences))
+        return ops.einsum("bnsw,swa->bsna", slices, ops.cast(kernel, self.compute_dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "activation attention_dim output_projection residual dropout sequences seed"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
