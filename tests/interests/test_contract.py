@@ -19,6 +19,8 @@ from tfctr.interests import INTERESTS, Interest, create_interest
 UNMOVED = {"din_relu_softmax": ["dense_1/bias"], "sim_soft": ["search_query", "search_key", "search_head"]}
 # Those that know which event is newer, if only between equals.
 ORDERED = {"sasrec", "sim_hard", "eta"}
+# Those that add something to the target: it is what an empty history gives.
+RESIDUAL = {"asta"}
 
 every_interest = pytest.mark.parametrize("name", list(CONFIGS))
 
@@ -40,9 +42,11 @@ def test_every_interest_is_tested() -> None:
 @every_interest
 def test_layer_checks(name: str) -> None:
     keras.utils.set_random_seed(0)
-    layer = create_interest(CONFIGS[name])
-    output = check_layer(layer, make_inputs(), output_shape=[3, 5, WIDTH], unmoved=UNMOVED.get(name, ()))
-    assert not output[1].any(), "an empty history must give zeros"
+    layer, inputs = create_interest(CONFIGS[name]), make_inputs()
+    output = check_layer(layer, inputs, output_shape=[3, 5, WIDTH], unmoved=UNMOVED.get(name, ()))
+    if name in RESIDUAL:
+        output = output - inputs["candidate"]["target"]
+    assert not output[1].any(), "an empty history must give zeros, or the target where it is added"
     assert output[0].any()
     assert output[2].any()
 

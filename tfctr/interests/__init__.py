@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tfctr.interests.asta import SparseTargetAttention
 from tfctr.interests.base import Interest
 from tfctr.interests.cmm import ComplementaryModality
 from tfctr.interests.din import Din
@@ -21,6 +22,7 @@ INTERESTS: dict[str, type[Interest]] = {
     "mean": MeanPooling,
     "din": Din,
     "target_attention": TargetAttention,
+    "asta": SparseTargetAttention,
     "dta": DecoupledTargetAttention,
     "simtier": SimilarityHistogram,
     "cmm": ComplementaryModality,
@@ -43,6 +45,7 @@ __all__ = [
     "Sdim",
     "Sim",
     "SimilarityHistogram",
+    "SparseTargetAttention",
     "TargetAttention",
     "Twin",
     "create_interest",
