@@ -17,7 +17,7 @@ from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
-from tfctr.models import RankingModel, build_model, preset
+from tfctr.models import ModelConfig, RankingModel, build_model, preset
 from tfctr.training.dataset import RankingData, read_records, split_records
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +47,10 @@ class Workbench:
         parsed = parse_examples(tf.constant(self.serialized(split, count)), self.file)
         return {name: tensor.numpy() for name, tensor in parsed.items()}
 
-    def model(self, name: str, seed: int = 1, dtype: str = "float32") -> RankingModel:
-        """A preset with random weights, moved off their starts so that nothing is zero by accident."""
+    def model(self, config: str | ModelConfig, seed: int = 1, dtype: str = "float32") -> RankingModel:
+        """A preset or another model with random weights, moved off their starts so that nothing is zero by accident."""
         keras.utils.set_random_seed(seed)
-        model = build_model(self.assets, preset(name), dtype=dtype)
+        model = build_model(self.assets, preset(config) if isinstance(config, str) else config, dtype=dtype)
         generator = np.random.default_rng(seed)
         for weight in model.trainable_weights:
             weight.assign(np.asarray(weight) + 0.1 * generator.standard_normal(weight.shape).astype("float32"))

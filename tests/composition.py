@@ -1,0 +1,65 @@
+"""Models over every interest and every interaction, as small as they come; the registries say which there are."""
+
+from typing import Any
+
+import numpy as np
+
+from tests.workbench import Workbench
+from tfctr.features import model_inputs
+from tfctr.interactions import INTERACTIONS
+from tfctr.interests import INTERESTS
+from tfctr.models import ModelConfig
+
+# Only to be quick: a type that is not here gets its defaults, and is covered all the same.
+_NARROW: dict[str, dict[str, Any]] = {
+    "mlp": {"hidden": [4]},
+    "qnn_alpha": {"layers": 1, "rows": 2},
+    "qnn_alpha_released": {"layers": 1, "rows": 2},
+    "din": {"hidden": [4]},
+    "dta": {"bins": 5},
+    "simtier": {"bins": 5},
+    "cmm": {"bins": 5},
+}
+
+
+def small_model(interest: str, interaction: str) -> ModelConfig:
+    """A model of two registry types."""
+    return ModelConfig(
+        interests=({"type": interest, **_NARROW.get(interest, {})},),
+        interaction={"type": interaction, **_NARROW.get(interaction, {})},
+    )
+
+
+def covering_pairs() -> list[tuple[str, str]]:
+    """Every interest and every interaction at least once."""
+    interests, interactions = list(INTERESTS), list(INTERACTIONS)
+    count = max(len(interests), len(interactions))
+    return [(interests[i % len(interests)], interactions[i % len(interactions)]) for i in range(count)]
+
+
+def model_batch(workbench: Workbench, rows: int = 4, candidates: int = 1) -> dict[str, Any]:
+    """Model inputs of real rows, each with the candidates of the following rows; never an empty history."""
+    inputs = next(iter(workbench.split("test").batches(64)))[0]
+    chosen = np.argsort(-inputs["history_length"].numpy(), kind="stable")[:rows]
+    out = {}
+    for spec in model_inputs(workbench.file):
+        value = inputs[spec.name].numpy()[chosen]
+        if spec.side in ("candidate", "bias"):
+            value = np.concatenate([np.roll(value, -shift, axis=0) for shift in range(candidates)], axis=1)
+        out[spec.name] = value
+    return out
+
+
+def with_history(workbench: Workbench, inputs: dict[str, Any], length: int) -> dict[str, Any]:
+    """The inputs with histories of another length: cut, or repeated where there is too little."""
+    changed = dict(inputs)
+    for spec in model_inputs(workbench.file):
+        value = inputs[spec.name]
+        if spec.name == "history_length":
+            changed[spec.name] = np.full_like(value, length)
+        elif spec.side == "user" and spec.name.startswith("history") and value.ndim > 1:
+            width = max(value.shape[1], length)
+            repeated = np.concatenate([value] * -(-width // value.shape[1]), axis=1)[:, :width]
+            real = (np.arange(width) < length).reshape(1, width, *(1,) * (value.ndim - 2))
+            changed[spec.name] = np.where(real, repeated, np.zeros_like(repeated))
+    return changed

@@ -1,0 +1,109 @@
+"""Every interest with every interaction, taken from the registries: a new file is covered because it is there."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.composition import covering_pairs, model_batch, small_model, with_history
+from tests.workbench import HISTORY, Workbench
+from tfctr.interactions import INTERACTIONS
+from tfctr.interests import INTERESTS
+from tfctr.models import PRESETS, RankingModel
+
+LABELS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], "float32")
+
+
+@pytest.fixture(scope="module")
+def inputs(workbench: Workbench) -> dict[str, Any]:
+    return model_batch(workbench, rows=4, candidates=2)
+
+
+def train_one_step(model: RankingModel, inputs: dict[str, Any]) -> None:
+    """A step of gradient descent; the loss, every gradient and every weight after it must be finite."""
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(inputs, LABELS, model(inputs, training=True))
+    variables = model.trainable_variables
+    found = tape.gradient(loss, [variable.value for variable in variables])
+    assert np.isfinite(loss)
+    moved = set()
+    for variable, gradient in zip(variables, found, strict=True):
+        if gradient is None:
+            continue
+        gradient = tf.convert_to_tensor(gradient)
+        assert np.isfinite(gradient).all(), variable.path
+        if np.any(gradient):
+            moved.add(variable.path)
+        variable.assign(variable - 0.01 * tf.cast(gradient, variable.dtype))
+    for part in (model.scorer.interaction, *model.scorer.interests.values()):
+        paths = {weight.path for weight in part.trainable_weights}
+        assert paths & moved or not paths, f"the loss does not reach {part.name}"
+
+
+def assert_split_is_call(model: RankingModel, inputs: dict[str, Any]) -> np.ndarray:
+    whole = model(inputs).numpy()
+    state = model.user_tower(model._pick("user", inputs))
+    np.testing.assert_array_equal(model.score(state, inputs, inputs).numpy(), whole)
+    assert whole.dtype == np.float32
+    assert np.isfinite(whole).all()
+    return whole
+
+
+@pytest.mark.parametrize("interaction", INTERACTIONS)
+@pytest.mark.parametrize("interest", INTERESTS)
+def test_every_pair_trains_and_splits(
+    workbench: Workbench, inputs: dict[str, Any], interest: str, interaction: str
+) -> None:
+    model = workbench.model(small_model(interest, interaction))
+    before = assert_split_is_call(model, inputs)
+    assert before.shape == LABELS.shape
+    assert before.std() > 1e-4
+    train_one_step(model, inputs)
+    assert not np.array_equal(assert_split_is_call(model, inputs), before)
+
+
+@pytest.mark.parametrize(("interest", "interaction"), covering_pairs())
+def test_mixed_precision_trains_and_stays_finite(
+    workbench: Workbench, inputs: dict[str, Any], interest: str, interaction: str
+) -> None:
+    model = workbench.model(small_model(interest, interaction), dtype="mixed_bfloat16")
+    train_one_step(model, inputs)
+    assert_split_is_call(model, inputs)
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+
+
+@pytest.mark.parametrize("interest", INTERESTS)
+def test_histories_and_candidates_of_any_size(workbench: Workbench, inputs: dict[str, Any], interest: str) -> None:
+    model = workbench.model(small_model(interest, "mlp"))
+    seen = {}
+    # The last one is longer than the model was built for.
+    for length in (0, 1, HISTORY, HISTORY + 5):
+        seen[length] = assert_split_is_call(model, with_history(workbench, inputs, length))
+    assert not np.array_equal(seen[0], seen[HISTORY])
+    sides = {"candidate": model._pick("candidate", inputs), "bias": model._pick("bias", inputs)}
+    for count in (0, 1, 500):
+        many = {name: np.repeat(value[:, :1], count, axis=1) for side in sides.values() for name, value in side.items()}
+        logits = assert_split_is_call(model, {**inputs, **many})
+        assert logits.shape == (4, count)
+        np.testing.assert_allclose(logits, np.repeat(seen_first(model, inputs), count, axis=1), atol=1e-5)
+
+
+def seen_first(model: RankingModel, inputs: dict[str, Any]) -> np.ndarray:
+    """The logits of the first candidate alone."""
+    return model(inputs).numpy()[:, :1]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_in_every_form(workbench: Workbench, inputs: dict[str, Any], name: str, tmp_path: Path) -> None:
+    model = workbench.model(name)
+    eager = assert_split_is_call(model, inputs)
+    tensors = {key: tf.constant(value) for key, value in inputs.items()}
+    for jit in (False, True):
+        compiled = tf.function(lambda fed: model(fed), jit_compile=jit)
+        np.testing.assert_allclose(compiled(tensors), eager, rtol=1e-5, atol=1e-5, err_msg=f"XLA: {jit}")
+    model.save(tmp_path / "model.keras")
+    again: RankingModel = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(inputs).numpy(), eager)
