@@ -8,8 +8,11 @@ from tfctr.interactions.cin import Cin
 from tfctr.interactions.cross_net import CrossNet
 from tfctr.interactions.dcn import Dcn, DcnV2
 from tfctr.interactions.deepfm import DeepFm
+from tfctr.interactions.dlf import Dlf
+from tfctr.interactions.dlf_released import DlfReleased
 from tfctr.interactions.fm import Fm
 from tfctr.interactions.mlp import Mlp
+from tfctr.interactions.neuron import Neuron, QuadraticNeuron
 from tfctr.interactions.qin import FoldedQin, Qin
 from tfctr.interactions.qnn_alpha import QnnAlpha, QnnAlphaReleased
 from tfctr.interactions.wide_deep import WideDeep
@@ -20,6 +23,7 @@ INTERACTIONS: dict[str, type[Interaction]] = {
     "mlp": Mlp,
     "qnn_alpha": QnnAlpha,
     "qnn_alpha_released": QnnAlphaReleased,
+    "neuron": Neuron,
     "qin": Qin,
     "fm": Fm,
     "cross_net": CrossNet,
@@ -29,6 +33,8 @@ INTERACTIONS: dict[str, type[Interaction]] = {
     "xdeepfm": XDeepFm,
     "dcn": Dcn,
     "dcnv2": DcnV2,
+    "dlf": Dlf,
+    "dlf_released": DlfReleased,
 }
 """The backbones by the name that a configuration uses."""
 
@@ -53,13 +59,17 @@ __all__ = [
     "Dcn",
     "DcnV2",
     "DeepFm",
+    "Dlf",
+    "DlfReleased",
     "Fm",
     "FoldedQin",
     "Interaction",
     "Mlp",
+    "Neuron",
     "Qin",
     "QnnAlpha",
     "QnnAlphaReleased",
+    "QuadraticNeuron",
     "WideDeep",
     "XDeepFm",
     "create_interaction",

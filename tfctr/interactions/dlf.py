@@ -1,0 +1,288 @@
+"""DLF: low-order, high-order and implicit interactions, fused layer by layer."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfctr.interactions.base import Eats
+from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.arguments import check_count, check_flag, check_rate, check_units
+from tfctr.layers.block_fusion import AttentionFusion, BlockFusion, GatePooling, MlpFusion
+from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind, check_epsilon
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.tokens import as_vector, token_shape
+
+Fusion = Literal["naf", "concat", "mlp", "gate_pooling", "attention_pooling"]
+FUSIONS = ("naf", "concat", "mlp", "gate_pooling", "attention_pooling")
+
+
+@tfctr_export
+class DlfLayer(keras.layers.Layer):
+    """One layer of DLF: parallel blocks, their fusion, and the gated residual.
+
+        Z = [Z_L; Z_C; Z_D; fusion(Z_L, Z_C, Z_D)]      by tokens
+        y = Z + max(epsilon, P W_gate) * P              P: the input, mapped to as many tokens as Z has
+
+    Args:
+        tokens: n, the tokens that each block and the fusion give.
+        rank: R, the columns that the products of tokens are compressed to.
+        hidden: widths of further layers in the blocks.
+        gate: whether the residual is gated.
+        fusion: as for `Dlf`, except `late`.
+        attention_layers: the number of attention layers of `naf`.
+        epsilon: the least value of the gate.
+        dropout: the rate after the ReLUs of the blocks.
+        layer_norm: whether to normalize every token of the output.
+        blocks: which of `low`, `high` and `implicit` there are.
+
+    Call arguments:
+        inputs: float `[..., N, d]`.
+        base: the fields, float `[..., F, d]`.
+        training: whether to drop out.
+
+    Output shape:
+        `[..., M, d]`: M is n times the number of blocks, and n more unless the fusion is `concat`.
+
+    Example:
+        >>> fields = keras.random.normal((8, 50, 7, 16))
+        >>> tuple(DlfLayer(tokens=4)(fields, fields).shape)
+        (8, 50, 16, 16)
+
+    References:
+        Wang et al., DLF (2025), equations 5 to 15, in the reading that `Dlf` explains.
+    """
+
+    def __init__(
+        self,
+        tokens: int = 8,
+        rank: int = 8,
+        hidden: Sequence[int] = (),
+        gate: bool = True,
+        fusion: Fusion = "naf",
+        attention_layers: int = 1,
+        epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        blocks: Sequence[Kind] = BLOCKS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tokens = check_count("tokens", tokens)
+        self.rank = check_count("rank", rank)
+        self.hidden = check_units("hidden", hidden)
+        self.gate = check_flag("gate", gate)
+        self.fusion = _check_fusion(fusion, FUSIONS)
+        self.attention_layers = check_count("attention_layers", attention_layers)
+        self.epsilon = check_epsilon(epsilon)
+        self.dropout = check_rate("dropout", dropout)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
+        self.blocks = list(blocks)
+
+    def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
+        """Create blocks, fusion and residual."""
+        policy, width = self.dtype_policy, token_shape(inputs_shape)[1]
+        self.parts = [
+            DlfBlock(kind, self.tokens, self.rank, self.hidden, self.dropout, name=kind, dtype=policy)
+            for kind in self.blocks
+        ]
+        for part in self.parts:
+            part.build(inputs_shape, base_shape)
+        self.fuse = self._fusion()
+        if self.fuse is not None:
+            self.fuse.build([(*inputs_shape[:-2], self.tokens, width)] * len(self.parts))
+        count = self.tokens * (len(self.parts) + (self.fuse is not None))
+        self.residual = GatedResidual(count, self.gate, self.epsilon, name="residual", dtype=policy)
+        self.residual.build(inputs_shape)
+        self.norm: keras.layers.Layer | None = None
+        if self.layer_norm:
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=policy)
+            self.norm.build((*inputs_shape[:-2], count, width))
+        self.built = True
+
+    def _fusion(self) -> BlockFusion | None:
+        policy = self.dtype_policy
+        if self.fusion == "naf":
+            return AttentionFusion(self.attention_layers, name="naf", dtype=policy)
+        if self.fusion == "attention_pooling":
+            return AttentionFusion(self.attention_layers, self_attention=False, name="attention_pooling", dtype=policy)
+        if self.fusion == "mlp":
+            return MlpFusion(name="mlp", dtype=policy)
+        return GatePooling(name="gate_pooling", dtype=policy) if self.fusion == "gate_pooling" else None
+
+    def call(self, inputs: Any, base: Any, training: bool | None = None) -> Any:
+        """Apply the layer; see the class."""
+        blocks = [part(inputs, base, training=training) for part in self.parts]
+        if self.fuse is not None:
+            blocks.append(self.fuse(blocks))
+        outputs = ops.concatenate(blocks, axis=-2) + self.residual(inputs)
+        return outputs if self.norm is None else self.norm(outputs)
+
+    def compute_output_shape(
+        self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """The tokens are replaced."""
+        count = self.tokens * (len(self.blocks) + (self.fusion != "concat"))
+        return (*inputs_shape[:-2], count, inputs_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "tokens rank hidden gate fusion attention_layers epsilon dropout layer_norm blocks"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
+
+
+@tfctr_export
+class Dlf(HeadedInteraction):
+    """DLF, dynamic low-order-aware fusion, as the paper writes it.
+
+        E^1 = the fields
+        Z_L = relu(flatten(T^T E^1 (E^l)^T Y_L) W_L + b_L)        low order: with the fields
+        Z_C = relu(flatten(E^l (E^l)^T Y_C) W_C + b_C)            high order: with itself
+        Z_D = relu(flatten(E^l) W_D + b_D)                        implicit
+        Z   = [Z_L; Z_C; Z_D; NAF(Z_L, Z_C, Z_D)]                 `AttentionFusion`
+        E^{l+1} = Z + max(epsilon, P W_gate) * P                  P = E^l, mapped to as many tokens as Z has
+        logit = w . flatten(E^{L+1}) + b
+
+    The paper's shapes do not fit together: W_{L_I}, R x d, cannot be multiplied by an N x N matrix, nor Z, four blocks
+    wide, be added to E. This reading keeps every operation and repairs the shapes:
+
+    - E^l are tokens `[N_l, d]`; Y is `[N_l, R]`; W_L, W_C and W_D take the flattened block to n tokens of width d. For
+      W_D, "a multi-layer perceptron" in the text, this makes an ordinary dense layer over all features.
+    - The concatenation of equation 15 stacks tokens, so that N_{l+1} = 4 n; those of equations 12 and 14 join features,
+      as the widths of their matrices say. W_gate and the matrices of NAF act on the features of each token.
+    - Where numbers of tokens differ, a learned matrix maps one to the other: T the fields to N_l tokens, another E^l to
+      the tokens of Z. The released code does the same.
+
+    `DlfReleased` is what the authors released; it has neither gate nor NAF.
+
+    What the paper takes away or puts in the place of NAF is an option:
+
+    - `gate=False` adds P itself.
+    - `rli=False` leaves out the low block. The paper takes it away from a model that has lost the gate ("further
+      removed"): its row "w/o RLI" is `rli=False, gate=False`.
+    - `fusion="late"` is its row "w/o NAF", "where fusion is only performed in the final layer as in traditional
+      two-stream models": each block is a stack of its own up to the linear head.
+    - `fusion="concat"`, `"mlp"`, `"gate_pooling"` and `"attention_pooling"` are those of its figure 3, which gives no
+      equations. Each takes NAF's place in Z; `concat` leaves the place empty. `AttentionFusion` (without
+      self-attention), `MlpFusion` and `GatePooling` say how the words were read.
+
+    Nothing in these equations bounds the numbers: the degree of E^l in the fields doubles with every layer. With many
+    layers or large embeddings, set `layer_norm`, which the released code has.
+
+    Args:
+        layers: L.
+        tokens: n, the tokens that each block and the fusion give.
+        rank: R, the columns that the products of tokens are compressed to.
+        hidden: widths of further layers, with ReLU, before each block's last one; none in the equations.
+        gate: whether the residual is gated.
+        rli: whether there is the low block.
+        fusion: `naf`, `concat`, `mlp`, `gate_pooling`, `attention_pooling` or `late`.
+        attention_layers: the number of attention layers of `naf` and `attention_pooling`; the paper's figure 4 finds 2
+            the best.
+        epsilon: the least value of the gate; the paper says only that it is small.
+        dropout: the rate after the ReLUs of the blocks.
+        layer_norm: whether to normalize every token after each layer; not in the equations.
+
+    Call arguments:
+        inputs: float `[..., F, E]`.
+        mask: not used: there are no batch statistics.
+        training: whether to drop out.
+
+    Output shape:
+        `[...]`.
+
+    Example:
+        >>> tuple(Dlf(layers=2, tokens=4)(keras.random.normal((8, 50, 7, 16))).shape)
+        (8, 50)
+
+    References:
+        Wang et al., DLF: Enhancing Explicit-Implicit Interaction via Dynamic Low-Order-Aware Fusion for CTR Prediction
+        (2025), equations 5 to 16, table 3 and figures 3 and 4.
+    """
+
+    def __init__(
+        self,
+        layers: int = 2,
+        tokens: int = 8,
+        rank: int = 8,
+        hidden: Sequence[int] = (),
+        gate: bool = True,
+        rli: bool = True,
+        fusion: Fusion | Literal["late"] = "naf",
+        attention_layers: int = 1,
+        epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        layer_norm: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.layers = check_count("layers", layers)
+        self.tokens = check_count("tokens", tokens)
+        self.rank = check_count("rank", rank)
+        self.hidden_units = check_units("hidden", hidden)
+        self.gate = check_flag("gate", gate)
+        self.rli = check_flag("rli", rli)
+        self.fusion = _check_fusion(fusion, (*FUSIONS, "late"))
+        self.attention_layers = check_count("attention_layers", attention_layers)
+        self.epsilon = check_epsilon(epsilon)
+        self.dropout = check_rate("dropout", dropout)
+        self.layer_norm = check_flag("layer_norm", layer_norm)
+
+    @property
+    def eats(self) -> Eats:
+        """`fields`."""
+        return "fields"
+
+    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+        """Create the layers, one stack of them or one for each block."""
+        width = token_shape(input_shape)[1]
+        kinds = list(BLOCKS if self.rli else BLOCKS[1:])
+        late = self.fusion == "late"
+        self.stack: list[DlfLayer] = []
+        size = 0
+        for blocks in [[kind] for kind in kinds] if late else [kinds]:
+            shape = tuple(input_shape)
+            for i in range(self.layers):
+                layer = DlfLayer(
+                    tokens=self.tokens,
+                    rank=self.rank,
+                    hidden=self.hidden_units,
+                    gate=self.gate,
+                    fusion="concat" if late else self.fusion,
+                    attention_layers=self.attention_layers,
+                    epsilon=self.epsilon,
+                    dropout=self.dropout,
+                    layer_norm=self.layer_norm,
+                    blocks=blocks,
+                    name=f"{blocks[0]}{i}" if late else f"layer{i}",
+                    dtype=self.dtype_policy,
+                )
+                layer.build(shape, input_shape)
+                shape = layer.compute_output_shape(shape, input_shape)
+                self.stack.append(layer)
+            size += token_shape(shape)[0] * width
+        return size
+
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        """The tokens of the last layer, flattened; arguments as in a call."""
+        outputs = []
+        for first in range(0, len(self.stack), self.layers):
+            x = inputs
+            for layer in self.stack[first : first + self.layers]:
+                x = layer(x, inputs, training=training)
+            outputs.append(as_vector(x))
+        return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "layers tokens rank hidden gate rli fusion attention_layers epsilon dropout layer_norm"
+        own = {name: getattr(self, name) for name in names.split()}
+        # `hidden` is also the method of a headed backbone; the place in the order is kept.
+        return {**super().get_config(), **own, "hidden": self.hidden_units}
+
+
+def _check_fusion(fusion: Any, allowed: Sequence[str]) -> Any:
+    if fusion not in allowed:
+        raise ValueError(f"`fusion` must be one of {', '.join(allowed)}. Received: {fusion!r}")
+    return fusion
