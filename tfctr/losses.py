@@ -86,6 +86,11 @@ class BinaryCrossentropy(Loss):
     """Cross-entropy of labels and logits, one pass.
 
     loss = -[y log p + (1 - y) log(1 - p)],  p = sigmoid(logit)
+
+    Example:
+        >>> loss = BinaryCrossentropy()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0]], [1.0, 1.0])), 4)
+        0.2201
     """
 
     def rows(self, labels: Any, logits: Any) -> Any:
@@ -105,6 +110,11 @@ class SelfEnsemble(Loss):
 
     Args:
         passes: how many passes, at least 2; the paper uses 2.
+
+    Example:
+        >>> loss = SelfEnsemble()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0], [1.5, 0.5]], [1.0, 1.0])), 4)
+        1.56
 
     References:
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), equation 11.
@@ -138,6 +148,11 @@ class KlConsistency(Loss):
     The gradient flows into both sides of the divergence. With the mean held constant the gradient would be that of
     `SelfEnsemble`, from which this differs by the entropy of m.
 
+    Example:
+        >>> loss = KlConsistency()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0], [1.5, 0.5]], [1.0, 1.0])), 4)
+        0.4486
+
     References:
         QNN-alpha (2025), figure 6 compares a "KL loss" whose formula neither paper nor released code gives; this form
         is a reading.
@@ -161,6 +176,11 @@ class RDrop(Loss):
 
     Args:
         alpha: the weight of the divergence; the paper takes 1 to 5.
+
+    Example:
+        >>> loss = RDrop()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0], [1.5, 0.5]], [1.0, 1.0])), 4)
+        0.9483
 
     References:
         Wu et al., R-Drop: Regularized Dropout for Neural Networks (2021), equations 1 to 4.
@@ -197,6 +217,11 @@ class TriBce(Loss):
         loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L),    L = BCE(m, y),  L_k = BCE(p_k, y),  m = (p_1 + p_2) / 2
 
     L and L_k are means over the batch. As in the released code the weights w_k are not held constant.
+
+    Example:
+        >>> loss = TriBce()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0], [1.5, 0.5]], [1.0, 1.0])), 4)
+        0.5008
 
     References:
         Li et al., FCN: Fusing Exponential and Linear Cross Network (2025), Tri-BCE, whose parts are two networks; with

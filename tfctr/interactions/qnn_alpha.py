@@ -289,6 +289,11 @@ class QnnAlphaReleased(QnnAlpha):
     parameters and cost do not shrink with heads, and the product lies head after head while the residual that is added
     to it, and the next layer's slices, lie field after field. Arguments, inputs and outputs are those of `QnnAlpha`.
 
+    Example:
+        >>> layer = QnnAlphaReleased(layers=1, rows=2, heads=2)
+        >>> tuple(layer(keras.random.normal((4, 5, 8))).shape)
+        (4,)
+
     References:
         The authors' released code; its form with one head is equation 10 of the paper.
     """

@@ -42,6 +42,13 @@ class Din(Interest):
     softmax, where the reference averages the padding.
     State: `events` `[B, L, d]`, `length` `[B]`.
 
+    Example:
+        >>> layer = Din(hidden=[16, 8])
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> state = layer.encode(sequence)
+        >>> tuple(layer.attend(state, {"target": keras.random.normal((1, 3, 8))}, {}).shape)
+        (1, 3, 8)
+
     References:
         Zhou et al., Deep Interest Network (KDD 2018), section 4.3. `hidden=(80, 40)` as in the release.
     """

@@ -43,6 +43,17 @@ class DecoupledTargetAttention(TargetAttention):
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
 
+    Example:
+        >>> layer = DecoupledTargetAttention("text", num_heads=2, bins=10)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
+        >>> state = layer.encode(sequence)
+        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
+        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> state["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
+        >>> tuple(layer.attend(state, candidate, {}).shape)
+        (1, 3, 8)
+
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), sections 4.1 and 4.3. Bin count, heads and start values are
         not published; the buckets are uniform.

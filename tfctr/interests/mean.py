@@ -16,6 +16,13 @@ class MeanPooling(Interest):
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history.
     State: `mean` `[B, d]`.
+
+    Example:
+        >>> layer = MeanPooling()
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> state = layer.encode(sequence)
+        >>> tuple(layer.attend(state, {"target": keras.random.normal((1, 3, 8))}, {}).shape)
+        (1, 3, 8)
     """
 
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:

@@ -32,6 +32,17 @@ class SimilarityHistogram(Interest):
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, units]`.
     State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
 
+    Example:
+        >>> layer = SimilarityHistogram("text", bins=10)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
+        >>> state = layer.encode(sequence)
+        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
+        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> state["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
+        >>> tuple(layer.attend(state, candidate, {}).shape)
+        (1, 3, 8)
+
     References:
         Sheng et al., Enhancing Taobao Display Advertising with Multimodal Representations (2024), SimTier: 20 equal
         tiers; the release feeds `log1p` counts times a learned weight straight into the tower. Fan et al., Decoupled

@@ -36,6 +36,13 @@ class TargetAttention(Interest):
     Raises:
         ValueError: if the heads do not divide the width.
 
+    Example:
+        >>> layer = TargetAttention(num_heads=2)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> state = layer.encode(sequence)
+        >>> tuple(layer.attend(state, {"target": keras.random.normal((1, 3, 8))}, {}).shape)
+        (1, 3, 8)
+
     References:
         The multi-head target attention of FuxiCTR, and the TA baseline of Fan et al., Decoupled Multimodal Fusion
         (2025).
