@@ -86,7 +86,10 @@ def test_by_hand() -> None:
     for kernel in layer.weights:
         kernel.assign(np.eye(2)[None])
     inputs = {
-        "sequence": {"events": np.array([[[2.0, 0.0], [-1.0, 1.0], [9.0, 9.0]]], "float32"), "length": np.array([2])},
+        "sequence": {
+            "events": np.array([[[2.0, 0.0], [-1.0, 1.0], [9.0, 9.0]]], "float32"),
+            "length": np.array([2], "int32"),
+        },
         "candidate": {"target": np.array([[[1.0, 0.0], [0.0, 3.0], [-1.0, -1.0]]], "float32")},
     }
     root = np.sqrt(2)

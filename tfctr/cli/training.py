@@ -120,7 +120,7 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="a SavedModel directory (one version)", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Show signatures, shapes, sizes, versions, and what a user's state holds."""
+    """Show signatures, shapes, sizes, versions, what a user's state holds, and what a candidate costs."""
     import_tensorflow()
     from tfctr.export.describe import describe
 
@@ -143,8 +143,30 @@ def inspect(
     state.add_section()
     state.add_row("all", "", "", f"{found.state_bytes:,}")
     console().print(state)
+    if found.costs:
+        console().print(_cost_table(found.costs))
     for part, size in found.bytes_by_part.items():
         console().print(f"{part}: {size:,} bytes", markup=False)
     for key in ("tfctr", "tensorflow", "keras", "created", "model_tag", "trainable_parameters", "frozen_parameters"):
         if key in found.made:
             console().print(f"{key}: {found.made[key]}", markup=False, highlight=False)
+
+
+def _cost_table(costs: dict[str, dict[str, Any]]) -> Table:
+    """Parameters and operations of a model as trained and as served; a multiplication with its addition are two."""
+    columns = {
+        "parameters": "parameters",
+        "backbone_parameters": "of the backbone",
+        "flops_per_candidate": "FLOPs a candidate",
+        "flops_per_request": "a request",
+        "flops_per_user": "a user",
+    }
+    forms = {"trained": "as trained", "served": "as served, folded"}
+    table = Table("cost", *columns.values(), title_justify="left")
+    for form, cost in costs.items():
+        about = forms[form] if len(costs) > 1 else "as trained and served"
+        table.add_row(about, *(f"{cost[name]:,}" for name in columns))
+    uncounted = sorted({op for cost in costs.values() for op in cost["uncounted"]})
+    if uncounted:
+        table.caption = f"not counted: {', '.join(uncounted)}"
+    return table

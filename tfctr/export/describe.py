@@ -52,6 +52,15 @@ class ModelDescription:
         """Bytes of one user's state."""
         return sum(tensor.row_bytes for tensor in self.state)
 
+    @property
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """What the model costs, counted when it was exported: `trained` and, where another form is served, `served`.
+
+        The keys are those of `tfctr.export.cost.Cost`. Empty for a SavedModel that tells nothing of it.
+        """
+        costs: dict[str, dict[str, Any]] = self.made.get("cost", {})
+        return costs
+
 
 def describe(directory: str | Path) -> ModelDescription:
     """Reads signatures, sizes and provenance of a SavedModel directory.

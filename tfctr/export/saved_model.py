@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 import tfctr
 from tfctr.errors import UserError
+from tfctr.export.cost import model_cost
 from tfctr.export.describe import DESCRIPTION
 from tfctr.export.op_check import check_ops
 from tfctr.export.signatures import RankingModule
@@ -53,7 +55,7 @@ def export_model(
     directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    module = RankingModule(model, assets, experiment.export.state_dtype)
+    module = RankingModule(model, assets, experiment.export.state_dtype, experiment.export.fold)
     try:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
@@ -87,5 +89,14 @@ def _description(
         "features": model.file.model_dump(mode="json", exclude_unset=True),
         "trainable_parameters": int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
         "frozen_parameters": int(sum(np.prod(weight.shape) for weight in model.non_trainable_weights)),
+        "cost": _costs(model, module),
         "validation": history or [],
     }
+
+
+def _costs(model: RankingModel, module: RankingModule) -> dict[str, Any]:
+    """What the model costs as trained, and as served where that is another form."""
+    costs = {"trained": asdict(model_cost(model))}
+    if module.scorer is not model.scorer:
+        costs["served"] = asdict(model_cost(model, module.scorer))
+    return costs

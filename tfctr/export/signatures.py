@@ -10,11 +10,13 @@ from typing import Any
 import tensorflow as tf
 
 from tfctr.errors import UserError
+from tfctr.export.fold import folded_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import InputSpec, length_name, raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
+from tfctr.models.towers import Scorer
 
 MODEL_TAG = "model_tag"
 PROBABILITIES = "probabilities"
@@ -31,10 +33,11 @@ def wire_name(state_name: str) -> str:
 
 
 class _Untracked:
-    """Holds a model out of sight of TensorFlow's object tracking."""
+    """Holds a model and the scorer to serve out of sight of TensorFlow's object tracking."""
 
-    def __init__(self, model: RankingModel) -> None:
+    def __init__(self, model: RankingModel, scorer: Scorer) -> None:
         self.model = model
+        self.scorer = scorer
 
 
 class RankingModule(tf.Module):
@@ -50,13 +53,16 @@ class RankingModule(tf.Module):
         model: A trained model.
         assets: What it was trained with.
         state_dtype: "float32", or "float16" to halve the state on the wire.
+        fold: Serve the folded backbone, which is smaller and equal; the model itself stays as it is.
     """
 
-    def __init__(self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32") -> None:
+    def __init__(
+        self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32", fold: bool = True
+    ) -> None:
         super().__init__()
+        self._towers = _Untracked(model, folded_scorer(model) if fold else model.scorer)
         # Only what the signatures read is tracked: a tracked model would store its optimizer's moments too.
-        self.weights = [weight.value for weight in model.weights]
-        self._towers = _Untracked(model)
+        self.weights = [weight.value for weight in served_weights(model, self.scorer)]
         self.file = assets.file
         self.lookups = FileLookups(assets)
         self.raw_function = RawFunction(assets.file, self.lookups)
@@ -80,6 +86,11 @@ class RankingModule(tf.Module):
         self.score = tf.function(self._score, input_signature=[score_specs])
         examples = tf.TensorSpec([None], tf.string, "examples")
         self.serving_default = tf.function(self._serving_default, input_signature=[examples])
+
+    @property
+    def scorer(self) -> Scorer:
+        """What scores: the model's scorer, or one with a folded backbone."""
+        return self._towers.scorer
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by signature name."""
@@ -123,7 +134,8 @@ class RankingModule(tf.Module):
         """[B, C] probabilities, NaN where the user's row or the candidate is bad."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
-        logits = self._towers.model.score(state, candidate_side, context_side, training=False)
+        packed = {"state": state, "candidate": candidate_side, "context": context_side}
+        logits = self.scorer(packed, training=False)
         probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
         good = good_user & _finite(context_side, axes_kept=1, like=good_user)
         good = good[:, None] & _finite(candidate_side, axes_kept=2, like=probabilities)

@@ -68,6 +68,7 @@ class Export(_Strict):
 
     state_dtype: Literal["float32", "float16"] = "float32"
     warmup_candidates: tuple[int, ...] = Field((1, 500), description="candidates in the warm-up requests of score")
+    fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 
 class Experiment(_Strict):
