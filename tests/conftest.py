@@ -14,8 +14,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Fast tests first, so that a plain mistake is told within a minute; the sort is stable: files keep their order.
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
     if BACKEND != "tensorflow":
-        # JAX compiles every operation anew for every shape that Hypothesis draws: minutes, for arithmetic that the other
-        # lane has proven.
+        # JAX compiles every operation anew for every shape that Hypothesis draws: minutes, for arithmetic that the
+        # other lane has proven.
         drawn = [item for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
         left_out = [*drawn, *(item for item in items if item.get_closest_marker("tensorflow") and item not in drawn)]
         config.hook.pytest_deselected(items=left_out)
