@@ -69,10 +69,6 @@ class Format:
         return self.share < 1.0
 
 
-def _relu(x: Tensor) -> Tensor:
-    return ops.relu(x)
-
-
 def _join(*parts: Tensor) -> Tensor:
     return ops.concatenate(parts, axis=-1)
 
@@ -101,18 +97,18 @@ FORMATS: dict[str, Format] = {
     "T16": Format(lambda t: t.x * t.h[0] * t.h[1] + t.x, parts=2),
     "T17": Format(lambda t: t.x * t.h[0] + t.h[1] + t.x, parts=2),
     "T18": Format(lambda t: t.v, second=lambda x, h: _join(x * h[0], x), second_reads=2.0),
-    "T19": Format(lambda t: t.x * _relu(t.h[0]) + t.x),
+    "T19": Format(lambda t: t.x * ops.relu(t.h[0]) + t.x),
     "T20": Format(lambda t: t.x * t.h[0] + t.h[0] + t.x),
     "T21": Format(lambda t: ops.square(t.x * t.h[0]) + t.x),
     "T22": Format(lambda t: t.x * t.h[0] + t.alpha * t.x, alpha=True),
     "T23": Format(lambda t: t.h[0] * t.h[1] + t.x, parts=2),
-    "T24": Format(lambda t: t.h[0] * _relu(t.h[1]) + t.x, parts=2),
-    "T25": Format(lambda t: t.x * t.v + t.x, share=0.5, second=lambda x, h: _relu(h[0]), second_reads=0.5),
-    "T26": Format(lambda t: 0.5 * t.x * (_relu(t.h[0]) + _relu(t.h[1])) + t.x, parts=2),
-    "T27": Format(lambda t: 0.5 * t.x * t.x * (_relu(t.h[0]) + _relu(t.h[1])) + t.x, parts=2),
-    "T28": Format(lambda t: 0.5 * t.x * (_relu(t.h[0]) ** 2 + _relu(t.h[1]) ** 2) + t.x, parts=2),
-    "T29": Format(lambda t: 0.5 * t.x * (_relu(t.h[0]) + _relu(t.h[1]) ** 2) + t.x, parts=2),
-    "T30": Format(lambda t: 0.5 * (_relu(t.h[0]) * t.x + _relu(t.h[1]) * t.x * t.x) + t.x, parts=2),
+    "T24": Format(lambda t: t.h[0] * ops.relu(t.h[1]) + t.x, parts=2),
+    "T25": Format(lambda t: t.x * t.v + t.x, share=0.5, second=lambda x, h: ops.relu(h[0]), second_reads=0.5),
+    "T26": Format(lambda t: 0.5 * t.x * (ops.relu(t.h[0]) + ops.relu(t.h[1])) + t.x, parts=2),
+    "T27": Format(lambda t: 0.5 * t.x * t.x * (ops.relu(t.h[0]) + ops.relu(t.h[1])) + t.x, parts=2),
+    "T28": Format(lambda t: 0.5 * t.x * (ops.relu(t.h[0]) ** 2 + ops.relu(t.h[1]) ** 2) + t.x, parts=2),
+    "T29": Format(lambda t: 0.5 * t.x * (ops.relu(t.h[0]) + ops.relu(t.h[1]) ** 2) + t.x, parts=2),
+    "T30": Format(lambda t: 0.5 * (ops.relu(t.h[0]) * t.x + ops.relu(t.h[1]) * t.x * t.x) + t.x, parts=2),
 }
 """The formats by their name in the QNN-alpha paper; T26 to T30 are in its released code only."""
 
