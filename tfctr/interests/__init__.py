@@ -7,8 +7,10 @@ from tfctr.interests.asta import SparseTargetAttention
 from tfctr.interests.base import Interest
 from tfctr.interests.cmm import ComplementaryModality
 from tfctr.interests.din import Din
+from tfctr.interests.dmqn import Dmqn
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.eta import Eta
+from tfctr.interests.hstu import Hstu
 from tfctr.interests.mean import MeanPooling
 from tfctr.interests.sasrec import SasRec
 from tfctr.interests.sdim import Sdim
@@ -31,6 +33,8 @@ INTERESTS: dict[str, type[Interest]] = {
     "eta": Eta,
     "sdim": Sdim,
     "twin": Twin,
+    "hstu": Hstu,
+    "dmqn": Dmqn,
 }
 
 __all__ = [
@@ -38,7 +42,9 @@ __all__ = [
     "ComplementaryModality",
     "DecoupledTargetAttention",
     "Din",
+    "Dmqn",
     "Eta",
+    "Hstu",
     "Interest",
     "MeanPooling",
     "SasRec",

@@ -1,0 +1,209 @@
+"""Deep multiple quantization network: a long history as a fixed number of clusters."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
+from tfctr.layers.arguments import check_count, check_flag, check_rate
+from tfctr.layers.codebook import Assignment, MultiCodebook
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.hstu import HstuBlock, Variant
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
+
+
+@tfctr_export
+class Dmqn(Interest):
+    """The interest of DMQN: quantize the history, let the clusters interact, let the candidate attend to them.
+
+        MCQM    z = clusters of the events, N codebooks of W codewords          see `MultiCodebook`
+                z_w += r_w + [log(1 + size_w); mean age of the cluster] W_s     of clusters that are not empty
+        ICIM    z = HSTU blocks over all N * W slots, both ways, empty slots masked
+        CTAM    o_n = multi-head attention of the target over the W clusters of codebook n, with log(size_w) added to
+                the score of cluster w
+        output  [o_1; ...; o_N] W_O
+
+    r is an embedding of the slot. All but the query, the scores and W_O is in `encode`, so the state and the cost of a
+    candidate do not grow with the history. With members that are all alike, log(size) makes attention over clusters
+    equal to attention over their members. A history without events gives zeros.
+
+    Args:
+        codebooks: N.
+        codewords: W; N * W is about one hundred in the paper.
+        blocks: HSTU blocks; 0 leaves ICIM out.
+        variant: of the HSTU blocks, `research` or `stu`.
+        slot_bias: whether the blocks of variant `research` have a learned bias for each pair of slots.
+        num_heads: heads of the blocks and of each codebook's attention.
+        size_term: whether log(size) is added to the scores.
+        describe: whether size and age of a cluster are part of it.
+        assignment, tau_start, tau_end, anneal_steps, noise, reseed_below, balance: see `MultiCodebook`.
+        dropout: of the blocks.
+        seed: of all that is random.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`. Ages are used where there are any.
+    State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats whatever L is, 66 kB at
+    N = 4, W = 32, d = 64 in float32.
+
+    Example:
+        >>> sequence = {"events": keras.random.normal((2, 50, 8)), "length": np.array([50, 3])}
+        >>> candidate = {"target": keras.random.normal((2, 5, 8))}
+        >>> tuple(Dmqn(codebooks=2, codewords=4)({"sequence": sequence, "candidate": candidate}).shape)
+        (2, 5, 8)
+
+    References:
+        Wei et al., Deep Multiple Quantization Network on Long Behavior Sequence (2025), for the three parts. No code is
+        published; the sizes, the ages, the slot embedding, the absence of a causal mask over clusters and the size term
+        (after TWIN-V2) are choices made here.
+    """
+
+    def __init__(
+        self,
+        codebooks: int = 4,
+        codewords: int = 32,
+        blocks: int = 1,
+        variant: Variant = "research",
+        slot_bias: bool = False,
+        num_heads: int = 2,
+        size_term: bool = True,
+        describe: bool = True,
+        assignment: Assignment = "straight_through",
+        tau_start: float = 1.0,
+        tau_end: float = 0.3,
+        anneal_steps: int = 1000,
+        noise: bool = True,
+        reseed_below: float = 0.1,
+        balance: float = 0.0,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
+            raise ValueError(f"`blocks` must be a whole number of at least 0. Received: {blocks!r}")
+        self.num_heads = check_count("num_heads", num_heads)
+        self.size_term = check_flag("size_term", size_term)
+        self.describe = check_flag("describe", describe)
+        self.slot_bias = check_flag("slot_bias", slot_bias)
+        self.variant = variant
+        self.dropout = check_rate("dropout", dropout)
+        self.seed = seed
+        self.codebook = MultiCodebook(
+            codebooks,
+            codewords,
+            assignment=assignment,
+            tau_start=tau_start,
+            tau_end=tau_end,
+            anneal_steps=anneal_steps,
+            noise=noise,
+            reseed_below=reseed_below,
+            balance=balance,
+            seed=seed,
+            dtype=self.dtype_policy,
+            name="codebook",
+        )
+        self.blocks = [
+            HstuBlock(
+                codebooks * codewords,
+                variant=variant,
+                num_heads=num_heads,
+                causal=False,
+                relative_bias="slots" if slot_bias else "none",
+                dropout=dropout,
+                seed=None if seed is None else seed + i,
+                dtype=self.dtype_policy,
+                name=f"block{i}",
+            )
+            for i in range(blocks)
+        ]
+
+    def build_width(self, width: int) -> None:
+        """Create the parts."""
+        if width % self.num_heads:
+            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        books, words = self.codebook.codebooks, self.codebook.codewords
+        self.codebook.build((None, None, width))
+        slots = keras.initializers.RandomNormal(stddev=0.02)
+        self.slots = self.add_weight(name="slots", shape=(books, words, width), initializer=slots)
+        if self.describe:
+            self.description = self._dense("description", 2, width)
+        for block in self.blocks:
+            block.build((None, books * words, width))
+        start = xavier_normal((width, width))
+        self.key = self.add_weight(name="key", shape=(books, width, width), initializer=start)
+        self.value = self.add_weight(name="value", shape=(books, width, width), initializer=start)
+        self.query = self._dense("query", width, books * width)
+        self.output_dense = self._dense("output", books * width, width)
+
+    def _dense(self, name: str, width: int, units: int) -> keras.layers.Dense:
+        dense = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name=name)
+        dense.build((None, None, width))
+        return dense
+
+    def diagnostics(self) -> dict[str, float]:
+        """How many codewords of a codebook are in use, as a perplexity."""
+        return {"codebook_perplexity": self.codebook.perplexity()}
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys, values and sizes of the clusters."""
+        events, state = self.start(sequence)
+        mask = length_mask(state["length"], ops.shape(events)[1])
+        quantized = self.codebook(events, mask=mask, training=training)
+        clusters, assignment = quantized["clusters"], quantized["assignment"]
+        sizes = ops.sum(assignment, axis=1)
+        full = sizes > 1e-6
+        if self.describe:
+            clusters = clusters + self.description(self._facts(sequence, assignment, sizes))
+        clusters = ops.where(full[..., None], clusters + ops.cast(self.slots, self.compute_dtype), 0.0)
+        batch, books, words, width = ops.shape(clusters)
+        x = ops.reshape(clusters, (batch, books * words, width))
+        for block in self.blocks:
+            x = block(x, mask=ops.reshape(full, (batch, books * words)), training=training)
+        clusters = ops.reshape(x, (batch, books, words, width))
+        return {"key": self._heads(clusters, self.key), "value": self._heads(clusters, self.value), "size": sizes}
+
+    def _facts(self, sequence: Tensors, assignment: Tensor, sizes: Tensor) -> Tensor:
+        """log(1 + size) and the mean age bucket, each about 0 to 1, `[B, N, W, 2]`."""
+        steps = assignment.shape[1]
+        ages = sequence.get("ages")
+        mean_age = ops.zeros_like(sizes)
+        if ages is not None:
+            total = ops.einsum("blnw,bl->bnw", assignment, ops.cast(ages, "float32") / AGE_BUCKETS)
+            mean_age = total / ops.maximum(sizes, 1e-6)
+        size = ops.log1p(sizes) / math.log1p(steps)
+        return ops.cast(ops.stack([size, mean_age], axis=-1), self.compute_dtype)
+
+    def _heads(self, clusters: Tensor, kernel: Any) -> Tensor:
+        """Each codebook's clusters by its own map, `[B, N * H, W, d / H]`."""
+        batch, books, words, width = ops.shape(clusters)
+        mapped = ops.einsum("bnwd,nde->bnwe", clusters, ops.cast(kernel, self.compute_dtype))
+        mapped = ops.reshape(mapped, (batch, books, words, self.num_heads, width // self.num_heads))
+        mapped = ops.transpose(mapped, (0, 1, 3, 2, 4))
+        return ops.reshape(mapped, (batch, books * self.num_heads, words, width // self.num_heads))
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the clusters of every codebook for each candidate."""
+        books, heads = self.codebook.codebooks, self.num_heads
+        query = split_heads(self.query(self.target(candidate)), books * heads)
+        key, value = (ops.cast(state[name], self.compute_dtype) for name in ("key", "value"))
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2)) / math.sqrt(key.shape[-1])
+        sizes = ops.repeat(ops.cast(state["size"], "float32"), heads, axis=1)[:, :, None, :]
+        full = sizes > 1e-6
+        scores = ops.cast(scores, "float32")
+        if self.size_term:
+            scores = scores + ops.log(ops.where(full, sizes, 1.0))
+        weights = ops.cast(masked_softmax(scores, full), self.compute_dtype)
+        return self.output_dense(merge_heads(ops.matmul(weights, value)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        ours = "variant slot_bias num_heads size_term describe dropout seed"
+        theirs = "codebooks codewords assignment tau_start tau_end anneal_steps noise reseed_below balance"
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in ours.split()},
+            **{name: getattr(self.codebook, name) for name in theirs.split()},
+            "blocks": len(self.blocks),
+        }

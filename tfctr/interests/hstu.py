@@ -1,0 +1,136 @@
+"""HSTU over the history."""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Tensor, Tensors
+from tfctr.interests.target_attention import TargetAttention
+from tfctr.layers.arguments import check_count, check_rate
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.hstu import HstuBlock, RelativeBias, Variant
+from tfctr.layers.masking import length_mask, split_heads, zero_padding
+
+Pooling = Literal["target_attention", "last"]
+
+
+@tfctr_export
+class Hstu(TargetAttention):
+    """HSTU blocks over the history, causal, oldest event first; then target attention, or the newest event's output.
+
+        x = HSTU(events + position)
+        output = target attention of the candidate over x, or x of the newest event for every candidate
+
+    Positions count back from the newest event, so padding moves nothing. The history goes to the blocks reversed, with
+    the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds before the newest
+    event: right to a factor of two. A history without events gives zeros.
+
+    Args:
+        max_length: events in a history at most; the blocks divide by it.
+        blocks: how many.
+        variant: form of the blocks, `research` or `stu`.
+        relative_bias: of the blocks of `research`: `none`, `position` or `time`.
+        pooling: `target_attention` or `last`.
+        num_heads: heads of the blocks and of the target attention.
+        dropout: of the blocks.
+        seed: of the dropout.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `key` and `value` `[B, H, L, d_h]` and `length` `[B]`; with `last` only `vector` `[B, d]`.
+
+    Raises:
+        ValueError: for histories longer than `max_length`.
+
+    Example:
+        >>> sequence = {"events": keras.random.normal((2, 50, 8)), "length": np.array([50, 3])}
+        >>> candidate = {"target": keras.random.normal((2, 5, 8))}
+        >>> tuple(Hstu(num_heads=2)({"sequence": sequence, "candidate": candidate}).shape)
+        (2, 5, 8)
+
+    References:
+        Zhai et al., Actions Speak Louder than Words (2024). The authors retrieve and rank with one sequence that holds
+        the candidates; here, where the state is made before a candidate is known, the candidate attends to the output.
+    """
+
+    def __init__(
+        self,
+        max_length: int = 1024,
+        blocks: int = 2,
+        variant: Variant = "research",
+        relative_bias: RelativeBias = "position",
+        pooling: Pooling = "target_attention",
+        num_heads: int = 2,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_heads=num_heads, seed=seed, **kwargs)
+        if pooling not in ("target_attention", "last"):
+            raise ValueError(f"`pooling` must be target_attention or last. Received: {pooling!r}")
+        self.max_length = check_count("max_length", max_length)
+        self.variant = variant
+        self.relative_bias = relative_bias
+        self.pooling = pooling
+        self.dropout = check_rate("dropout", dropout)
+        self.blocks = [
+            HstuBlock(
+                max_length,
+                variant=variant,
+                num_heads=num_heads,
+                relative_bias=relative_bias if variant == "research" else "none",
+                dropout=dropout,
+                seed=None if seed is None else seed + i,
+                dtype=self.dtype_policy,
+                name=f"block{i}",
+            )
+            for i in range(check_count("blocks", blocks))
+        ]
+
+    def build_width(self, width: int) -> None:
+        """Create positions, blocks and, where it is used, the attention."""
+        start = keras.initializers.RandomNormal(stddev=0.02)
+        self.positions = self.add_weight(name="positions", shape=(self.max_length, width), initializer=start)
+        for block in self.blocks:
+            block.build((None, None, width))
+        if self.pooling == "target_attention":
+            super().build_width(width)
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """What the blocks make of the history."""
+        events, state = self.start(sequence)
+        steps = events.shape[1]
+        if steps is None or steps > self.max_length:
+            raise ValueError(f"Histories may have at most {self.max_length} events. Received shape: {events.shape}")
+        mask = length_mask(state["length"], steps)
+        x = events + ops.cast(self.positions[:steps], self.compute_dtype)
+        x, reversed_mask = ops.flip(zero_padding(x, mask), axis=1), ops.flip(mask, axis=1)
+        times = None
+        if self.relative_bias == "time":
+            ages = sequence.get("ages")
+            ages = ops.zeros_like(mask, dtype="int32") if ages is None else ages
+            times = -ops.flip(ops.power(2.0, ops.maximum(ops.cast(ages, "float32") - 1.0, 0.0)), axis=1)
+        for block in self.blocks:
+            x = block(x, mask=reversed_mask, timestamps=times, training=training)
+        x = ops.flip(x, axis=1)
+        if self.pooling == "last":
+            return {"vector": x[:, 0]}
+        return {
+            **state,
+            "key": split_heads(self.key(x), self.num_heads),
+            "value": split_heads(self.value(x), self.num_heads),
+        }
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the outputs for each candidate, or the newest one's output for all."""
+        if self.pooling == "target_attention":
+            return super().attend(state, candidate, context, training=training)
+        return ops.zeros_like(self.target(candidate)) + self.stored(state, "vector")[:, None, :]
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        for name in ("attention_dim", "projections", "output_projection", "scale"):
+            del config[name]
+        ours = "max_length variant relative_bias pooling dropout"
+        return {**config, **{name: getattr(self, name) for name in ours.split()}, "blocks": len(self.blocks)}

@@ -1,0 +1,213 @@
+"""The quantization of a long history: codebooks whose codewords gather the events that are nearest to them."""
+
+import math
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.masking import zero_padding
+
+Assignment = Literal["straight_through", "soft"]
+_USAGE_MOMENTUM = 0.99
+_EMPTY = 1e-6
+
+
+@tfctr_export
+class MultiCodebook(keras.layers.Layer):
+    """Several codebooks, each of which splits the events of a history into clusters of its own.
+
+    For each codebook n of W codewords c_nw:
+
+        h_l = x_l W_n + b_n,    s_lw = h_l . c_nw / sqrt(d)
+        A_lw = how far event l belongs to codeword w
+        size_w = sum_l A_lw,    z_w = sum_l A_lw h_l / size_w;   zeros for an empty cluster
+
+    In training A comes from softmax((s + g) / tau), with g Gumbel noise; tau falls exponentially from `tau_start` to
+    `tau_end` over `anneal_steps` training steps. `straight_through`: the forward pass takes the one best codeword, the
+    gradient is that of the softmax, and serving takes the best codeword without noise. `soft`: the softmax itself, in
+    serving too, without noise and at the tau that training has reached. Either way serving is training without noise.
+
+    A codeword that hardly any event chooses learns nothing. With `reseed_below` a codeword whose moving share of the
+    events falls below that part of an equal share moves onto a random event of the batch. It moves by an offset that is
+    not trained: only such variables can be changed inside a training step on every backend.
+
+    Args:
+        codebooks: N.
+        codewords: W, of each codebook.
+        assignment: `straight_through` or `soft`.
+        tau_start: the temperature at the first step.
+        tau_end: the temperature from `anneal_steps` on.
+        anneal_steps: training steps.
+        noise: whether there is Gumbel noise in training.
+        reseed_below: see above; 0 turns it off.
+        balance: weight of a penalty, the variance over codewords of W times their share of the batch's events.
+        seed: of noise and re-seeding.
+
+    Call arguments:
+        inputs: float `[B, L, d]`.
+        mask: bool `[B, L]`, true for real events.
+        training: whether to draw noise, anneal, and watch the usage.
+
+    Output shape:
+        `{"clusters": [B, N, W, d], "assignment": [B, L, N, W]}`, the second float32, zeros at padded events.
+
+    Example:
+        >>> made = MultiCodebook(2, 4)(keras.random.normal((3, 20, 8)), mask=ops.ones((3, 20), "bool"))
+        >>> tuple(made["clusters"].shape)
+        (3, 2, 4, 8)
+
+    References:
+        Wei et al., Deep Multiple Quantization Network (2025), MCQM: maps, inner products, Gumbel-Softmax and pooling.
+        The scale 1 / sqrt(d), mean pooling, temperatures and re-seeding are not published.
+    """
+
+    def __init__(
+        self,
+        codebooks: int,
+        codewords: int,
+        assignment: Assignment = "straight_through",
+        tau_start: float = 1.0,
+        tau_end: float = 0.3,
+        anneal_steps: int = 1000,
+        noise: bool = True,
+        reseed_below: float = 0.1,
+        balance: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if assignment not in ("straight_through", "soft"):
+            raise ValueError(f"`assignment` must be straight_through or soft. Received: {assignment!r}")
+        if not 0.0 < tau_end <= tau_start:
+            raise ValueError(f"0 < `tau_end` <= `tau_start` must hold. Received: {tau_end} and {tau_start}")
+        if not 0.0 <= reseed_below < 1.0 or balance < 0.0:
+            raise ValueError(
+                "`reseed_below` must be from 0 to below 1, and `balance` at least 0. "
+                f"Received: {reseed_below} and {balance}"
+            )
+        self.codebooks = check_count("codebooks", codebooks)
+        self.codewords = check_count("codewords", codewords)
+        self.assignment = assignment
+        self.tau_start = tau_start
+        self.tau_end = tau_end
+        self.anneal_steps = check_count("anneal_steps", anneal_steps)
+        self.noise = check_flag("noise", noise)
+        self.reseed_below = reseed_below
+        self.balance = balance
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create maps and codebooks."""
+        width = input_shape[-1]
+        if width is None:
+            raise ValueError(f"The width of the inputs must be known. Received shape: {input_shape}")
+        shape = (self.codebooks, self.codewords, width)
+        self.map = keras.layers.Dense(
+            self.codebooks * width,
+            kernel_initializer=xavier_normal((width, width)),
+            dtype=self.dtype_policy,
+            name="map",
+        )
+        self.map.build((None, None, width))
+        start = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(width), seed=self.seed)
+        self.codebook = self.add_weight(name="codebook", shape=shape, initializer=start)
+        self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", trainable=False)
+        self.usage = self.add_weight(
+            name="usage",
+            shape=shape[:2],
+            initializer=keras.initializers.Constant(1.0 / self.codewords),
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+        )
+        self.step = self.add_weight(
+            name="step", shape=(), initializer="zeros", trainable=False, dtype="int32", autocast=False
+        )
+        self.built = True
+
+    def call(self, inputs: Any, mask: Any, training: bool | None = None) -> dict[str, Any]:
+        """The clusters; see the class."""
+        batch, steps, width = ops.shape(inputs)
+        mapped = ops.reshape(self.map(inputs), (batch, steps, self.codebooks, width))
+        words = ops.cast(self.codebook, "float32") + ops.cast(self.offset, "float32")
+        # float32 under every policy: near ties would else be decided one way in training and another in serving.
+        scores = ops.einsum("blnd,nwd->blnw", ops.cast(mapped, "float32"), words) / math.sqrt(width)
+        chosen = self._assign(scores, training)
+        real = ops.cast(mask, "float32")[:, :, None, None]
+        chosen = ops.where(real > 0, chosen, ops.zeros_like(chosen))
+        if training:
+            self._watch(chosen, mapped, mask, words)
+        sizes = ops.sum(chosen, axis=1)
+        mapped = zero_padding(mapped, mask)
+        sums = ops.einsum("blnw,blnd->bnwd", ops.cast(chosen, self.compute_dtype), mapped)
+        full = ops.cast(sizes > _EMPTY, "float32")
+        shares = ops.cast(full / ops.maximum(sizes, _EMPTY), self.compute_dtype)
+        return {"clusters": sums * shares[..., None], "assignment": chosen}
+
+    @property
+    def tau(self) -> Any:
+        """The present temperature."""
+        progress = ops.minimum(ops.cast(self.step, "float32") / self.anneal_steps, 1.0)
+        return self.tau_start * ops.exp(progress * math.log(self.tau_end / self.tau_start))
+
+    def _assign(self, scores: Any, training: bool | None) -> Any:
+        if self.codewords == 1:  # Keras warns about a softmax of one number.
+            return ops.ones_like(scores)
+        tau = self.tau
+        if training and self.noise:
+            uniform = keras.random.uniform(ops.shape(scores), 1e-7, 1.0 - 1e-7, dtype="float32", seed=self.generator)
+            scores = scores - ops.log(-ops.log(uniform))
+        if self.assignment == "soft":
+            return ops.softmax(scores / tau, axis=-1)
+        best = ops.one_hot(ops.argmax(scores, axis=-1), self.codewords, dtype="float32")
+        if not training:
+            return best
+        soft = ops.softmax(scores / tau, axis=-1)
+        return best + (soft - ops.stop_gradient(soft))
+
+    def _watch(self, chosen: Any, mapped: Any, mask: Any, words: Any) -> None:
+        """Count the step, keep the moving usage, re-seed, and add the penalty."""
+        events = ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)
+        share = ops.sum(chosen, axis=(0, 1)) / events
+        if self.balance:
+            self.add_loss(self.balance * ops.mean(ops.var(share * self.codewords, axis=-1)))
+        usage = _USAGE_MOMENTUM * self.usage + (1.0 - _USAGE_MOMENTUM) * ops.stop_gradient(share)
+        if self.reseed_below:
+            drawn, real = self._random_events(mapped, mask)
+            dead = ops.logical_and(usage < self.reseed_below / self.codewords, real)
+            moved = ops.cast(self.offset, "float32") + ops.stop_gradient(drawn - words)
+            self.offset.assign(ops.where(dead[..., None], moved, ops.cast(self.offset, "float32")))
+            usage = ops.where(dead, 1.0 / self.codewords, usage)
+        self.usage.assign(usage)
+        self.step.assign(self.step + 1)
+
+    def _random_events(self, mapped: Any, mask: Any) -> tuple[Any, Any]:
+        """A random event for each codeword, mapped by its codebook, float32 `[N, W, d]`; false where none was found."""
+        batch, steps, codebooks, width = ops.shape(mapped)
+        shape = (self.codebooks, self.codewords)
+        length = ops.sum(ops.cast(mask, "int32"), axis=1)
+        row = ops.cast(keras.random.uniform(shape, seed=self.generator) * ops.cast(batch, "float32"), "int32")
+        row = ops.minimum(row, batch - 1)
+        of_row = ops.take(length, row)
+        step = ops.cast(keras.random.uniform(shape, seed=self.generator) * ops.cast(of_row, "float32"), "int32")
+        step = ops.clip(step, 0, ops.maximum(of_row - 1, 0))
+        place = (row * steps + step) * codebooks + ops.arange(self.codebooks, dtype="int32")[:, None]
+        drawn = ops.take(ops.reshape(mapped, (batch * steps * codebooks, width)), place, axis=0)
+        return ops.cast(drawn, "float32"), of_row > 0
+
+    def perplexity(self) -> float:
+        """exp(entropy) of the moving usage, the mean over codebooks: W when all are used alike, 1 when one is."""
+        share = self.usage / ops.sum(self.usage, axis=-1, keepdims=True)
+        entropy = -ops.sum(share * ops.log(ops.maximum(share, 1e-12)), axis=-1)
+        return float(ops.convert_to_numpy(ops.mean(ops.exp(entropy))))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "codebooks codewords assignment tau_start tau_end anneal_steps noise reseed_below balance seed"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
