@@ -16,10 +16,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if BACKEND != "tensorflow":
         # JAX compiles every operation anew for every shape that Hypothesis draws: minutes, for arithmetic that the
         # other lane has proven.
-        drawn = [item for item in items if getattr(getattr(item, "obj", None), "is_hypothesis_test", False)]
-        left_out = [*drawn, *(item for item in items if item.get_closest_marker("tensorflow") and item not in drawn)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        kept = [item for item in items if not _only_for_tensorflow(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _only_for_tensorflow(item: pytest.Item) -> bool:
+    marked = item.get_closest_marker("tensorflow") or item.get_closest_marker("one_backend")
+    return bool(marked) or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tfctr.interests import INTERESTS, Interest, create_interest
 # What only another loss than the output's trains, or what cancels out.
 UNMOVED = {"din_relu_softmax": ["dense_1/bias"], "sim_soft": ["search_query", "search_key", "search_head"]}
 # Those that know which event is newer, if only between equals.
-ORDERED = {"sasrec", "sim_hard", "eta"}
+ORDERED = {"sasrec", "sim_hard", "eta", "hstu", "hstu_last"}
 # Those that add something to the target: it is what an empty history gives.
 RESIDUAL = {"asta"}
 
@@ -66,6 +66,7 @@ def test_encode_then_attend_is_call(name: str) -> None:
 
 
 @every_interest
+@pytest.mark.one_backend
 def test_state_reads_nothing_of_the_candidate(name: str) -> None:
     """`encode` is not given the candidate; what is left to test is that nothing of it stays in the layer."""
     layer, inputs = build(name), make_inputs()
@@ -79,6 +80,7 @@ def test_state_reads_nothing_of_the_candidate(name: str) -> None:
 
 
 @every_interest
+@pytest.mark.one_backend
 @pytest.mark.parametrize("poison", [1e6, np.nan, np.inf])
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_content_changes_nothing(name: str, poison: float, training: bool) -> None:
@@ -189,6 +191,7 @@ def test_candidates_do_not_see_each_other(name: str, data: st.DataObject) -> Non
 
 
 @every_interest
+@pytest.mark.one_backend
 def test_mixed_precision_is_near_float32(name: str) -> None:
     inputs = make_inputs(candidates=20, length=30)
     plain = run(build(name), inputs)
@@ -223,6 +226,7 @@ class Towers(keras.layers.Layer):
 
 
 @every_interest
+@pytest.mark.one_backend
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_inside_an_autocasting_layer(name: str, policy: str) -> None:
     inputs = make_inputs()
