@@ -11,7 +11,7 @@ from tfctr.interests import INTERESTS
 from tfctr.models import ModelConfig
 
 # Only to be quick: a type that is not here gets its defaults, and is covered all the same.
-_NARROW: dict[str, dict[str, Any]] = {
+NARROW: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [4]},
     "qnn_alpha": {"layers": 1, "rows": 2},
     "qnn_alpha_released": {"layers": 1, "rows": 2},
@@ -48,8 +48,8 @@ _NARROW: dict[str, dict[str, Any]] = {
 def small_model(interest: str, interaction: str) -> ModelConfig:
     """A model of two registry types."""
     return ModelConfig(
-        interests=({"type": interest, **_NARROW.get(interest, {})},),
-        interaction={"type": interaction, **_NARROW.get(interaction, {})},
+        interests=({"type": interest, **NARROW.get(interest, {})},),
+        interaction={"type": interaction, **NARROW.get(interaction, {})},
     )
 
 

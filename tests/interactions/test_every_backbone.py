@@ -1,0 +1,17 @@
+"""Every backbone that a configuration can name is a layer that stands alone in somebody's functional model."""
+
+import numpy as np
+import pytest
+
+from tests.composition import NARROW
+from tests.layer_checks import check_layer
+from tfctr.interactions import INTERACTIONS, create_interaction
+
+
+@pytest.mark.parametrize("name", INTERACTIONS)
+def test_layer(name: str) -> None:
+    generator = np.random.default_rng(0)
+    layer = create_interaction({"type": name, **NARROW.get(name, {})})
+    shape = (5, 3, 4, 8) if layer.eats == "fields" else (5, 3, 32)
+    wide = {"linear": generator.normal(size=(5, 3)).astype("float32")} if layer.wide else {}
+    check_layer(layer, generator.normal(size=shape).astype("float32"), call_arguments=wide, output_shape=(5, 3))
