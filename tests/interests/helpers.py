@@ -28,8 +28,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "eta": {"type": "eta", "hash_bits": 20, "top_k": 3, "num_heads": 2, "seed": 1},
     "sdim": {"type": "sdim", "num_hashes": 3, "hash_bits": 2, "seed": 1},
     "twin": {"type": "twin", "top_k": 3, "num_heads": 2, "age_bias": True},
-    "hstu": {"type": "hstu", "max_length": 16, "blocks": 1, "relative_bias": "time"},
-    "hstu_last": {"type": "hstu", "max_length": 9, "variant": "stu", "pooling": "last"},
+    "hstu": {"type": "hstu", "max_length": 32, "blocks": 1, "relative_bias": "time"},
+    "hstu_last": {"type": "hstu", "max_length": 30, "variant": "stu", "pooling": "last"},
     "dmqn": {"type": "dmqn", "codebooks": 2, "codewords": 3, "seed": 3},
     "dmqn_soft": {"type": "dmqn", "codebooks": 2, "codewords": 3, "assignment": "soft", "slot_bias": True, "seed": 3},
 }

@@ -165,15 +165,13 @@ class Dmqn(Interest):
         return {"key": self._heads(clusters, self.key), "value": self._heads(clusters, self.value), "size": sizes}
 
     def _facts(self, sequence: Tensors, assignment: Tensor, sizes: Tensor) -> Tensor:
-        """log(1 + size) and the mean age bucket, each about 0 to 1, `[B, N, W, 2]`."""
-        steps = assignment.shape[1]
+        """log(1 + size) / 10 and the mean age bucket / 34, each about 0 to 1, `[B, N, W, 2]`."""
         ages = sequence.get("ages")
         mean_age = ops.zeros_like(sizes)
         if ages is not None:
             total = ops.einsum("blnw,bl->bnw", assignment, ops.cast(ages, "float32") / AGE_BUCKETS)
             mean_age = total / ops.maximum(sizes, 1e-6)
-        size = ops.log1p(sizes) / math.log1p(steps)
-        return ops.cast(ops.stack([size, mean_age], axis=-1), self.compute_dtype)
+        return ops.cast(ops.stack([ops.log1p(sizes) / 10.0, mean_age], axis=-1), self.compute_dtype)
 
     def _heads(self, clusters: Tensor, kernel: Any) -> Tensor:
         """Each codebook's clusters by its own map, `[B, N * H, W, d / H]`."""

@@ -99,9 +99,9 @@ class Hstu(TargetAttention):
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
         """What the blocks make of the history."""
         events, state = self.start(sequence)
-        steps = events.shape[1]
-        if steps is None or steps > self.max_length:
+        if events.shape[1] is not None and events.shape[1] > self.max_length:
             raise ValueError(f"Histories may have at most {self.max_length} events. Received shape: {events.shape}")
+        steps = ops.shape(events)[1]
         mask = length_mask(state["length"], steps)
         x = events + ops.cast(self.positions[:steps], self.compute_dtype)
         x, reversed_mask = ops.flip(zero_padding(x, mask), axis=1), ops.flip(mask, axis=1)
@@ -130,7 +130,7 @@ class Hstu(TargetAttention):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         config = super().get_config()
-        for name in ("attention_dim", "projections", "output_projection", "scale"):
+        for name in ("attention_dim", "projections", "output_projection", "scale", "activation"):
             del config[name]
         ours = "max_length variant relative_bias pooling dropout"
         return {**config, **{name: getattr(self, name) for name in ours.split()}, "blocks": len(self.blocks)}

@@ -166,11 +166,11 @@ class HstuBlock(keras.layers.Layer):
         training: bool | None = None,
     ) -> Any:
         """Apply the block; see the class."""
-        steps, heads = inputs.shape[1], self.num_heads
-        if steps is None or steps > self.max_length:
+        if inputs.shape[1] is not None and inputs.shape[1] > self.max_length:
             raise ValueError(
                 f"`inputs` may have at most {self.max_length} steps. Received shape: {tuple(inputs.shape)}"
             )
+        steps, heads = ops.shape(inputs)[1], self.num_heads
         mask = ops.ones(ops.shape(inputs)[:2], dtype="bool") if mask is None else ops.cast(mask, "bool")
         inputs = zero_padding(inputs, mask)
         widths = (self.value_width, self.value_width, self.query_width, self.query_width)
@@ -211,7 +211,7 @@ class HstuBlock(keras.layers.Layer):
             gated = ops.concatenate([u, normed, gated], axis=-1)
         return self.drop(gated, training=training)
 
-    def _bias(self, steps: int, timestamps: Any) -> Any:
+    def _bias(self, steps: Any, timestamps: Any) -> Any:
         """The relative bias, `[L, L]` or `[B, 1, L, L]`; None for none."""
         if self.relative_bias == "none":
             return None
@@ -231,9 +231,10 @@ class HstuBlock(keras.layers.Layer):
         buckets = ops.cast(ops.clip(buckets, 0, TIME_BUCKETS - 1), "int32")
         return position + ops.take(self.time_bias, buckets)[:, None]
 
-    def _visible(self, steps: int, mask: Any, num_targets: Any) -> Any:
+    def _visible(self, steps: Any, mask: Any, num_targets: Any) -> Any:
         """Which step `[B, L, ...]` sees which real step `[B, ..., L]`."""
         places = ops.arange(steps, dtype="int32")[None, :]
+        own = ops.equal(places[:, :, None], places[:, None, :])
         real = ops.sum(ops.cast(mask, "int32"), axis=1)[:, None]
         if self.context_length:
             # The prefix is one position, the first.
@@ -245,7 +246,7 @@ class HstuBlock(keras.layers.Layer):
             places = ops.minimum(places, real)
         rows, columns = places[:, :, None], places[:, None, :]
         back = rows - columns if self.causal else ops.abs(rows - columns)
-        visible = ops.logical_or(ops.eye(steps, dtype="bool")[None], back > 0)
+        visible = ops.logical_or(own, back > 0)
         if self.window:
             visible = ops.logical_and(visible, back <= self.window)
         if self.context_length:

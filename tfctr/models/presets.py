@@ -48,27 +48,103 @@ class ModelConfig(BaseModel):
         return found
 
 
+Preset = tuple[str, ModelConfig]
+
 _MLP = {"type": "mlp", "hidden": [256, 128, 64]}
 _SELF_ENSEMBLE = {"type": "self_ensemble"}
+_QNN = {"type": "qnn_alpha_released", "layers": 3, "rows": 8}
+_BARS_MLP = {"type": "mlp", "hidden": [400, 400, 400], "batch_norm": True, "dropout": 0.2}
 
-PRESETS: dict[str, tuple[str, ModelConfig]] = {
-    "mlp": ("mean-pooled history, MLP", ModelConfig(interests=({"type": "mean"},), interaction=_MLP)),
-    "din": (
-        "Deep Interest Network: DIN unit with Dice, MLP",
-        ModelConfig(interests=({"type": "din"},), interaction=_MLP),
+
+def _interest(about: str, kind: str, interaction: dict[str, Any] | None = None, **options: Any) -> Preset:
+    """An interest, with a multi-layer perceptron unless another backbone is given."""
+    return about, ModelConfig(interests=({"type": kind, **options},), interaction=interaction or _MLP)
+
+
+def _interaction(about: str, kind: str, loss: dict[str, Any] | None = None, **options: Any) -> Preset:
+    """A backbone, with a mean-pooled history."""
+    config: dict[str, Any] = {"interests": ({"type": "mean"},), "interaction": {"type": kind, **options}}
+    return about, ModelConfig(**config, **({} if loss is None else {"loss": loss}))
+
+
+def _qin(about: str, interaction: dict[str, Any] | None = None, **options: Any) -> Preset:
+    """QIN: events are ids and content, rows = 3 is its authors' advice where 4 is unstable."""
+    backbone = {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1}
+    return _interest(about, "asta", interaction or backbone, content=True, **options)
+
+
+PRESETS: dict[str, Preset] = {
+    # Interactions: what the QNN-alpha paper compares.
+    "mlp": _interaction("mean-pooled history, MLP", "mlp", hidden=[256, 128, 64]),
+    "qnn-alpha": _interaction(
+        "QNN-alpha as in the paper, per-head weights, Self-Ensemble loss", "qnn_alpha", _SELF_ENSEMBLE
     ),
-    "dmf": (
-        "Decoupled Multimodal Fusion: CMM of DTA and SimTier, MLP",
-        ModelConfig(interests=({"type": "cmm"},), interaction=_MLP),
+    "qnn-alpha-released": _interaction(
+        "QNN-alpha as in the released code, one full matrix whatever the heads", "qnn_alpha_released", _SELF_ENSEMBLE
     ),
-    "qnn-alpha": (
-        "QNN-alpha as in the paper, per-head weights, Self-Ensemble loss",
-        ModelConfig(interests=({"type": "mean"},), interaction={"type": "qnn_alpha"}, loss=_SELF_ENSEMBLE),
+    "qnn-t9": _interaction("quadratic neurons of format T9: x * (W x + b) + x", "neuron", format="T9"),
+    "qnn-t19": _interaction("quadratic neurons of format T19: x * relu(W x + b) + x", "neuron", format="T19"),
+    "fm": _interaction("factorization machine", "fm"),
+    "wide-deep": _interaction("Wide & Deep", "wide_deep", deep=_BARS_MLP),
+    "deepfm": _interaction("DeepFM", "deepfm", deep=_BARS_MLP),
+    "xdeepfm": _interaction("xDeepFM", "xdeepfm", deep=_BARS_MLP, maps=[64]),
+    "dcn": _interaction("DCN", "dcn", deep=_BARS_MLP, cross={"layers": 3}),
+    "dcnv2": _interaction("DCN V2, cross beside deep", "dcnv2", deep=_BARS_MLP, cross={"layers": 4}),
+    "wide-deep-qnn": _interaction("Wide & Deep with QNN-alpha for its MLP", "wide_deep", _SELF_ENSEMBLE, deep=_QNN),
+    "deepfm-qnn": _interaction(
+        "DeepFM with QNN-alpha for its MLP, as released",
+        "deepfm",
+        _SELF_ENSEMBLE,
+        deep=_QNN,
+        fm_scale=0.5,
+        fm_bias=True,
     ),
-    "qnn-alpha-released": (
-        "QNN-alpha as in the released code, one full matrix whatever the heads",
-        ModelConfig(interests=({"type": "mean"},), interaction={"type": "qnn_alpha_released"}, loss=_SELF_ENSEMBLE),
+    "xdeepfm-qnn": _interaction(
+        "xDeepFM with QNN-alpha for its MLP", "xdeepfm", _SELF_ENSEMBLE, deep={**_QNN, "rows": 5}, maps=[64, 64]
     ),
+    "dcnv2-qnn": _interaction(
+        "DCN V2 with QNN-alpha for its MLP, as released",
+        "dcnv2",
+        _SELF_ENSEMBLE,
+        deep={**_QNN, "rows": 9},
+        cross={"layers": 4, "activation": "relu", "batch_norm": True, "dropout": 0.1},
+    ),
+    # DLF.
+    "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
+    "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
+    "dlf-no-rli": _interaction(
+        "DLF without gate and low-order block, as its paper's ablation", "dlf", rli=False, gate=False
+    ),
+    "dlf-no-naf": _interaction("DLF whose blocks meet in the last layer only", "dlf", fusion="late"),
+    "dlf-released": _interaction("DLF as in the released code", "dlf_released"),
+    "dlf-released-attention": _interaction("DLF as released, with its attention block", "dlf_released", attention=True),
+    # QIN and its ablations.
+    "qin": _qin("QIN: sparse target attention, quadratic backbone"),
+    "qin-softmax": _qin("QIN with a softmax in its attention", activation="softmax"),
+    "qin-mean": _qin("QIN with mean pooling for its attention", activation="mean"),
+    "qin-dropout": _qin("QIN with dropout in its attention", dropout=0.1),
+    "qin-mlp": _qin("QIN with an MLP for its backbone", {"type": "mlp", "hidden": [1024, 512, 256]}),
+    "qin-relu": _qin(
+        "QIN with ReLU for PReLU", {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1, "activation": "relu"}
+    ),
+    # DMF, its variants and what its paper compares.
+    "din": _interest("Deep Interest Network: DIN unit with Dice", "din"),
+    "ta": _interest("target attention over ids", "target_attention"),
+    "sasrec": _interest("SASRec: self-attention, one user vector", "sasrec"),
+    "simtier": _interest("SimTier: histogram of similarities", "simtier"),
+    "dta": _interest("decoupled target attention over ids and similarities", "dta"),
+    "dmf-noninvasive": _interest("DMF's attention with similarities in the keys only", "dta", enrich_values=False),
+    "dmf": _interest("Decoupled Multimodal Fusion: CMM of DTA and SimTier", "cmm"),
+    # DMQN and long histories.
+    "sim-hard": _interest("SIM: the newest events of the candidate's category", "sim", search="hard"),
+    "sim-soft": _interest("SIM: the events nearest to the candidate, a search of its own loss", "sim", search="soft"),
+    "eta": _interest("ETA: search by hashed bits", "eta"),
+    "sdim": _interest("SDIM: hash buckets instead of attention", "sdim"),
+    "twin": _interest("TWIN: one attention that searches and attends", "twin"),
+    "hstu": _interest("HSTU over the history, target attention over its outputs", "hstu"),
+    "dmqn": _interest("DMQN: the history as clusters, attention over clusters", "dmqn"),
+    "dmqn-soft": _interest("DMQN with soft assignment, in serving too", "dmqn", assignment="soft"),
+    "dmqn-no-hstu": _interest("DMQN without interaction of clusters", "dmqn", blocks=0),
 }
 
 
