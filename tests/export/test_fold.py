@@ -44,59 +44,63 @@ def trained(workbench: Workbench, config: ModelConfig) -> RankingModel:
     return model
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
-def model(request: pytest.FixtureRequest, workbench: Workbench) -> Any:
-    return trained(workbench, CONFIGS[request.param])
+@pytest.fixture(scope="module")
+def models(workbench: Workbench) -> dict[str, RankingModel]:
+    return {name: trained(workbench, config) for name, config in CONFIGS.items()}
 
 
 @pytest.fixture(scope="module")
-def exported(model: RankingModel, workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """SavedModels of one model with and without its fold."""
-    before = [ops.convert_to_numpy(weight).copy() for weight in model.weights]
-    backbone, directory, found = model.scorer.interaction, tmp_path_factory.mktemp("fold"), {}
-    for fold in (True, False):
-        made = Experiment(export={"fold": fold, "warmup_candidates": [1]})
-        found[fold] = export_model(model, workbench.assets, made, directory / str(fold) / "1")
-    assert model.scorer.interaction is backbone
-    for one, other in zip(before, model.weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+def exported(models: dict[str, RankingModel], workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """SavedModels by name and whether they are folded."""
+    directory, found = tmp_path_factory.mktemp("fold"), {}
+    for name, model in models.items():
+        before = [ops.convert_to_numpy(weight).copy() for weight in model.weights]
+        backbone = model.scorer.interaction
+        for fold in (True, False):
+            made = Experiment(export={"fold": fold, "warmup_candidates": [1]})
+            found[name, fold] = export_model(model, workbench.assets, made, directory / name / str(fold) / "1")
+        assert model.scorer.interaction is backbone
+        for one, other in zip(before, model.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
     return found
 
 
 @pytest.mark.e2e
-def test_served_with_and_without_fold(model: RankingModel, exported: dict[bool, Path], rows: Path) -> None:
+def test_served_with_and_without_fold(models: dict[str, RankingModel], exported: Any, rows: Path) -> None:
     answer = run(rows, *exported.values())
-    folded, plain = (answer["results"][str(exported[fold])] for fold in (True, False))
-    for result in (folded, plain):
-        assert result["spread"] > 1e-2
-        assert max(result["difference"], result["difference_among_others"]) <= 1e-6
-    assert np.abs(np.subtract(folded["probabilities"], plain["probabilities"])).max() <= 1e-6
-    # Each stores its own backbone and nothing of the other's.
-    sizes = {fold: describe(directory).bytes_by_part["variables"] for fold, directory in exported.items()}
-    backbone = model.scorer.interaction
-    saved = sum(one.count_params() * sign for one, sign in ((backbone, 1), (backbone.fold(), -1)))
-    assert saved > 0
-    assert sizes[False] - sizes[True] == pytest.approx(4 * saved, rel=0.05)
+    for name, model in models.items():
+        folded, plain = (answer["results"][str(exported[name, fold])] for fold in (True, False))
+        for result in (folded, plain):
+            assert result["spread"] > 1e-2
+            assert max(result["difference"], result["difference_among_others"]) <= 1e-6
+        assert np.abs(np.subtract(folded["probabilities"], plain["probabilities"])).max() <= 1e-6
+        # Each stores its own backbone and nothing of the other's.
+        backbone = model.scorer.interaction
+        saved = backbone.count_params() - backbone.fold().count_params()
+        small, large = (describe(exported[name, fold]).bytes_by_part["variables"] for fold in (True, False))
+        assert saved > 0
+        assert large - small == pytest.approx(4 * saved, rel=0.05)
 
 
 @pytest.mark.e2e
-def test_inspect_shows_both_forms(model: RankingModel, exported: dict[bool, Path]) -> None:
-    runner = CliRunner(env={"COLUMNS": "160"})
+def test_inspect_shows_both_forms(models: dict[str, RankingModel], exported: Any) -> None:
+    runner, model = CliRunner(env={"COLUMNS": "160"}), models["qin"]
     before, after = model_cost(model), model_cost(model, folded_scorer(model))
-    printed = {fold: runner.invoke(app, ["inspect", str(path)]).output for fold, path in exported.items()}
+    printed = {fold: runner.invoke(app, ["inspect", str(exported["qin", fold])]).output for fold in (True, False)}
     for fold, costs in ((True, (before, after)), (False, (before,))):
         for cost in costs:
             for number in (cost.parameters, cost.backbone_parameters, cost.flops_per_candidate, cost.flops_per_user):
                 assert f" {number:,} " in printed[fold]
     assert "as served, folded" in printed[True]
     assert "as trained and served" in printed[False]
-    found = json.loads(runner.invoke(app, ["inspect", str(exported[True]), "--json"]).output)
-    assert found["made"]["cost"] == {
-        form: {**asdict(cost), "uncounted": []} for form, cost in (("trained", before), ("served", after))
-    }
+    found = json.loads(runner.invoke(app, ["inspect", str(exported["qin", True]), "--json"]).output)
+    expected = {form: {**asdict(cost), "uncounted": []} for form, cost in (("trained", before), ("served", after))}
+    assert found["made"]["cost"] == expected
 
 
-def test_the_folded_scorer_shares_all_but_the_backbone(model: RankingModel) -> None:
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_folded_scorer_shares_all_but_the_backbone(models: dict[str, RankingModel], name: str) -> None:
+    model = models[name]
     scorer = folded_scorer(model)
     backbone, folded = model.scorer.interaction, scorer.interaction
     ours = {id(weight) for weight in served_weights(model, scorer)}
