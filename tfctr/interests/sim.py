@@ -34,7 +34,8 @@ class Sim(RetrievedAttention):
     Args:
         search: `soft` or `hard`.
         category: for the hard search, the candidate's feature whose ids are compared, or a list of features, any of
-            which may agree. With several values one common value is enough; missing ids agree with nothing.
+            which may agree. With several values one common value is enough; missing ids agree with nothing. The soft
+            search reads no category, whatever is named here.
         auxiliary_units: widths of the hidden layers of the search's logit.
         auxiliary_weight: weight of its cross-entropy in the loss.
         padding_competes: padded steps take part in the soft search with score 0, before events with a negative score,
@@ -89,8 +90,8 @@ class Sim(RetrievedAttention):
         names = (category,) if isinstance(category, str) else tuple(category or ())
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
             raise ValueError(f"`category` must name one feature or a list of different ones. Received: {category!r}")
-        if (search == "hard") != bool(names):
-            raise ValueError(f"`category` must be given for the hard search and for no other. Received: {category!r}")
+        if search == "hard" and not names:
+            raise ValueError(f"`category` must be given for the hard search. Received: {category!r}")
         if auxiliary_weight <= 0.0:
             raise ValueError(f"`auxiliary_weight` must be above 0. Received: {auxiliary_weight}")
         self.mode = search
@@ -103,8 +104,8 @@ class Sim(RetrievedAttention):
 
     @property
     def id_names(self) -> tuple[str, ...]:
-        """The categories."""
-        return self.category
+        """The categories, where the search compares them."""
+        return self.category if self.mode == "hard" else ()
 
     @property
     def auxiliary(self) -> dict[str, float]:
