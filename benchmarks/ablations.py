@@ -6,6 +6,11 @@
 benchmarks/ablations.yaml says which models there are and which pairs are compared. Every model trains on the same rows
 with the same settings and seeds. What is finished in WORK is not done again; `--only NAME,NAME` trains a part, and
 `--tables` only prints. docs/benchmarks.md holds the results.
+
+The same on synthetic users whose first interest shows only in events older than the newest 50:
+
+    tfctr data synthesize --out DATA --rows 12000 --users 300 --items 600 --history-length 1000 --old-interest-after 50
+    python -m benchmarks.ablations --data DATA --work WORK --plan benchmarks/long_history.yaml
 """
 
 from __future__ import annotations
@@ -22,17 +27,18 @@ import yaml
 from tfctr.console import console
 
 PLAN = Path(__file__).with_suffix(".yaml")
-FEATURES = Path(__file__).parents[1] / "configs" / "movielens.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def main(
     data: Annotated[Path, typer.Option(help="The prepared data directory.")],
     work: Annotated[Path, typer.Option(help="Where predictions go.")],
     only: Annotated[str, typer.Option(help="Comma-separated names; all when left out.")] = "",
+    plan_file: Annotated[Path, typer.Option("--plan", help="Models and pairs.")] = PLAN,
     tables: Annotated[bool, typer.Option("--tables", help="Train nothing.")] = False,
 ) -> None:
     """Train every model with every seed, then print the tables."""
-    plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
+    plan = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
     names = only.split(",") if only else list(plan["models"])
     work.mkdir(parents=True, exist_ok=True)
     if not tables:
@@ -44,10 +50,10 @@ def main(
     _tables(work, plan)
 
 
-def _features(history: int) -> Any:
+def _features(name: str, history: int) -> Any:
     from tfctr.features import FeatureFile, load_feature_file
 
-    content = load_feature_file(FEATURES).model_dump(mode="json", exclude_unset=True)
+    content = load_feature_file(CONFIGS / name).model_dump(mode="json", exclude_unset=True)
     content["sequences"]["history"]["max_length"] = history
     return FeatureFile.model_validate(content)
 
@@ -63,7 +69,7 @@ def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, se
 
     entry = dict(plan["models"][name])
     history = entry.pop("history", plan["history"])
-    file = _features(history)
+    file = _features(plan["features"], history)
     directory = work / f"assets-{history}"
     if not directory.exists():
         analyze(file, split_records(data, "train"), directory, data)
