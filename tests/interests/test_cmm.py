@@ -23,8 +23,8 @@ def test_is_the_mixture_of_its_parts(alpha: float, histogram_bins: int | None) -
 
 
 def test_learned_alpha_starts_where_it_is_told_and_learns() -> None:
-    layer, inputs = build(alpha=0.2, learn_alpha=True), tensors(make_inputs())
-    fresh = ComplementaryModality("text", alpha=0.2, learn_alpha=True)
+    layer, inputs = build(alpha=0.2, mixing="learned"), tensors(make_inputs())
+    fresh = ComplementaryModality("text", alpha=0.2, mixing="learned")
     fresh.build({"sequence": {"events": (None, None, WIDTH)}})
     np.testing.assert_allclose(1.0 / (1.0 + np.exp(-np.array(fresh.alpha_logit))), 0.2, rtol=1e-6)
     layer.alpha_logit.assign(np.log(3.0))
@@ -42,7 +42,7 @@ def test_state_is_that_of_the_attention() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"alpha": -0.1}, {"alpha": 1.5}, {"alpha": 0.0, "learn_alpha": True}, {"alpha": float("nan")}]
+    "arguments", [{"alpha": -0.1}, {"alpha": 1.5}, {"alpha": 0.0, "mixing": "learned"}, {"alpha": float("nan")}]
 )
 def test_bad_alpha(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="`alpha` must be from 0 to 1"):

@@ -16,7 +16,14 @@ from tests.layer_checks import check_layer
 from tfctr.interests import INTERESTS, Interest, create_interest
 
 # What only another loss than the output's trains, or what cancels out.
-UNMOVED = {"din_relu_softmax": ["dense_1/bias"], "sim_soft": ["search_query", "search_key", "search_head"]}
+UNMOVED = {
+    "din_relu_softmax": ["dense_1/bias"],
+    "sim_soft": ["search_query", "search_key", "search_head"],
+    "make": ["projection_text", "unit_text", "hidden_", "logit"],
+    "make_joint": ["logit"],
+}
+# Frozen vectors as wide as those of `make_inputs`.
+VECTORS = {"vectors/text": (None, None, 6), "vectors/image": (None, None, 9)}
 # Those that know which event is newer, if only between equals.
 ORDERED = {"sasrec", "sim_hard", "eta", "hstu", "hstu_last"}
 # Those that add something to the target: it is what an empty history gives.
@@ -27,7 +34,7 @@ every_interest = pytest.mark.parametrize("name", list(CONFIGS))
 
 def build(name: str, **kwargs: Any) -> Interest:
     layer = create_interest(CONFIGS[name], **kwargs)
-    layer.build({"sequence": {"events": (None, None, WIDTH)}})
+    layer.build({"sequence": {"events": (None, None, WIDTH), **VECTORS}})
     return randomize(layer)
 
 
@@ -231,7 +238,7 @@ class Towers(keras.layers.Layer):
 def test_inside_an_autocasting_layer(name: str, policy: str) -> None:
     inputs = make_inputs()
     generator = np.random.default_rng(3)
-    table = {key: generator.normal(size=(20, 6)).astype("float32") for key in ("text", "image")}
+    table = {key[8:]: generator.normal(size=(20, shape[-1])).astype("float32") for key, shape in VECTORS.items()}
     for key, values in table.items():
         values /= np.linalg.norm(values, axis=-1, keepdims=True)
         values[0] = 0.0
@@ -251,7 +258,7 @@ def test_inside_an_autocasting_layer(name: str, policy: str) -> None:
     np.testing.assert_array_equal(ops.cast(output, "float32"), expected)
 
 
-@pytest.mark.parametrize("name", ["din", "target_attention", "dta", "cmm"])
+@pytest.mark.parametrize("name", ["din", "target_attention", "dta", "cmm", "ta_early", "ta_late", "bfs_mf"])
 def test_dropout_is_seeded_and_only_in_training(name: str) -> None:
     inputs = make_inputs(length=30, lengths=[30, 30, 30])
     config = {**CONFIGS[name], "dropout": 0.5}

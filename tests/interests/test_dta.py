@@ -209,7 +209,7 @@ def test_state_does_not_depend_on_bins_or_vectors() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"bins": 0}, "`bins` must be at least 1"),
+        ({"bins": 0}, "`bins` must be a positive whole number"),
         ({"frozen": []}, "`frozen` must name one frozen table or a list"),
         ({"frozen": ["a", "a"]}, "`frozen` must name one frozen table or a list"),
         ({"num_heads": 0}, "`num_heads` must be at least 1"),

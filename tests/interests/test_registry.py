@@ -57,7 +57,7 @@ def test_config_keeps_every_argument(name: str) -> None:
         ({"type": "din", "name": "x"}, "interest din: unknown argument 'name'"),
         ({"type": "din", "dtype": "float16"}, "interest din: unknown argument 'dtype'"),
         ({"type": "dta"}, "interest dta: `frozen` must be given"),
-        ({"type": "dta", "frozen": "text", "bins": 0}, "interest dta: `bins` must be at least 1"),
+        ({"type": "dta", "frozen": "text", "bins": 0}, "interest dta: `bins` must be a positive whole number"),
         ({"type": "din", "hidden": 3}, "interest din: "),
         ({"type": "din", "activation": "no_such"}, "interest din: "),
     ],

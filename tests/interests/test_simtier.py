@@ -68,8 +68,8 @@ def test_empty_history_is_zero_in_spite_of_biases() -> None:
     ("arguments", "message"),
     [
         ({"counts": "sqrt"}, "`counts` must be one of raw, log1p, fraction"),
-        ({"bins": 0}, "`bins` must be at least 1"),
-        ({"units": 0}, "`units` must be at least 1"),
+        ({"bins": 0}, "`bins` must be a positive whole number"),
+        ({"units": 0}, "`units` must be a positive whole number"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

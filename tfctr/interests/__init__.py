@@ -5,17 +5,21 @@ from typing import Any
 
 from tfctr.interests.asta import SparseTargetAttention
 from tfctr.interests.base import Interest
+from tfctr.interests.bfs_mf import BehaviorFeatureSplit
 from tfctr.interests.cmm import ComplementaryModality
 from tfctr.interests.din import Din
 from tfctr.interests.dmqn import Dmqn
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.eta import Eta
 from tfctr.interests.hstu import Hstu
+from tfctr.interests.make import ContentInterest
 from tfctr.interests.mean import MeanPooling
 from tfctr.interests.sasrec import SasRec
 from tfctr.interests.sdim import Sdim
 from tfctr.interests.sim import Sim
 from tfctr.interests.simtier import SimilarityHistogram
+from tfctr.interests.ta_early import EarlyFusionAttention
+from tfctr.interests.ta_late import LateFusionAttention
 from tfctr.interests.target_attention import TargetAttention
 from tfctr.interests.twin import Twin
 from tfctr.layers.registry import arguments_of, create
@@ -28,6 +32,10 @@ INTERESTS: dict[str, type[Interest]] = {
     "dta": DecoupledTargetAttention,
     "simtier": SimilarityHistogram,
     "cmm": ComplementaryModality,
+    "ta_early": EarlyFusionAttention,
+    "ta_late": LateFusionAttention,
+    "bfs_mf": BehaviorFeatureSplit,
+    "make": ContentInterest,
     "sasrec": SasRec,
     "sim": Sim,
     "eta": Eta,
@@ -39,13 +47,17 @@ INTERESTS: dict[str, type[Interest]] = {
 
 __all__ = [
     "INTERESTS",
+    "BehaviorFeatureSplit",
     "ComplementaryModality",
+    "ContentInterest",
     "DecoupledTargetAttention",
     "Din",
     "Dmqn",
+    "EarlyFusionAttention",
     "Eta",
     "Hstu",
     "Interest",
+    "LateFusionAttention",
     "MeanPooling",
     "SasRec",
     "Sdim",

@@ -1,14 +1,19 @@
 """Complementary modality modelling: decoupled target attention and the similarity histogram together."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
+import keras
 from keras import ops
 
 from tfctr.interests.base import Interest, Tensor, Tensors
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.simtier import SimilarityHistogram
+from tfctr.interests.target_attention import Activation
+from tfctr.layers.arguments import check_count
 from tfctr.layers.export import tfctr_export
+
+Mixing = Literal["fixed", "learned", "gated"]
 
 
 @tfctr_export
@@ -17,17 +22,29 @@ class ComplementaryModality(Interest):
 
         output = alpha * DTA(...) + (1 - alpha) * SimTier(...)
 
+    alpha is, by `mixing`:
+
+        fixed      the given number
+        learned    sigmoid(a), one number for all requests, from the given start
+        gated      sigmoid(relu([t ; log(1 + length) ; mean of the request's fields] W_1 + b_1) w + a), one number for
+                   each candidate of each request, from the given start
+
     Both read the same frozen vectors; with equal bins the similarities and buckets are computed once.
 
     Args:
         frozen: the frozen table, or several.
-        alpha: the share of DTA; 0 leaves the histogram alone, 1 DTA alone.
-        learn_alpha: whether alpha is trained, as sigmoid(a), from the given start.
+        alpha: the share of DTA, or its start; 0 leaves the histogram alone, 1 DTA alone.
+        mixing: `fixed`, `learned` or `gated`.
+        gate_units: the width of the gate's hidden layer.
         bins: buckets over [-1, 1], in both.
         histogram_bins: buckets of the histogram, where they shall differ.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of both, in both.
         counts, hidden_units: of the histogram, see `SimilarityHistogram`.
-        enrich_values, num_heads, attention_dim, scale, dropout, seed: of the attention, see
+        enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: of the attention, see
             `DecoupledTargetAttention`.
+
+    Whether the gate reads the fields of the request is settled by the shapes that the layer is built with: without
+    `context["fields"]` there, it has no weights for them and reads the target and the length alone.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -44,40 +61,49 @@ class ComplementaryModality(Interest):
         (1, 3, 8)
 
     References:
-        Fan et al., Decoupled Multimodal Fusion (2025), section 4.4. Its best alpha is not known to us; the default is
-        the middle.
+        Fan et al., Decoupled Multimodal Fusion (2025), section 4.4: alpha is fixed, and its best value between 0 and 1.
+        That value is not known to us; the default is the middle. `learned`, `gated` and `soft_buckets` are not in the
+        paper: they are what its reviewers ask for.
     """
 
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
         alpha: float = 0.5,
-        learn_alpha: bool = False,
+        mixing: Mixing = "fixed",
+        gate_units: int = 16,
         bins: int = 40,
         histogram_bins: int | None = None,
+        soft_buckets: bool = False,
         counts: str = "log1p",
         hidden_units: int | None = None,
         enrich_values: bool = True,
         num_heads: int = 4,
         attention_dim: int | None = None,
         scale: bool = True,
+        activation: Activation = "softmax",
         dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0.0 <= alpha <= 1.0 or (learn_alpha and alpha in (0.0, 1.0)):
-            raise ValueError(f"`alpha` must be from 0 to 1, and between them when it is learned. Received: {alpha}")
+        if mixing not in get_args(Mixing):
+            raise ValueError(f"`mixing` must be one of {', '.join(get_args(Mixing))}. Received: {mixing!r}")
+        if not 0.0 <= alpha <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
+            raise ValueError(f"`alpha` must be from 0 to 1, and between them unless it is fixed. Received: {alpha}")
         self.alpha = alpha
-        self.learn_alpha = learn_alpha
+        self.mixing = mixing
+        self.gate_units = check_count("gate_units", gate_units)
         self.histogram_bins = histogram_bins
         self.attention = DecoupledTargetAttention(
             frozen,
             bins=bins,
             enrich_values=enrich_values,
+            soft_buckets=soft_buckets,
             num_heads=num_heads,
             attention_dim=attention_dim,
             scale=scale,
+            activation=activation,
             dropout=dropout,
             seed=seed,
             dtype=self.dtype_policy,
@@ -88,6 +114,7 @@ class ComplementaryModality(Interest):
             bins=bins if histogram_bins is None else histogram_bins,
             counts=counts,
             hidden_units=hidden_units,
+            soft_buckets=soft_buckets,
             dtype=self.dtype_policy,
             name="histogram",
         )
@@ -97,15 +124,36 @@ class ComplementaryModality(Interest):
         """The frozen tables."""
         return self.attention.frozen_names
 
+    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+        """Create both parts and alpha, and the gate for the fields of the request where there are any."""
+        super().build(input_shape)
+        fields = input_shape.get("context", {}).get("fields")
+        if self.mixing == "gated" and fields is not None:
+            shape = (fields[-1], self.gate_units)
+            self.gate_fields = self.add_weight(name="gate_fields", shape=shape, initializer="glorot_uniform")
+
     def build_width(self, width: int) -> None:
-        """Create both parts, and alpha where it is learned."""
+        """Create both parts, and alpha where it is not fixed."""
         for part in (self.attention, self.histogram):
             part.build({"sequence": {"events": (None, None, width)}})
-        if self.learn_alpha:
-            start = math.log(self.alpha / (1.0 - self.alpha))
-            self.alpha_logit = self.add_weight(
-                name="alpha_logit", shape=(), initializer=lambda shape, dtype: ops.full(shape, start, dtype)
-            )
+        if self.mixing == "fixed":
+            return
+        start = math.log(self.alpha / (1.0 - self.alpha))
+        self.alpha_logit = self.add_weight(
+            name="alpha_logit", shape=(), initializer=lambda shape, dtype: ops.full(shape, start, dtype)
+        )
+        if self.mixing == "gated":
+            self.gate_fields = None
+            self.gate_hidden = keras.layers.Dense(self.gate_units, dtype=self.dtype_policy, name="gate_hidden")
+            self.gate_hidden.build((None, None, width + 1))
+            # Zeros: every alpha starts at the given one.
+            self.gate_kernel = self.add_weight(name="gate_kernel", shape=(self.gate_units, 1), initializer="zeros")
+
+    def diagnostics(self) -> dict[str, float]:
+        """Alpha, where it is one learned number."""
+        if self.mixing != "learned" or not self.built:
+            return {}
+        return {"alpha": float(ops.convert_to_numpy(ops.sigmoid(self.alpha_logit)))}
 
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
         """Keys, values and rows; the histogram needs nothing more."""
@@ -119,8 +167,26 @@ class ComplementaryModality(Interest):
         shared = self.histogram.bins == self.attention.bins
         enriched = self.attention.attend_buckets(state, candidate, buckets, training)
         centric = self.histogram.attend_buckets(state, buckets if shared else self.histogram.buckets(state, candidate))
-        share = ops.sigmoid(ops.cast(self.alpha_logit, self.compute_dtype)) if self.learn_alpha else self.alpha
+        share = self.share(state, candidate, context)
         return share * enriched + (1.0 - share) * centric
+
+    def share(self, state: Tensors, candidate: Tensors, context: Tensors) -> Any:
+        """alpha: a number, or `[B, C, 1]` with the gate."""
+        if self.mixing == "fixed":
+            return self.alpha
+        logit = ops.cast(self.alpha_logit, self.compute_dtype)
+        if self.mixing == "gated":
+            target = self.target(candidate)
+            length = ops.log1p(ops.cast(state["length"], "float32"))[:, None, None]
+            length = ops.broadcast_to(ops.cast(length, self.compute_dtype), (*ops.shape(target)[:2], 1))
+            hidden = self.gate_hidden(ops.concatenate([target, length], axis=-1))
+            if self.gate_fields is not None:
+                if "fields" not in context:
+                    raise ValueError("`context` must hold `fields`, with which the gate was built. Received none")
+                pooled = ops.mean(ops.cast(context["fields"], self.compute_dtype), axis=1)
+                hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))[:, None]
+            logit = logit + ops.matmul(ops.relu(hidden), ops.cast(self.gate_kernel, self.compute_dtype))
+        return ops.sigmoid(logit)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -129,15 +195,18 @@ class ComplementaryModality(Interest):
             **super().get_config(),
             "frozen": list(attention.frozen),
             "alpha": self.alpha,
-            "learn_alpha": self.learn_alpha,
+            "mixing": self.mixing,
+            "gate_units": self.gate_units,
             "bins": attention.bins,
             "histogram_bins": self.histogram_bins,
+            "soft_buckets": attention.soft_buckets,
             "counts": histogram.counts,
             "hidden_units": histogram.hidden_units,
             "enrich_values": attention.enrich_values,
             "num_heads": attention.num_heads,
             "attention_dim": attention.attention_dim,
             "scale": attention.scale,
+            "activation": attention.activation,
             "dropout": attention.dropout,
             "seed": attention.seed,
         }

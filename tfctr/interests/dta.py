@@ -4,17 +4,13 @@ from typing import Any
 
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument, frozen_pair
-from tfctr.interests.target_attention import TargetAttention
+from tfctr.interests.base import Tensor, Tensors, frozen_argument
+from tfctr.interests.frozen import frozen_buckets
+from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import merge_heads, split_heads
-from tfctr.layers.similarity import (
-    block_diagonal,
-    bucket_lookup,
-    bucket_sum,
-    cosine_similarity,
-    similarity_buckets,
-)
+from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
 
 
 @tfctr_export
@@ -36,7 +32,9 @@ class DecoupledTargetAttention(TargetAttention):
         frozen: the frozen table, or several: each has its own similarity and its own E_K and E_V, and they add up.
         bins: how many buckets over [-1, 1]; one more stands for a missing vector.
         enrich_values: false is the non-invasive variant, which leaves E_V out.
-        num_heads, attention_dim, output_projection, scale, dropout, seed: see `TargetAttention`.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of both, in E_K and in E_V,
+            linearly. The output is then continuous in the similarities; it costs a second look-up and a second sum.
+        num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
 
     E_K and E_V start at zero: the module starts as plain target attention.
 
@@ -56,7 +54,7 @@ class DecoupledTargetAttention(TargetAttention):
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), sections 4.1 and 4.3. Bin count, heads and start values are
-        not published; the buckets are uniform.
+        not published; the buckets are uniform. `soft_buckets` and `activation` are not in the paper.
     """
 
     def __init__(
@@ -64,10 +62,12 @@ class DecoupledTargetAttention(TargetAttention):
         frozen: str | list[str] | tuple[str, ...],
         bins: int = 40,
         enrich_values: bool = True,
+        soft_buckets: bool = False,
         num_heads: int = 4,
         attention_dim: int | None = None,
         output_projection: bool = True,
         scale: bool = True,
+        activation: Activation = "softmax",
         dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
@@ -77,15 +77,15 @@ class DecoupledTargetAttention(TargetAttention):
             attention_dim=attention_dim,
             output_projection=output_projection,
             scale=scale,
+            activation=activation,
             dropout=dropout,
             seed=seed,
             **kwargs,
         )
-        if bins < 1:
-            raise ValueError(f"`bins` must be at least 1. Received: {bins}")
         self.frozen = frozen_argument(frozen)
-        self.bins = bins
-        self.enrich_values = enrich_values
+        self.bins = check_count("bins", bins)
+        self.enrich_values = check_flag("enrich_values", enrich_values)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @property
     def frozen_names(self) -> tuple[str, ...]:
@@ -107,41 +107,24 @@ class DecoupledTargetAttention(TargetAttention):
         return self.attend_buckets(state, candidate, self.buckets(state, candidate), training)
 
     def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
-        """The bucket of every candidate and step, int32 `[B, C, L]`, by frozen table."""
-        result = {}
-        for name in self.frozen:
-            target, history, missing = frozen_pair(state, candidate, name)
-            result[name] = similarity_buckets(cosine_similarity(target, history), self.bins, missing)
-        return result
+        """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
+        return frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, candidate: Tensors, buckets: Tensors, training: bool | None) -> Tensor:
         """`attend` for given buckets."""
         query = self.queries(candidate)
         scores = ops.matmul(split_heads(query, self.num_heads), ops.swapaxes(self.stored(state, "key"), -1, -2))
         for name, table in self.key_tables.items():
-            scores = scores + bucket_lookup(self._score_buckets(query, table), buckets[name])
+            added = score_buckets(query, ops.cast(table, self.compute_dtype), self.num_heads)
+            scores = scores + bucket_lookup(added, buckets[name])
         weights = self.attention(scores, state, training)
         pooled = merge_heads(ops.matmul(weights, self.stored(state, "value")))
         for name, table in self.value_tables.items():
             # Sums of many small numbers: float32 also under half precision.
             histogram = bucket_sum(ops.cast(weights, "float32"), buckets[name], self.bins + 1)
-            pooled = pooled + self._pool_buckets(histogram, table)
+            histogram = ops.cast(histogram, self.compute_dtype)
+            pooled = pooled + pool_buckets(histogram, ops.cast(table, self.compute_dtype))
         return self.project(pooled)
-
-    def _score_buckets(self, query: Tensor, table: Any) -> Tensor:
-        """q E_K^T: what each bucket adds to the score, `[B, C, N, H]`."""
-        batch, candidates, width = ops.shape(query)
-        size, heads = self.bins + 1, self.num_heads
-        blocks = block_diagonal(ops.cast(table, self.compute_dtype), heads)
-        products = ops.matmul(query, ops.reshape(blocks, (width, size * heads)))
-        return ops.reshape(products, (batch, candidates, size, heads))
-
-    def _pool_buckets(self, histogram: Tensor, table: Any) -> Tensor:
-        """h E_V: the attention-weighted histograms `[B, C, H, N]` times the table, `[B, C, H * d_h]`."""
-        batch, candidates, heads, size = ops.shape(histogram)
-        blocks = ops.transpose(block_diagonal(ops.cast(table, self.compute_dtype), heads), (3, 2, 0, 1))
-        flat = ops.reshape(ops.cast(histogram, self.compute_dtype), (batch, candidates, heads * size))
-        return ops.matmul(flat, ops.reshape(blocks, (heads * size, table.shape[-1])))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -152,4 +135,5 @@ class DecoupledTargetAttention(TargetAttention):
             "frozen": list(self.frozen),
             "bins": self.bins,
             "enrich_values": self.enrich_values,
+            "soft_buckets": self.soft_buckets,
         }

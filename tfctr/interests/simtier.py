@@ -5,10 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument, frozen_pair
+from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument
+from tfctr.interests.frozen import frozen_buckets
+from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask
-from tfctr.layers.similarity import bucket_sum, cosine_similarity, similarity_buckets
+from tfctr.layers.similarity import bucket_sum
 
 COUNTS = ("raw", "log1p", "fraction")
 
@@ -28,6 +30,8 @@ class SimilarityHistogram(Interest):
         counts: f: `raw`, `log1p` or `fraction`.
         units: the width of the output; the width of the events when left out.
         hidden_units: the width of the hidden layer; `units` when left out.
+        soft_buckets: whether an event between the centres of two buckets counts in both, by linear shares. The counts
+            still sum to the length.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, units]`.
     State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -56,21 +60,18 @@ class SimilarityHistogram(Interest):
         counts: str = "log1p",
         units: int | None = None,
         hidden_units: int | None = None,
+        soft_buckets: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if bins < 1:
-            raise ValueError(f"`bins` must be at least 1. Received: {bins}")
         if counts not in COUNTS:
             raise ValueError(f"`counts` must be one of {', '.join(COUNTS)}. Received: {counts!r}")
-        for name, value in (("units", units), ("hidden_units", hidden_units)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {value}")
         self.frozen = frozen_argument(frozen)
-        self.bins = bins
+        self.bins = check_count("bins", bins)
         self.counts = counts
-        self.units = units
-        self.hidden_units = hidden_units
+        self.units = None if units is None else check_count("units", units)
+        self.hidden_units = None if hidden_units is None else check_count("hidden_units", hidden_units)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @property
     def frozen_names(self) -> tuple[str, ...]:
@@ -95,12 +96,8 @@ class SimilarityHistogram(Interest):
         return self.attend_buckets(state, self.buckets(state, candidate))
 
     def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
-        """The bucket of every candidate and step, int32 `[B, C, L]`, by frozen table."""
-        result = {}
-        for name in self.frozen:
-            target, history, missing = frozen_pair(state, candidate, name)
-            result[name] = similarity_buckets(cosine_similarity(target, history), self.bins, missing)
-        return result
+        """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
+        return frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, buckets: Tensors) -> Tensor:
         """`attend` for given buckets."""
@@ -133,4 +130,5 @@ class SimilarityHistogram(Interest):
             "counts": self.counts,
             "units": self.units,
             "hidden_units": self.hidden_units,
+            "soft_buckets": self.soft_buckets,
         }

@@ -1,7 +1,7 @@
 """Multi-head target attention."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
@@ -9,6 +9,8 @@ from keras import ops
 from tfctr.interests.base import Interest, Tensor, Tensors
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
+
+Activation = Literal["softmax", "sigmoid", "relu"]
 
 
 @tfctr_export
@@ -27,6 +29,8 @@ class TargetAttention(Interest):
         projections: false leaves out all four matrices: q = t, K = V = X.
         output_projection: false leaves out W_O; the output is then `attention_dim` wide.
         scale: whether to divide the scores by sqrt(d_h).
+        activation: what makes weights of the scores: `softmax`; or `sigmoid` or `relu` of each score by itself. The
+            latter need not sum to 1, so that how many events match shows in the size of the output, as in DIN.
         dropout: share of attention weights dropped in training.
         seed: of the dropout.
 
@@ -55,11 +59,14 @@ class TargetAttention(Interest):
         projections: bool = True,
         output_projection: bool = True,
         scale: bool = True,
+        activation: Activation = "softmax",
         dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if activation not in get_args(Activation):
+            raise ValueError(f"`activation` must be one of {', '.join(get_args(Activation))}. Received: {activation!r}")
         if num_heads < 1:
             raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
         if attention_dim is not None and (attention_dim < 1 or attention_dim % num_heads):
@@ -71,6 +78,7 @@ class TargetAttention(Interest):
         self.projections = projections
         self.output_projection = output_projection
         self.scale = scale
+        self.activation = activation
         self.dropout = dropout
         self.seed = seed
         self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
@@ -85,10 +93,14 @@ class TargetAttention(Interest):
                 raise ValueError(f"Without projections `attention_dim` must be the width {width}. Received: {inner}")
             return
         self.query = self._projection("query", width, inner)
-        self.key = self._projection("key", width, inner)
-        self.value = self._projection("value", width, inner)
+        self.key = self._projection("key", self.key_width(width), inner)
+        self.value = self._projection("value", self.key_width(width), inner)
         if self.output_projection:
             self.output_dense = self._projection("output", inner, width)
+
+    def key_width(self, width: int) -> int:
+        """The width of what keys and values are projections of; here the events."""
+        return width
 
     def _projection(self, name: str, width: int, units: int) -> keras.layers.Dense:
         dense = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name=name)
@@ -122,7 +134,11 @@ class TargetAttention(Interest):
     def attention(self, scores: Tensor, state: Tensors, training: bool | None) -> Tensor:
         """Weights from scores `[B, H, C, L]`, in the compute dtype."""
         mask = length_mask(state["length"], ops.shape(scores)[-1])[:, None, None, :]
-        weights = ops.cast(masked_softmax(scores, mask), self.compute_dtype)
+        if self.activation == "softmax":
+            weights = masked_softmax(scores, mask)
+        else:
+            weights = ops.where(mask, keras.activations.get(self.activation)(scores), 0.0)
+        weights = ops.cast(weights, self.compute_dtype)
         return self.weights_dropout(weights, training=training)
 
     def project(self, pooled: Tensor) -> Tensor:
@@ -138,6 +154,7 @@ class TargetAttention(Interest):
             "projections": self.projections,
             "output_projection": self.output_projection,
             "scale": self.scale,
+            "activation": self.activation,
             "dropout": self.dropout,
             "seed": self.seed,
         }

@@ -1,11 +1,16 @@
 """Cosine similarity of frozen vectors, its buckets, and look-ups and sums by bucket.
 
+Buckets are hard or soft, and every function here takes either. Hard: int32, the bucket itself. Soft: float32, a
+position on the axis of the buckets' centres, which shares itself between the two neighbours: 3.25 is bucket 3 with
+weight 0.75 and bucket 4 with 0.25. In both, the number of bins stands for missing.
+
 No function here builds a one-hot tensor: with C candidates, L steps and N buckets nothing is larger than
-`[B, H, C, max(L, N)]`.
+`[B, H, C, max(L, N)]`. `embed_buckets` alone gives what is larger, since that is what it is for.
 """
 
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -45,16 +50,60 @@ def similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> Any:
     return ops.cast(position, "int32")
 
 
+def soft_similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> Any:
+    """The position of each similarity between the centres of `bins` uniform buckets over [-1, 1].
+
+        position = clip((clip(s, -1, 1) + 1) / 2 * bins - 1/2, 0, bins - 1),   or `bins` where s is NaN or missing
+
+    Bucket n has its centre at position n, where soft and hard buckets are the same. Beyond the outermost centres the
+    position stays. A look-up by position is continuous in s, so that rounding moves it by as little; by a hard bucket
+    it jumps at the edges.
+
+    Args:
+        similarity: float32.
+        bins: how many buckets.
+        missing: bool, broadcasts to `similarity`; true where one of the two vectors does not exist.
+
+    Returns:
+        float32, the shape of `similarity`. No gradient passes.
+    """
+    absent = ops.isnan(similarity)
+    if missing is not None:
+        absent = ops.logical_or(absent, missing)
+    position = (ops.clip(similarity, -1.0, 1.0) + 1.0) * (bins / 2.0) - 0.5
+    return ops.stop_gradient(ops.where(absent, float(bins), ops.clip(position, 0.0, bins - 1.0)))
+
+
+def _neighbours(buckets: Any) -> list[tuple[Any, Any]]:
+    """What buckets stand for: pairs of an int32 bucket and the share that falls to it, None for all."""
+    if keras.backend.standardize_dtype(buckets.dtype) == "int32":
+        return [(buckets, None)]
+    lower = ops.floor(buckets)
+    share = buckets - lower
+    # A whole position, as of a missing vector, has no second neighbour, and the last bucket none above it.
+    upper = ops.where(share > 0.0, lower + 1.0, lower)
+    return [(ops.cast(lower, "int32"), 1.0 - share), (ops.cast(upper, "int32"), share)]
+
+
 def bucket_lookup(values: Any, buckets: Any) -> Any:
-    """`values[b, c, buckets[b, c, l], h]`: one number per head, candidate and step.
+    """`values[b, c, buckets[b, c, l], h]`: one number per head, candidate and step; between two for soft buckets.
 
     Args:
         values: float `[B, C, N, H]`.
-        buckets: int32 `[B, C, L]`, values below N.
+        buckets: `[B, C, L]`, below N: int32, or float32 for soft ones.
 
     Returns:
         float `[B, H, C, L]`.
     """
+    found = None
+    for index, share in _neighbours(buckets):
+        one = _lookup(values, index)
+        one = one if share is None else one * ops.cast(share, one.dtype)[:, None]
+        found = one if found is None else found + one
+    return found
+
+
+def _lookup(values: Any, buckets: Any) -> Any:
     # One gather of rows of H numbers. `take_along_axis` would spread 64-bit indices over the heads: three times slower.
     batch, candidates, size, heads = ops.shape(values)
     rows = ops.reshape(values, (batch * candidates * size, heads))
@@ -68,14 +117,24 @@ def bucket_lookup(values: Any, buckets: Any) -> Any:
 def bucket_sum(weights: Any, buckets: Any, size: int) -> Any:
     """Weighted histogram: `out[b, c, h, n]` is the sum of `weights[b, h, c, l]` over the steps in bucket n.
 
+    A step in a soft bucket counts in both neighbours, by its shares.
+
     Args:
         weights: float32 `[B, H, C, L]`.
-        buckets: int32 `[B, C, L]`, values below `size`.
+        buckets: `[B, C, L]`, below `size`: int32, or float32 for soft ones.
         size: the number of buckets N.
 
     Returns:
         float32 `[B, C, H, N]`.
     """
+    sums = None
+    for index, share in _neighbours(buckets):
+        one = _sum(weights if share is None else weights * share[:, None], index, size)
+        sums = one if sums is None else sums + one
+    return sums
+
+
+def _sum(weights: Any, buckets: Any, size: int) -> Any:
     batch, heads, candidates, _ = ops.shape(weights)
     rows = batch * candidates * heads
     order = ops.reshape(ops.arange(rows, dtype="int32") * size, (batch, candidates, heads, 1))
@@ -99,3 +158,54 @@ def block_diagonal(table: Any, heads: int) -> Any:
     size, width = table.shape
     by_head = ops.transpose(ops.reshape(table, (size, heads, width // heads)), (1, 2, 0))
     return by_head[..., None] * ops.eye(heads, dtype=table.dtype)[:, None, None, :]
+
+
+def score_buckets(query: Any, table: Any, heads: int) -> Any:
+    """What each bucket adds to the score of each head: q_h E_h^T.
+
+    Args:
+        query: float `[B, C, heads * dh]`.
+        table: E, `[N, heads * dh]`, of the same dtype.
+        heads: how many.
+
+    Returns:
+        `[B, C, N, heads]`.
+    """
+    batch, candidates, width = ops.shape(query)
+    size = table.shape[0]
+    blocks = ops.reshape(block_diagonal(table, heads), (width, size * heads))
+    return ops.reshape(ops.matmul(query, blocks), (batch, candidates, size, heads))
+
+
+def pool_buckets(histogram: Any, table: Any) -> Any:
+    """Weighted histograms times the rows that their buckets stand for: h_h E_h, the heads joined.
+
+    Args:
+        histogram: float `[B, C, heads, N]`.
+        table: E, `[N, heads * dh]`, of the same dtype.
+
+    Returns:
+        `[B, C, heads * dh]`.
+    """
+    batch, candidates, heads, size = ops.shape(histogram)
+    blocks = ops.transpose(block_diagonal(table, heads), (3, 2, 0, 1))
+    flat = ops.reshape(histogram, (batch, candidates, heads * size))
+    return ops.matmul(flat, ops.reshape(blocks, (heads * size, table.shape[-1])))
+
+
+def embed_buckets(table: Any, buckets: Any) -> Any:
+    """The row of each bucket, or between two rows for soft ones.
+
+    Args:
+        table: float `[N, e]`.
+        buckets: `[B, C, L]`, below N: int32, or float32 for soft ones.
+
+    Returns:
+        float `[B, C, L, e]`.
+    """
+    found = None
+    for index, share in _neighbours(buckets):
+        one = ops.take(table, index, axis=0)
+        one = one if share is None else one * ops.cast(share, one.dtype)[..., None]
+        found = one if found is None else found + one
+    return found

@@ -1,0 +1,173 @@
+"""MAKE's frozen-vector stage: what the contents alone say, learned from the clicks by themselves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensors, frozen_argument, frozen_pair
+from tfctr.interests.din import Din
+from tfctr.layers.arguments import check_count, check_flag, check_units
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.masking import length_mask, zero_padding
+
+
+@tfctr_export
+class ContentInterest(Interest):
+    """A DIN over frozen vectors with a logit of its own; its last hidden layer is the interest.
+
+        v' = v P                                                      frozen vectors, brought to `content_dim`
+        u = sum_i w_i v'_i,  w_i = DIN unit of (v'_t, v'_i)
+        h = relu([u ; v'_t] W_1 + b_1) ...                            the last one is the output
+        content logit = h w + b
+
+    The contents learn from the clicks through the `content` logit, whose cross-entropy is part of the loss. With
+    `detach` the model reads h but sends no gradient back into it: what the contents know is learned apart from the ids,
+    as in the two stages of MAKE. The logit is linear in h, so the model's own projection of h can say what it says.
+
+    The embeddings of events and candidate are not read. A history without events gives zeros; its logit is the bias.
+
+    Args:
+        frozen: the frozen table, or several: each has its own P and DIN unit, all are joined before W_1.
+        content_dim: the width of v'; without it there is no P, and the unit works on the vectors as they are.
+        unit_hidden: widths of the hidden layers of the DIN unit.
+        activation: of those; see `Din`.
+        hidden_units: widths of the layers before the last hidden one.
+        units: the width of the last hidden layer, the output; that of the events when left out.
+        detach: whether the output stops the gradient.
+        auxiliary_weight: weight of the cross-entropy of the content logit in the loss.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, units]`; `attend` returns
+    `(output, {"content": logits [B, C]})`.
+    State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
+
+    The weights that depend on the width of the frozen vectors are created by `build` where its shapes hold
+    `vectors/<frozen>` of the sequence, and else at the first `attend`.
+
+    Example:
+        >>> layer = ContentInterest("text", content_dim=4)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
+        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
+        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
+        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 3, 8)
+
+    References:
+        MAKE as a baseline of Fan et al., Decoupled Multimodal Fusion (2025), table 2: content vectors in a DIN-type
+        module trained on clicks for several epochs, its hidden output and logit given to the model over ids. This is a
+        reconstruction of that stage alone: the encoders are not trained, and both stages run in one training, kept
+        apart by `detach`, so that the contents see no more epochs than the ids.
+    """
+
+    def __init__(
+        self,
+        frozen: str | list[str] | tuple[str, ...],
+        content_dim: int | None = 64,
+        unit_hidden: Sequence[int] = (80, 40),
+        activation: str = "dice",
+        hidden_units: Sequence[int] = (64,),
+        units: int | None = None,
+        detach: bool = True,
+        auxiliary_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.frozen = frozen_argument(frozen)
+        self.content_dim = None if content_dim is None else check_count("content_dim", content_dim)
+        self.unit_hidden = check_units("unit_hidden", unit_hidden)
+        self.activation = activation
+        self.hidden_units = check_units("hidden_units", hidden_units)
+        self.units = None if units is None else check_count("units", units)
+        self.detach = check_flag("detach", detach)
+        if auxiliary_weight <= 0.0:
+            raise ValueError(f"`auxiliary_weight` must be above 0. Received: {auxiliary_weight}")
+        self.auxiliary_weight = float(auxiliary_weight)
+        policy = self.dtype_policy
+        self.projections = {
+            name: keras.layers.Dense(content_dim, use_bias=False, dtype=policy, name=f"projection_{name}")
+            for name in (self.frozen if content_dim is not None else ())
+        }
+        self.attention = {
+            name: Din(hidden=self.unit_hidden, activation=activation, dtype=policy, name=f"unit_{name}")
+            for name in self.frozen
+        }
+        self.hidden: list[keras.layers.Dense] = []
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The frozen tables."""
+        return self.frozen
+
+    @property
+    def auxiliary(self) -> dict[str, float]:
+        """The logit that trains the module."""
+        return {"content": self.auxiliary_weight}
+
+    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+        """Create the layers, and their weights where the width of the frozen vectors is known."""
+        super().build(input_shape)
+        widths = [input_shape["sequence"].get(f"vectors/{name}", (None,))[-1] for name in self.frozen]
+        known = [width for width in widths if width is not None]
+        if len(known) == len(self.frozen):
+            self._build_content(known)
+
+    def build_width(self, width: int) -> None:
+        """Create the hidden layers; their weights need the width of the frozen vectors."""
+        sizes = [*self.hidden_units, self.units or width]
+        self.hidden = [
+            keras.layers.Dense(size, activation="relu", dtype=self.dtype_policy, name=f"hidden_{i}")
+            for i, size in enumerate(sizes)
+        ]
+        self.logit = keras.layers.Dense(1, dtype=self.dtype_policy, name="logit")
+        self.logit.build((None, None, sizes[-1]))
+
+    def _build_content(self, widths: Sequence[int]) -> None:
+        """Create what depends on the widths of the frozen vectors."""
+        joined = 0
+        for name, width in zip(self.frozen, widths, strict=True):
+            size = self.content_dim or width
+            if self.content_dim is not None:
+                self.projections[name].build((None, None, width))
+            self.attention[name].build({"sequence": {"events": (None, None, size)}})
+            joined += 2 * size
+        for dense in self.hidden:
+            dense.build((None, None, joined))
+            joined = dense.units
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Rows of the frozen tables and the length."""
+        return self.start(sequence)[1]
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Any:
+        """The last hidden layer for each candidate, and the content logit."""
+        pairs = {name: frozen_pair(state, candidate, name)[:2] for name in self.frozen}
+        if not self.hidden[0].built:
+            self._build_content([target.shape[-1] for target, _ in pairs.values()])
+        counted = {"mask": candidate["mask"]} if "mask" in candidate else {}
+        features = []
+        for name, (target, history) in pairs.items():
+            mask = length_mask(state["length"], ops.shape(history)[1])
+            history = zero_padding(ops.cast(history, self.compute_dtype), mask)
+            target = ops.cast(target, self.compute_dtype)
+            if self.content_dim is not None:
+                target, history = self.projections[name](target), self.projections[name](history)
+            unit_state = {"events": history, "length": state["length"]}
+            features += [self.attention[name].attend(unit_state, {"target": target, **counted}, {}, training), target]
+        x = ops.concatenate(features, axis=-1)
+        for dense in self.hidden:
+            x = dense(x)
+        x = x * ops.cast(state["length"] > 0, self.compute_dtype)[:, None, None]
+        logits = ops.squeeze(self.logit(x), axis=-1)
+        return (ops.stop_gradient(x) if self.detach else x), {"content": logits}
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = "content_dim unit_hidden activation hidden_units units detach auxiliary_weight"
+        return {
+            **super().get_config(),
+            "frozen": list(self.frozen),
+            **{name: getattr(self, name) for name in names.split()},
+        }

@@ -1,0 +1,158 @@
+"""Target attention over events that know their similarity: early fusion."""
+
+from typing import Any, Literal, get_args
+
+from keras import ops
+
+from tfctr.interests.base import Tensor, Tensors, frozen_argument
+from tfctr.interests.frozen import frozen_buckets, known_similarity
+from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.masking import split_heads
+from tfctr.layers.similarity import embed_buckets
+
+Similarity = Literal["bucket", "scalar"]
+
+
+@tfctr_export
+class EarlyFusionAttention(TargetAttention):
+    """Target attention whose events are joined with their similarity to the candidate before they are projected.
+
+        s_i = cos(v_t, v_i)                                           frozen vectors, no gradient
+        z_i = [x_i ; T[b_i]]    or, with `scalar`,    [x_i ; s_i]
+        q = t W_Q,  K_i = z_i W_K,  V_i = z_i W_V
+        output = concat_h(softmax(q_h K_h^T / sqrt(d_h)) V_h) W_O
+
+    It is the TA_early of the DMF paper, there to be compared with: K and V depend on the candidate and are really
+    built, `[B, C, L, d]`, with a projection of every event for every candidate, O(B C L d^2). That cost is the point of
+    the baseline and is not optimised away. It could be: with buckets, z_i W_K = x_i W_x + (T W_s)[b_i], which is
+    `DecoupledTargetAttention` with E_K = T W_s; a test holds the two equal.
+
+    A missing vector has a bucket of its own; as a scalar it is 0.
+
+    Args:
+        frozen: the frozen table, or several: each has its own similarity, and all are joined to the event.
+        similarity: `bucket`, embeddings of buckets, or `scalar`, the similarity itself.
+        bins: how many buckets over [-1, 1]; one more stands for a missing vector.
+        similarity_dim: the width of the embeddings of the buckets; that of the events when left out.
+        soft_buckets: whether a similarity between the centres of two buckets is embedded between the two.
+        num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `events` `[B, L, d]`, `rows/<frozen>` `[B, L]`, `length` `[B]`; there is nothing to project in advance.
+
+    Example:
+        >>> layer = EarlyFusionAttention("text", num_heads=2, bins=10)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
+        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
+        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
+        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 3, 8)
+
+    References:
+        Fan et al., Decoupled Multimodal Fusion (2025), figure 2a and table 3. Whether the similarity is joined as a
+        number or embedded is not published: both are here.
+    """
+
+    def __init__(
+        self,
+        frozen: str | list[str] | tuple[str, ...],
+        similarity: Similarity = "bucket",
+        bins: int = 40,
+        similarity_dim: int | None = None,
+        soft_buckets: bool = False,
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        output_projection: bool = True,
+        scale: bool = True,
+        activation: Activation = "softmax",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_heads=num_heads,
+            attention_dim=attention_dim,
+            output_projection=output_projection,
+            scale=scale,
+            activation=activation,
+            dropout=dropout,
+            seed=seed,
+            **kwargs,
+        )
+        if similarity not in get_args(Similarity):
+            raise ValueError(f"`similarity` must be one of {', '.join(get_args(Similarity))}. Received: {similarity!r}")
+        self.frozen = frozen_argument(frozen)
+        self.similarity = similarity
+        self.bins = check_count("bins", bins)
+        self.similarity_dim = None if similarity_dim is None else check_count("similarity_dim", similarity_dim)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The frozen tables."""
+        return self.frozen
+
+    def build_width(self, width: int) -> None:
+        """Create the projections and the tables of the buckets."""
+        super().build_width(width)
+        self.tables = {}
+        if self.similarity == "bucket":
+            shape = (self.bins + 1, self.similarity_dim or width)
+            for name in self.frozen:
+                self.tables[name] = self.add_weight(
+                    name=f"similarity_{name}", shape=shape, initializer="random_uniform"
+                )
+
+    def key_width(self, width: int) -> int:
+        """The width of an event joined with its similarities."""
+        each = self.similarity_dim or width if self.similarity == "bucket" else 1
+        return width + len(self.frozen) * each
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """The events themselves."""
+        events, state = self.start(sequence)
+        return {**state, "events": events}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the joined events of each candidate."""
+        joined = self._joined(state, candidate)
+        batch, candidates, steps, _ = ops.shape(joined)
+        key, value = self.key(joined), self.value(joined)
+        heads = (self.num_heads, key.shape[-1] // self.num_heads)
+        key, value = (ops.reshape(one, (batch, candidates, steps, *heads)) for one in (key, value))
+        query = split_heads(self.queries(candidate), self.num_heads)
+        weights = self.attention(ops.einsum("bhcd,bclhd->bhcl", query, key), state, training)
+        pooled = ops.einsum("bhcl,bclhd->bchd", weights, value)
+        return self.project(ops.reshape(pooled, (batch, candidates, heads[0] * heads[1])))
+
+    def _joined(self, state: Tensors, candidate: Tensors) -> Tensor:
+        """Events and what is known of their similarity, `[B, C, L, d + e]`."""
+        events = self.stored(state, "events")
+        batch, steps, width = ops.shape(events)
+        candidates = ops.shape(candidate["target"])[1]
+        parts = [ops.broadcast_to(events[:, None], (batch, candidates, steps, width))]
+        if self.similarity == "scalar":
+            for name in self.frozen:
+                parts.append(ops.cast(known_similarity(state, candidate, name), self.compute_dtype)[..., None])
+        else:
+            buckets = frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
+            for name, table in self.tables.items():
+                parts.append(embed_buckets(ops.cast(table, self.compute_dtype), buckets[name]))
+        return ops.concatenate(parts, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        del config["projections"]
+        return {
+            **config,
+            "frozen": list(self.frozen),
+            "similarity": self.similarity,
+            "bins": self.bins,
+            "similarity_dim": self.similarity_dim,
+            "soft_buckets": self.soft_buckets,
+        }

@@ -1,0 +1,219 @@
+"""Target attention over ids beside what the similarities say by themselves: late fusion."""
+
+from typing import Any, Literal, get_args
+
+import keras
+from keras import ops
+
+from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument
+from tfctr.interests.frozen import frozen_buckets
+from tfctr.interests.simtier import SimilarityHistogram
+from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.export import tfctr_export
+from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
+
+Branch = Literal["attention", "histogram"]
+
+
+@tfctr_export
+class SimilarityAttention(TargetAttention):
+    """Target attention over the similarities of the events alone: keys and values are rows of their buckets.
+
+        q = t W_Q,  K_i = E_K[b_i],  V_i = E_V[b_i]
+        output = concat_h(softmax(q_h K_h^T / sqrt(d_h)) V_h)
+
+    Args:
+        frozen: the frozen table.
+        bins: how many buckets over [-1, 1]; one more stands for a missing vector.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of both.
+        num_heads, attention_dim, scale, activation, dropout, seed: see `TargetAttention`.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, H * d_h]`.
+    State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
+    """
+
+    def __init__(
+        self,
+        frozen: str,
+        bins: int = 40,
+        soft_buckets: bool = False,
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        scale: bool = True,
+        activation: Activation = "softmax",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_heads=num_heads,
+            attention_dim=attention_dim,
+            output_projection=False,
+            scale=scale,
+            activation=activation,
+            dropout=dropout,
+            seed=seed,
+            **kwargs,
+        )
+        self.frozen = frozen_argument(frozen)
+        self.bins = check_count("bins", bins)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The frozen table."""
+        return self.frozen
+
+    def build_width(self, width: int) -> None:
+        """Create the projection of the query and the two tables."""
+        inner = self.attention_dim or width
+        self.query = self._projection("query", width, inner)
+        shape = (self.bins + 1, inner)
+        self.key_table = self.add_weight(name="key_table", shape=shape, initializer="random_uniform")
+        self.value_table = self.add_weight(name="value_table", shape=shape, initializer="random_uniform")
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Rows of the frozen table and the length."""
+        return self.start(sequence)[1]
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """Attention over the similarities for each candidate."""
+        (buckets,) = frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets).values()
+        added = score_buckets(self.queries(candidate), ops.cast(self.key_table, self.compute_dtype), self.num_heads)
+        weights = self.attention(bucket_lookup(added, buckets), state, training)
+        # Sums of many small numbers: float32 also under half precision.
+        histogram = ops.cast(bucket_sum(ops.cast(weights, "float32"), buckets, self.bins + 1), self.compute_dtype)
+        return pool_buckets(histogram, ops.cast(self.value_table, self.compute_dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        config = super().get_config()
+        for name in ("projections", "output_projection"):
+            del config[name]
+        return {**config, "frozen": self.frozen[0], "bins": self.bins, "soft_buckets": self.soft_buckets}
+
+
+@tfctr_export
+class LateFusionAttention(Interest):
+    """Target attention over the ids of the events and a branch over their similarities, which meet at the end only.
+
+        r_id = target attention over X, without W_O
+        r_s  = concat_h(softmax(q'_h E_K[b]_h^T / sqrt(d_h)) E_V[b]_h),  q' = t W_Q'       one for each frozen table
+        output = [r_id ; r_s] W_O
+
+    The branch of the similarities is the attention of `DecoupledTargetAttention` without ids: its keys and values are
+    only looked up, its weights are its own. So what differs between the two is just where ids and similarities meet.
+    Nothing larger than `[B, H, C, max(L, N)]` is built: the attention's sum is h E_V, where h is the histogram of the
+    weights by bucket.
+
+    With `branch="histogram"` r_s is `SimilarityHistogram`, and the whole is target attention with SimTier beside it.
+
+    Args:
+        frozen: the frozen table, or several: each has its own similarity and its own branch.
+        branch: `attention` or `histogram`.
+        bins: how many buckets over [-1, 1]; one more stands for a missing vector.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of both.
+        counts: of the histogram, see `SimilarityHistogram`.
+        num_heads, attention_dim, scale, activation, dropout, seed: of the attention over ids, and of that over
+            similarities; see `TargetAttention`.
+
+    Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
+    State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
+
+    Example:
+        >>> layer = LateFusionAttention("text", num_heads=2, bins=10)
+        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
+        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
+        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
+        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
+        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 3, 8)
+
+    References:
+        Fan et al., Decoupled Multimodal Fusion (2025), figure 2b and table 3: ids and similarities in parallel, fused
+        at the end, in O(L d^2 + B L d). What the branch of the similarities is, is not published; attention over them
+        is our reconstruction. `histogram` is TA+SIMTIER, the base of the paper's experiment in production.
+    """
+
+    def __init__(
+        self,
+        frozen: str | list[str] | tuple[str, ...],
+        branch: Branch = "attention",
+        bins: int = 40,
+        soft_buckets: bool = False,
+        counts: str = "log1p",
+        num_heads: int = 4,
+        attention_dim: int | None = None,
+        scale: bool = True,
+        activation: Activation = "softmax",
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if branch not in get_args(Branch):
+            raise ValueError(f"`branch` must be one of {', '.join(get_args(Branch))}. Received: {branch!r}")
+        self.frozen = frozen_argument(frozen)
+        self.branch = branch
+        self.bins = check_count("bins", bins)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
+        self.counts = counts
+        buckets: dict[str, Any] = {"bins": bins, "soft_buckets": soft_buckets, "dtype": self.dtype_policy}
+        heads: dict[str, Any] = {
+            "num_heads": num_heads,
+            "attention_dim": attention_dim,
+            "scale": scale,
+            "activation": activation,
+            "dropout": dropout,
+        }
+        self.attention = TargetAttention(
+            output_projection=False, seed=seed, dtype=self.dtype_policy, name="attention", **heads
+        )
+        self.branches: list[Interest] = []
+        if branch == "histogram":
+            self.branches.append(SimilarityHistogram(frozen, counts=counts, name="histogram", **buckets))
+        else:
+            for i, name in enumerate(self.frozen, start=1):
+                own: dict[str, Any] = {"seed": None if seed is None else seed + i, "name": f"similarity_{name}"}
+                self.branches.append(SimilarityAttention(name, **own, **heads, **buckets))
+
+    @property
+    def frozen_names(self) -> tuple[str, ...]:
+        """The frozen tables."""
+        return self.frozen
+
+    def build_width(self, width: int) -> None:
+        """Create the branches and what joins them."""
+        for part in (self.attention, *self.branches):
+            part.build({"sequence": {"events": (None, None, width)}})
+        inner = self.attention.attention_dim or width
+        joined = inner + (width if self.branch == "histogram" else inner * len(self.branches))
+        self.output_dense = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy, name="output")
+        self.output_dense.build((None, None, joined))
+
+    def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
+        """Keys and values of the ids, and rows."""
+        state = self.start(sequence)[1]
+        return {**self.attention.encode(sequence, training=training), **state}
+
+    def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
+        """The branches for each candidate, joined."""
+        parts = (self.attention, *self.branches)
+        found = [part.attend(state, candidate, context, training=training) for part in parts]
+        return self.output_dense(ops.concatenate(found, axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        attention = self.attention.get_config()
+        names = ("num_heads", "attention_dim", "scale", "activation", "dropout", "seed")
+        return {
+            **super().get_config(),
+            "frozen": list(self.frozen),
+            "branch": self.branch,
+            "bins": self.bins,
+            "soft_buckets": self.soft_buckets,
+            "counts": self.counts,
+            **{name: attention[name] for name in names},
+        }
