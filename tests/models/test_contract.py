@@ -148,3 +148,11 @@ def test_first_order_weights_are_summed_over_all_sides(workbench: Workbench, mon
     assert state["user/linear"].shape == (6,)
     compiled = tf.function(lambda x: model(x), jit_compile=True)
     np.testing.assert_allclose(compiled(inputs).numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_interest_with_positions_gets_as_many_as_the_history_has(workbench: Workbench) -> None:
+    for kind in ("sasrec", "hstu"):
+        model = build_model(workbench.assets, ModelConfig(interests=({"type": kind},)))
+        assert model.scorer.interests["history"].max_length == workbench.file.sequences["history"].max_length
+        model = build_model(workbench.assets, ModelConfig(interests=({"type": kind, "max_length": 99},)))
+        assert model.scorer.interests["history"].max_length == 99

@@ -97,6 +97,7 @@ class RankingModel(keras.Model):
         features = tuple(self.file.shared_fields(sequence).values())
         options = _with_frozen(self.file, sequence, options)
         options = _with_category(features, self.embeddings.table_rows, options)
+        options = _with_max_length(self.file, sequence, options)
         interest = create_interest(options, dtype=self.dtype_policy.name)
         unknown = [name for name in interest.id_names if name not in features]
         if unknown:
@@ -249,6 +250,14 @@ def _with_category(features: tuple[str, ...], table_rows: dict[str, int], entry:
         return entry
     sizes = {name: table_rows[name] for name in features if name in table_rows}
     return {**entry, "category": min(sizes, key=lambda name: sizes[name])} if sizes else entry
+
+
+def _with_max_length(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """An interest with weights for each step gets as many as the sequence has."""
+    kind = entry.get("type")
+    if "max_length" in entry or kind not in INTERESTS or "max_length" not in interest_arguments(kind):
+        return entry
+    return {**entry, "max_length": file.sequences[sequence].max_length}
 
 
 def dummy_inputs(file: FeatureFile, batch: int = 1, candidates: int = 1) -> dict[str, Any]:
