@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from tests.backends import gradients
 from tests.interests.helpers import make_inputs, randomize, tensors
 from tfctr.interests import Dmqn
 
@@ -42,6 +43,39 @@ def test_the_state_does_not_grow_with_the_history(length: int) -> None:
     }
     np.testing.assert_allclose(ops.sum(state["size"], axis=-1), np.full((1, 4), length), rtol=1e-5)
     assert np.isfinite(ops.convert_to_numpy(layer.attend(state, inputs["candidate"], {}))).all()
+
+
+@pytest.mark.parametrize("assignment", ["straight_through", "soft"])
+def test_serving_is_training_without_noise(assignment: str) -> None:
+    layer = Dmqn(codebooks=2, codewords=4, assignment=assignment, noise=False, reseed_below=0.0, seed=1)
+    layer.build({"sequence": {"events": (None, None, 8)}})
+    randomize(layer)
+    inputs = tensors(make_inputs())
+    served, trained = (ops.convert_to_numpy(layer(inputs, training=training)) for training in (False, True))
+    np.testing.assert_allclose(trained, served, rtol=1e-5, atol=1e-6)
+
+
+def test_longer_padding_changes_nothing() -> None:
+    layer = Dmqn(codebooks=2, codewords=4, seed=1)
+    inputs = make_inputs()
+    short = ops.convert_to_numpy(layer(tensors(inputs)))
+    inputs["sequence"] = {
+        name: np.concatenate([value, value[:, ::-1]], axis=1) if value.ndim > 1 else value
+        for name, value in inputs["sequence"].items()
+    }
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(tensors(inputs))), short, rtol=1e-5, atol=1e-6)
+
+
+def test_the_loss_reaches_codebook_and_map() -> None:
+    layer = Dmqn(codebooks=2, codewords=4, blocks=2, seed=1)
+    layer.build({"sequence": {"events": (None, None, 8)}})
+    inputs = tensors(make_inputs())
+    _, _, found = gradients(
+        lambda _: ops.sum(layer(inputs, training=True) ** 2), None, [layer.codebook.codebook, layer.codebook.map.kernel]
+    )
+    words, kernel = (np.abs(ops.convert_to_numpy(gradient)) for gradient in found)
+    assert (words.reshape(2, -1).max(axis=1) > 1e-9).all(), "every codebook learns"
+    assert (kernel.reshape(8, 2, 8).max(axis=(0, 2)) > 1e-9).all(), "and so does every map"
 
 
 def test_sizes_and_ages_are_part_of_a_cluster() -> None:

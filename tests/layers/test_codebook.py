@@ -126,6 +126,15 @@ def test_a_dead_codeword_moves_onto_an_event() -> None:
     assert quiet.perplexity() < 2.1
 
 
+def test_a_mixed_policy_keeps_codewords_whole() -> None:
+    """Read in half precision and written back, an offset would lose digits in every step."""
+    layer = MultiCodebook(2, 3, noise=False, dtype="mixed_bfloat16", seed=1)
+    layer.build((None, None, 4))
+    layer.offset.assign(np.full(layer.offset.shape, 1.0 / 3.0))
+    layer(X, mask=MASK, training=True)
+    np.testing.assert_array_equal(numpy(layer.offset), np.full(layer.offset.shape, np.float32(1.0 / 3.0)))
+
+
 def test_without_any_event_nothing_moves() -> None:
     layer = identity_book(np.eye(2), reseed_below=0.9)
     for _ in range(300):

@@ -126,5 +126,7 @@ def test_bad_arguments_are_told() -> None:
         HstuBlock(4, variant="fast")
     with pytest.raises(ValueError, match="`relative_bias` of variant stu must be one of none"):
         HstuBlock(4, variant="stu", relative_bias="position")
+    with pytest.raises(ValueError, match="`window` must be a whole number"):
+        HstuBlock(4, variant="stu", window=-1)
     with pytest.raises(ValueError, match="at most 4 steps"):
         HstuBlock(4)(X)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors
 from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.arguments import check_count, check_rate
 from tfctr.layers.export import tfctr_export
@@ -25,6 +25,7 @@ class Hstu(TargetAttention):
     Positions count back from the newest event, so padding moves nothing. The history goes to the blocks reversed, with
     the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds before the newest
     event: right to a factor of two. A history without events gives zeros.
+    Scores are `[B, H, L, L]`: a history of thousands wants `Dmqn`.
 
     Args:
         max_length: events in a history at most; the blocks divide by it.
@@ -129,8 +130,7 @@ class Hstu(TargetAttention):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        config = super().get_config()
-        for name in ("attention_dim", "projections", "output_projection", "scale", "activation"):
-            del config[name]
-        ours = "max_length variant relative_bias pooling dropout"
+        # Not those of the target attention, whose own options are not arguments here.
+        config = Interest.get_config(self)
+        ours = "max_length variant relative_bias pooling num_heads dropout seed"
         return {**config, **{name: getattr(self, name) for name in ours.split()}, "blocks": len(self.blocks)}

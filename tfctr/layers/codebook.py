@@ -116,8 +116,13 @@ class MultiCodebook(keras.layers.Layer):
         )
         self.map.build((None, None, width))
         start = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(width), seed=self.seed)
-        self.codebook = self.add_weight(name="codebook", shape=shape, initializer=start)
-        self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", trainable=False)
+        # Not cast by a mixed policy: an offset that is read in half precision and written back would lose its digits.
+        self.codebook = self.add_weight(
+            name="codebook", shape=shape, initializer=start, dtype="float32", autocast=False
+        )
+        self.offset = self.add_weight(
+            name="offset", shape=shape, initializer="zeros", trainable=False, dtype="float32", autocast=False
+        )
         self.usage = self.add_weight(
             name="usage",
             shape=shape[:2],
@@ -135,7 +140,7 @@ class MultiCodebook(keras.layers.Layer):
         """The clusters; see the class."""
         batch, steps, width = ops.shape(inputs)
         mapped = ops.reshape(self.map(inputs), (batch, steps, self.codebooks, width))
-        words = ops.cast(self.codebook, "float32") + ops.cast(self.offset, "float32")
+        words = self.codebook + self.offset
         # float32 under every policy: near ties would else be decided one way in training and another in serving.
         scores = ops.einsum("blnd,nwd->blnw", ops.cast(mapped, "float32"), words) / math.sqrt(width)
         chosen = self._assign(scores, training)
@@ -181,8 +186,8 @@ class MultiCodebook(keras.layers.Layer):
         if self.reseed_below:
             drawn, real = self._random_events(mapped, mask)
             dead = ops.logical_and(usage < self.reseed_below / self.codewords, real)
-            moved = ops.cast(self.offset, "float32") + ops.stop_gradient(drawn - words)
-            self.offset.assign(ops.where(dead[..., None], moved, ops.cast(self.offset, "float32")))
+            moved = self.offset + ops.stop_gradient(drawn - words)
+            self.offset.assign(ops.where(dead[..., None], moved, self.offset))
             usage = ops.where(dead, 1.0 / self.codewords, usage)
         self.usage.assign(usage)
         self.step.assign(self.step + 1)

@@ -103,8 +103,8 @@ class HstuBlock(keras.layers.Layer):
         self.relative_bias = relative_bias
         self.concatenate = check_flag("concatenate", concatenate)
         self.group_norm = check_flag("group_norm", group_norm)
-        self.window = window
-        self.context_length = context_length
+        self.window = _whole_number("window", window)
+        self.context_length = _whole_number("context_length", context_length)
         self.dropout = check_rate("dropout", dropout)
         self.seed = seed
         affine = variant == "stu"
@@ -269,3 +269,9 @@ class HstuBlock(keras.layers.Layer):
 def _whole(x: Any) -> bool:
     """Whether a tensor holds integers, whose differences are exact where float32's are not."""
     return "int" in str(getattr(x.dtype, "name", x.dtype))
+
+
+def _whole_number(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"`{name}` must be a whole number of at least 0. Received: {value!r}")
+    return value
