@@ -8,6 +8,22 @@ from keras import ops
 from tfctr.interests import DecoupledTargetAttention
 
 
+def bucket_shares(layer: Any, inputs: dict[str, dict[str, Any]], name: str) -> Any:
+    """What of each candidate and step falls to each bucket, `[B, C, L, bins + 1]`: one-hot, or a hat around it."""
+    sequence, candidate = inputs["sequence"], inputs["candidate"]
+    cosine = ops.einsum("bcm,blm->bcl", candidate[f"vectors/{name}"], sequence[f"vectors/{name}"])
+    place = (ops.clip(cosine, -1, 1) + 1) / 2 * layer.bins
+    if layer.soft_buckets:
+        centres = ops.arange(layer.bins, dtype="float32") + 0.5
+        inner = ops.clip(place, 0.5, layer.bins - 0.5)
+        shares = ops.maximum(1.0 - ops.abs(inner[..., None] - centres), 0.0)
+    else:
+        shares = ops.one_hot(ops.cast(ops.clip(ops.floor(place), 0, layer.bins - 1), "int32"), layer.bins)
+    missing = (candidate[f"rows/{name}"] == 0)[:, :, None] | (sequence[f"rows/{name}"] == 0)[:, None, :]
+    known = ops.cast(ops.logical_not(missing), "float32")[..., None]
+    return ops.concatenate([shares * known, 1.0 - known], axis=-1)
+
+
 def direct_dta(layer: DecoupledTargetAttention, inputs: dict[str, dict[str, Any]]) -> Any:
     """Decoupled target attention with K and V `[B, C, L, D]` really built."""
     sequence, candidate = inputs["sequence"], inputs["candidate"]
@@ -18,13 +34,10 @@ def direct_dta(layer: DecoupledTargetAttention, inputs: dict[str, dict[str, Any]
     key = ops.matmul(events, layer.key.kernel)[:, None]
     value = ops.matmul(events, layer.value.kernel)[:, None]
     for name in layer.frozen:
-        cosine = ops.einsum("bcm,blm->bcl", candidate[f"vectors/{name}"], sequence[f"vectors/{name}"])
-        bucket = ops.clip(ops.floor((ops.clip(cosine, -1, 1) + 1) / 2 * layer.bins), 0, layer.bins - 1)
-        missing = (candidate[f"rows/{name}"] == 0)[:, :, None] | (sequence[f"rows/{name}"] == 0)[:, None, :]
-        one_hot = ops.one_hot(ops.where(missing, layer.bins, ops.cast(bucket, "int32")), layer.bins + 1)
-        key = key + ops.einsum("bcln,nd->bcld", one_hot, layer.key_tables[name])
+        shares = bucket_shares(layer, inputs, name)
+        key = key + ops.einsum("bcln,nd->bcld", shares, layer.key_tables[name])
         if layer.enrich_values:
-            value = value + ops.einsum("bcln,nd->bcld", one_hot, layer.value_tables[name])
+            value = value + ops.einsum("bcln,nd->bcld", shares, layer.value_tables[name])
         else:
             value = value + ops.zeros_like(key)
     outputs = []
@@ -32,7 +45,13 @@ def direct_dta(layer: DecoupledTargetAttention, inputs: dict[str, dict[str, Any]
         scores = ops.einsum("bcd,bcld->bcl", q, k)
         if layer.scale:
             scores = scores / math.sqrt(q.shape[-1])
-        weights = ops.softmax(ops.where(mask[:, None], scores, -1e9), axis=-1)
+        if layer.activation == "softmax":
+            scores = ops.where(mask[:, None], scores, -1e9)
+            weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+            weights = ops.where(mask[:, None], weights, 0.0)
+            weights = weights / ops.maximum(ops.sum(weights, axis=-1, keepdims=True), 1e-30)
+        else:
+            weights = getattr(ops, layer.activation)(scores)
         weights = ops.where(mask[:, None], weights, 0.0)
         outputs.append(ops.einsum("bcl,bcld->bcd", weights, v))
     joined = ops.concatenate(outputs, axis=-1)

@@ -11,7 +11,14 @@ from keras import ops
 from tests.backends import gradients
 from tests.interests.direct import direct_dta
 from tests.interests.helpers import WIDTH, make_inputs, randomize, tensors
-from tfctr.interests import ComplementaryModality, DecoupledTargetAttention, Interest, TargetAttention
+from tfctr.interests import (
+    ComplementaryModality,
+    DecoupledTargetAttention,
+    EarlyFusionAttention,
+    Interest,
+    LateFusionAttention,
+    TargetAttention,
+)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "one_head": {"num_heads": 1, "bins": 5},
@@ -20,6 +27,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two_tables": {"frozen": ["text", "image"], "num_heads": 2, "bins": 6},
     "wide": {"num_heads": 3, "attention_dim": 12, "bins": 3, "scale": False},
     "no_output_projection": {"num_heads": 2, "bins": 4, "output_projection": False},
+    "soft": {"num_heads": 2, "bins": 7, "soft_buckets": True},
+    "soft_two_tables": {"frozen": ["text", "image"], "num_heads": 2, "bins": 3, "soft_buckets": True},
+    "relu": {"num_heads": 2, "bins": 5, "activation": "relu"},
+    "sigmoid": {"num_heads": 2, "bins": 5, "activation": "sigmoid", "soft_buckets": True},
 }
 
 
@@ -101,6 +112,56 @@ def test_uniform_attention_gives_the_histogram_over_the_length() -> None:
     np.testing.assert_allclose(layer(inputs), counts @ np.array(layer.value_tables["text"]), rtol=1e-5, atol=1e-6)
 
 
+def along(similarity: list[float], missing: bool = False) -> Any:
+    """One history of one event, and a candidate for each similarity."""
+    angles = np.arccos(similarity)
+    return tensors(
+        {
+            "sequence": {
+                "events": np.ones((1, 1, WIDTH), "float32"),
+                "length": np.array([1], "int32"),
+                "rows/text": np.array([[1]], "int32"),
+                "vectors/text": np.array([[[1.0, 0.0]]], "float32"),
+            },
+            "candidate": {
+                "target": np.ones((1, len(similarity), WIDTH), "float32"),
+                "rows/text": np.full((1, len(similarity)), 0 if missing else 2, "int32"),
+                "vectors/text": np.stack([np.cos(angles), np.sin(angles)], axis=-1)[None].astype("float32"),
+            },
+            "context": {},
+        }
+    )
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_soft_buckets_are_continuous_and_hard_ones_jump(activation: str) -> None:
+    steps = along(np.linspace(-1.0, 1.0, 801).tolist())
+    jumps = {}
+    for soft in (False, True):
+        layer = build(bins=10, soft_buckets=soft, activation=activation)
+        jumps[soft] = np.abs(np.diff(ops.convert_to_numpy(layer(steps))[0], axis=0)).max()
+    assert jumps[False] > 0.1
+    assert jumps[True] < 0.2 * jumps[False]
+
+
+def test_soft_buckets_are_hard_ones_at_the_centres() -> None:
+    centres = ((np.arange(10) + 0.5) / 5.0 - 1.0).tolist()
+    hard, soft = build(bins=10), build(bins=10, soft_buckets=True)
+    np.testing.assert_allclose(soft(along(centres)), hard(along(centres)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(soft(along(centres, missing=True)), hard(along(centres, missing=True)))
+
+
+@pytest.mark.parametrize(("activation", "factor"), [("softmax", 1.0), ("relu", 2.0), ("sigmoid", 2.0)])
+def test_only_the_softmax_forgets_how_many_events_there_are(activation: str, factor: float) -> None:
+    """Every event twice: the same average, twice the sum."""
+    inputs = make_inputs(lengths=[7, 7, 7])
+    twice = copy.deepcopy(inputs)
+    for name, value in inputs["sequence"].items():
+        twice["sequence"][name] = 2 * value if name == "length" else np.concatenate([value, value], axis=1)
+    layer = build(bins=5, activation=activation)
+    np.testing.assert_allclose(layer(tensors(twice)), factor * layer(tensors(inputs)), rtol=1e-4, atol=1e-5)
+
+
 def test_nan_vectors_are_missing() -> None:
     inputs, broken = make_inputs(), make_inputs()
     inputs["candidate"]["rows/text"][:, 0] = 0
@@ -130,7 +191,8 @@ def test_buckets_do_not_depend_on_the_precision(cls: type[Interest]) -> None:
 # Sizes that no product of two others equals, so that a shape tells its axes.
 B, C, L, H, HEAD, N, VECTOR = 2, 31, 37, 2, 19, 23, 29
 D = H * HEAD
-LARGEST = B * H * C * max(L, N + 1)
+# A tensor that joins two branches may be twice as wide as the events.
+LARGEST = B * C * max(H * L, H * (N + 1), 2 * D)
 
 
 def graph_tensors(graph: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -153,13 +215,14 @@ def graph_inputs() -> Any:
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("cls", [DecoupledTargetAttention, ComplementaryModality])
+@pytest.mark.parametrize("cls", [DecoupledTargetAttention, ComplementaryModality, LateFusionAttention])
+@pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("gradient", [False, True])
-def test_no_tensor_has_candidates_steps_and_width(cls: Any, gradient: bool) -> None:
+def test_no_tensor_has_candidates_steps_and_width(cls: Any, soft: bool, gradient: bool) -> None:
     """Walks the compiled graph of attend, and of its gradient; one-hot tensors would be found too."""
     import tensorflow as tf
 
-    layer, inputs = build(cls, width=D, num_heads=H, bins=N), tensors(graph_inputs())
+    layer, inputs = build(cls, width=D, num_heads=H, bins=N, soft_buckets=soft), tensors(graph_inputs())
     state = {**layer.encode(inputs["sequence"]), "vectors/text": inputs["sequence"]["vectors/text"]}
 
     @tf.function(autograph=False)
@@ -189,6 +252,9 @@ def test_the_walk_finds_what_it_looks_for() -> None:
     names = {name.split()[0] for name, _ in filter(too_large, graph_tensors(graph))}
     assert "OneHot" in names
     assert {"Einsum", "AddV2"} & names
+    early = build(EarlyFusionAttention, width=D, num_heads=H, bins=N)
+    graph = tf.function(lambda fed: early(fed)).get_concrete_function(inputs).graph
+    assert list(filter(too_large, graph_tensors(graph))), "early fusion is meant to build keys for every candidate"
 
 
 def test_state_does_not_depend_on_bins_or_vectors() -> None:
@@ -212,6 +278,9 @@ def test_state_does_not_depend_on_bins_or_vectors() -> None:
         ({"bins": 0}, "`bins` must be a positive whole number"),
         ({"frozen": []}, "`frozen` must name one frozen table or a list"),
         ({"frozen": ["a", "a"]}, "`frozen` must name one frozen table or a list"),
+        ({"enrich_values": "no"}, "`enrich_values` must be true or false"),
+        ({"soft_buckets": 1}, "`soft_buckets` must be true or false"),
+        ({"activation": "tanh"}, "`activation` must be one of softmax, sigmoid, relu"),
         ({"num_heads": 0}, "`num_heads` must be at least 1"),
         ({"attention_dim": 10}, "`attention_dim` must be a multiple of the 4 heads"),
     ],

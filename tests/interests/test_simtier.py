@@ -55,6 +55,23 @@ def test_counts_sum_to_the_length() -> None:
     )
 
 
+def test_soft_counts_by_hand() -> None:
+    """Similarities -1, 1, 0 and a missing one: 0 lies between the centres -0.25 and 0.25 of buckets 1 and 2."""
+    layer = SimilarityHistogram("text", bins=4, counts="raw", soft_buckets=True)
+    buckets = layer.buckets(INPUTS["sequence"], INPUTS["candidate"])
+    expected = [[[1.0, 0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 4.0]]]
+    np.testing.assert_allclose(layer.features(INPUTS["sequence"]["length"], buckets), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("counts", "total"), [("raw", [7.0, 0.0, 3.0]), ("fraction", [1.0, 0.0, 1.0])])
+def test_soft_counts_sum_to_the_length(counts: str, total: list[float]) -> None:
+    inputs = tensors(make_inputs(lengths=[7, 0, 3]))
+    layer = SimilarityHistogram("text", bins=9, counts=counts, soft_buckets=True)
+    buckets = layer.buckets(inputs["sequence"], inputs["candidate"])
+    features = layer.features(inputs["sequence"]["length"], buckets)
+    np.testing.assert_allclose(ops.sum(features, axis=-1), np.repeat(np.array(total)[:, None], 5, axis=1), rtol=1e-5)
+
+
 def test_empty_history_is_zero_in_spite_of_biases() -> None:
     layer = SimilarityHistogram("text", bins=4)
     layer(INPUTS)
@@ -69,6 +86,7 @@ def test_empty_history_is_zero_in_spite_of_biases() -> None:
     [
         ({"counts": "sqrt"}, "`counts` must be one of raw, log1p, fraction"),
         ({"bins": 0}, "`bins` must be a positive whole number"),
+        ({"soft_buckets": None}, "`soft_buckets` must be true or false"),
         ({"units": 0}, "`units` must be a positive whole number"),
     ],
 )

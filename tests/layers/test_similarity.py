@@ -8,7 +8,26 @@ from hypothesis.extra import numpy as hnp
 from keras import ops
 
 from tests.backends import gradients
-from tfctr.layers.similarity import block_diagonal, bucket_lookup, bucket_sum, cosine_similarity, similarity_buckets
+from tfctr.layers.similarity import (
+    block_diagonal,
+    bucket_lookup,
+    bucket_sum,
+    cosine_similarity,
+    embed_buckets,
+    pool_buckets,
+    score_buckets,
+    similarity_buckets,
+    soft_similarity_buckets,
+)
+
+
+def positions(values: Any, bins: int, missing: Any = None) -> np.ndarray:
+    return ops.convert_to_numpy(soft_similarity_buckets(ops.array(values, dtype="float32"), bins, missing))
+
+
+def shares(position: np.ndarray, size: int) -> np.ndarray:
+    """What of a soft bucket falls to each bucket: a hat around it."""
+    return np.maximum(1.0 - np.abs(position[..., None] - np.arange(size)), 0.0)
 
 
 def buckets(values: list[float], bins: int) -> list[int]:
@@ -118,3 +137,102 @@ def test_block_diagonal() -> None:
     np.testing.assert_array_equal(blocks[1, :, :, 1], [[3.0, 7.0], [4.0, 8.0]])
     assert not blocks[0, :, :, 1].any()
     assert not blocks[1, :, :, 0].any()
+
+
+def test_soft_positions_by_hand() -> None:
+    """Four buckets have their centres at -0.75, -0.25, 0.25 and 0.75; outside of these nothing moves."""
+    found = positions([-1.0, -0.75, -0.5, 0.0, 0.125, 0.25, 0.75, 1.0, 3.0, -np.inf, np.nan], 4)
+    np.testing.assert_allclose(found, [0.0, 0.0, 0.5, 1.5, 1.75, 2.0, 3.0, 3.0, 3.0, 0.0, 4.0], atol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(positions([0.1, 0.9], 4, ops.array([True, False]))[0], 4.0)
+    np.testing.assert_array_equal(positions([-1.0, 0.3, np.nan], 1), [0.0, 0.0, 1.0])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    values=hnp.arrays("float32", (1, 2, 3), elements=st.floats(-1.0, 1.0, width=32)),
+    missing=hnp.arrays(bool, (1, 2, 3)),
+    bins=st.integers(1, 60),
+)
+def test_shares_sum_to_one_and_missing_keeps_its_own(values: np.ndarray, missing: np.ndarray, bins: int) -> None:
+    found = ops.array(positions(values, bins, ops.array(missing)))
+    ones = ops.ones((1, 1, 2, 3))
+    np.testing.assert_allclose(ops.sum(bucket_sum(ones, found, bins + 1), axis=-1), [[[3.0], [3.0]]], rtol=1e-6)
+    # Each event for itself: a weight of its own kind.
+    for i in range(3):
+        one = ops.convert_to_numpy(bucket_sum(ones[..., i : i + 1], found[..., i : i + 1], bins + 1))[0, :, 0]
+        assert (one >= 0.0).all()
+        np.testing.assert_allclose(one.sum(axis=-1), 1.0, rtol=1e-6)
+        assert ((one > 0.0).sum(axis=-1) <= 2).all(), "only neighbours share"
+        np.testing.assert_array_equal(one[:, -1], missing[0, :, i].astype("float32"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(low=st.floats(-1.0, 1.0, width=32), step=st.floats(0.0, 0.125, width=32), bins=st.integers(1, 40))
+def test_soft_look_up_is_continuous(low: float, step: float, bins: int) -> None:
+    """As steep as the largest difference of neighbours over the width of a bucket, and no steeper."""
+    values = np.random.default_rng(bins).normal(size=bins + 1).astype("float32")
+    table = ops.reshape(ops.array(values), (1, 1, bins + 1, 1))
+    found = ops.array(positions([[[low, min(low + step, 1.0)]]], bins))
+    first, second = ops.convert_to_numpy(bucket_lookup(table, found)).ravel()
+    steepest = np.abs(np.diff(values[:-1])).max(initial=0.0) * bins / 2.0
+    assert abs(second - first) <= steepest * step + 1e-4
+
+
+@pytest.mark.parametrize("bins", [1, 2, 7, 40])
+def test_soft_is_hard_at_the_centres(bins: int) -> None:
+    centres = (np.arange(bins) + 0.5) * 2.0 / bins - 1.0
+    np.testing.assert_allclose(positions(centres, bins), buckets(centres.tolist(), bins), atol=1e-4)
+
+
+def test_soft_sum_look_up_and_embedding_are_products_with_the_shares() -> None:
+    generator = np.random.default_rng(0)
+    similarity = generator.uniform(-1.1, 1.1, (2, 4, 5)).astype("float32")
+    missing = generator.random((2, 4, 5)) < 0.3
+    position = positions(similarity, 6, ops.array(missing))
+    hats, found = shares(position, 7), ops.array(position)
+    weights = generator.normal(size=(2, 3, 4, 5)).astype("float32")
+    np.testing.assert_allclose(
+        bucket_sum(ops.array(weights), found, 7), np.einsum("bhcl,bcln->bchn", weights, hats), atol=1e-5
+    )
+    values = generator.normal(size=(2, 4, 7, 3)).astype("float32")
+    np.testing.assert_allclose(
+        bucket_lookup(ops.array(values), found), np.einsum("bcnh,bcln->bhcl", values, hats), atol=1e-5
+    )
+    table = generator.normal(size=(7, 2)).astype("float32")
+    np.testing.assert_allclose(embed_buckets(ops.array(table), found), hats @ table, atol=1e-5)
+    hard = ops.array(similarity_buckets(ops.array(similarity), 6, ops.array(missing)))
+    np.testing.assert_array_equal(embed_buckets(ops.array(table), hard), table[ops.convert_to_numpy(hard)])
+
+
+def test_no_gradient_passes_soft_buckets() -> None:
+    table = ops.reshape(ops.array([1.0, 5.0, 2.0]), (1, 1, 3, 1))
+
+    def total(similarity: Any) -> Any:
+        return ops.sum(bucket_lookup(table, soft_similarity_buckets(similarity, 2)))
+
+    _, (gradient,), _ = gradients(total, ops.array([[[0.1, 0.2]]], "float32"))
+    assert gradient is None or not np.any(gradient)
+
+
+def test_unused_rows_may_hold_anything_but_the_missing_one_is_not_mixed_in() -> None:
+    """A similarity of 1 sits on the last bucket; the next row is that of the missing and does not count."""
+    table = ops.array([[1.0], [2.0], [np.nan]])
+    np.testing.assert_array_equal(embed_buckets(table, ops.array(positions([[[1.0, -1.0]]], 2))), [[[[2.0], [1.0]]]])
+
+
+def test_scores_and_sums_of_heads() -> None:
+    generator = np.random.default_rng(0)
+    query, table = generator.normal(size=(2, 3, 6)).astype("float32"), generator.normal(size=(5, 6)).astype("float32")
+    by_head = table.reshape(5, 2, 3)
+    np.testing.assert_allclose(
+        score_buckets(ops.array(query), ops.array(table), 2),
+        np.einsum("bche,nhe->bcnh", query.reshape(2, 3, 2, 3), by_head),
+        atol=1e-5,
+    )
+    histogram = generator.normal(size=(2, 3, 2, 5)).astype("float32")
+    np.testing.assert_allclose(
+        pool_buckets(ops.array(histogram), ops.array(table)),
+        np.einsum("bchn,nhe->bche", histogram, by_head).reshape(2, 3, 6),
+        atol=1e-5,
+    )
