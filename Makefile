@@ -32,7 +32,7 @@ test: need-redis lint docs
 
 # A process of its own: Keras takes its backend when it is imported.
 test-jax: $(READY)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 $(JAX_TESTS)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest --lane -n 2 $(JAX_TESTS)
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_table

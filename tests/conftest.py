@@ -5,25 +5,38 @@ from pathlib import Path
 import pytest
 
 from tests.backends import BACKEND
+from tests.golden_cases import COMPARING
+from tests.layer_checks import check_layer
+from tests.reach import reaches
 from tests.workbench import PRESETS, Workbench, make_workbench
 from tfctr.export.saved_model import export_model
 from tfctr.training.experiment import Experiment
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--lane",
+        action="store_true",
+        help="only what the lane of another backend runs: golden comparisons, layer checks, tests marked any_backend",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Fast tests first, so that a plain mistake is told within a minute; the sort is stable: files keep their order.
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
-    if BACKEND != "tensorflow":
-        # JAX compiles every operation anew for every shape that Hypothesis draws: minutes, for arithmetic that the
-        # other lane has proven.
-        kept = [item for item in items if not _only_for_tensorflow(item)]
+    kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
+    if config.getoption("--lane"):
+        # JAX compiles every operation for every new shape: all tests take a quarter of an hour there.
+        targets = (*COMPARING, check_layer)
+        kept = [
+            item
+            for item in kept
+            if item.get_closest_marker("any_backend")
+            or (isinstance(item, pytest.Function) and reaches(item.function, targets))
+        ]
+    if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
-
-
-def _only_for_tensorflow(item: pytest.Item) -> bool:
-    marked = item.get_closest_marker("tensorflow") or item.get_closest_marker("one_backend")
-    return bool(marked) or getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
 @pytest.fixture(scope="session")

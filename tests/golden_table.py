@@ -11,13 +11,11 @@ test that fails, or in one that shows a deviation, do not count. What no test co
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import pytest
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import golden_cases
+from tests.reach import reaches
 
 TESTS = Path(__file__).parent
 
@@ -55,7 +54,11 @@ class Recorder:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leaves out the tests that never come to a golden case; the order of the others stays."""
-        kept = [item for item in items if isinstance(item, pytest.Function) and reaches_a_case(item.function)]
+        kept = [
+            item
+            for item in items
+            if isinstance(item, pytest.Function) and reaches(item.function, golden_cases.COMPARING)
+        ]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 
@@ -83,29 +86,9 @@ class Recorder:
 
 def files() -> list[str]:
     """The test files that know golden cases."""
-    found = [path for path in sorted(TESTS.rglob("test_*.py")) if "golden_cases import" in path.read_text()]
+    found = [path for path in sorted(TESTS.rglob("test_*.py")) if "golden_cases" in path.read_text()]
     # That one tests the comparison itself, on cases that it bends.
     return [str(path) for path in found if path != TESTS / "test_golden_cases.py"]
-
-
-def reaches_a_case(function: Callable[..., Any], seen: set[Any] | None = None) -> bool:
-    """Whether the code of a test, or of a test helper that it names, uses a function of golden_cases."""
-    seen = set() if seen is None else seen
-    function = inspect.unwrap(function)
-    seen.add(function)
-    for name in _names(function.__code__):
-        used = function.__globals__.get(name)
-        if any(used is one for one in (golden_cases.load, golden_cases.check, golden_cases.compare)):
-            return True
-        helper = inspect.isfunction(used) and used.__module__.startswith("tests.")
-        if helper and used not in seen and reaches_a_case(used, seen):
-            return True
-    return False
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
-    return set(code.co_names).union(*inner)
 
 
 def known_cases() -> dict[str, dict[str, Any]]:
