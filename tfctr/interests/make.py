@@ -145,7 +145,9 @@ class ContentInterest(Interest):
         """The last hidden layer for each candidate, and the content logit."""
         pairs = {name: frozen_pair(state, candidate, name)[:2] for name in self.frozen}
         if not self.hidden[0].built:
-            self._build_content([target.shape[-1] for target, _ in pairs.values()])
+            # Weights keep this layer's name, also where a model calls `attend` by itself.
+            with keras.name_scope(self.name, caller=self):
+                self._build_content([target.shape[-1] for target, _ in pairs.values()])
         counted = {"mask": candidate["mask"]} if "mask" in candidate else {}
         features = []
         for name, (target, history) in pairs.items():
