@@ -31,7 +31,7 @@ NARROW: dict[str, dict[str, Any]] = {
         "linear_tokens": 2,
         "rank": 2,
         "hidden": [4],
-        "head_hidden": [4],
+        "head_hidden": [16],
     },
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
