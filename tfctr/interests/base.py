@@ -40,8 +40,8 @@ class Interest(keras.layers.Layer):
     The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
     `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.
 
-    The content of padded steps changes nothing, bit for bit. A history without any step gives zeros where the module does
-    not say otherwise.
+    The content of padded steps changes nothing, bit for bit. A history without any step gives zeros, where the module
+    does not say otherwise.
 
     Args:
         **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...).
