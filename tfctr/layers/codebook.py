@@ -200,8 +200,9 @@ class MultiCodebook(keras.layers.Layer):
         if self.reseed_below:
             drawn, real = self._random_events(mapped, mask)
             dead = ops.logical_and(usage < self.reseed_below / self.codewords, real)
-            moved = self.offset + ops.stop_gradient(drawn - words)
-            self.offset.assign(ops.where(dead[..., None], moved, self.offset))
+            # A tensor: `where` takes no variable on JAX.
+            offset = ops.convert_to_tensor(self.offset)
+            self.offset.assign(ops.where(dead[..., None], offset + ops.stop_gradient(drawn - words), offset))
             usage = ops.where(dead, 1.0 / self.codewords, usage)
         self.usage.assign(usage)
         self.step.assign(self.step + 1)
