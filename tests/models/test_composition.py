@@ -9,10 +9,12 @@ import pytest
 import tensorflow as tf
 
 from tests.composition import covering_pairs, model_batch, small_model, with_history
-from tests.workbench import HISTORY, Workbench
+from tests.workbench import HISTORY, Workbench, small_features
+from tfctr.features.analyze import analyze
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
 from tfctr.models import PRESETS, RankingModel
+from tfctr.training.dataset import split_records
 
 LABELS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], "float32")
 
@@ -79,10 +81,15 @@ def test_mixed_precision_trains_and_stays_finite(
 def test_histories_and_candidates_of_any_size(workbench: Workbench, inputs: dict[str, Any], interest: str) -> None:
     model = workbench.model(small_model(interest, "mlp"))
     seen = {}
-    # The last one is longer than the model was built for.
-    for length in (0, 1, HISTORY, HISTORY + 5):
+    for length in (0, 1, HISTORY):
         seen[length] = assert_split_is_call(model, with_history(workbench, inputs, length))
     assert not np.array_equal(seen[0], seen[HISTORY])
+    # Longer than the model was built for, which nothing but a call by hand can be: see the test below.
+    try:
+        assert_split_is_call(model, with_history(workbench, inputs, HISTORY + 5))
+    except ValueError as error:
+        if f"at most {HISTORY} events" not in str(error):
+            raise
     first = model(inputs).numpy()[:, :1]
     sides = {"candidate": model._pick("candidate", inputs), "bias": model._pick("bias", inputs)}
     for count in (0, 1, 500):
@@ -90,6 +97,20 @@ def test_histories_and_candidates_of_any_size(workbench: Workbench, inputs: dict
         logits = assert_split_is_call(model, {**inputs, **many})
         assert logits.shape == (4, count)
         np.testing.assert_allclose(logits, np.repeat(first, count, axis=1), atol=1e-5)
+
+
+def test_a_history_longer_than_configured_is_cut_to_its_newest_events(workbench: Workbench, tmp_path: Path) -> None:
+    """Before any model: by the one raw function, so in training and in every signature."""
+    file = small_features(history=5)
+    short = Workbench(
+        workbench.data, file, analyze(file, split_records(workbench.data, "train"), tmp_path / "assets", workbench.data)
+    )
+    whole, cut = (next(iter(one.split("test").batches(64)))[0] for one in (workbench, short))
+    assert (whole["history_length"].numpy() > 5).any()
+    np.testing.assert_array_equal(cut["history_length"], np.minimum(whole["history_length"], 5))
+    for name in ("history_item_id", "history_genres", "history_rating", "history_time"):
+        np.testing.assert_array_equal(cut[name], whole[name].numpy()[:, :5], err_msg=name)
+    np.testing.assert_array_equal(cut["history_newest_time"], whole["history_newest_time"])
 
 
 @pytest.mark.parametrize("name", PRESETS)
