@@ -46,7 +46,7 @@ class Dmqn(Interest):
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`. Ages are used where there are any.
     State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats whatever L is, 66 kB at
     N = 4, W = 32, d = 64 in float32. The largest tensors of `encode` are `[B, L, N, W]` and `[B, L, N, d]`, never
-    `[B, L, N, W, d]`: at these sizes and 10,000 events about 100 MB a user in serving and 130 to 170 MB in training.
+    `[B, L, N, W, d]`: at these sizes and 10,000 events about 100 MB a user in serving and 110 to 170 MB in training.
 
     Example:
         >>> sequence = {"events": keras.random.normal((2, 50, 8)), "length": np.array([50, 3])}
