@@ -103,6 +103,17 @@ def _by_transformation(
     return result, *found
 
 
+def run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The form to run a function in: as it is on TensorFlow, compiled on JAX."""
+    return function if BACKEND == "tensorflow" else compiled(function)
+
+
+def forget_compiled() -> None:
+    """Frees what has been compiled; JAX keeps all of it, gigabytes over a test session."""
+    if BACKEND == "jax":
+        jax.clear_caches()
+
+
 def compiled(function: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
     """A compiled form that changes no variable: `tf.function`, under XLA with `jit`; `jax.jit` in any case."""
     if BACKEND == "tensorflow":

@@ -1,10 +1,12 @@
 """Fixtures that several packages share, and the order of the tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import pytest
 
-from tests.backends import BACKEND
+from tests.backends import BACKEND, forget_compiled
 from tests.golden_cases import COMPARING
 from tests.layer_checks import check_layer
 from tests.reach import reaches
@@ -37,6 +39,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """A layer's first weights are the same in every run, and so is what float32 rounding makes of them."""
+    keras.utils.set_random_seed(17)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled() -> Iterator[None]:
+    yield
+    forget_compiled()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from tests.backends import BACKEND, compiled, gradients, tensors
+from tests.backends import BACKEND, compiled, gradients, run, tensors
 
 
 def check_layer(
@@ -27,6 +27,8 @@ def check_layer(
 ) -> Any:
     """Check config round trip, shapes, compiled forms, saving, a training step and mixed precision.
 
+    On JAX every form is compiled: there the eager one is too slow to test.
+
     Args:
         layer: a layer; built or not. It is left as it was, apart from being built.
         inputs: NumPy arrays in the structure of the layer's first call argument.
@@ -34,7 +36,7 @@ def check_layer(
         output_shape: the expected shape for `inputs`; a dict of shapes for a dict of outputs.
         unmoved: parts of names of trainable weights that a step may leave alone (a bias before a normalization).
         rtol: relative to the largest output, between eager, `tf.function`, XLA and the reloaded model.
-        xla: whether to compile with `jit_compile` (on JAX: at all).
+        xla: whether to compile with `jit_compile`; on JAX without meaning.
         mixed: whether to run under `mixed_bfloat16`.
 
     Returns:
@@ -50,7 +52,10 @@ def check_layer(
         first, rest = fed
         return target(first, **rest, **constants, **extra)
 
-    expected = tree.map_structure(ops.convert_to_numpy, call(layer, fed))
+    if BACKEND != "tensorflow":
+        # Operation by operation, a layer costs a compilation for each of them and each shape.
+        call(layer, _placeholders(fed))
+    expected = tree.map_structure(ops.convert_to_numpy, run(lambda one: call(layer, one))(fed))
     tree.map_structure(lambda array: _assert(np.isfinite(array).all(), "an output is not finite"), expected)
     if output_shape is not None:
         shapes = tree.map_structure(lambda array: list(array.shape), expected)
@@ -58,10 +63,10 @@ def check_layer(
         _assert(shapes == (wanted or list(output_shape)), f"shapes {shapes}, expected {output_shape}")
 
     _check_config(layer)
-    forms = {"tf.function": False, "XLA": True} if BACKEND == "tensorflow" else {"XLA": True}
-    for form, jit in forms.items():
-        if xla or not jit:
-            _assert_equal(compiled(lambda one: call(layer, one), jit)(fed), expected, rtol, form)
+    if BACKEND == "tensorflow":
+        for form, jit in {"tf.function": False, "XLA": True}.items():
+            if xla or not jit:
+                _assert_equal(compiled(lambda one: call(layer, one), jit)(fed), expected, rtol, form)
     _check_saved(layer, feed, call, expected, rtol)
     _check_training(layer, fed, call, unmoved)
     if mixed:
@@ -108,7 +113,7 @@ def _check_saved(layer: Any, feed: Any, call: Any, expected: Any, rtol: float) -
         path = Path(folder) / "model.keras"
         model.save(path)
         loaded = keras.models.load_model(path)
-    _assert_equal(loaded(tree.flatten(feed)), expected, rtol, "reloaded")
+    _assert_equal(run(loaded)(tree.flatten(tensors(feed))), expected, rtol, "reloaded")
 
 
 def _placeholders(feed: Any) -> Any:
@@ -124,7 +129,7 @@ def _placeholders(feed: Any) -> Any:
 def _check_training(layer: Any, fed: Any, call: Any, unmoved: Sequence[str]) -> None:
     """A gradient step must move every trainable weight."""
     copy = type(layer).from_config(layer.get_config())
-    call(copy, fed)
+    call(copy, fed if BACKEND == "tensorflow" else _placeholders(fed))
     generator = np.random.default_rng(7)
     # Fresh embeddings and gates start at zero or one, where some gradients vanish.
     for weight in copy.trainable_weights:
@@ -158,9 +163,7 @@ def _check_mixed(layer: Any, fed: Any, call: Any) -> None:
         call(copy, _placeholders(fed))
         for training in (False, True) if accepts else (None,):
             extra = {"training": training} if accepts else {}
-            # On JAX one compilation is cheaper than one for every operation.
-            form = compiled if BACKEND == "jax" else lambda function: function
-            outputs = form(lambda one, extra=extra: call(copy, one, **extra))(fed)
+            outputs = run(lambda one, extra=extra: call(copy, one, **extra))(fed)
             for output in tree.flatten(outputs):
                 array = ops.convert_to_numpy(ops.cast(output, "float32"))
                 _assert(np.isfinite(array).all(), "not finite under mixed_bfloat16")
