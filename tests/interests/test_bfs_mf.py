@@ -72,6 +72,25 @@ def test_values_know_nothing_of_the_similarity() -> None:
     np.testing.assert_allclose(layer(tensors(inputs)), layer(tensors(other)), rtol=1e-6)
 
 
+def test_each_table_adds_its_own_similarity() -> None:
+    inputs = make_inputs(lengths=[7, 5, 2])
+    layer = randomize(build(frozen=["text", "image"], output_projection=False))
+    query, key, value = (ops.convert_to_numpy(getattr(layer, name).kernel) for name in ("query", "key", "value"))
+    events = inputs["sequence"]["events"]
+    q, k, v = (x.reshape(3, -1, 2, 4) for x in (inputs["candidate"]["target"] @ query, events @ key, events @ value))
+    scores = np.einsum("bchd,blhd->bhcl", q, k) / 2.0
+    for name in ("text", "image"):
+        candidate, history = (inputs[side][f"vectors/{name}"] for side in ("candidate", "sequence"))
+        # Row 0 has the zero vector, so a missing one adds 0 by itself.
+        beta = ops.convert_to_numpy(layer.betas[name])
+        scores += beta[:, None, None] * np.einsum("bcm,blm->bcl", candidate, history)[:, None]
+    real = np.arange(7) < inputs["sequence"]["length"][:, None]
+    weights = np.exp(scores) * real[:, None, None]
+    weights /= weights.sum(axis=-1, keepdims=True)
+    expected = np.einsum("bhcl,blhd->bchd", weights, v).reshape(3, 5, WIDTH)
+    np.testing.assert_allclose(layer(tensors(inputs)), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="`frozen` must name one frozen table or a list"):
         build(frozen=["text", "text"])
