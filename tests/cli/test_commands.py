@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tests.cli.conftest import Desk, Ran
 from tfctr.metrics import reference
+from tfctr.models.presets import PRESETS
 
 Call = Callable[..., Ran]
 
@@ -69,7 +70,7 @@ class TestTrain:
 
     def test_unknown_preset(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
         ran = train(tfctr, desk, tmp_path / "run", "--preset", "nope")
-        assert ran.error == "preset: no preset 'nope'. Allowed: mlp, din, dmf, qnn-alpha, qnn-alpha-released"
+        assert ran.error == f"preset: no preset 'nope'. Allowed: {', '.join(PRESETS)}"
         assert not (tmp_path / "run").exists()
 
     def test_out_is_a_file(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_shipped_experiments_load(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("preset: nope", "preset: no preset 'nope'. Allowed: mlp, din"),
+        ("preset: nope", "preset: no preset 'nope'. Allowed: mlp, "),
         ("colour: red", "colour: unknown key"),
         ("training: {epochs: 0}", "training.epochs: Input should be greater than or equal to 1. Received: 0"),
         ("training: {learning_rte: 0.1}", "training.learning_rte: unknown key"),

@@ -15,21 +15,7 @@ def folded_scorer(model: RankingModel) -> Scorer:
     """
     trained = model.scorer
     folded = trained.interaction.fold()
-    if folded is trained.interaction:
-        return trained
-    scorer = Scorer(
-        trained.embeddings,
-        trained.entries,
-        folded,
-        first_order=trained.first_order,
-        name=trained.name,
-        dtype=trained.dtype_policy,
-    )
-    scorer.interest_projections = trained.interest_projections
-    scorer.bias_tables = trained.bias_tables
-    # What it would build now is there.
-    scorer.built = True
-    return scorer
+    return trained if folded is trained.interaction else trained.with_interaction(folded)
 
 
 def served_weights(model: RankingModel, scorer: Scorer) -> list[Any]:

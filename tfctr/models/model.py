@@ -200,12 +200,17 @@ class RankingModel(keras.Model):
 
     def _interest_shapes(self, sequence: str) -> dict[str, dict[str, tuple[int | None, ...]]]:
         width = self.scorer.entries[sequence].fields * self.embeddings.width
+        length = self.file.sequences[sequence].max_length
+        vectors = {
+            f"vectors/{table}": (None, length, self.embeddings.frozen_shapes[table][1])
+            for table in self.file.frozen_of_sequence(sequence)
+        }
         count = len(self.file.context)
         if self.file.timestamp is not None:
             # Hour, weekday, and the time since the newest event of every sequence that has times.
             count += 2 + sum(entry.time_field is not None for entry in self.file.sequences.values())
         return {
-            "sequence": {"events": (None, self.file.sequences[sequence].max_length, width)},
+            "sequence": {"events": (None, length, width), **vectors},
             "candidate": {"target": (None, None, width)},
             "context": {"fields": (None, count, self.embeddings.width)} if count else {},
         }

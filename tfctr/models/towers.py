@@ -173,6 +173,22 @@ class Scorer(keras.layers.Layer):
             for name in embeddings.file.bias
         }
 
+    def with_interaction(self, interaction: Interaction) -> Scorer:
+        """This scorer with another, built backbone: for inference, sharing every other weight."""
+        scorer = Scorer(
+            self.embeddings,
+            self.entries,
+            interaction,
+            first_order=self.first_order,
+            name=self.name,
+            dtype=self.dtype_policy,
+        )
+        scorer.interest_projections = self.interest_projections
+        scorer.bias_tables = self.bias_tables
+        # What it would build now is there.
+        scorer.built = True
+        return scorer
+
     def build(self, input_shape: Any = None) -> None:
         """Creates the bias tables; the other parts build themselves on the first call."""
         for table in self.bias_tables.values():
