@@ -1,11 +1,11 @@
 """Speed of the interests: encode once a request, attend once a request for all its candidates.
 
-    python -m benchmarks.interests [--candidates 500] [--lengths 50,200,1000] [--width 64] [--train]
+    python -m benchmarks.interests [--candidates 500] [--lengths 50,200,1000] [--width 64] [--users 1] [--train]
 
-Prints a table of medians over `--rounds` calls of the compiled functions, after warm-up, on whatever device TensorFlow
-finds. `dta (direct)` is the same numbers with K and V built for every pair of candidate and step, `din (joined)`
-is DIN with [t, x, t-x, t*x] built; both for comparison. With `--train` it is a training step's forward and backward
-pass, one candidate a row.
+Prints a table of medians over `--rounds` calls of the compiled functions, after warm-up, on whatever device the Keras
+backend finds; KERAS_BACKEND=jax measures on JAX. `dta (direct)` is the same numbers with K and V built for every pair
+of candidate and step, `din (joined)` is DIN with [t, x, t-x, t*x] built; both for comparison. With `--train` it is a
+training step's forward and backward pass, one candidate a row.
 """
 
 import argparse
@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
+from tests.backends import arrays, compiled, gradients, tensors
 from tests.interests.direct import direct_dta
 from tfctr.interests import DecoupledTargetAttention, Din, Interest, create_interest
 
@@ -29,9 +28,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mean": {"type": "mean"},
     "din": {"type": "din"},
     "target_attention": {"type": "target_attention"},
+    "ta_early": {"type": "ta_early", "frozen": "text"},
     "dta": {"type": "dta", "frozen": "text"},
     "simtier": {"type": "simtier", "frozen": "text"},
     "cmm": {"type": "cmm", "frozen": "text"},
+    "dmqn": {"type": "dmqn"},
 }
 
 
@@ -57,42 +58,45 @@ class DirectDta(DecoupledTargetAttention):
 def make_inputs(batch: int, candidates: int, length: int, width: int, vector: int) -> dict[str, dict[str, Any]]:
     generator = np.random.default_rng(0)
 
-    def normal(*shape: int) -> tf.Tensor:
-        return tf.constant(generator.normal(size=shape).astype("float32"))
+    def normal(*shape: int) -> Any:
+        return generator.normal(size=shape).astype("float32")
 
-    def rows(*shape: int) -> tf.Tensor:
-        return tf.constant(generator.integers(0, 50, shape), tf.int32)
+    def unit(*shape: int) -> Any:
+        vectors = normal(*shape)
+        return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
-    return {
-        "sequence": {
-            "events": normal(batch, length, width),
-            "length": tf.fill([batch], length),
-            "rows/text": rows(batch, length),
-            "vectors/text": tf.math.l2_normalize(normal(batch, length, vector), axis=-1),
-        },
-        "candidate": {
-            "target": normal(batch, candidates, width),
-            "rows/text": rows(batch, candidates),
-            "vectors/text": tf.math.l2_normalize(normal(batch, candidates, vector), axis=-1),
-        },
-        "context": {},
+    def rows(*shape: int) -> Any:
+        return generator.integers(0, 50, shape).astype("int32")
+
+    sequence = {
+        "events": normal(batch, length, width),
+        "length": np.full(batch, length, "int32"),
+        "rows/text": rows(batch, length),
+        "vectors/text": unit(batch, length, vector),
     }
+    candidate = {
+        "target": normal(batch, candidates, width),
+        "rows/text": rows(batch, candidates),
+        "vectors/text": unit(batch, candidates, vector),
+    }
+    return {"sequence": tensors(sequence), "candidate": tensors(candidate), "context": {}}
 
 
 def median_ms(function: Callable[[], Any], rounds: int) -> float:
     for _ in range(3):
-        tf.nest.map_structure(lambda x: x.numpy(), function())
+        arrays(function())
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
-        tf.nest.map_structure(lambda x: x.numpy(), function())
+        arrays(function())
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times)
 
 
 def serve_times(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> tuple[float, float]:
-    encode = tf.function(lambda sequence: layer.encode(sequence, training=False), autograph=False)
-    attend = tf.function(lambda state, candidate: layer.attend(state, candidate, {}, training=False), autograph=False)
+    layer(inputs)
+    encode = compiled(lambda sequence: layer.encode(sequence, training=False))
+    attend = compiled(lambda state, candidate: layer.attend(state, candidate, {}, training=False))
     sequence = inputs["sequence"]
     state = dict(encode(sequence))
     # The gather of frozen vectors is the model's, so it is not part of this time.
@@ -103,22 +107,30 @@ def serve_times(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int)
 def train_time(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> float:
     layer(inputs)
 
-    @tf.function(autograph=False)
-    def step(fed: dict[str, dict[str, Any]]) -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch([fed["sequence"]["events"], fed["candidate"]["target"]])
-            loss = tf.reduce_mean(tf.square(layer(fed, training=True)))
-        sources = [fed["sequence"]["events"], fed["candidate"]["target"]]
-        sources += [weight.value for weight in layer.trainable_weights]
-        return [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, sources) if gradient is not None]
+    def step(fed: dict[str, dict[str, Any]]) -> Any:
+        loss, by_inputs, by_variables = gradients(
+            lambda one: ops.mean(ops.square(layer(one, training=True))), fed, layer.trainable_variables
+        )
+        return [loss, *(gradient for gradient in (*by_inputs, *by_variables) if gradient is not None)]
 
-    return median_ms(lambda: step(inputs), rounds)
+    function = compiled(step)
+    return median_ms(lambda: function(inputs), rounds)
 
 
 def call_time(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int) -> float:
     layer(inputs)
-    call = tf.function(lambda fed: layer(fed, training=False), autograph=False)
+    call = compiled(lambda fed: layer(fed, training=False))
     return median_ms(lambda: call(inputs), rounds)
+
+
+def devices() -> str:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return f"{[device.device_kind for device in jax.devices()]}, JAX {jax.__version__}"
+    import tensorflow as tf
+
+    return f"{[device.name for device in tf.config.list_physical_devices()]}, TensorFlow {tf.__version__}"
 
 
 def layers(only: list[str]) -> dict[str, Interest]:
@@ -138,25 +150,23 @@ def main() -> None:
     parser.add_argument("--lengths", default="50,200,1000")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--vector", type=int, default=64, help="width of the frozen vectors")
+    parser.add_argument("--users", type=int, default=1, help="requests in a call when serving")
     parser.add_argument("--batch", type=int, default=1024, help="rows of a training step")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--train", action="store_true")
     arguments = parser.parse_args()
-    devices = [device.name for device in tf.config.list_physical_devices()]
-    print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {devices}, TensorFlow {tf.__version__}"
-    )
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {devices()}")
     lengths = [int(length) for length in arguments.lengths.split(",")]
     what = "forward + backward" if arguments.train else "encode / attend"
-    size = f"B={arguments.batch}, C=1" if arguments.train else f"B=1, C={arguments.candidates}"
+    size = f"B={arguments.batch}, C=1" if arguments.train else f"B={arguments.users}, C={arguments.candidates}"
     print(f"{what} in ms, {size}, d={arguments.width}, median of {arguments.rounds}\n")
     print("| interest | " + " | ".join(f"L={length}" for length in lengths) + " |")
     print("|---" * (len(lengths) + 1) + "|")
     for name, layer in layers([one for one in arguments.only.split(",") if one]).items():
         cells = []
         for length in lengths:
-            batch, candidates = (arguments.batch, 1) if arguments.train else (1, arguments.candidates)
+            batch, candidates = (arguments.batch, 1) if arguments.train else (arguments.users, arguments.candidates)
             inputs = make_inputs(batch, candidates, length, arguments.width, arguments.vector)
             if arguments.train:
                 cells.append(f"{train_time(layer, inputs, arguments.rounds):.1f}")

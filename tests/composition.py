@@ -1,14 +1,18 @@
 """Models over every interest and every interaction, as small as they come; the registries say which there are."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.workbench import Workbench
 from tfctr.features import model_inputs
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
 from tfctr.models import ModelConfig
+
+if TYPE_CHECKING:
+    from tests.workbench import Workbench
 
 # Only to be quick: a type that is not here gets its defaults, and is covered all the same.
 NARROW: dict[str, dict[str, Any]] = {

@@ -1,7 +1,13 @@
-"""Fixtures that several packages share, and the order of the tests."""
+"""Fixtures that several packages share, and the order of the tests.
+
+TensorFlow is imported where a fixture needs it: the lane of another backend runs where there is none.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import pytest
@@ -10,9 +16,9 @@ from tests.backends import BACKEND, forget_compiled
 from tests.golden_cases import COMPARING
 from tests.layer_checks import check_layer
 from tests.reach import reaches
-from tests.workbench import PRESETS, Workbench, make_workbench
-from tfctr.export.saved_model import export_model
-from tfctr.training.experiment import Experiment
+
+if TYPE_CHECKING:
+    from tests.workbench import Workbench
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,6 +62,8 @@ def _forget_compiled() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A small synthetic data set, analyzed once a session."""
+    from tests.workbench import make_workbench
+
     directory: Path = tmp_path_factory.mktemp("workbench")
     return make_workbench(directory)
 
@@ -63,6 +71,10 @@ def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
 @pytest.fixture(scope="session")
 def exported(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """SavedModel directories of the presets, with random weights, exported once a session."""
+    from tests.workbench import PRESETS
+    from tfctr.export.saved_model import export_model
+    from tfctr.training.experiment import Experiment
+
     directory = tmp_path_factory.mktemp("exported")
     example = bytes(workbench.serialized("test", 1)[0])
     return {
