@@ -29,8 +29,6 @@ MODELS: dict[str, dict[str, Any]] = {
     "DMQN": {"preset": "dmqn"},
 }
 SECONDS = 3.0
-# Events are an item and its genres: d = 64. Frozen vectors are 128 wide.
-EMBEDDING_DIMENSION = 32
 
 
 def main(
@@ -61,47 +59,20 @@ def main(
 def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[str, float]:
     import tensorflow as tf
 
-    from tests.workbench import Workbench, small_features
-    from tfctr.data.synthesize import synthesize
-    from tfctr.data.synthetic_world import Settings
-    from tfctr.export.saved_model import export_model
-    from tfctr.features import FeatureFile
-    from tfctr.features.analyze import analyze
-    from tfctr.models import build_model
-    from tfctr.training.dataset import split_records
-    from tfctr.training.experiment import Experiment
+    from benchmarks.served_models import export
 
-    directory = directory / f"{name}-{length}".replace(" ", "-")
-    data = directory / "data"
-    synthesize(data, Settings(rows=600, users=60, items=2000, history_length=50, vector_width=128, seed=5))
-    content = small_features(length).model_dump(mode="json", exclude_unset=True)
-    file = FeatureFile.model_validate({**content, "embedding_dimension": EMBEDDING_DIMENSION})
-    bench = Workbench(data, file, analyze(file, split_records(data, "train"), directory / "assets", data))
-    experiment = Experiment.model_validate({**MODELS[name], "export": {"warmup_candidates": [1]}})
-    model = build_model(bench.assets, experiment.model_config_of())
-    path = export_model(model, bench.assets, experiment, bench.data.parent / "1")
+    served = export(MODELS[name], length, directory / f"{name}-{length}".replace(" ", "-"))
     # A name of its own: the signatures die with the loaded object.
-    loaded = tf.saved_model.load(str(path))
+    loaded = tf.saved_model.load(str(served.path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
-    generator = np.random.default_rng(0)
-    raw = bench.raw("test", 64)
-    user = {}
-    for key, spec in user_tower.structured_input_signature[1].items():
-        column = np.asarray(raw[key])
-        # Real values of other rows' events, repeated until the history is full.
-        if column.ndim == 2:
-            real = np.arange(column.shape[1]) < np.asarray(raw["history_length"])[:, None]
-            column = generator.choice(column[real], (1, length))
-        user[key] = tf.constant(np.full(1, length) if key == "history_length" else column[:1], spec.dtype)
-    user["history_time"] = tf.sort(user["history_time"], direction="DESCENDING")
+    raw = {**served.user(0), "history_length": length}
+    user = {key: _batch_of_one(raw[key], spec) for key, spec in user_tower.structured_input_signature[1].items()}
     state = user_tower(**user)
+    raw = {**served.candidates(candidates, 0), **served.context()}
     request = dict(state)
     for key, spec in score.structured_input_signature[1].items():
         if key not in request:
-            column = np.asarray(raw[key])
-            wide = spec.shape.rank == 2
-            chosen = generator.choice(column, (1, candidates)) if wide else column[:1]
-            request[key] = tf.constant(chosen, spec.dtype)
+            request[key] = _batch_of_one(raw[key], spec)
     assert np.isfinite(score(**request)["probabilities"].numpy()).all()
     seconds = _median(lambda: score(**request)["probabilities"].numpy())
     return {
@@ -109,6 +80,12 @@ def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[s
         "user_tower": 1e3 * _median(lambda: [tensor.numpy() for tensor in user_tower(**user).values()]),
         "state": sum(tensor.numpy().nbytes for tensor in state.values()) / 1e3,
     }
+
+
+def _batch_of_one(value: Any, spec: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.constant(np.asarray(value)[None], spec.dtype)
 
 
 def _median(call: Callable[[], Any]) -> float:

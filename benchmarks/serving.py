@@ -1,0 +1,283 @@
+"""What a ranking costs through the embedded server: latency, throughput, bytes and processor time.
+
+    python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn] [--histories 50,200,1000]
+        [--candidates 100,500,1200] [--seconds 4] [--processes 2] [--json FILE] [--plot FILE.svg]
+
+One server process for each model, clients in processes of their own. Every cell is measured twice: requests one after
+the other, and an open loop at `--load` of the rate that the former could keep. "warm" is `score` with a state from the
+client's cache, "cold" is `user_tower` and `score`, "one call" is both in one graph with the user sent once, "tiled" is
+`serving_default` with the user in every example. The floor is what arithmetic and copies alone need at rates measured
+at the start. It ends with the bars; a missed one is said, not an error. docs/benchmarks.md holds the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.load import Mode, Requests, cpu_seconds, loopback_bytes, open_loop, sequential
+from benchmarks.served_models import ServedModel, export
+from tfctr.console import console
+
+Cell = dict[str, Any]
+TILED = 500
+"""Candidates of the tiled request: more of them would only take longer to say the same."""
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Where models go; those that are there are used again.")],
+    presets: Annotated[str, typer.Option(help="Comma-separated.")] = "din,dmf,ta-early,dmqn",
+    histories: Annotated[str, typer.Option(help="Comma-separated.")] = "50,200,1000",
+    candidates: Annotated[str, typer.Option(help="Comma-separated.")] = "100,500,1200",
+    seconds: Annotated[float, typer.Option(help="Of one measurement.")] = 4.0,
+    processes: Annotated[int, typer.Option(min=1, help="Clients of the open loop.")] = 2,
+    load: Annotated[float, typer.Option(help="Open-loop rate, as a part of the sequential rate.")] = 0.5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where all numbers go.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where a drawing goes, .svg.")] = None,
+) -> None:
+    """Measure, print the tables and the bars, draw."""
+    rates = machine_rates()
+    _say(
+        f"{platform.machine()}, {os.cpu_count()} cores; one thread: {rates['flops'] / 1e9:.0f} GFLOP/s in float32 "
+        f"products, {rates['bytes'] / 1e9:.1f} GB/s copied.\n"
+    )
+    _say(
+        "| preset | L | C | form | p50 ms | open loop: rate | p50 | p99 | answered/s | failed | wire kB | "
+        "server CPU s/1000 candidates | client CPU | floor ms |\n|" + "---|" * 14
+    )
+    sizes = [int(size) for size in candidates.split(",")]
+    cells: list[Cell] = []
+    for preset in presets.split(","):
+        for length in map(int, histories.split(",")):
+            served = _exported(work, preset, length)
+            with _server(served.path.parent) as (address, process):
+                for kind in ("warm", "cold", "one call", "tiled"):
+                    for size in sizes if kind != "tiled" else [TILED]:
+                        # The tiled form grows with L times C and says nothing new at longer histories.
+                        if kind == "tiled" and (preset != "dmf" or length > 200):
+                            continue
+                        cell = _measure(address, process, served, Mode(kind, size), seconds, load, processes, rates)
+                        cells.append({"preset": preset, "history": length, **cell})
+                        _row(cells[-1])
+                if 500 in sizes:
+                    cells.append({"preset": preset, "history": length, **_in_process(served, seconds)})
+    _say("\n" + "\n".join(bars(cells)))
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps({"machine": rates, "cells": cells}, indent=1), encoding="utf-8")
+    if plot is not None:
+        _draw(cells, plot)
+
+
+def machine_rates() -> dict[str, float]:
+    """Operations of a matrix product, and bytes read and written by a copy, a second on one thread."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    square = tf.random.normal((1024, 1024))
+    source = np.ones(1 << 25, np.float32)
+    target = np.empty_like(source)
+    product = min(_timed(lambda: tf.matmul(square, square).numpy()) for _ in range(10))
+    copy = min(_timed(lambda: np.copyto(target, source)) for _ in range(10))
+    return {"flops": 2 * 1024**3 / product, "bytes": 2 * source.nbytes / copy}
+
+
+def bars(cells: list[Cell]) -> list[str]:
+    """The bars that this benchmark is for, each with what was measured; sequential medians throughout."""
+    found = {(one["preset"], one["history"], one["form"], one["candidates"]): one for one in cells}
+    lines = []
+
+    def bar(text: str, top: tuple[Any, ...], bottom: tuple[Any, ...], least: float = 0.0, most: float = 1e9) -> None:
+        if top in found and bottom in found:
+            ratio = found[top]["p50"] / found[bottom]["p50"]
+            verdict = "told" if text.endswith("no bar") else "met" if least <= ratio <= most else "MISSED"
+            lines.append(f"{verdict}: {text}: {ratio:.2f}")
+
+    for length in sorted({one["history"] for one in cells}):
+        dmf = ("dmf", length, "warm")
+        bar(
+            f"dmf, L = {length}: 500 tiled examples / warm, at least 10", ("dmf", length, "tiled", 500), (*dmf, 500), 10
+        )
+        bar(
+            f"L = {length}: ta-early one call / dmf warm, C = 1200, at least 3",
+            ("ta-early", length, "one call", 1200),
+            (*dmf, 1200),
+            3,
+        )
+        bar(f"dmf, L = {length}: one call / warm, C = 500, no bar", ("dmf", length, "one call", 500), (*dmf, 500))
+        for preset in sorted({one["preset"] for one in cells}):
+            bar(
+                f"{preset}, L = {length}: warm / in process, C = 500, at most 1.5",
+                (preset, length, "warm", 500),
+                (preset, length, "in process", 500),
+                most=1.5,
+            )
+    bar(
+        "dmqn, L = 1000: one call / warm, C = 100, at least 5",
+        ("dmqn", 1000, "one call", 100),
+        ("dmqn", 1000, "warm", 100),
+        5,
+    )
+    bar(
+        "dmqn, L = 1000: one call / warm, C = 500, at least 5",
+        ("dmqn", 1000, "one call", 500),
+        ("dmqn", 1000, "warm", 500),
+        5,
+    )
+    bar(
+        "dmqn, C = 500: warm at L = 10,000 / at L = 100, at most 1.2",
+        ("dmqn", 10000, "warm", 500),
+        ("dmqn", 100, "warm", 500),
+        most=1.2,
+    )
+    return lines
+
+
+def _measure(
+    address: str,
+    process: int,
+    served: ServedModel,
+    mode: Mode,
+    seconds: float,
+    load: float,
+    processes: int,
+    rates: dict[str, float],
+) -> Cell:
+    send = Requests(address, served, mode)
+    sequential(send, 0.0)
+    before = (loopback_bytes(), cpu_seconds(process), cpu_seconds(os.getpid()))
+    taken = sequential(send, seconds)
+    after = (loopback_bytes(), cpu_seconds(process), cpu_seconds(os.getpid()))
+    send.close()
+    sent = len(taken) + 3
+    wire, server_cpu, client_cpu = ((b - a) / sent for a, b in zip(before, after, strict=True))
+    rate = load / statistics.median(taken)
+    outcome = open_loop(address, served, mode, rate, seconds, processes)
+    cost = served.cost
+    operations = cost.flops_per_request + cost.flops_per_candidate * mode.candidates
+    operations += 0 if mode.kind == "warm" else cost.flops_per_user * (mode.candidates if mode.kind == "tiled" else 1)
+    return {
+        "form": mode.kind,
+        "candidates": mode.candidates,
+        "p50": statistics.median(taken),
+        "rate": rate,
+        "open_p50": float(np.percentile(outcome.latencies, 50)),
+        "open_p99": float(np.percentile(outcome.latencies, 99)),
+        "answered": outcome.answered,
+        "failed": outcome.failures,
+        "wire": wire,
+        "server_cpu": server_cpu / mode.candidates * 1000,
+        "client_cpu": client_cpu / mode.candidates * 1000,
+        "floor": operations / rates["flops"] + 2 * wire / rates["bytes"],
+    }
+
+
+def _in_process(served: ServedModel, seconds: float) -> Cell:
+    """The same `score` of 500 candidates called on the loaded SavedModel, its inputs ready."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(served.path))
+    user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
+
+    def tensors(signature: Any, raw: dict[str, Any]) -> dict[str, Any]:
+        specs = signature.structured_input_signature[1].items()
+        return {name: tf.constant(np.asarray(raw[name])[None], spec.dtype) for name, spec in specs if name in raw}
+
+    state = user_tower(**tensors(user_tower, {**served.user(0), "history_length": served.history}))
+    inputs = {**state, **tensors(score, {**served.candidates(500, 0), **served.context()})}
+    taken = sequential(lambda _: score(**inputs)["probabilities"].numpy(), seconds)
+    return {"form": "in process", "candidates": 500, "p50": statistics.median(taken)}
+
+
+def _exported(work: Path, preset: str, length: int) -> ServedModel:
+    import pickle
+
+    directory = work / f"{preset}-{length}"
+    note = directory / "model.pickle"
+    if not note.exists():
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_bytes(pickle.dumps(export(preset, length, directory, one_call=True)))
+    served: ServedModel = pickle.loads(note.read_bytes())
+    return served
+
+
+@contextlib.contextmanager
+def _server(directory: Path) -> Iterator[tuple[str, int]]:
+    command = [sys.executable, "-m", "serving.server", "--model-base-path", str(directory), "--model-name", "model"]
+    with subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        line = run.stdout.readline()
+        if not line.startswith("ready:"):
+            run.kill()
+            raise SystemExit(f"error: the server did not start: {line or 'no output'}")
+        try:
+            yield line.rsplit("grpc://", 1)[1].strip(), run.pid
+        finally:
+            run.terminate()
+
+
+def _timed(call: Any) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _row(cell: Cell) -> None:
+    ms = {name: f"{cell[name] * 1e3:.3g}" for name in ("p50", "open_p50", "open_p99", "floor")}
+    _say(
+        f"| {cell['preset']} | {cell['history']:,} | {cell['candidates']:,} | {cell['form']} | {ms['p50']} | "
+        f"{cell['rate']:.3g} | {ms['open_p50']} | {ms['open_p99']} | {cell['answered']:.3g} | {cell['failed']} | "
+        f"{cell['wire'] / 1e3:.3g} | {cell['server_cpu']:.2g} | {cell['client_cpu']:.2g} | {ms['floor']} |"
+    )
+
+
+def _draw(cells: list[Cell], path: Path) -> None:
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise SystemExit("error: --plot needs matplotlib: pip install matplotlib") from None
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "tfctr"
+    from matplotlib import pyplot
+
+    presets = list(dict.fromkeys(cell["preset"] for cell in cells))
+    figure, axes = pyplot.subplots(
+        1, len(presets), figsize=(3.2 * len(presets), 3.4), layout="constrained", sharey=True
+    )
+    for ax, preset in zip(np.atleast_1d(axes), presets, strict=True):
+        for form in ("warm", "cold", "one call", "tiled"):
+            points = [
+                (one["history"], one["p50"] * 1e3)
+                for one in cells
+                if (one["preset"], one["form"], one["candidates"]) == (preset, form, 500)
+            ]
+            if points:
+                ax.plot(*zip(*points, strict=True), marker="o", label=form)
+        ax.set(xscale="log", yscale="log", xlabel="events in the history", title=preset)
+        ax.grid(True, which="major", alpha=0.3)
+    np.atleast_1d(axes)[0].set_ylabel("milliseconds a request of 500 candidates")
+    np.atleast_1d(axes)[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _say(line: str) -> None:
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
