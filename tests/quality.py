@@ -1,8 +1,12 @@
-"""What the presets reach on a fixed synthetic data set; `python -m tests.quality` measures tests/quality.json anew."""
+"""What presets reach on a fixed synthetic data set.
+
+`python -m tests.quality [PRESET ...]` measures tests/quality.json anew: all that are in it, or those that are named.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.workbench import PRESETS, Workbench, small_features
+from tests.workbench import Workbench, small_features
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features.analyze import analyze
@@ -63,12 +67,12 @@ def summary(reached: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return found
 
 
-def main() -> None:
+def main(presets: list[str]) -> None:
     content = json.loads(PATH.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         bench = make_bench(content["data"], Path(directory))
         content["ceiling"] = bench.ceiling
-        for preset in PRESETS:
+        for preset in presets or content["presets"]:
             content["presets"][preset] = summary(
                 [bench.reach(preset, seed, content["training"], Path(directory)) for seed in content["seeds"]]
             )
@@ -76,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.quality import METRICS, PATH, Bench, make_bench
-from tests.workbench import PRESETS
 
 pytestmark = pytest.mark.e2e
 EXPECTED: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
@@ -30,7 +29,7 @@ def test_the_data_is_the_data_that_was_measured(bench: Bench) -> None:
     assert bench.ceiling == pytest.approx(EXPECTED["ceiling"], abs=1e-6)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", EXPECTED["presets"])
 def test_preset(bench: Bench, reached: dict[str, dict[str, float]], preset: str, tmp_path: Path) -> None:
     found = bench.reach(preset, EXPECTED["seeds"][0], EXPECTED["training"], tmp_path)
     reached[preset] = found
