@@ -27,7 +27,7 @@ demo: $(READY)
 	$(BIN)/python -m pipeline.demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
 test: need-redis lint docs
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
 # A process of its own: Keras takes its backend when it is imported.

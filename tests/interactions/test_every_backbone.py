@@ -14,4 +14,6 @@ def test_layer(name: str) -> None:
     layer = create_interaction({"type": name, **NARROW.get(name, {})})
     shape = (5, 3, 4, 8) if layer.eats == "fields" else (5, 3, 32)
     wide = {"linear": generator.normal(size=(5, 3)).astype("float32")} if layer.wide else {}
-    check_layer(layer, generator.normal(size=shape).astype("float32"), call_arguments=wide, output_shape=(5, 3))
+    fields = generator.normal(size=shape).astype("float32")
+    # A bias before a batch normalization has no gradient but rounding; which ones are is for each backbone's own tests.
+    check_layer(layer, fields, call_arguments=wide, output_shape=(5, 3), unmoved=["bias"])
