@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 import redis
 
+from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_cache import KEY, equal, state
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tfctr.client import BadRequestError, RankingClient, RedisStateCache, UserState
+from tfctr.client import BadRequestError, RedisStateCache, UnavailableError, UserState
+
+USER_HASH = "tfctr:state:ranking:user%3A1"
+FIELD = "3:abcd"
 
 
 class RedisServer:
@@ -83,30 +87,33 @@ def test_round_trip_across_clients(server_of_states: RedisServer, cache: RedisSt
 def test_states_expire_in_redis(server_of_states: RedisServer) -> None:
     cache = RedisStateCache(server_of_states.url, timeout_seconds=0.5, ttl_seconds=120)
     cache.put(KEY, state())
-    assert 100_000 < server_of_states.plain.pttl(KEY.text()) <= 120_000
+    assert 100_000 < server_of_states.plain.pttl(USER_HASH) <= 120_000
 
 
-@pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST1" + b"\0" * 100])
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST2" + b"\0" * 100])
 def test_garbage_is_a_miss_and_counted(server_of_states: RedisServer, cache: RedisStateCache, garbage: bytes) -> None:
-    server_of_states.plain.set(KEY.text(), garbage)
+    server_of_states.plain.hset(USER_HASH, FIELD, garbage)
     assert cache.get(KEY) is None
     assert cache.counts == {"garbage": 1, "miss": 1}
 
 
 def test_a_value_of_another_type_or_key_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
-    server_of_states.plain.lpush(KEY.text(), "x")
+    server_of_states.plain.lpush(USER_HASH, "x")
     assert cache.get(KEY) is None
     assert cache.counts == {"error": 1, "miss": 1}
+    server_of_states.plain.delete(USER_HASH)
     other = replace(KEY, user_key="someone else")
     cache.put(other, state(2.0))
-    server_of_states.plain.rename(other.text(), KEY.text())
+    server_of_states.plain.rename(USER_HASH.replace("user%3A1", "someone%20else"), USER_HASH)
     assert cache.get(KEY) is None
     assert cache.counts["garbage"] == 1
 
 
 def test_flipped_byte_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
     cache.put(KEY, state())
-    server_of_states.plain.setrange(KEY.text(), 60, b"\xaa")
+    record = bytearray(server_of_states.plain.hget(USER_HASH, FIELD))
+    record[60] ^= 0x10
+    server_of_states.plain.hset(USER_HASH, FIELD, bytes(record))
     assert cache.get(KEY) is None
     assert cache.counts["garbage"] == 1
 
@@ -155,6 +162,30 @@ def test_a_late_answer_is_not_taken_for_another_user(server_of_states: RedisServ
         assert found is None or equal(found, state(float(i)))
 
 
+def test_a_new_event_overwrites_and_all_versions_of_a_user_go_at_once(
+    server_of_states: RedisServer, cache: RedisStateCache
+) -> None:
+    later, newer = replace(KEY, history_version="18"), replace(KEY, version=4)
+    cache.put(KEY, state(1.0))
+    cache.put(later, state(2.0))
+    assert cache.get(KEY) is None
+    assert equal(cache.get(later), state(2.0))
+    assert "garbage" not in cache.counts
+    cache.put(newer, replace(state(), version=4))
+    other = replace(KEY, user_key="user")  # no prefix is taken for a user
+    cache.put(other, state())
+    assert server_of_states.plain.hlen(USER_HASH) == 2
+    cache.forget_user(KEY.model, KEY.user_key)
+    assert server_of_states.plain.keys() == [b"tfctr:state:ranking:user"]
+
+
+def test_a_user_that_could_not_be_forgotten_is_told(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    cache.put(KEY, state())
+    server_of_states.kill()
+    with pytest.raises(UnavailableError, match="still in Redis, for 600 s at most"):
+        cache.forget_user(KEY.model, KEY.user_key)
+
+
 def test_strings_are_not_stored(cache: RedisStateCache) -> None:
     cache.put(KEY, UserState("ranking", 3, "abcd", {"name": np.array([b"x"], object)}))
     assert cache.counts == {"unstorable": 1}
@@ -165,6 +196,8 @@ def test_bad_arguments() -> None:
         RedisStateCache("http://localhost")
     with pytest.raises(BadRequestError, match="positive"):
         RedisStateCache("redis://localhost", timeout_seconds=0)
+    with pytest.raises(BadRequestError, match=r"precision must be one of \['float32', 'float16', 'int8'\]"):
+        RedisStateCache("redis://localhost", precision="int4")  # type: ignore[arg-type]
 
 
 def test_without_redis_py_the_user_is_told_what_to_install() -> None:
@@ -180,9 +213,9 @@ def test_without_redis_py_the_user_is_told_what_to_install() -> None:
 
 @pytest.mark.parametrize("trouble", ["none", "killed", "paused", "garbage"])
 def test_the_ranking_is_right_whatever_redis_does(
-    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, trouble: str
+    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, connect: Connect, trouble: str
 ) -> None:
-    with RankingClient(server.target, timeout_seconds=20, cache=cache) as client:
+    with connect(server.target, timeout_seconds=20, cache=cache) as client:
         for turn in range(6):
             if turn == 2 and trouble == "killed":
                 server_of_states.kill()
@@ -190,7 +223,8 @@ def test_the_ranking_is_right_whatever_redis_does(
                 server_of_states.pause()
             if turn >= 2 and trouble == "garbage":
                 for key in server_of_states.plain.scan_iter():
-                    server_of_states.plain.set(key, b"tfctrST1 and then nothing")
+                    for field in server_of_states.plain.hkeys(key):
+                        server_of_states.plain.hset(key, field, b"tfctrST2 and then nothing")
             ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
             np.testing.assert_allclose([r.probability for r in ranked], np.sort(EXPECTED)[::-1], rtol=1e-6)
         if trouble == "paused":
