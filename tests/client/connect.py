@@ -3,11 +3,10 @@
 import asyncio
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from tfctr.client import AsyncRankingClient, RankingClient
-
-Connect = Callable[..., RankingClient]
 
 
 class Awaited:
@@ -30,5 +29,30 @@ class Awaited:
             return found
         return lambda *arguments, **options: self._loop.run(found(*arguments, **options))
 
+    def together(self, requests: list[dict[str, Any]]) -> list[Any]:
+        """Ranks all of them at the same time; an error stands where a result would."""
 
-CLIENTS: dict[str, Connect] = {"threads": RankingClient, "asyncio": cast(Connect, Awaited)}
+        async def run() -> list[Any]:
+            return await asyncio.gather(*(self._client.rank(**r) for r in requests), return_exceptions=True)
+
+        return self._loop.run(run())
+
+
+class Threaded(RankingClient):
+    """A `RankingClient` that can be called from several threads in one line."""
+
+    def together(self, requests: list[dict[str, Any]]) -> list[Any]:
+        """Ranks all of them at the same time; an error stands where a result would."""
+
+        def one(request: dict[str, Any]) -> Any:
+            try:
+                return self.rank(**request)
+            except Exception as error:
+                return error
+
+        with ThreadPoolExecutor(len(requests)) as threads:
+            return list(threads.map(one, requests))
+
+
+Connect = Callable[..., Threaded]
+CLIENTS: dict[str, Connect] = {"threads": Threaded, "asyncio": cast(Connect, Awaited)}
