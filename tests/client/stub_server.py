@@ -27,7 +27,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
     `versions_asked` lists the versions asked for; `cancelled` counts the calls that the client gave up while they hung.
     `fail` maps a signature to the (code, message) it aborts with; `hang` to an event it waits for; `script` to what
     happens to its next calls, one entry each: a code to abort with, an event to wait for, a function, or `None`.
-    `ignore_pin` answers with the newest version, whatever is asked for.
+    `ignore_pin` answers with the newest version, whatever is asked for; `state` is what versions are said to be in.
     """
 
     def __init__(self, name: str = "ranking"):
@@ -42,6 +42,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self.versions_asked: dict[str, list[int]] = defaultdict(list)
         self.cancelled: Counter[str] = Counter()
         self.ignore_pin = False
+        self.state = "AVAILABLE"
         self._lock = threading.Lock()
         self.after: dict[str, Any] = {}
         self.tensor_content = False
@@ -160,6 +161,6 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self._version(request.model_spec, context)
         reply = get_model_status_pb2.GetModelStatusResponse()
         for version in self.versions:
-            status = reply.model_version_status.add(version=version, state="AVAILABLE")
+            status = reply.model_version_status.add(version=version, state=self.state)
             status.status.error_code = 0
         return reply
