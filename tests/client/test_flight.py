@@ -4,14 +4,23 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tfctr.client import AsyncRankingClient, DeadlineError, RankingClient, ServerError, StateRejectedError
+from tfctr.client import (
+    AsyncRankingClient,
+    DeadlineError,
+    RankingClient,
+    ServerError,
+    StateRejectedError,
+    UnavailableError,
+)
 
 REQUEST: dict[str, Any] = {
     "user": USER,
@@ -101,18 +110,48 @@ def test_a_leader_whose_state_is_refused_does_not_poison_the_others(server: Stub
         assert client.counts["recomputed"] == 9
 
 
-def test_each_waits_no_longer_than_its_own_deadline(server: StubServer, connect: Connect) -> None:
-    release = threading.Event()
-    with connect(server.target, timeout_seconds=20) as client:
+def test_each_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
+    given_up = threading.Event()
+    with RankingClient(server.target, timeout_seconds=20) as client, ThreadPoolExecutor(1) as threads:
         client.served_model()
-        server.script["user_tower"] = [release]
-        hasty = {**REQUEST, "timeout_seconds": 0.3}
-        joined_late = threading.Thread(target=lambda: (joined(client, 1)(), time.sleep(0.6), release.set()))
-        joined_late.start()
-        found = client.together([REQUEST, hasty])
-        joined_late.join()
-        assert right(found[0])  # whichever of them led
-        assert isinstance(found[1], DeadlineError)
+        server.script["user_tower"] = [given_up]
+        patient = threads.submit(lambda: client.rank(**REQUEST))
+        until(lambda: server.calls["user_tower"] == 1)
+        with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
+            client.rank(**REQUEST, timeout_seconds=0.3)
+        given_up.set()
+        assert right(patient.result())
+
+
+def test_each_task_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
+    async def scene() -> None:
+        given_up = threading.Event()
+        async with AsyncRankingClient(server.target, timeout_seconds=20) as client:
+            await client.served_model()
+            server.script["user_tower"] = [given_up]
+            patient = asyncio.create_task(client.rank(**REQUEST))
+            while server.calls["user_tower"] < 1:
+                await asyncio.sleep(0.01)
+            with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
+                await client.rank(**REQUEST, timeout_seconds=0.3)
+            given_up.set()
+            assert right(await patient)
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_is_closed_ends_its_requests(server: StubServer) -> None:
+    async def scene() -> None:
+        client = AsyncRankingClient(server.target, timeout_seconds=20)
+        server.script["user_tower"] = [threading.Event()]
+        request = asyncio.create_task(client.rank(**REQUEST))
+        while server.calls["user_tower"] < 1:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            await request
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_a_cancelled_leader_leaves_the_work_to_the_next(server: StubServer) -> None:

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from tests.client.stub_server import StubServer
 from tests.client.test_cache import KEY, equal, state
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tfctr.client import BadRequestError, RedisStateCache, UnavailableError, UserState
+from tfctr.client.record import Precision
 
 USER_HASH = "tfctr:state:ranking:user%3A1"
 FIELD = "3:abcd"
@@ -211,22 +212,61 @@ def test_without_redis_py_the_user_is_told_what_to_install() -> None:
     assert "pip install 'tfctr[redis]'" in told
 
 
-@pytest.mark.parametrize("trouble", ["none", "killed", "paused", "garbage"])
+TROUBLES = ("none", "slow", "killed", "paused", "garbage", "truncated", "swapped", "older")
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_the_ranking_is_right_whatever_redis_does(
     server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, connect: Connect, trouble: str
 ) -> None:
+    plain = server_of_states.plain
     with connect(server.target, timeout_seconds=20, cache=cache) as client:
+        client.rank({**USER, "age": 90.0}, CANDIDATES, CONTEXT, user_key="someone else", history_version=1)
         for turn in range(6):
-            if turn == 2 and trouble == "killed":
-                server_of_states.kill()
-            if turn == 2 and trouble == "paused":
-                server_of_states.pause()
-            if turn >= 2 and trouble == "garbage":
-                for key in server_of_states.plain.scan_iter():
-                    for field in server_of_states.plain.hkeys(key):
-                        server_of_states.plain.hset(key, field, b"tfctrST2 and then nothing")
+            if turn >= 2:
+                disturb(server_of_states, trouble, first=turn == 2)
             ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
             np.testing.assert_allclose([r.probability for r in ranked], np.sort(EXPECTED)[::-1], rtol=1e-6)
         if trouble == "paused":
             server_of_states.go_on()
-    assert server.calls["user_tower"] == (1 if trouble == "none" else 5)
+        computed = server.calls["user_tower"] - 1
+        assert computed == (1 if trouble in ("none", "slow") else 5)
+        counts = client.counts
+        assert counts["cache_miss"] == computed + 1
+        assert bool(counts.get("cache_error")) == (trouble in ("killed", "paused"))
+        assert bool(counts.get("cache_garbage")) == (trouble in ("garbage", "truncated", "swapped", "older"))
+    if trouble not in ("killed", "paused"):
+        assert all(0 < plain.pttl(key) <= 600_000 for key in plain.scan_iter())
+
+
+def disturb(server: RedisServer, trouble: str, first: bool) -> None:
+    plain = server.plain
+    if trouble == "slow":
+        plain.client_pause(50)
+    if trouble == "killed" and first:
+        server.kill()
+    if trouble == "paused" and first:
+        server.pause()
+    wrong: dict[str, Callable[[bytes, bytes], bytes]] = {
+        "garbage": lambda _, __: b"tfctrST2 and then nothing",
+        "truncated": lambda mine, _: mine[:-20],
+        "swapped": lambda _, others: others,
+        "older": lambda mine, _: b"tfctrST1" + mine[8:],
+    }
+    if trouble in wrong:
+        mine, others = (f"tfctr:state:ranking:{user}" for user in ("u5", "someone%20else"))
+        (field,) = plain.hkeys(mine)
+        plain.hset(mine, field, wrong[trouble](plain.hget(mine, field), plain.hget(others, field)))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_fewer_bits_change_the_score_a_little(
+    server: StubServer, server_of_states: RedisServer, connect: Connect, precision: Precision
+) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=0.5, precision=precision)
+    with connect(server.target, timeout_seconds=20, cache=cache) as client:
+        key = {"user_key": "u5", "history_version": 1}
+        first, second = (client.rank({**USER, "age": 33.3}, CANDIDATES, CONTEXT, **key) for _ in range(2))
+        assert client.counts["cache_hit"] == 1
+    assert first != second
+    assert [one.probability for one in first] == pytest.approx([one.probability for one in second], abs=1e-3)

@@ -107,15 +107,12 @@ class Caller:
                     if index in replies:
                         continue
                     error = self._error(future, calls[index], deadline)
-                    copies = [other for other, (same, _) in running.items() if same == index]
                     if error is None:
                         replies[index] = future.result()
                         due = [entry for entry in due if entry[1] != index]
-                        for other in copies:
-                            other.cancel()
                         if is_hedge:
                             self._counts.add("hedge_won")
-                    elif not copies:
+                    elif all(other != index for other, _ in running.values()):
                         # A hedge that is still to come would be a retry of whatever went wrong.
                         due = [entry for entry in due if entry[1] != index]
                         retried[index] += 1

@@ -24,7 +24,7 @@ _MAGIC = b"tfctrST2"
 _HEADER = struct.Struct("<8s16s16sqH")  # magic, digests of the key and of the history, version, number of tensors
 _ENTRY = struct.Struct("<HBBB")  # bytes of the name, DataType, rank, form
 _CRC = struct.Struct("<I")
-_SCALE = np.dtype(np.float32)
+_SCALE = np.dtype(np.float16)
 
 
 class _Form(IntEnum):
@@ -91,17 +91,21 @@ def from_bytes(key: StateKey, payload: bytes) -> UserState | None:
 
 
 def _pack(tensor: Array, wanted: _Form) -> tuple[_Form, bytes]:
-    if wanted is _Form.RAW or tensor.dtype.kind != "f" or tensor.ndim == 0 or not np.isfinite(tensor).all():
+    if wanted is _Form.RAW or tensor.dtype.kind != "f" or tensor.ndim == 0:
         return _Form.RAW, tensor.tobytes()
     if wanted is _Form.HALF:
         with np.errstate(over="ignore"):
             half = tensor.astype(np.float16)
         return (_Form.HALF, half.tobytes()) if np.isfinite(half).all() else (_Form.RAW, tensor.tobytes())
-    values = tensor.astype(_SCALE)
-    scales = np.abs(values).max(axis=-1, keepdims=True, initial=0) / _SCALE.type(127)
+    values = tensor.astype(np.float32)
+    wanted_scales = np.abs(values).max(axis=-1, keepdims=True, initial=0) / np.float32(127)
+    with np.errstate(over="ignore"):
+        scales = wanted_scales.astype(_SCALE)
+    # Rounded up, so that the largest value of a row still has a code.
+    scales = np.where(scales < wanted_scales, np.nextafter(scales, _SCALE.type(np.inf)), scales)
     if not np.isfinite(scales).all():
         return _Form.RAW, tensor.tobytes()
-    codes = np.rint(np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)).clip(-127, 127)
+    codes = np.rint(np.divide(values, scales, out=np.zeros_like(values), where=scales > 0))
     return _Form.INT8, scales.tobytes() + codes.astype(np.int8).tobytes()
 
 
@@ -117,4 +121,4 @@ def _unpack(body: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any], 
     scales = np.frombuffer(body, _SCALE, rows, at).reshape(*shape[:-1], 1)
     at += rows * _SCALE.itemsize
     codes = np.frombuffer(body, np.int8, size, at).reshape(shape)
-    return (codes * scales).astype(dtype), at + size
+    return (codes * scales.astype(np.float32)).astype(dtype), at + size
