@@ -1,7 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import tfctr.client
 
 HEAVY = ("tensorflow", "tensorflow_serving", "keras", "tf_keras", "torch", "jax", "pandas", "redis", "pydantic", "yaml")
 SCRIPT = f"""
@@ -21,6 +24,11 @@ def test_the_client_imports_nothing_heavy() -> None:
         for _ in range(3)
     ]
     print(f"CPU seconds of `import tfctr.client`, best of three: {min(map(float, told)):.2f}")
+
+
+def test_every_public_name_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    assert [name for name in tfctr.client.__all__ if f"{name}`" not in page and f"import {name}" not in page] == []
 
 
 @pytest.mark.e2e

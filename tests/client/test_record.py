@@ -3,7 +3,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -77,6 +77,10 @@ FLOATS = st.sampled_from([np.float32, np.float16]).flatmap(
 
 
 @given(FLOATS, st.sampled_from(PRECISIONS))
+@example(np.array([65504, 1], np.float16), "int8")
+@example(np.array([[1e38, 1], [np.nan, 1]], np.float32), "int8")
+@example(np.array([np.inf, 1], np.float32), "int8")
+@example(np.array([7e4], np.float32), "float16")
 def test_error_of_every_precision_is_bounded(tensor: np.ndarray, precision: Precision) -> None:
     """Any float at all: what fewer bits cannot hold is kept as it is."""
     found = stored({"x": tensor}, precision)["x"]

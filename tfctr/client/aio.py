@@ -67,9 +67,9 @@ class AsyncRankingClient(ClientBase):
         """Probabilities of the candidates in the order given: `RankingClient.score`."""
         return await self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
 
-    async def forget_user(self, user_key: str | int) -> None:
+    async def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
         """Deletes what the cache keeps of a user: `RankingClient.forget_user`."""
-        await self._shelf.forget_user(self._versions.name, str(user_key))
+        await self._forget_user(user_key, timeout_seconds)
 
     async def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
         """Versions the server knows of: `RankingClient.model_status`."""

@@ -113,5 +113,9 @@ class ClientBase:
         if self._shelf.cache is not None:
             self._shelf.cache.close()
 
+    async def _forget_user(self, user_key: str | int, timeout_seconds: float | None) -> None:
+        deadline = Deadline(self._seconds(timeout_seconds))
+        await self._shelf.forget_user(self._versions.name, str(user_key), deadline)
+
     def _seconds(self, given: float | None) -> float:
         return self._timeout if given is None else given

@@ -87,13 +87,13 @@ class RankingClient(ClientBase):
         """
         return run(self._ranking.score(state, candidates, context, self._seconds(timeout_seconds)))
 
-    def forget_user(self, user_key: str | int) -> None:
+    def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
         """Deletes what the cache keeps of a user, of all versions.
 
         Raises:
             ClientError: the cache cannot say that it did.
         """
-        run(self._shelf.forget_user(self._versions.name, str(user_key)))
+        run(self._forget_user(user_key, timeout_seconds))
 
     def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
         """Versions the server knows of, newest first."""

@@ -191,19 +191,16 @@ class Ranking:
             raise StateRejectedError(
                 f"{model.where}: the state was made by another model. Compute it anew with user_state().", range(count)
             )
-        inputs = {name: state.tensors[output] for name, output in model.state_inputs.items()}
-        shared = self._request(SCORE, state.version, inputs | builder.context(context))
+        shared = {name: state.tensors[output] for name, output in model.state_inputs.items()}
+        shared |= builder.context(context)
         columns = builder.candidates(candidates)
         chunks = -(-count // self._chunk_size)
         # Of even sizes, since the slowest counts.
         edges = list(pairwise(count * chunk // chunks for chunk in range(chunks + 1)))
         calls = []
         for begin, end in edges:
-            request = wire.PredictRequest()
-            request.CopyFrom(shared)
-            for name, column in columns.items():
-                codec.encode(column[:, begin:end], request.inputs[name])
-            calls.append(Call.predict(request))
+            chunk_columns = {name: column[:, begin:end] for name, column in columns.items()}
+            calls.append(Call.predict(self._request(SCORE, state.version, shared | chunk_columns)))
         self._counts.add(SCORE, chunks)
         replies = await self._caller.all(calls, deadline, hedged=True)
         parts = [_read(reply, model, end - begin) for reply, (begin, end) in zip(replies, edges, strict=True)]

@@ -99,14 +99,18 @@ def _pack(tensor: Array, wanted: _Form) -> tuple[_Form, bytes]:
         return (_Form.HALF, half.tobytes()) if np.isfinite(half).all() else (_Form.RAW, tensor.tobytes())
     values = tensor.astype(np.float32)
     wanted_scales = np.abs(values).max(axis=-1, keepdims=True, initial=0) / np.float32(127)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         scales = wanted_scales.astype(_SCALE)
-    # Rounded up, so that the largest value of a row still has a code.
-    scales = np.where(scales < wanted_scales, np.nextafter(scales, _SCALE.type(np.inf)), scales)
-    if not np.isfinite(scales).all():
-        return _Form.RAW, tensor.tobytes()
-    codes = np.rint(np.divide(values, scales, out=np.zeros_like(values), where=scales > 0))
-    return _Form.INT8, scales.tobytes() + codes.astype(np.int8).tobytes()
+        # Rounded up, so that the largest value of a row still has a code.
+        scales = np.where(scales < wanted_scales, np.nextafter(scales, _SCALE.type(np.inf)), scales)
+        codes = np.rint(np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)).astype(np.int8)
+        if not np.isfinite(_from_codes(codes, scales, tensor.dtype)).all():
+            return _Form.RAW, tensor.tobytes()
+    return _Form.INT8, scales.tobytes() + codes.tobytes()
+
+
+def _from_codes(codes: Array, scales: Array, dtype: np.dtype[Any]) -> Array:
+    return (codes * scales.astype(np.float32)).astype(dtype)
 
 
 def _unpack(body: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any], form: _Form) -> tuple[Array, int]:
@@ -121,4 +125,4 @@ def _unpack(body: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any], 
     scales = np.frombuffer(body, _SCALE, rows, at).reshape(*shape[:-1], 1)
     at += rows * _SCALE.itemsize
     codes = np.frombuffer(body, np.int8, size, at).reshape(shape)
-    return (codes * scales.astype(np.float32)).astype(dtype), at + size
+    return _from_codes(codes, scales, dtype), at + size

@@ -2,12 +2,14 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from tfctr.client.cache import StateCache
 from tfctr.client.counts import Counts
 from tfctr.client.drivers import CACHE_THREADS, Driver
+from tfctr.client.errors import DeadlineError
 from tfctr.client.state import StateKey, UserState
 from tfctr.client.transport import Deadline
 
@@ -20,7 +22,7 @@ T = TypeVar("T")
 
 
 class Shelf:
-    """Asks a cache. One that fails, is late or has too many calls under way is a miss, and counted.
+    """Asks a cache. One that fails, is late or hangs in every thread is a miss, and counted.
 
     Args:
         cache: the cache, or `None` for none.
@@ -32,7 +34,8 @@ class Shelf:
         self.cache = cache
         self._driver = driver
         self._counts = counts
-        self._free = threading.BoundedSemaphore(CACHE_THREADS)
+        self._lock = threading.Lock()
+        self._running: dict[int, float] = {}  # thread -> when nobody waits for it any more
 
     async def get(self, key: StateKey, deadline: Deadline) -> UserState | None:
         """The state, or `None`."""
@@ -51,8 +54,12 @@ class Shelf:
         if cache is not None:
             await self._call(lambda: cache.invalidate(key), deadline)
 
-    async def forget_user(self, model: str, user_key: str) -> None:
-        """Forgets a user, or raises what the cache raises."""
+    async def forget_user(self, model: str, user_key: str, deadline: Deadline) -> None:
+        """Forgets a user, or raises what the cache raises.
+
+        Raises:
+            DeadlineError: the cache did not say in time that it did.
+        """
         cache = self.cache
         if cache is None:
             return
@@ -60,26 +67,37 @@ class Shelf:
             cache.forget_user(model, user_key)
             return
         started = self._driver.start_thread(lambda: cache.forget_user(model, user_key))
-        await self._driver.wait([started])
+        await self._driver.wait([started], deadline.left)
+        if not started.done():
+            raise DeadlineError(f"the cache did not say within {deadline.seconds:g} s that it forgot the user.")
         started.result()
 
     async def _call(self, function: Callable[[], T], deadline: Deadline) -> T | None:
         assert self.cache is not None
         if not self.cache.blocking:
             return self._safely(function)
-        # A thread that hangs keeps its place: a cache that hangs takes the time of a few requests, not of all.
-        if not self._free.acquire(blocking=False):
+        seconds = deadline.left * CACHE_SHARE
+        now = time.monotonic()
+        with self._lock:
+            hung = len(self._running) == CACHE_THREADS and max(self._running.values()) < now
+        if hung:  # a cache that hangs takes the time of those who came first, not of everyone
             self._counts.add("cache_busy")
             return None
 
         def work() -> T | None:
+            me = threading.get_ident()
+            if time.monotonic() > now + seconds:
+                return None  # it stood in line, and nobody waits any more
+            with self._lock:
+                self._running[me] = now + seconds
             try:
                 return self._safely(function)
             finally:
-                self._free.release()
+                with self._lock:
+                    del self._running[me]
 
         started = self._driver.start_thread(work)
-        await self._driver.wait([started], deadline.left * CACHE_SHARE)
+        await self._driver.wait([started], seconds)
         if not started.done():
             self._counts.add("cache_late")
             return None
