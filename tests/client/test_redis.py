@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import signal
@@ -163,6 +164,23 @@ def test_a_late_answer_is_not_taken_for_another_user(server_of_states: RedisServ
         assert found is None or equal(found, state(float(i)))
 
 
+def test_a_call_that_was_given_up_is_not_taken_for_another_user(server_of_states: RedisServer) -> None:
+    async def scene() -> None:
+        cache = RedisStateCache(server_of_states.url, timeout_seconds=5, failures=1000)
+        keys = [replace(KEY, user_key=str(i)) for i in range(5)]
+        for i, key in enumerate(keys):
+            await cache.aput(key, state(float(i)))
+        server_of_states.pause()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cache.aget(keys[0]), 0.1)
+        server_of_states.go_on()
+        for i, key in enumerate(keys):
+            assert equal(await cache.aget(key), state(float(i)))
+        await cache.aclose()
+
+    asyncio.run(scene())
+
+
 def test_a_new_event_overwrites_and_all_versions_of_a_user_go_at_once(
     server_of_states: RedisServer, cache: RedisStateCache
 ) -> None:
@@ -210,6 +228,17 @@ def test_without_redis_py_the_user_is_told_what_to_install() -> None:
     )
     told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert "pip install 'tfctr[redis]'" in told
+
+
+def test_many_users_at_once(server: StubServer, server_of_states: RedisServer, connect: Connect) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=5)
+    request = {"user": USER, "candidates": CANDIDATES, "history_version": 1}
+    with connect(server.target, timeout_seconds=60, cache=cache) as client:
+        for _ in range(2):
+            found = client.together([{**request, "user_key": user} for user in range(150)])
+            assert all(isinstance(one, list) for one in found), found
+        assert client.counts["user_tower"] == client.counts["cache_hit"] == client.counts["cache_put"] == 150
+        assert not {"cache_error", "cache_skipped", "cache_late", "cache_busy", "cache_failed"} & set(client.counts)
 
 
 TROUBLES = ("none", "slow", "killed", "paused", "garbage", "truncated", "swapped", "older")

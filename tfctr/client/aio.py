@@ -14,8 +14,8 @@ from tfctr.client.state import UserState
 class AsyncRankingClient(ClientBase):
     """The same as `RankingClient`, with coroutines over grpc.aio, for one event loop: the one of the first call.
 
-    Every argument, result and error is that of the method of the same name there. A cache that blocks (Redis) is asked
-    in a few threads of the client's own. A request that is cancelled cancels its calls.
+    Every argument, result and error is that of the method of the same name there. Redis is asked with redis.asyncio;
+    another cache that blocks, in a few threads of the client's own. A request that is cancelled cancels its calls.
 
     Example:
 

@@ -110,8 +110,7 @@ class ClientBase:
 
     async def _close(self) -> None:
         await self._driver.close()
-        if self._shelf.cache is not None:
-            self._shelf.cache.close()
+        await self._shelf.close()
 
     async def _forget_user(self, user_key: str | int, timeout_seconds: float | None) -> None:
         deadline = Deadline(self._seconds(timeout_seconds))

@@ -20,9 +20,12 @@ class StateCache(ABC):
     Attributes:
         blocking: whether a call may take longer than a look into memory. Then it runs in a thread, and the client
             waits no longer than its request's time allows.
+        awaits: whether there are coroutines of the same names with an "a" before them (`aget`, `aput`, `ainvalidate`,
+            `aforget_user`, `aclose`), which the asyncio client takes instead of threads.
     """
 
     blocking = True
+    awaits = False
 
     def __init__(self) -> None:
         self._counts = Counts()

@@ -78,6 +78,13 @@ class Driver(ABC):
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
         """Begins a call; `alone` says that nothing else has to happen before it ends."""
 
+    awaits = False
+    """Whether `start_task` works."""
+
+    def start_task(self, work: Coroutine[Any, Any, Any]) -> Future:
+        """Begins a coroutine."""
+        raise NotImplementedError
+
     @abstractmethod
     def start_thread(self, function: Callable[[], Any]) -> Future:
         """Begins a function in a thread."""
@@ -164,6 +171,7 @@ class BlockingDriver(Driver):
 class AsyncioDriver(Driver):
     """For one event loop: the one that runs at the first call."""
 
+    awaits = True
     _closed = False
 
     @cached_property
@@ -179,7 +187,11 @@ class AsyncioDriver(Driver):
                 raise grpc.aio.UsageError("the client was closed.")
             return await self._opened[1][call.path](call.request, timeout=seconds)
 
-        task = asyncio.create_task(make())
+        return self.start_task(make())
+
+    def start_task(self, work: Coroutine[Any, Any, Any]) -> Future:
+        """Begins a coroutine as a task."""
+        task = asyncio.create_task(work)
         task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may want it any more
         return task
 

@@ -1,16 +1,22 @@
 """States in Redis, shared by several processes."""
 
+import inspect
 import logging
 import threading
 import time
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, get_args
 
 from tfctr.client.cache import StateCache
+from tfctr.client.drivers import run
 from tfctr.client.errors import BadRequestError, CodecError, UnavailableError
 from tfctr.client.record import GarbageError, Precision, from_bytes, to_bytes
 from tfctr.client.state import StateKey, UserState, quoted
 
 logger = logging.getLogger("tfctr.client")
+
+ASYNCIO_CONNECTIONS = 16
 
 
 class RedisStateCache(StateCache):
@@ -35,6 +41,8 @@ class RedisStateCache(StateCache):
         BadRequestError: redis-py is not installed, or the URL is malformed.
     """
 
+    awaits = True
+
     def __init__(
         self,
         url: str,
@@ -56,14 +64,14 @@ class RedisStateCache(StateCache):
             raise BadRequestError("ttl_seconds, timeout_seconds and failures of a Redis cache must be positive.")
         if precision not in get_args(Precision):
             raise BadRequestError(f"precision must be one of {list(get_args(Precision))}. Received: {precision!r}")
+        self._url = url
+        self._options = {
+            "socket_timeout": timeout_seconds,
+            "socket_connect_timeout": timeout_seconds,
+            "health_check_interval": 0,
+        }
         try:
-            self._redis: Any = redis.Redis.from_url(
-                url,
-                socket_timeout=timeout_seconds,
-                socket_connect_timeout=timeout_seconds,
-                retry=Retry(NoBackoff(), 0),
-                health_check_interval=0,
-            )
+            self._redis: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
         except ValueError as error:
             raise BadRequestError(f"Redis URL: {error}") from None
         self._failure_types = (redis.RedisError, OSError, ValueError)
@@ -76,9 +84,67 @@ class RedisStateCache(StateCache):
         self._failed = 0
         self._closed_until = 0.0
 
+    @cached_property
+    def _asyncio_redis(self) -> Any:
+        from redis import asyncio
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        # Requests stand in line for a connection: redis-py's own pool refuses the hundred and first.
+        pool = asyncio.BlockingConnectionPool.from_url(
+            self._url, max_connections=ASYNCIO_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0), **self._options
+        )
+        return asyncio.Redis.from_pool(pool)
+
     def get(self, key: StateKey) -> UserState | None:
         """The state if Redis answers in time with what was put there under this very key."""
-        payload = self._try("hget", self._user(key.model, key.user_key), _field(key))
+        return run(self._get(self._redis, key))
+
+    def put(self, key: StateKey, state: UserState) -> None:
+        """Sends the state to Redis."""
+        run(self._put(self._redis, key, state))
+
+    def invalidate(self, key: StateKey) -> None:
+        """Deletes the state from Redis."""
+        run(self._invalidate(self._redis, key))
+
+    def forget_user(self, model: str, user_key: str) -> None:
+        """Deletes the user from Redis, whether or not it is being left alone.
+
+        Raises:
+            UnavailableError: Redis did not say that it did.
+        """
+        run(self._forget_user(self._redis, model, user_key))
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._redis.close()
+
+    async def aget(self, key: StateKey) -> UserState | None:
+        """`get` with redis.asyncio."""
+        return await self._get(self._asyncio_redis, key)
+
+    async def aput(self, key: StateKey, state: UserState) -> None:
+        """`put` with redis.asyncio."""
+        await self._put(self._asyncio_redis, key, state)
+
+    async def ainvalidate(self, key: StateKey) -> None:
+        """`invalidate` with redis.asyncio."""
+        await self._invalidate(self._asyncio_redis, key)
+
+    async def aforget_user(self, model: str, user_key: str) -> None:
+        """`forget_user` with redis.asyncio."""
+        await self._forget_user(self._asyncio_redis, model, user_key)
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop, and those for threads."""
+        await self._asyncio_redis.aclose()
+        self.close()
+
+    # Each of these takes a client of redis, whose answers are there, or of redis.asyncio, whose answers are awaited.
+
+    async def _get(self, redis: Any, key: StateKey) -> UserState | None:
+        payload = await self._try(lambda: redis.hget(self._user(key.model, key.user_key), _field(key)))
         state = None
         if isinstance(payload, bytes):
             try:
@@ -89,50 +155,39 @@ class RedisStateCache(StateCache):
         self._counts.add("miss" if state is None else "hit")
         return state
 
-    def put(self, key: StateKey, state: UserState) -> None:
-        """Sends the state to Redis."""
+    async def _put(self, redis: Any, key: StateKey, state: UserState) -> None:
         try:
             payload = to_bytes(key, state, self._precision)
         except CodecError:
             self._counts.add("unstorable")
             return
         user = self._user(key.model, key.user_key)
-        commands = self._redis.pipeline(transaction=True)
+        commands = redis.pipeline(transaction=True)
         commands.hset(user, _field(key), payload)
         commands.pexpire(user, self._ttl_ms)
-        if self._try("execute", on=commands):
+        if await self._try(commands.execute):
             self._counts.add("put")
 
-    def invalidate(self, key: StateKey) -> None:
-        """Deletes the state from Redis."""
-        self._try("hdel", self._user(key.model, key.user_key), _field(key))
+    async def _invalidate(self, redis: Any, key: StateKey) -> None:
+        await self._try(lambda: redis.hdel(self._user(key.model, key.user_key), _field(key)))
 
-    def forget_user(self, model: str, user_key: str) -> None:
-        """Deletes the user from Redis, whether or not it is being left alone.
-
-        Raises:
-            UnavailableError: Redis did not say that it did.
-        """
+    async def _forget_user(self, redis: Any, model: str, user_key: str) -> None:
         try:
-            self._redis.delete(self._user(model, user_key))
+            await _answer(redis.delete(self._user(model, user_key)))
         except self._failure_types as error:
             raise UnavailableError(
                 f"the states of a user are still in Redis, for {self._ttl_ms / 1000:g} s at most: {error}"
             ) from error
 
-    def close(self) -> None:
-        """Closes the connections."""
-        self._redis.close()
-
     def _user(self, model: str, user_key: str) -> str:
         return f"{self._prefix}:{quoted(model)}:{quoted(user_key)}"
 
-    def _try(self, command: str, *arguments: Any, on: Any = None) -> Any:
+    async def _try(self, command: Callable[[], Any]) -> Any:
         if time.monotonic() < self._closed_until:
             self._counts.add("skipped")
             return None
         try:
-            answer = getattr(on or self._redis, command)(*arguments)
+            answer = await _answer(command())
         except self._failure_types as error:
             self._counts.add("error")
             with self._lock:
@@ -151,3 +206,7 @@ class RedisStateCache(StateCache):
 
 def _field(key: StateKey) -> str:
     return f"{key.version}:{quoted(key.fingerprint)}"
+
+
+async def _answer(given: Any) -> Any:
+    return await given if inspect.isawaitable(given) else given
