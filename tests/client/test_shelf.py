@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,34 @@ class SlowCache(MemoryStateCache):
     def get(self, key: StateKey) -> UserState | None:
         time.sleep(0.005)
         return super().get(key)
+
+
+class StubbornCache(MemoryStateCache):
+    """Keeps what it was told to forget."""
+
+    def invalidate(self, key: StateKey) -> None:
+        pass
+
+
+class HungAwaitedCache(HungCache):
+    """Never answers a task either."""
+
+    awaits = True
+    given_up = False
+
+    async def aget(self, key: StateKey) -> UserState | None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
+        return None
+
+    async def aput(self, key: StateKey, state: UserState) -> None:
+        raise OSError("disk full")
+
+    async def aclose(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -121,6 +150,27 @@ def test_an_event_loop_goes_on_while_a_cache_blocks(server: StubServer, hung: Hu
             np.testing.assert_allclose(await client.score(state, CANDIDATES, CONTEXT), EXPECTED, rtol=1e-6)
 
     asyncio.run(scene())
+
+
+def test_a_task_of_a_cache_that_hangs_is_given_up(server: StubServer) -> None:
+    async def scene() -> None:
+        cache = HungAwaitedCache()
+        async with AsyncRankingClient(server.target, timeout_seconds=4, cache=cache) as client:
+            assert right(await client.rank(**REQUEST))
+            assert client.counts["cache_late"] == client.counts["cache_failed"] == 1
+        assert cache.given_up
+
+    asyncio.run(scene())
+
+
+def test_a_refused_state_that_the_cache_does_not_forget(server: StubServer, toy_models: Path, connect: Connect) -> None:
+    """Another model stands under the version that made the kept state."""
+    with connect(server.target, timeout_seconds=20, cache=StubbornCache()) as client:
+        assert right(client.rank(**REQUEST))
+        server.load(1, toy_models / "2")
+        ranked = client.rank(**REQUEST)
+        fresh = client.score(client.user_state(USER), CANDIDATES, CONTEXT)
+        np.testing.assert_array_equal([one.probability for one in ranked], np.sort(fresh)[::-1])
 
 
 def test_forget_user(server: StubServer, connect: Connect) -> None:
