@@ -18,8 +18,8 @@ import numpy as np
 from tfctr.client import StateKey, UserState, codec
 from tfctr.client.metadata import ServedModel, Signature, TensorSpec
 from tfctr.client.protos import wire_pb2 as wire
+from tfctr.client.record import from_bytes, to_bytes
 from tfctr.client.requests import RequestBuilder
-from tfctr.client.state import from_bytes, to_bytes
 
 CANDIDATES = 500
 HISTORY = 200

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.connect import CLIENTS, Connect
 from tests.client.stub_server import StubServer
 from tests.client.toy_model import export_toy_model
 
@@ -22,3 +23,9 @@ def server(toy_models: Path) -> Iterator[StubServer]:
     with StubServer() as stub:
         stub.load(1, toy_models / "1")
         yield stub
+
+
+@pytest.fixture(params=CLIENTS)
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Makes the client for threads, then the one for asyncio behind the same calls."""
+    return CLIENTS[request.param]

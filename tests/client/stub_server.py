@@ -1,7 +1,8 @@
 """A gRPC server with the official messages whose behaviour a test sets: versions come and go, replies fail or hang."""
 
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ _METADATA_TYPE = get_model_metadata_pb2.SignatureDefMap
 class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """Serves SavedModels by their own signatures.
 
-    `calls` counts requests by method or signature; `requests` keeps the last request of each signature; `fail` maps a
-    signature to the (code, message) it aborts with; `hang` to an event it waits for; `pin_ignored` breaks the pin.
+    `calls` counts requests by method or signature; `requests` keeps the last request of each signature;
+    `versions_asked` lists the versions asked for; `cancelled` counts the calls that the client gave up while they hung.
+    `fail` maps a signature to the (code, message) it aborts with; `hang` to an event it waits for; `script` to what
+    happens to its next calls, one entry each: a code to abort with, an event to wait for, a function, or `None`.
+    `ignore_pin` answers with the newest version, whatever is asked for; `state` is what versions are said to be in.
     """
 
     def __init__(self, name: str = "ranking"):
@@ -34,6 +38,12 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self.requests: dict[str, predict_pb2.PredictRequest] = {}
         self.fail: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.hang: dict[str, threading.Event] = {}
+        self.script: dict[str, list[Any]] = {}
+        self.versions_asked: dict[str, list[int]] = defaultdict(list)
+        self.cancelled: Counter[str] = Counter()
+        self.ignore_pin = False
+        self.state = "AVAILABLE"
+        self._lock = threading.Lock()
         self.after: dict[str, Any] = {}
         self.tensor_content = False
         self.replace_output: dict[str, Any] = {}
@@ -56,7 +66,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
 
     def __enter__(self) -> "StubServer":
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(8), options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
+            futures.ThreadPoolExecutor(16), options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
@@ -65,15 +75,17 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         return self
 
     def __exit__(self, *_: object) -> None:
-        for event in self.hang.values():
-            event.set()
+        for event in [*self.hang.values(), *(step for steps in self.script.values() for step in steps)]:
+            if isinstance(event, threading.Event):
+                event.set()
         assert self._server is not None
         self._server.stop(None).wait()
 
     def _version(self, spec: Any, context: grpc.ServicerContext) -> int:
         if spec.name != self.name:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
-        version = spec.version.value if spec.HasField("version") else max(self.versions, default=0)
+        pinned = spec.HasField("version") and not self.ignore_pin
+        version = spec.version.value if pinned else max(self.versions, default=0)
         if version not in self.versions:
             context.abort(
                 grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({spec.name}, {version})"
@@ -81,17 +93,34 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         return version
 
     def _disturb(self, what: str, context: grpc.ServicerContext) -> None:
-        self.calls[what] += 1
-        if what in self.hang:
-            self.hang[what].wait(30)
+        with self._lock:
+            self.calls[what] += 1
+            script = self.script.get(what)
+            step = script.pop(0) if script else None
+        for event in (self.hang.get(what), step):
+            if isinstance(event, threading.Event):
+                self._wait(event, what, context)
+        if isinstance(step, grpc.StatusCode):
+            context.abort(step, "as the test wants it")
+        if callable(step):
+            step()
         if what in self.fail:
             context.abort(*self.fail[what])
+
+    def _wait(self, event: threading.Event, what: str, context: grpc.ServicerContext) -> None:
+        end = time.monotonic() + 30
+        while not event.wait(0.01) and time.monotonic() < end:
+            if not context.is_active():
+                with self._lock:
+                    self.cancelled[what] += 1
+                context.abort(grpc.StatusCode.CANCELLED, "the client gave up")
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         signature = request.model_spec.signature_name or "serving_default"
         self._disturb(signature, context)
         version = self._version(request.model_spec, context)
         self.requests[signature] = request
+        self.versions_asked[signature].append(version)
         function = self.versions[version].signatures[signature]
         definition = self.definitions[version][signature]
         if set(request.inputs) != set(definition.inputs):
@@ -132,6 +161,6 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self._version(request.model_spec, context)
         reply = get_model_status_pb2.GetModelStatusResponse()
         for version in self.versions:
-            status = reply.model_version_status.add(version=version, state="AVAILABLE")
+            status = reply.model_version_status.add(version=version, state=self.state)
             status.status.error_code = 0
         return reply

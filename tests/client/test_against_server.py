@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from serving.server import Server
+from tests.client.connect import Connect
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tfctr.client import BadRequestError, BadRowError, ModelNotFoundError, RankingClient, StateRejectedError, UserState
 
@@ -39,8 +40,8 @@ def _versions(client: RankingClient) -> set[int]:
     return {status.version for status in client.model_status() if status.state == "AVAILABLE"}
 
 
-def test_ranks_refuses_and_explains(server: Server) -> None:
-    with RankingClient(server.address, timeout_seconds=30) as client:
+def test_ranks_refuses_and_explains(server: Server, connect: Connect) -> None:
+    with connect(server.address, timeout_seconds=30) as client:
         ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
         again = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
         assert ranked == again
@@ -58,11 +59,11 @@ def test_ranks_refuses_and_explains(server: Server) -> None:
                 CANDIDATES,
             )
         assert _versions(client) == {1}
-    with RankingClient(server.address, "other", 30) as client, pytest.raises(ModelNotFoundError, match="other"):
+    with connect(server.address, "other", 30) as client, pytest.raises(ModelNotFoundError, match="other"):
         client.rank(USER, CANDIDATES)
 
 
-def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path) -> None:
+def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path, connect: Connect) -> None:
     """Every answer is wholly of one version: the tag would make a mixed pair NaN, the values would differ."""
     allowed: list[np.ndarray] = []
     answers: list[np.ndarray] = []
@@ -70,19 +71,21 @@ def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path) -
     stop = threading.Event()
     with (
         Server(base, "ranking", num_versions=1, poll_seconds=0.1) as server,
-        RankingClient(server.address, timeout_seconds=30, refresh_seconds=0.2) as client,
+        connect(server.address, timeout_seconds=30, refresh_seconds=0.2, chunk_size=2) as client,
     ):
         allowed.append(client.score(client.user_state(USER), CANDIDATES, CONTEXT))
 
         def work(cached: bool) -> None:
             key = {"user_key": "u5", "history_version": 1} if cached else {}
-            while not stop.is_set():
-                try:
-                    ranked = client.rank(USER, CANDIDATES, CONTEXT, **key)
-                    answers.append(np.array([r.probability for r in sorted(ranked, key=lambda r: r.index)], np.float32))
-                except Exception as error:
-                    errors.append(error)
-                time.sleep(0.005)
+            with connect(server.address, timeout_seconds=30, refresh_seconds=0.2, chunk_size=2) as client:
+                while not stop.is_set():
+                    try:
+                        ranked = client.rank(USER, CANDIDATES, CONTEXT, **key)
+                        ranked.sort(key=lambda one: one.index)
+                        answers.append(np.array([one.probability for one in ranked], np.float32))
+                    except Exception as error:
+                        errors.append(error)
+                    time.sleep(0.005)
 
         threads = [threading.Thread(target=work, args=(cached,)) for cached in (True, False)]
         [t.start() for t in threads]

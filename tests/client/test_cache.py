@@ -5,11 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tfctr.client import BadRequestError, MemoryStateCache, StateKey, UserState
-from tfctr.client.state import from_bytes, to_bytes
 
 KEY = StateKey("ranking", 3, "abcd", "user:1", "17")
 
@@ -31,47 +28,6 @@ def equal(left: UserState | None, right: UserState) -> bool:
         and np.array_equal(left.tensors[name], tensor)
         for name, tensor in right.tensors.items()
     )
-
-
-def test_payload_round_trip() -> None:
-    found = from_bytes(KEY, to_bytes(KEY, state()))
-    assert equal(found, state())
-    assert found is not None
-    assert (found.model, found.version, found.fingerprint) == ("ranking", 3, "abcd")
-
-
-@pytest.mark.parametrize(
-    "change", [{"model": "x"}, {"version": 4}, {"fingerprint": "x"}, {"user_key": "user:2"}, {"history_version": "18"}]
-)
-def test_a_payload_under_another_key_is_not_taken(change: dict[str, object]) -> None:
-    other = replace(KEY, **change)
-    assert from_bytes(other, to_bytes(KEY, state())) is None
-    assert other.text() != KEY.text()
-
-
-def test_key_parts_cannot_run_together() -> None:
-    assert (
-        replace(KEY, user_key="a:b", history_version="c").text()
-        != replace(KEY, user_key="a", history_version="b:c").text()
-    )
-
-
-@given(st.integers(0, 400), st.integers(0, 7))
-def test_any_flipped_bit_is_seen(at: int, bit: int) -> None:
-    payload = bytearray(to_bytes(KEY, state()))
-    payload[at % len(payload)] ^= 1 << bit
-    assert from_bytes(KEY, bytes(payload)) is None
-
-
-@given(st.binary(max_size=300))
-def test_garbage_is_a_miss(payload: bytes) -> None:
-    assert from_bytes(KEY, payload) is None
-
-
-def test_cut_payloads_are_a_miss() -> None:
-    payload = to_bytes(KEY, state())
-    assert all(from_bytes(KEY, payload[:size]) is None for size in range(len(payload)))
-    assert from_bytes(KEY, payload + b"\0") is None
 
 
 def test_least_recently_used_goes_first() -> None:
@@ -125,6 +81,16 @@ def test_invalidate() -> None:
     cache.invalidate(KEY)
     cache.invalidate(KEY)
     assert cache.get(KEY) is None
+
+
+def test_forget_user_forgets_every_version_of_that_user_only() -> None:
+    cache = MemoryStateCache()
+    others = [replace(KEY, user_key="user:2"), replace(KEY, model="another")]
+    mine = [KEY, replace(KEY, version=4), replace(KEY, history_version="18")]
+    for key in mine + others:
+        cache.put(key, state())
+    cache.forget_user(KEY.model, KEY.user_key)
+    assert [cache.get(key) is None for key in mine + others] == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("bound", ["max_entries", "max_bytes", "ttl_seconds"])

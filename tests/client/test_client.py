@@ -1,11 +1,13 @@
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
+from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.toy_model import toy_probabilities
 from tfctr.client import (
@@ -49,8 +51,8 @@ EXPECTED = toy_probabilities(
 
 
 @pytest.fixture
-def client(server: StubServer):
-    with RankingClient(server.target, timeout_seconds=20) as found:
+def client(server: StubServer, connect: Connect) -> Iterator[RankingClient]:
+    with connect(server.target, timeout_seconds=20) as found:
         yield found
 
 
@@ -110,8 +112,8 @@ def test_ten_thousand_candidates(client: RankingClient) -> None:
 # --- versions
 
 
-def test_follows_a_new_version_and_never_mixes(server: StubServer, toy_models: Path) -> None:
-    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
+def test_follows_a_new_version_and_never_mixes(server: StubServer, toy_models: Path, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
         first = client.rank(USER, CANDIDATES, CONTEXT)
         server.load(2, toy_models / "2")
         second = client.rank(USER, CANDIDATES, CONTEXT)
@@ -140,10 +142,10 @@ def test_public_score_says_that_the_version_is_gone(
         client.score(state, CANDIDATES, CONTEXT)
 
 
-def test_newer_and_older_model_behind_one_client(server: StubServer, toy_models: Path) -> None:
+def test_newer_and_older_model_behind_one_client(server: StubServer, toy_models: Path, connect: Connect) -> None:
     user = {**USER, "country": "NL"}
     candidates = [{**c, "brand": "x"} for c in CANDIDATES]
-    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
+    with connect(server.target, timeout_seconds=20, refresh_seconds=0.0) as client:
         old = client.rank(user, candidates, CONTEXT)
         assert client.dropped_features == {1: {"user.country": 1, "candidates.brand": 1}}
         server.load(3, toy_models / "3")
@@ -157,13 +159,13 @@ def test_newer_and_older_model_behind_one_client(server: StubServer, toy_models:
     assert client.dropped_features == {1: {"user.country": 2, "candidates.brand": 2}}
 
 
-def test_a_given_version_is_asked_for(server: StubServer, toy_models: Path) -> None:
+def test_a_given_version_is_asked_for(server: StubServer, toy_models: Path, connect: Connect) -> None:
     server.load(2, toy_models / "2")
-    with RankingClient(server.target, timeout_seconds=20, version=1) as client:
+    with connect(server.target, timeout_seconds=20, version=1) as client:
         client.rank(USER, CANDIDATES, CONTEXT)
         assert server.requests["user_tower"].model_spec.version.value == 1
     with pytest.raises(BadRequestError, match="not both"):
-        RankingClient(server.target, version=1, version_label="stable")
+        connect(server.target, version=1, version_label="stable")
 
 
 # --- the cached state
@@ -247,16 +249,16 @@ def test_a_bad_row_is_named(client: RankingClient) -> None:
 # --- failures
 
 
-def test_nobody_listens() -> None:
+def test_nobody_listens(connect: Connect) -> None:
     with (
-        RankingClient("localhost:1", timeout_seconds=2) as client,
+        connect("localhost:1", timeout_seconds=2) as client,
         pytest.raises(UnavailableError, match="localhost:1"),
     ):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
-def test_unknown_model(server: StubServer) -> None:
-    with RankingClient(server.target, "other", 20) as client, pytest.raises(ModelNotFoundError, match="model 'other'"):
+def test_unknown_model(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, "other", 20) as client, pytest.raises(ModelNotFoundError, match="model 'other'"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
@@ -266,7 +268,6 @@ def test_unknown_model(server: StubServer) -> None:
         (grpc.StatusCode.INVALID_ARGUMENT, BadRequestError),
         (grpc.StatusCode.FAILED_PRECONDITION, BadRequestError),
         (grpc.StatusCode.UNIMPLEMENTED, BadRequestError),
-        (grpc.StatusCode.UNAVAILABLE, UnavailableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, OverloadedError),
         (grpc.StatusCode.INTERNAL, ServerError),
         (grpc.StatusCode.DATA_LOSS, ServerError),
@@ -285,9 +286,9 @@ def test_errors_of_the_server_in_words(
 
 
 @pytest.mark.parametrize("step", ["metadata", "user_tower", "score"])
-def test_one_budget_for_all_calls(server: StubServer, step: str) -> None:
+def test_one_budget_for_all_calls(server: StubServer, step: str, connect: Connect) -> None:
     server.hang[step] = threading.Event()
-    with RankingClient(server.target, timeout_seconds=20) as client:
+    with connect(server.target, timeout_seconds=20) as client:
         if step != "metadata":
             client.served_model()
         start = time.monotonic()
@@ -296,16 +297,16 @@ def test_one_budget_for_all_calls(server: StubServer, step: str) -> None:
         assert 0.3 < time.monotonic() - start < 2
 
 
-def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer) -> None:
-    with RankingClient(server.target, timeout_seconds=20, refresh_seconds=0.05) as client:
+def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20, refresh_seconds=0.05) as client:
         client.rank(USER, CANDIDATES, CONTEXT)
         time.sleep(0.1)
         server.hang["metadata"] = threading.Event()
         assert len(client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=4)) == 3
 
 
-def test_recovers_after_a_restart(server: StubServer) -> None:
-    with RankingClient(server.target, timeout_seconds=5) as client:
+def test_recovers_after_a_restart(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=5) as client:
         before = client.rank(USER, CANDIDATES, CONTEXT)
         server.__exit__()
         with pytest.raises(UnavailableError):
@@ -321,17 +322,17 @@ def test_recovers_after_a_restart(server: StubServer) -> None:
                 time.sleep(0.05)
 
 
-def test_closed_client(server: StubServer) -> None:
-    client = RankingClient(server.target)
+def test_closed_client(server: StubServer, connect: Connect) -> None:
+    client = connect(server.target)
     client.close()
     with pytest.raises(UnavailableError, match="closed"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
-def test_bad_timeout(timeout: float) -> None:
+def test_bad_timeout(timeout: float, connect: Connect) -> None:
     with pytest.raises(BadRequestError, match="timeout_seconds"):
-        RankingClient("localhost:1", timeout_seconds=timeout)
+        connect("localhost:1", timeout_seconds=timeout)
 
 
 def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server: StubServer) -> None:
@@ -340,10 +341,10 @@ def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
-def test_a_model_without_our_signatures(server: StubServer) -> None:
+def test_a_model_without_our_signatures(server: StubServer, connect: Connect) -> None:
     del server.definitions[1]["user_tower"]
     with (
-        RankingClient(server.target, timeout_seconds=20) as client,
+        connect(server.target, timeout_seconds=20) as client,
         pytest.raises(UnsupportedModelError, match="user_tower"),
     ):
         client.rank(USER, CANDIDATES, CONTEXT)

@@ -20,9 +20,9 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.apis import status_pb2 as serving_status_pb2
 
 from tfctr.client import codec
+from tfctr.client.drivers import BlockingDriver
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.protos.generate import generate
-from tfctr.client.transport import Transport
 
 OFFICIAL = {
     "TensorProto": tensor_pb2.TensorProto,
@@ -116,7 +116,7 @@ def test_method_paths_are_the_official_ones(monkeypatch: pytest.MonkeyPatch) -> 
     prediction_service_pb2_grpc.PredictionServiceStub(official)
     model_service_pb2_grpc.ModelServiceStub(official)
     monkeypatch.setattr("grpc.insecure_channel", lambda *_: ours)
-    Transport("localhost:1")
+    BlockingDriver("localhost:1")
     assert len(ours.paths) == 3
     assert ours.paths <= official.paths
 

@@ -1,3 +1,4 @@
+import asyncio
 import os
 import shutil
 import signal
@@ -5,17 +6,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import redis
 
+from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_cache import KEY, equal, state
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tfctr.client import BadRequestError, RankingClient, RedisStateCache, UserState
+from tfctr.client import BadRequestError, RedisStateCache, UnavailableError, UserState
+from tfctr.client.record import Precision
+
+USER_HASH = "tfctr:state:ranking:user%3A1"
+FIELD = "3:abcd"
 
 
 class RedisServer:
@@ -83,30 +89,33 @@ def test_round_trip_across_clients(server_of_states: RedisServer, cache: RedisSt
 def test_states_expire_in_redis(server_of_states: RedisServer) -> None:
     cache = RedisStateCache(server_of_states.url, timeout_seconds=0.5, ttl_seconds=120)
     cache.put(KEY, state())
-    assert 100_000 < server_of_states.plain.pttl(KEY.text()) <= 120_000
+    assert 100_000 < server_of_states.plain.pttl(USER_HASH) <= 120_000
 
 
-@pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST1" + b"\0" * 100])
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST2" + b"\0" * 100])
 def test_garbage_is_a_miss_and_counted(server_of_states: RedisServer, cache: RedisStateCache, garbage: bytes) -> None:
-    server_of_states.plain.set(KEY.text(), garbage)
+    server_of_states.plain.hset(USER_HASH, FIELD, garbage)
     assert cache.get(KEY) is None
     assert cache.counts == {"garbage": 1, "miss": 1}
 
 
 def test_a_value_of_another_type_or_key_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
-    server_of_states.plain.lpush(KEY.text(), "x")
+    server_of_states.plain.lpush(USER_HASH, "x")
     assert cache.get(KEY) is None
     assert cache.counts == {"error": 1, "miss": 1}
+    server_of_states.plain.delete(USER_HASH)
     other = replace(KEY, user_key="someone else")
     cache.put(other, state(2.0))
-    server_of_states.plain.rename(other.text(), KEY.text())
+    server_of_states.plain.rename(USER_HASH.replace("user%3A1", "someone%20else"), USER_HASH)
     assert cache.get(KEY) is None
     assert cache.counts["garbage"] == 1
 
 
 def test_flipped_byte_is_a_miss(server_of_states: RedisServer, cache: RedisStateCache) -> None:
     cache.put(KEY, state())
-    server_of_states.plain.setrange(KEY.text(), 60, b"\xaa")
+    record = bytearray(server_of_states.plain.hget(USER_HASH, FIELD))
+    record[60] ^= 0x10
+    server_of_states.plain.hset(USER_HASH, FIELD, bytes(record))
     assert cache.get(KEY) is None
     assert cache.counts["garbage"] == 1
 
@@ -155,6 +164,47 @@ def test_a_late_answer_is_not_taken_for_another_user(server_of_states: RedisServ
         assert found is None or equal(found, state(float(i)))
 
 
+def test_a_call_that_was_given_up_is_not_taken_for_another_user(server_of_states: RedisServer) -> None:
+    async def scene() -> None:
+        cache = RedisStateCache(server_of_states.url, timeout_seconds=5, failures=1000)
+        keys = [replace(KEY, user_key=str(i)) for i in range(5)]
+        for i, key in enumerate(keys):
+            await cache.aput(key, state(float(i)))
+        server_of_states.pause()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cache.aget(keys[0]), 0.1)
+        server_of_states.go_on()
+        for i, key in enumerate(keys):
+            assert equal(await cache.aget(key), state(float(i)))
+        await cache.aclose()
+
+    asyncio.run(scene())
+
+
+def test_a_new_event_overwrites_and_all_versions_of_a_user_go_at_once(
+    server_of_states: RedisServer, cache: RedisStateCache
+) -> None:
+    later, newer = replace(KEY, history_version="18"), replace(KEY, version=4)
+    cache.put(KEY, state(1.0))
+    cache.put(later, state(2.0))
+    assert cache.get(KEY) is None
+    assert equal(cache.get(later), state(2.0))
+    assert "garbage" not in cache.counts
+    cache.put(newer, replace(state(), version=4))
+    other = replace(KEY, user_key="user")  # no prefix is taken for a user
+    cache.put(other, state())
+    assert server_of_states.plain.hlen(USER_HASH) == 2
+    cache.forget_user(KEY.model, KEY.user_key)
+    assert server_of_states.plain.keys() == [b"tfctr:state:ranking:user"]
+
+
+def test_a_user_that_could_not_be_forgotten_is_told(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    cache.put(KEY, state())
+    server_of_states.kill()
+    with pytest.raises(UnavailableError, match="still in Redis, for 600 s at most"):
+        cache.forget_user(KEY.model, KEY.user_key)
+
+
 def test_strings_are_not_stored(cache: RedisStateCache) -> None:
     cache.put(KEY, UserState("ranking", 3, "abcd", {"name": np.array([b"x"], object)}))
     assert cache.counts == {"unstorable": 1}
@@ -165,6 +215,8 @@ def test_bad_arguments() -> None:
         RedisStateCache("http://localhost")
     with pytest.raises(BadRequestError, match="positive"):
         RedisStateCache("redis://localhost", timeout_seconds=0)
+    with pytest.raises(BadRequestError, match=r"precision must be one of \['float32', 'float16', 'int8'\]"):
+        RedisStateCache("redis://localhost", precision="int4")  # type: ignore[arg-type]
 
 
 def test_without_redis_py_the_user_is_told_what_to_install() -> None:
@@ -178,21 +230,72 @@ def test_without_redis_py_the_user_is_told_what_to_install() -> None:
     assert "pip install 'tfctr[redis]'" in told
 
 
-@pytest.mark.parametrize("trouble", ["none", "killed", "paused", "garbage"])
+def test_many_users_at_once(server: StubServer, server_of_states: RedisServer, connect: Connect) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=5)
+    request = {"user": USER, "candidates": CANDIDATES, "history_version": 1}
+    with connect(server.target, timeout_seconds=60, cache=cache) as client:
+        for _ in range(2):
+            found = client.together([{**request, "user_key": user} for user in range(150)])
+            assert all(isinstance(one, list) for one in found), found
+        assert client.counts["user_tower"] == client.counts["cache_hit"] == client.counts["cache_put"] == 150
+        assert not {"cache_error", "cache_skipped", "cache_late", "cache_busy", "cache_failed"} & set(client.counts)
+
+
+TROUBLES = ("none", "slow", "killed", "paused", "garbage", "truncated", "swapped", "older")
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
 def test_the_ranking_is_right_whatever_redis_does(
-    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, trouble: str
+    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, connect: Connect, trouble: str
 ) -> None:
-    with RankingClient(server.target, timeout_seconds=20, cache=cache) as client:
+    plain = server_of_states.plain
+    with connect(server.target, timeout_seconds=20, cache=cache) as client:
+        client.rank({**USER, "age": 90.0}, CANDIDATES, CONTEXT, user_key="someone else", history_version=1)
         for turn in range(6):
-            if turn == 2 and trouble == "killed":
-                server_of_states.kill()
-            if turn == 2 and trouble == "paused":
-                server_of_states.pause()
-            if turn >= 2 and trouble == "garbage":
-                for key in server_of_states.plain.scan_iter():
-                    server_of_states.plain.set(key, b"tfctrST1 and then nothing")
+            if turn >= 2:
+                disturb(server_of_states, trouble, first=turn == 2)
             ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
             np.testing.assert_allclose([r.probability for r in ranked], np.sort(EXPECTED)[::-1], rtol=1e-6)
         if trouble == "paused":
             server_of_states.go_on()
-    assert server.calls["user_tower"] == (1 if trouble == "none" else 5)
+        computed = server.calls["user_tower"] - 1
+        assert computed == (1 if trouble in ("none", "slow") else 5)
+        counts = client.counts
+        assert counts["cache_miss"] == computed + 1
+        assert bool(counts.get("cache_error")) == (trouble in ("killed", "paused"))
+        assert bool(counts.get("cache_garbage")) == (trouble in ("garbage", "truncated", "swapped", "older"))
+    if trouble not in ("killed", "paused"):
+        assert all(0 < plain.pttl(key) <= 600_000 for key in plain.scan_iter())
+
+
+def disturb(server: RedisServer, trouble: str, first: bool) -> None:
+    plain = server.plain
+    if trouble == "slow":
+        plain.client_pause(50)
+    if trouble == "killed" and first:
+        server.kill()
+    if trouble == "paused" and first:
+        server.pause()
+    wrong: dict[str, Callable[[bytes, bytes], bytes]] = {
+        "garbage": lambda _, __: b"tfctrST2 and then nothing",
+        "truncated": lambda mine, _: mine[:-20],
+        "swapped": lambda _, others: others,
+        "older": lambda mine, _: b"tfctrST1" + mine[8:],
+    }
+    if trouble in wrong:
+        mine, others = (f"tfctr:state:ranking:{user}" for user in ("u5", "someone%20else"))
+        (field,) = plain.hkeys(mine)
+        plain.hset(mine, field, wrong[trouble](plain.hget(mine, field), plain.hget(others, field)))
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_fewer_bits_change_the_score_a_little(
+    server: StubServer, server_of_states: RedisServer, connect: Connect, precision: Precision
+) -> None:
+    cache = RedisStateCache(server_of_states.url, timeout_seconds=0.5, precision=precision)
+    with connect(server.target, timeout_seconds=20, cache=cache) as client:
+        key = {"user_key": "u5", "history_version": 1}
+        first, second = (client.rank({**USER, "age": 33.3}, CANDIDATES, CONTEXT, **key) for _ in range(2))
+        assert client.counts["cache_hit"] == 1
+    assert first != second
+    assert [one.probability for one in first] == pytest.approx([one.probability for one in second], abs=1e-3)

@@ -1,4 +1,4 @@
-"""The command line: `tfctr data|features|models|train|evaluate|export|inspect`."""
+"""The command line: `tfctr data|features|models|train|evaluate|export|inspect|client`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 import typer
 
 from tfctr import __version__
-from tfctr.cli import data, features, models, training
+from tfctr.cli import client, data, features, models, training
 from tfctr.cli.quiet import LEVEL
 from tfctr.console import error_console
 from tfctr.errors import UserError
 
 app = typer.Typer(
-    help="Click-through-rate ranking: data, features, models, training, export.",
+    help="Click-through-rate ranking: data, features, models, training, export, asking a server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -26,6 +26,7 @@ app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
 app.command("export")(training.export)
 app.command("inspect")(training.inspect)
+app.add_typer(client.app, name="client")
 
 
 def _version(wanted: bool) -> None:
@@ -36,7 +37,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
-    """Click-through-rate ranking: data, features, models, training, export."""
+    """Click-through-rate ranking: data, features, models, training, export, asking a server."""
 
 
 def main() -> None:

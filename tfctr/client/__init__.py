@@ -1,6 +1,7 @@
 """The ranking client: builds requests, keeps user states, asks TensorFlow Serving. Needs no TensorFlow."""
 
-from tfctr.client.cache import MemoryStateCache, RedisStateCache, StateCache
+from tfctr.client.aio import AsyncRankingClient
+from tfctr.client.cache import MemoryStateCache, StateCache
 from tfctr.client.client import RankingClient
 from tfctr.client.errors import (
     BadRequestError,
@@ -16,10 +17,12 @@ from tfctr.client.errors import (
     UnavailableError,
     UnsupportedModelError,
 )
+from tfctr.client.redis_cache import RedisStateCache
 from tfctr.client.results import Ranked, VersionStatus
 from tfctr.client.state import StateKey, UserState
 
 __all__ = [
+    "AsyncRankingClient",
     "BadRequestError",
     "BadRowError",
     "ClientError",

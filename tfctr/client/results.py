@@ -60,6 +60,12 @@ def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
     )
 
 
+def in_order(candidates: Candidates, probabilities: Array, k: int | None) -> list[Ranked]:
+    """The best k of the candidates, best first; equal ones in the order given."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [Ranked(int(i), candidate_at(candidates, int(i)), float(probabilities[i])) for i in order]
+
+
 def candidate_at(candidates: Candidates, index: int) -> Features:
     """One candidate of either form, as a mapping."""
     if isinstance(candidates, Mapping):

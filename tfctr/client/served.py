@@ -4,11 +4,14 @@ import logging
 import threading
 import time
 
+from tfctr.client.calls import Caller
+from tfctr.client.counts import Counts
 from tfctr.client.errors import ClientError
+from tfctr.client.flight import SingleFlight
 from tfctr.client.metadata import parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import Declared, RequestBuilder
-from tfctr.client.transport import Deadline, Transport
+from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
 
@@ -17,10 +20,11 @@ REFRESH_SHARE = 0.25
 
 
 class ServedVersions:
-    """Reads the metadata of each version once, and looks for a newer one now and then. Thread safe.
+    """Reads the metadata of each version once, and looks for a newer one now and then.
 
     Args:
-        transport: the connection.
+        caller: the connection.
+        counts: of the client.
         name: model name on the server.
         version: always ask for this version.
         label: always ask for the version with this label.
@@ -31,7 +35,8 @@ class ServedVersions:
 
     def __init__(
         self,
-        transport: Transport,
+        caller: Caller,
+        counts: Counts,
         name: str,
         *,
         version: int | None,
@@ -40,8 +45,9 @@ class ServedVersions:
         strict: bool,
         refresh_seconds: float,
     ):
-        self._transport = transport
-        self._name = name
+        self.name = name
+        self._caller = caller
+        self._flight: SingleFlight[RequestBuilder] = SingleFlight(caller.driver, counts)
         self._version = version
         self._label = label
         self._declared = declared
@@ -61,7 +67,7 @@ class ServedVersions:
 
     def spec(self, version: int | None = None, signature: str = "") -> wire.ModelSpec:
         """The address of a version in a request; by default the one this client is meant to ask."""
-        spec = wire.ModelSpec(name=self._name, signature_name=signature)
+        spec = wire.ModelSpec(name=self.name, signature_name=signature)
         if version is None:
             version = self._version
         if version is not None:
@@ -70,30 +76,28 @@ class ServedVersions:
             spec.version_label = self._label
         return spec
 
-    def latest(self, deadline: Deadline) -> RequestBuilder:
+    async def latest(self, deadline: Deadline) -> RequestBuilder:
         """The version to ask for a new state."""
         with self._lock:
             current = self._current
-            if current is not None and time.monotonic() - self._looked_at < self._refresh:
-                return current
-            self._looked_at = time.monotonic()  # the other threads go on with what is known meanwhile
+            if current is not None:
+                if time.monotonic() - self._looked_at < self._refresh:
+                    return current
+                self._looked_at = time.monotonic()  # the other requests go on with what is known meanwhile
+        if current is None:
+            return await self._fetch(None, deadline)
         try:
-            builder = self._fetch(None, deadline, 1.0 if current is None else REFRESH_SHARE)
+            return await self._fetch(None, deadline.part(REFRESH_SHARE, "metadata"))
         except ClientError as error:
-            if current is None:
-                raise
             # What is known may well go on working; if not, the call itself says so.
             logger.warning("could not look for a newer version: %s", error)
             return current
-        with self._lock:
-            self._current = builder
-        return builder
 
-    def get(self, version: int, deadline: Deadline) -> RequestBuilder:
+    async def get(self, version: int, deadline: Deadline) -> RequestBuilder:
         """A given version."""
         with self._lock:
             found = self._builders.get(version)
-        return found or self._fetch(version, deadline)
+        return found or await self._fetch(version, deadline)
 
     def forget(self, version: int) -> None:
         """The server no longer has it: look for another before the next state. Its counts stay."""
@@ -101,15 +105,19 @@ class ServedVersions:
             if self._current is not None and self._current.model.version == version:
                 self._current = None
 
-    def _fetch(self, version: int | None, deadline: Deadline, share: float = 1.0) -> RequestBuilder:
-        request = wire.GetModelMetadataRequest(model_spec=self.spec(version), metadata_field=["signature_def"])
-        reply = self._transport.metadata(request, deadline.remaining("metadata") * share)
-        model = parse_metadata(reply, self._name, self._declared.groups if self._declared else None)
+    async def _fetch(self, version: int | None, deadline: Deadline) -> RequestBuilder:
+        builder, _ = await self._flight.run(version, lambda: self._ask(version, deadline), deadline, "metadata")
+        return builder
+
+    async def _ask(self, version: int | None, deadline: Deadline) -> RequestBuilder:
+        reply = await self._caller.one(Call.metadata(self.spec(version)), deadline)
+        model = parse_metadata(reply, self.name, self._declared.groups if self._declared else None)
         with self._lock:
-            known = self._builders.get(model.version)
-            if known is not None and known.model.fingerprint == model.fingerprint:
-                return known
-            builder = RequestBuilder(model, self._strict, self._declared)
-            self._builders[model.version] = builder
-        logger.info("%s is served", model.where)
+            builder = self._builders.get(model.version)
+            if builder is None or builder.model.fingerprint != model.fingerprint:
+                builder = self._builders[model.version] = RequestBuilder(model, self._strict, self._declared)
+                logger.info("%s is served", model.where)
+            if version is None:
+                self._current = builder
+                self._looked_at = time.monotonic()
         return builder

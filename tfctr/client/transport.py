@@ -1,10 +1,11 @@
-"""gRPC calls to TensorFlow Serving (or a server that speaks its API), with one time budget and errors in words."""
+"""The calls of TensorFlow Serving's API that a client makes: paths, time budget, errors in words."""
 
 import time
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import numpy as np
 from google.protobuf.message import Message
 
 from tfctr.client.errors import (
@@ -18,17 +19,25 @@ from tfctr.client.errors import (
 )
 from tfctr.client.protos import wire_pb2 as wire
 
-_PREDICTION = "/tensorflow.serving.PredictionService/"
-_MODEL = "/tensorflow.serving.ModelService/"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
-# gRPC's own defaults: replies of at most 4 MiB, and up to two minutes between attempts to reach a restarted server.
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+REPLIES: dict[str, Any] = {
+    PREDICT: wire.PredictResponse,
+    METADATA: wire.GetModelMetadataResponse,
+    STATUS: wire.GetModelStatusResponse,
+}
+"""Path of a method -> the message it answers with."""
+
+CHANNEL_OPTIONS = {
+    # gRPC's own defaults: replies of at most 4 MiB, and up to two minutes between attempts to reach a restarted server.
+    "grpc.max_receive_message_length": -1,
+    "grpc.max_send_message_length": -1,
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1000,
+}
 
 _HINTS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.INVALID_ARGUMENT: (BadRequestError, "The served graph refused the request."),
@@ -46,6 +55,8 @@ _HINTS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
         "Give more time (timeout_seconds=...), fewer candidates, or a faster server.",
     ),
 }
+_QUEUE_FULL = "queue"
+"""TensorFlow Serving sheds load with UNAVAILABLE: "The batch scheduling queue ... is full"."""
 
 
 class Deadline:
@@ -59,95 +70,84 @@ class Deadline:
     """
 
     def __init__(self, seconds: float):
-        if not 0 < seconds < float("inf"):
+        if not _is_number(seconds) or not 0 < seconds < float("inf"):
             raise BadRequestError(f"timeout_seconds must be a positive number of seconds. Received: {seconds!r}")
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
+    @property
+    def left(self) -> float:
+        """Seconds left, 0 or more."""
+        return max(0.0, self._end - time.monotonic())
+
     def remaining(self, step: str) -> float:
-        """Seconds left.
+        """Seconds left for a step.
 
         Raises:
             DeadlineError: none.
         """
-        left = self._end - time.monotonic()
+        left = self.left
         if left <= 0:
             raise DeadlineError(f"{step}: the budget of {self.seconds:g} s was used up before the call.")
         return left
 
+    def part(self, share: float, step: str) -> "Deadline":
+        """A budget of its own for something the request can do without: a share of what is left."""
+        return Deadline(self.remaining(step) * share)
 
-class Transport:
-    """The calls a ranking client makes.
 
-    Args:
-        target: `host:port`, `unix:/path`, or any gRPC target.
-        credentials: of the channel (TLS, mutual TLS); plain text without.
-        options: gRPC channel options; they come after the defaults here and win.
+@dataclass(frozen=True)
+class Call:
+    """One call: all of them may be sent twice without harm.
+
+    Attributes:
+        path: of the method.
+        request: its message.
+        step: what it is, for messages.
     """
 
-    def __init__(
-        self,
-        target: str,
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Sequence[tuple[str, Any]] = (),
-    ):
-        self.target = target
-        merged = list({**dict(_OPTIONS), **dict(options)}.items())
-        self._channel = (
-            grpc.insecure_channel(target, merged)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, merged)
-        )
-        self._predict = self._method(_PREDICTION + "Predict", wire.PredictResponse)
-        self._metadata = self._method(_PREDICTION + "GetModelMetadata", wire.GetModelMetadataResponse)
-        self._status = self._method(_MODEL + "GetModelStatus", wire.GetModelStatusResponse)
+    path: str
+    request: Message
+    step: str
 
-    def predict(self, request: wire.PredictRequest, seconds: float) -> wire.PredictResponse:
+    @classmethod
+    def predict(cls, request: wire.PredictRequest) -> "Call":
         """Runs a signature."""
-        step = f"{request.model_spec.signature_name} of {_spec_text(request.model_spec)}"
-        reply: wire.PredictResponse = self._run(self._predict, request, seconds, step)
-        return reply
+        return cls(PREDICT, request, f"{request.model_spec.signature_name} of {_spec_text(request.model_spec)}")
 
-    def metadata(self, request: wire.GetModelMetadataRequest, seconds: float) -> wire.GetModelMetadataResponse:
+    @classmethod
+    def metadata(cls, spec: wire.ModelSpec) -> "Call":
         """Asks for the signatures of a version."""
-        step = f"metadata of {_spec_text(request.model_spec)}"
-        reply: wire.GetModelMetadataResponse = self._run(self._metadata, request, seconds, step)
-        return reply
+        request = wire.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
+        return cls(METADATA, request, f"metadata of {_spec_text(spec)}")
 
-    def status(self, request: wire.GetModelStatusRequest, seconds: float) -> wire.GetModelStatusResponse:
+    @classmethod
+    def status(cls, spec: wire.ModelSpec) -> "Call":
         """Asks for the states of the versions."""
-        step = f"status of {_spec_text(request.model_spec)}"
-        reply: wire.GetModelStatusResponse = self._run(self._status, request, seconds, step)
-        return reply
+        return cls(STATUS, wire.GetModelStatusRequest(model_spec=spec), f"status of {_spec_text(spec)}")
 
-    def close(self) -> None:
-        """Closes the channel; calls under way end."""
-        self._channel.close()
-
-    def _method(self, path: str, reply: Any) -> Callable[..., Any]:
-        method: Callable[..., Any] = self._channel.unary_unary(
-            path, request_serializer=_serialize, response_deserializer=reply.FromString
-        )
-        return method
-
-    def _run(self, method: Callable[..., Any], request: Message, seconds: float, step: str) -> Any:
-        try:
-            return method(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise self._explain(error, step, seconds) from error
-        except ValueError as error:  # grpc's word for a channel that was closed
-            raise UnavailableError(f"{step} at {self.target}: {error}") from error
-
-    def _explain(self, error: grpc.RpcError, step: str, seconds: float) -> ClientError:
+    def explain(self, error: BaseException | None, target: str, seconds: float) -> ClientError:
+        """The error of a failed call in words; `None` for a call that was cancelled because the channel was closed."""
+        where = f"{self.step} at {target}"
+        if not isinstance(error, grpc.RpcError):  # grpc's words for a channel that was closed are of several types
+            return UnavailableError(f"{where}: {error or 'the channel was closed.'}")
         code = error.code()
         kind, hint = _HINTS.get(code, (ServerError, "The server's log knows more."))
+        details = _shorten(error.details())
+        if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in details and "full" in details:
+            kind, hint = _HINTS[grpc.StatusCode.RESOURCE_EXHAUSTED]
         within = f" within {seconds * 1000:.0f} ms" if kind is DeadlineError else ""
-        return kind(f"{step} at {self.target}{within}: {code.name}: {_shorten(error.details())} {hint}")
+        return kind(f"{where}{within}: {code.name}: {details} {hint}")
 
 
-def _serialize(message: Message) -> bytes:
+def serialize(message: Message) -> bytes:
+    """The bytes of a message."""
     payload: bytes = message.SerializeToString()
     return payload
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _spec_text(spec: wire.ModelSpec) -> str:

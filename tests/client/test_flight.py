@@ -1,0 +1,175 @@
+"""Many requests for one user at once, with both clients."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.client.connect import Connect
+from tests.client.stub_server import StubServer
+from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
+from tfctr.client import (
+    AsyncRankingClient,
+    DeadlineError,
+    RankingClient,
+    ServerError,
+    StateRejectedError,
+    UnavailableError,
+)
+
+REQUEST: dict[str, Any] = {
+    "user": USER,
+    "candidates": CANDIDATES,
+    "context": CONTEXT,
+    "user_key": "u5",
+    "history_version": 1,
+}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.005)
+
+
+def joined(client: RankingClient, count: int) -> Callable[[], None]:
+    """Something for a server to do: wait until so many requests wait for the one it answers."""
+    return lambda: until(lambda: client.counts.get("joined", 0) >= count)
+
+
+def right(ranked: Any) -> bool:
+    return isinstance(ranked, list) and np.allclose([one.probability for one in ranked], EXPECTED[[2, 0, 1]], rtol=1e-6)
+
+
+def test_a_hundred_misses_make_one_state(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20) as client:
+        client.served_model()
+        server.script["user_tower"] = [joined(client, 99)]
+        assert all(map(right, client.together([REQUEST] * 100)))
+        assert server.calls["user_tower"] == client.counts["user_tower"] == 1
+        assert client.counts["cache_miss"] == 1
+
+
+def test_without_a_cache_too(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20, cache=None) as client:
+        client.served_model()
+        server.script["user_tower"] = [joined(client, 9)]
+        assert all(map(right, client.together([REQUEST] * 10)))
+        assert server.calls["user_tower"] == 1
+
+
+def test_the_first_look_at_the_model_is_one_call(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20, cache=None) as client:
+        server.script["metadata"] = [joined(client, 9)]
+        anonymous = {name: REQUEST[name] for name in ("user", "candidates", "context")}
+        assert all(map(right, client.together([anonymous] * 10)))
+        assert server.calls["metadata"] == 1
+
+
+def test_other_users_do_not_wait(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20) as client:
+        client.together([{**REQUEST, "user_key": user} for user in range(10)])
+        assert server.calls["user_tower"] == 10
+
+
+def test_a_leader_that_fails_does_not_poison_the_others(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20) as client:
+        client.served_model()
+        wait = joined(client, 9)
+
+        def fail() -> None:
+            wait()
+            raise ValueError("what a test server does wrong")
+
+        server.script["user_tower"] = [fail]
+        found = client.together([REQUEST] * 10)
+        assert sum(map(right, found)) == 9
+        assert sum(isinstance(one, ServerError) for one in found) == 1
+        assert server.calls["user_tower"] == 2
+
+
+def test_a_leader_whose_state_is_refused_does_not_poison_the_others(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20) as client:
+        client.served_model()
+        wait = joined(client, 9)
+
+        def break_the_tag() -> None:
+            wait()
+            server.replace_output["model_tag"] = np.array([-1])
+
+        server.script["user_tower"] = [break_the_tag, server.replace_output.clear]
+        found = client.together([REQUEST] * 10)
+        assert sum(map(right, found)) == 9
+        assert sum(isinstance(one, StateRejectedError) for one in found) == 1
+        assert client.counts["recomputed"] == 9
+
+
+def test_each_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
+    given_up = threading.Event()
+    with RankingClient(server.target, timeout_seconds=20) as client, ThreadPoolExecutor(1) as threads:
+        client.served_model()
+        server.script["user_tower"] = [given_up]
+        patient = threads.submit(lambda: client.rank(**REQUEST))
+        until(lambda: server.calls["user_tower"] == 1)
+        with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
+            client.rank(**REQUEST, timeout_seconds=0.3)
+        given_up.set()
+        assert right(patient.result())
+
+
+def test_each_task_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
+    async def scene() -> None:
+        given_up = threading.Event()
+        async with AsyncRankingClient(server.target, timeout_seconds=20) as client:
+            await client.served_model()
+            server.script["user_tower"] = [given_up]
+            patient = asyncio.create_task(client.rank(**REQUEST))
+            while server.calls["user_tower"] < 1:
+                await asyncio.sleep(0.01)
+            with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
+                await client.rank(**REQUEST, timeout_seconds=0.3)
+            given_up.set()
+            assert right(await patient)
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_is_closed_ends_its_requests(server: StubServer) -> None:
+    async def scene() -> None:
+        client = AsyncRankingClient(server.target, timeout_seconds=20)
+        server.script["user_tower"] = [threading.Event()]
+        request = asyncio.create_task(client.rank(**REQUEST))
+        while server.calls["user_tower"] < 1:
+            await asyncio.sleep(0.01)
+        await client.close()
+        with pytest.raises(UnavailableError, match="closed"):
+            await request
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_cancelled_leader_leaves_the_work_to_the_next(server: StubServer) -> None:
+    async def scene() -> None:
+        async with AsyncRankingClient(server.target, timeout_seconds=20) as client:
+            await client.served_model()
+            server.script["user_tower"] = [threading.Event()]
+            leader = asyncio.create_task(client.rank(**REQUEST))
+            while server.calls["user_tower"] < 1:
+                await asyncio.sleep(0.01)
+            others = [asyncio.create_task(client.rank(**REQUEST)) for _ in range(5)]
+            while client.counts.get("joined", 0) < 5:
+                await asyncio.sleep(0.01)
+            leader.cancel()
+            assert all(map(right, await asyncio.gather(*others)))
+            assert leader.cancelled()
+            while server.cancelled["user_tower"] < 1:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    assert server.calls["user_tower"] == 2

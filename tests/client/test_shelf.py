@@ -1,0 +1,187 @@
+"""Caches that misbehave, under both clients: the ranking is right and in time."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.client.connect import Connect
+from tests.client.stub_server import StubServer
+from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
+from tests.client.test_flight import REQUEST, right
+from tfctr.client import AsyncRankingClient, DeadlineError, MemoryStateCache, StateCache, StateKey, UserState
+from tfctr.client.drivers import CACHE_THREADS
+
+
+class RaisingCache(StateCache):
+    """Fails at everything."""
+
+    def __init__(self, blocking: bool):
+        super().__init__()
+        self.blocking = blocking
+
+    def get(self, key: StateKey) -> UserState | None:
+        raise KeyError(key.user_key)
+
+    def put(self, key: StateKey, state: UserState) -> None:
+        raise OSError("disk full")
+
+    def invalidate(self, key: StateKey) -> None:
+        raise RuntimeError
+
+    def forget_user(self, model: str, user_key: str) -> None:
+        raise RuntimeError(f"{model}: {user_key} is still there")
+
+
+class HungCache(RaisingCache):
+    """Never answers, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(blocking=True)
+        self.go_on = threading.Event()
+
+    def get(self, key: StateKey) -> UserState | None:
+        self.go_on.wait(60)
+        return None
+
+    def forget_user(self, model: str, user_key: str) -> None:
+        self.go_on.wait(60)
+
+
+class SlowCache(MemoryStateCache):
+    """A cache in memory that takes as long as one far away."""
+
+    blocking = True
+
+    def get(self, key: StateKey) -> UserState | None:
+        time.sleep(0.005)
+        return super().get(key)
+
+
+class StubbornCache(MemoryStateCache):
+    """Keeps what it was told to forget."""
+
+    def invalidate(self, key: StateKey) -> None:
+        pass
+
+
+class HungAwaitedCache(HungCache):
+    """Never answers a task either."""
+
+    awaits = True
+    given_up = False
+
+    async def aget(self, key: StateKey) -> UserState | None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
+        return None
+
+    async def aput(self, key: StateKey, state: UserState) -> None:
+        raise OSError("disk full")
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.fixture
+def hung() -> Iterator[HungCache]:
+    cache = HungCache()
+    yield cache
+    cache.go_on.set()
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: bool) -> None:
+    with connect(server.target, timeout_seconds=20, cache=RaisingCache(blocking)) as client:
+        for _ in range(2):
+            assert right(client.rank(**REQUEST))
+        assert client.counts["cache_failed"] == 4
+        assert server.calls["user_tower"] == 2
+        with pytest.raises(RuntimeError, match="u5 is still there"):
+            client.forget_user("u5")
+
+
+def test_a_cache_that_hangs_costs_a_part_of_the_time_and_then_nothing(
+    server: StubServer, connect: Connect, hung: HungCache
+) -> None:
+    with connect(server.target, timeout_seconds=4, cache=hung) as client:
+        client.served_model()
+        requests = [{**REQUEST, "user_key": user} for user in range(CACHE_THREADS + 4)]
+        assert all(map(right, client.together(requests)))
+        assert client.counts["cache_late"] >= CACHE_THREADS
+        late, busy = client.counts["cache_late"], client.counts.get("cache_busy", 0)
+        assert right(client.rank(**REQUEST))
+        assert client.counts["cache_late"] == late
+        assert client.counts["cache_busy"] == busy + 2  # a look and a put
+
+
+def test_a_user_that_was_not_forgotten_in_time_is_told(connect: Connect, hung: HungCache) -> None:
+    with (
+        connect("localhost:1", cache=hung) as client,
+        pytest.raises(DeadlineError, match=r"within 0\.1 s that it forgot the user"),
+    ):
+        client.forget_user("u5", timeout_seconds=0.1)
+
+
+def test_many_requests_stand_in_line_for_a_cache_that_works(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20, cache=SlowCache()) as client:
+        requests = [{**REQUEST, "user_key": user} for user in range(5 * CACHE_THREADS)]
+        for _ in range(2):
+            assert all(map(right, client.together(requests)))
+        assert client.counts["cache_hit"] == client.counts["user_tower"] == len(requests)
+        assert not {"cache_late", "cache_busy", "cache_failed"} & set(client.counts)
+
+
+def test_an_event_loop_goes_on_while_a_cache_blocks(server: StubServer, hung: HungCache) -> None:
+    async def scene() -> None:
+        async with AsyncRankingClient(server.target, timeout_seconds=20, cache=hung) as client:
+            ranking = asyncio.create_task(client.rank(**REQUEST))
+            state = await client.user_state(USER)  # the same loop, meanwhile
+            assert not ranking.done()
+            hung.go_on.set()
+            assert right(await ranking)
+            np.testing.assert_allclose(await client.score(state, CANDIDATES, CONTEXT), EXPECTED, rtol=1e-6)
+
+    asyncio.run(scene())
+
+
+def test_a_task_of_a_cache_that_hangs_is_given_up(server: StubServer) -> None:
+    async def scene() -> None:
+        cache = HungAwaitedCache()
+        async with AsyncRankingClient(server.target, timeout_seconds=4, cache=cache) as client:
+            assert right(await client.rank(**REQUEST))
+            assert client.counts["cache_late"] == client.counts["cache_failed"] == 1
+        assert cache.given_up
+
+    asyncio.run(scene())
+
+
+def test_a_refused_state_that_the_cache_does_not_forget(server: StubServer, toy_models: Path, connect: Connect) -> None:
+    """Another model stands under the version that made the kept state."""
+    with connect(server.target, timeout_seconds=20, cache=StubbornCache()) as client:
+        assert right(client.rank(**REQUEST))
+        server.load(1, toy_models / "2")
+        ranked = client.rank(**REQUEST)
+        fresh = client.score(client.user_state(USER), CANDIDATES, CONTEXT)
+        np.testing.assert_array_equal([one.probability for one in ranked], np.sort(fresh)[::-1])
+
+
+def test_forget_user(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=20) as client:
+        for user in ("u5", 6):
+            client.rank(**{**REQUEST, "user_key": user})
+        client.forget_user("u5")
+        client.forget_user(7)
+        client.rank(**REQUEST)
+        client.rank(**{**REQUEST, "user_key": "6"})
+        assert client.counts["cache_hit"] == 1
+        assert server.calls["user_tower"] == 3
+    with connect(server.target, cache=None) as client:
+        client.forget_user("u5")

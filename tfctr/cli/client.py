@@ -1,0 +1,110 @@
+"""`tfctr client`: asks a server for a ranking, or for what it serves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from tfctr.console import console
+from tfctr.errors import UserError
+
+app = typer.Typer(help="Ask a model server: rank candidates, or show the versions it has.", no_args_is_help=True)
+
+Target = Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC API, or any gRPC target")]
+Model = Annotated[str, typer.Option(help="name of the model on the server", show_default=False)]
+Seconds = Annotated[float, typer.Option(help="time for all of it, in seconds")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one line each")]
+Version = Annotated[int | None, typer.Option(min=0, help="ask this version; default: the newest")]
+
+_SOURCE = "a JSON file, - for standard input, or JSON itself"
+
+
+@app.command("rank")
+def rank(
+    model: Model,
+    user: Annotated[str, typer.Option(help=f"raw user features: {_SOURCE}")],
+    candidates: Annotated[
+        str, typer.Option(help=f"a list of candidates or a mapping of columns: {_SOURCE}; .jsonl: one candidate a line")
+    ],
+    target: Target = "localhost:8500",
+    context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
+    k: Annotated[int, typer.Option("-k", min=0, help="print the best k")] = 10,
+    version: Version = None,
+    features: Annotated[
+        Path | None, typer.Option(help="the feature file (YAML): a name that it does not have is an error")
+    ] = None,
+    timeout: Seconds = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Rank candidates for one user, best first."""
+    from tfctr.client import RankingClient
+
+    given = {"--user": user, "--candidates": candidates, "--context": context}
+    if sum(source == "-" for source in given.values()) > 1:
+        raise UserError("only one of --user, --candidates and --context can be read from standard input (-).")
+    values = {option: _read(source, option) for option, source in given.items()}
+    with RankingClient(
+        target, model, timeout_seconds=timeout, cache=None, version=version, feature_file=features
+    ) as client:
+        ranked = client.rank(values["--user"], values["--candidates"], values["--context"], k)
+    if as_json:
+        for one in ranked:
+            typer.echo(json.dumps(asdict(one)))
+        return
+    names = list(dict.fromkeys(name for one in ranked for name in one.candidate))
+    table = Table("rank", "probability", "index", *names)
+    for place, one in enumerate(ranked, 1):
+        cells = [_cell(one.candidate.get(name)) for name in names]
+        table.add_row(str(place), f"{one.probability:.6f}", str(one.index), *cells)
+    console().print(table)
+
+
+@app.command("status")
+def status(model: Model, target: Target = "localhost:8500", timeout: Seconds = 5.0, as_json: AsJson = False) -> None:
+    """Show the versions of a model; the exit status is 2 when none is available."""
+    from tfctr.client import RankingClient, UnavailableError
+
+    with RankingClient(target, model, timeout_seconds=timeout) as client:
+        versions = client.model_status()
+    if as_json:
+        for one in versions:
+            typer.echo(json.dumps(asdict(one)))
+    else:
+        table = Table("version", "state", "error")
+        for one in versions:
+            table.add_row(str(one.version), one.state, one.error_message and f"{one.error_code}: {one.error_message}")
+        console().print(table)
+    if all(one.state != "AVAILABLE" for one in versions):
+        raise UnavailableError(f"no version of model '{model}' at {target} is available.")
+
+
+def _read(source: str, option: str) -> Any:
+    """The JSON that an option names or is."""
+    if source.lstrip().startswith(("{", "[")):
+        return _parse(source, option)
+    if source == "-":
+        return _parse(sys.stdin.read(), f"{option}: standard input")
+    try:
+        text = Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {source}: can't be read ({getattr(error, 'strerror', None) or error})") from None
+    if not source.endswith(".jsonl"):
+        return _parse(text, source)
+    return [_parse(line, f"{source}, line {at}") for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error})") from None
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value)

@@ -1,0 +1,80 @@
+"""The client for asyncio."""
+
+from types import TracebackType
+
+from tfctr.client.base import ClientBase
+from tfctr.client.codec import Array
+from tfctr.client.drivers import AsyncioDriver
+from tfctr.client.metadata import ServedModel
+from tfctr.client.requests import Candidates, Features
+from tfctr.client.results import Ranked, VersionStatus
+from tfctr.client.state import UserState
+
+
+class AsyncRankingClient(ClientBase):
+    """The same as `RankingClient`, with coroutines over grpc.aio, for one event loop: the one of the first call.
+
+    Every argument, result and error is that of the method of the same name there. Redis is asked with redis.asyncio;
+    another cache that blocks, in a few threads of the client's own. A request that is cancelled cancels its calls.
+
+    Example:
+
+        async with AsyncRankingClient("localhost:8500") as client:
+            best = await client.rank({"user_id": 7}, [{"item_id": 1}, {"item_id": 2}], {"timestamp": 1700000000}, k=1)
+    """
+
+    _driver_type = AsyncioDriver
+
+    async def __aenter__(self) -> "AsyncRankingClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channel and the cache."""
+        await self._close()
+
+    async def rank(
+        self,
+        user: Features,
+        candidates: Candidates,
+        context: Features | None = None,
+        k: int | None = None,
+        *,
+        user_key: str | int | None = None,
+        history_version: str | int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> list[Ranked]:
+        """Orders candidates by predicted click-through rate, best first: `RankingClient.rank`."""
+        seconds = self._seconds(timeout_seconds)
+        return await self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds)
+
+    async def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
+        """Runs `user_tower` for one user: `RankingClient.user_state`."""
+        return await self._ranking.user_state(user, self._seconds(timeout_seconds))
+
+    async def score(
+        self,
+        state: UserState,
+        candidates: Candidates,
+        context: Features | None = None,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> Array:
+        """Probabilities of the candidates in the order given: `RankingClient.score`."""
+        return await self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
+
+    async def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
+        """Deletes what the cache keeps of a user: `RankingClient.forget_user`."""
+        await self._forget_user(user_key, timeout_seconds)
+
+    async def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
+        """Versions the server knows of: `RankingClient.model_status`."""
+        return await self._ranking.model_status(self._seconds(timeout_seconds))
+
+    async def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
+        """The version that requests go to now: `RankingClient.served_model`."""
+        return await self._ranking.served_model(self._seconds(timeout_seconds))
