@@ -17,8 +17,16 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     model_base_path: Annotated[
-        Path, typer.Option(help="Directory with one numeric directory per version.", exists=True, file_okay=False)
-    ],
+        Path | None,
+        typer.Option(help="Directory with one numeric directory per version.", exists=True, file_okay=False),
+    ] = None,
+    model_config_file: Annotated[
+        Path | None,
+        typer.Option(help="Several models: a ModelServerConfig in text form.", exists=True, dir_okay=False),
+    ] = None,
+    model_config_file_poll_seconds: Annotated[
+        float, typer.Option(help="How often that file is read again; 0: never.", min=0)
+    ] = 0.0,
     port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.", min=0, max=65535)] = 8500,
     model_name: Annotated[str | None, typer.Option(help="Name in requests [default: the directory's name].")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -48,6 +56,8 @@ def main(
             model_name,
             port,
             host=host,
+            model_config_file=model_config_file,
+            config_poll_seconds=model_config_file_poll_seconds,
             num_versions=num_versions,
             poll_seconds=poll_seconds,
             threads=threads or None,
@@ -63,8 +73,8 @@ def main(
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if server.versions:
-        listed = ", ".join(map(str, server.versions))
-        typer.echo(f"ready: {server.model_name} (versions {listed}) on grpc://{server.address}")
+        served = ", ".join(f"{name} (versions {', '.join(map(str, found))})" for name, found in server.served.items())
+        typer.echo(f"ready: {served} on grpc://{server.address}")
         sys.stdout.flush()
     server.wait()
     server.stop(drain_seconds)

@@ -381,7 +381,7 @@ def test_c21_types(caller: Caller, form: dict[str, tensor_pb2.TensorProto]) -> N
 
 def test_c23_the_run_itself_stops(caller: Caller, server: Any) -> None:
     """The client would give up by itself: what is asked here is that the server stops, too, and says so in time."""
-    model = server._manager._latest.model
+    model = server._models.managers[NAME]._latest.model
     started = time.monotonic()
     steps = {"steps": tf.make_tensor_proto(np.array([10**7]))}
     with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
@@ -433,7 +433,7 @@ def test_c43_a_bug_is_internal_and_named(caller: Caller, server: Any, monkeypatc
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(server._manager._latest.model, "predict", broken)
+    monkeypatch.setattr(server._models.managers[NAME]._latest.model, "predict", broken)
     with pytest.raises(grpc.RpcError) as caught:
         caller.predict("score", SCORE)
     assert caught.value.code() is Code.INTERNAL
