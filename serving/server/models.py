@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server.config import check_models
+from serving.server.engine import LoadedModel
 from serving.server.status import StatusError, invalid_argument, not_found
 from serving.server.version import requested_version
 from serving.server.versions import VersionManager
@@ -24,9 +25,9 @@ class Models:
 
     Args:
         config: The first configuration.
+        load_model: Loads a version's directory.
         poll_seconds: How often a model's directory is read.
         retry_seconds: How long to wait before a failed load is tried again although nothing changed.
-        session_config: Passed on to the models' sessions.
 
     Raises:
         StatusError: The configuration is refused.
@@ -35,14 +36,14 @@ class Models:
     def __init__(
         self,
         config: model_server_config_pb2.ModelServerConfig,
-        poll_seconds: float = 1.0,
-        retry_seconds: float = 60.0,
-        session_config: config_pb2.ConfigProto | None = None,
+        load_model: Callable[[Path], LoadedModel],
+        poll_seconds: float,
+        retry_seconds: float,
     ) -> None:
         check_models(config)
         self._poll_seconds = poll_seconds
         self._retry_seconds = retry_seconds
-        self._session_config = session_config
+        self._load_model = load_model
         self._applying = threading.Lock()
         # A name that is no longer configured stays here with its ended versions, so that its status can be told.
         self._by_name: dict[str, VersionManager] = {}
@@ -53,10 +54,10 @@ class Models:
         manager = VersionManager(
             model.name,
             Path(model.base_path),
+            self._load_model,
             policy=model.model_version_policy,
             poll_seconds=self._poll_seconds,
             retry_seconds=self._retry_seconds,
-            session_config=self._session_config,
         )
         self._by_name = {**self._by_name, model.name: manager}
         return manager

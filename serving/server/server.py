@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -14,9 +15,14 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.server.api import Api
+from serving.server.batching import Batcher
 from serving.server.config import ConfigError, one_model, read_model_config
+from serving.server.engine import LoadedModel
 from serving.server.health import health_handler
+from serving.server.metrics import Metrics
 from serving.server.models import Models
+from serving.server.options import BatchingOptions, read_credentials
+from serving.server.rest import RestServer
 from serving.server.services import add_services
 from serving.server.status import StatusError
 from serving.server.versions import VersionManager
@@ -51,6 +57,11 @@ class Server:
         poll_seconds: How often the directory is read for new versions.
         retry_seconds: How long to wait before a version that failed to load is tried again although nothing changed.
         threads: How many requests are worked on at a time; four per core by default, as TensorFlow Serving has it.
+        max_queued: How many requests wait for a thread; one more is refused with RESOURCE_EXHAUSTED.
+        max_message_bytes: The largest request.
+        rest_port: The port of the REST API and the Prometheus page; 0 picks a free one, None is none of both.
+        ssl_config_file: An `SSLConfig` in text form: TLS on the gRPC port, for clients with certificates if it says so.
+        batching: Join requests; none by default.
         tensor_content: Send outputs as raw bytes; False sends repeated fields, TensorFlow Serving's default.
         session_config: How many threads TensorFlow uses for one request.
     """
@@ -68,6 +79,11 @@ class Server:
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
         threads: int | None = None,
+        max_queued: int = 256,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        rest_port: int | None = None,
+        ssl_config_file: str | os.PathLike[str] | None = None,
+        batching: BatchingOptions | None = None,
         tensor_content: bool = True,
         session_config: config_pb2.ConfigProto | None = None,
     ) -> None:
@@ -77,14 +93,24 @@ class Server:
         self._host = host
         self._tensor_content = tensor_content
         self._threads = threads or 4 * (os.cpu_count() or 1)
+        self._max_queued = max_queued
+        self._max_message_bytes = max_message_bytes
+        self.rest_port = rest_port
+        self._rest: RestServer | None = None
+        self._metrics = Metrics()
+        self._batcher = Batcher(batching, self._metrics) if batching else None
         self._config_file = Path(model_config_file) if model_config_file is not None else None
         self._config_poll_seconds = config_poll_seconds
+        self._credentials = None
+        load_model = partial(LoadedModel, session_config=session_config, batcher=self._batcher)
         try:
+            if ssl_config_file is not None:
+                self._credentials = read_credentials(Path(ssl_config_file))
             if self._config_file is not None:
                 self._config = read_model_config(self._config_file)
             else:
                 self._config = _one_model(Path(model_base_path or "").absolute(), model_name, num_versions)
-            self._models = Models(self._config, poll_seconds, retry_seconds, session_config)
+            self._models = Models(self._config, load_model, poll_seconds, retry_seconds)
         except ConfigError as error:
             raise ServerError(str(error)) from None
         except StatusError as error:
@@ -118,22 +144,17 @@ class Server:
         Raises:
             ServerError: The port is taken, or no version became available in time.
         """
-        # The port first: a second server on it is told at once, not after loading. Reuse would let both have it.
-        options = [
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix="request")
-        server = grpc.server(pool, options=options)
-        add_services(Api(self._models, self._tensor_content), server)
-        server.add_generic_rpc_handlers((health_handler(self._healthy),))
-        try:
-            self.port = server.add_insecure_port(self.address)
-        except RuntimeError:
-            raise ServerError(
-                f"cannot listen on {self.address}: the port is in use or not allowed; choose another, or 0 for any"
-            ) from None
+        # The ports first: a second server on one is told at once, not after loading.
+        api = Api(self._models, self._metrics, self._tensor_content)
+        server = self._grpc_server(api)
+        if self.rest_port is not None:
+            limit = self._threads + self._max_queued
+            try:
+                self._rest = RestServer(api, self._metrics, self._host, self.rest_port, limit)
+            except OSError as error:
+                server.stop(None).wait()
+                raise ServerError(f"cannot listen on {self._host}:{self.rest_port}: {error.strerror}") from None
+            self.rest_port = self._rest.port
         self._models.start()
         try:
             self._wait_for_versions(timeout_seconds)
@@ -141,16 +162,49 @@ class Server:
                 self._models.assign_labels()
         except BaseException as error:
             self._models.stop()
-            server.stop(None).wait()
+            self._close(server, None)
             if isinstance(error, StatusError):
                 raise ServerError(error.message) from None
             raise
         self._grpc = server
         if not self._stopping.is_set():
             server.start()
+            if self._rest is not None:
+                self._rest.start()
             if self._config_file is not None and self._config_poll_seconds:
                 threading.Thread(target=self._follow_config, name="configuration", daemon=True).start()
         return self
+
+    def _grpc_server(self, api: Api) -> grpc.Server:
+        options = [
+            # Reuse would let two servers have the same port.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self._max_message_bytes),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix="request")
+        limit = self._threads + self._max_queued
+        server = grpc.server(pool, options=options, maximum_concurrent_rpcs=limit)
+        add_services(api, server)
+        server.add_generic_rpc_handlers((health_handler(self._healthy),))
+        try:
+            if self._credentials is None:
+                self.port = server.add_insecure_port(self.address)
+            else:
+                self.port = server.add_secure_port(self.address, self._credentials)
+        except RuntimeError:
+            why = "the port is in use or not allowed; choose another, or 0 for any"
+            if self._credentials is not None:
+                why += "; or the key and certificate of the TLS configuration are no such or not each other's"
+            raise ServerError(f"cannot listen on {self.address}: {why}") from None
+        return server
+
+    def _close(self, server: grpc.Server, grace_seconds: float | None) -> None:
+        server.stop(grace_seconds).wait()
+        if self._rest is not None:
+            self._rest.stop()
+        if self._batcher is not None:
+            self._batcher.stop()
 
     def _wait_for_versions(self, timeout_seconds: float | None) -> None:
         waited = 0.0
@@ -202,7 +256,7 @@ class Server:
         server, self._grpc = self._grpc, None
         if server is None:
             return
-        server.stop(grace_seconds).wait()
+        self._close(server, grace_seconds)
         self._models.stop()
 
     def request_stop(self) -> None:

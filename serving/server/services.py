@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,14 +18,15 @@ UNEXPECTED = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
 def add_services(api: Api, server: grpc.Server) -> None:
-    """Registers PredictionService and ModelService.
+    """Registers PredictionService, without MultiInference, and ModelService.
 
     Args:
         api: Does the work.
         server: Where they are registered.
     """
     prediction = prediction_service_pb2_grpc.PredictionServiceServicer()
-    prediction.Predict = _method(api.predict)
+    for name in ("Predict", "Classify", "Regress"):
+        setattr(prediction, name, _method(partial(api.run, name, "GRPC")))
     prediction.GetModelMetadata = _method(api.metadata)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
     models = model_service_pb2_grpc.ModelServiceServicer()

@@ -36,6 +36,7 @@ class Version:
     def status(self) -> get_model_status_pb2.ModelVersionStatus:
         """The state and the last error as GetModelStatus tells them."""
         status = get_model_status_pb2.ModelVersionStatus(version=self.number, state=self.state)
+        status.status.SetInParent()
         if self.error is not None:
             status.status.error_code = self.error[0].value[0]
             status.status.error_message = self.error[1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
-from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
 from serving.server.directory import find_versions, fingerprint, latest, wanted_versions
@@ -33,22 +32,22 @@ class VersionManager:
     Args:
         name: The model's name in requests.
         base_path: The directory that holds one directory per version.
+        load_model: Loads a version's directory.
         policy: Which versions are served; the newest two by default.
         poll_seconds: How often the directory is read.
         retry_seconds: How long to wait before a failed load is tried again although nothing changed.
         max_retries: How often; then the version's state is END until its files change.
-        session_config: Passed on to `LoadedModel`.
     """
 
     def __init__(
         self,
         name: str,
         base_path: Path,
+        load_model: Callable[[Path], LoadedModel] = LoadedModel,
         policy: Any = None,
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
         max_retries: int = 5,
-        session_config: config_pb2.ConfigProto | None = None,
     ) -> None:
         self.name = name
         self.base_path = base_path
@@ -57,7 +56,7 @@ class VersionManager:
         self._poll_seconds = poll_seconds
         self._retry_seconds = retry_seconds
         self._max_retries = max_retries
-        self._session_config = session_config
+        self._load_model = load_model
         self._lock = threading.Lock()
         # Loading happens in one thread at a time: that which follows the directory, or one that brings a new policy.
         self._polling = threading.Lock()
@@ -226,7 +225,7 @@ class VersionManager:
         logger.info("%s: loading version %d from %s", self.name, version.number, version.directory)
         model = None
         try:
-            model = LoadedModel(version.directory, self._session_config)
+            model = self._load_model(version.directory)
             records = run_warmup(model, version.directory)
         except Exception as error:
             if model is not None:

@@ -241,7 +241,10 @@ def test_c34_warm_up_runs_before_the_version_answers(
     [
         ([_record("user_tower", USER), _record("nothing", USER)], 'record 2 .*Serving signature key "nothing"'),
         ([_record("user_tower", USER)] * 1001, "more than 1000 records"),
-        ([prediction_log_pb2.PredictionLog(classify_log={}).SerializeToString()], "classify_log cannot be run"),
+        (
+            [prediction_log_pb2.PredictionLog(multi_inference_log={}).SerializeToString()],
+            "multi_inference_log cannot be run",
+        ),
         ([b"\xff\xff"], "record 1"),
     ],
     ids=["failing", "too many", "kind", "garbage"],
