@@ -106,8 +106,10 @@ class SmallModel(tf.Module):
 
 
 def publish(base: Path) -> None:
-    """Writes what a server that `--target` names has to serve: version 7 of the model `small`."""
+    """Writes what a server that `--target` names has to serve: version 7 of the model `small`, and its metrics page."""
     save_model(base / "small" / "7", 1)
+    monitoring = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
+    (base / "small" / "monitoring.config").write_text(monitoring)
 
 
 def save_model(directory: Path, tag: int) -> Path:
