@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,23 +59,34 @@ class RestServer:
     """
 
     def __init__(self, api: Api, metrics: Metrics, host: str, port: int, limit: int) -> None:
-        places = threading.BoundedSemaphore(limit)
+        self._limit, self._started = limit, False
+        self._places = threading.BoundedSemaphore(limit)
 
         class Handler(_Handler):
             pass
 
-        Handler.api, Handler.metrics, Handler.places = api, metrics, places
+        Handler.api, Handler.metrics, Handler.places = api, metrics, self._places
         self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
 
     def start(self) -> None:
         """Begins to answer."""
+        self._started = True
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="REST", daemon=True).start()
 
-    def stop(self) -> None:
-        """Takes no more connections, and ends when the requests under way are answered."""
-        self._server.shutdown()
+    def stop(self, grace_seconds: float) -> None:
+        """Takes no more requests, and ends when those under way are answered.
+
+        Args:
+            grace_seconds: How long they may take.
+        """
+        if self._started:
+            self._server.shutdown()
         self._server.server_close()
+        deadline = time.monotonic() + grace_seconds
+        # Whoever holds every place knows that nobody is at work, and open connections get no place any more.
+        for _ in range(self._limit):
+            self._places.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
 class _Server(ThreadingHTTPServer):

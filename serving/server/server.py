@@ -202,7 +202,7 @@ class Server:
     def _close(self, server: grpc.Server, grace_seconds: float | None) -> None:
         server.stop(grace_seconds).wait()
         if self._rest is not None:
-            self._rest.stop()
+            self._rest.stop(grace_seconds or 0.0)
         if self._batcher is not None:
             self._batcher.stop()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -98,24 +100,33 @@ def test_message_limit(base_path: Path) -> None:
         assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
 
 
-def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import http.client
-    import json
-
+def _ask(server: Server) -> int:
     body = json.dumps({"signature_name": "user_tower", "inputs": {name: one.tolist() for name, one in USER.items()}})
+    connection = http.client.HTTPConnection(f"127.0.0.1:{server.rest_port}", timeout=60)
+    connection.request("POST", f"/v1/models/{NAME}:predict", body)
+    return connection.getresponse().status
 
-    def ask(server: Server) -> int:
-        connection = http.client.HTTPConnection(f"127.0.0.1:{server.rest_port}", timeout=60)
-        connection.request("POST", f"/v1/models/{NAME}:predict", body)
-        return connection.getresponse().status
 
+def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with _serve(base_path, threads=1, max_queued=0, rest_port=0) as (server, _), ThreadPoolExecutor(1) as pool:
         with _occupied(server, monkeypatch) as begun:
-            first = pool.submit(ask, server)
+            first = pool.submit(_ask, server)
             eventually(lambda: len(begun) == 1, "the first runs")
-            assert ask(server) == 429
+            assert _ask(server) == 429
         assert first.result() == 200
-        assert ask(server) == 200
+        assert _ask(server) == 200
+
+
+def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serve(base_path, rest_port=0) as (server, _), ThreadPoolExecutor(2) as pool:
+        with _occupied(server, monkeypatch) as begun:
+            first = pool.submit(_ask, server)
+            eventually(lambda: len(begun) == 1, "the first runs")
+            stopping = pool.submit(server.stop, 30.0)
+            with pytest.raises(TimeoutError):
+                stopping.result(timeout=0.5)
+        stopping.result(timeout=30)
+        assert first.result() == 200
 
 
 @pytest.mark.parametrize("kind", ["gRPC", "REST"])
