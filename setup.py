@@ -23,6 +23,7 @@ EXTRAS = {
     "serving": SERVING,
     "redis": ["redis>=5"],
     "dev": [
+        "cryptography>=42",  # tests only: certificates
         "hypothesis>=6",
         "jax>=0.10,<0.11",  # tests only: the layers run on this backend too
         "mkdocs-material>=9",

@@ -17,14 +17,34 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     model_base_path: Annotated[
-        Path, typer.Option(help="Directory with one numeric directory per version.", exists=True, file_okay=False)
-    ],
+        Path | None,
+        typer.Option(help="Directory with one numeric directory per version.", exists=True, file_okay=False),
+    ] = None,
+    model_config_file: Annotated[
+        Path | None,
+        typer.Option(help="Several models: a ModelServerConfig in text form.", exists=True, dir_okay=False),
+    ] = None,
+    model_config_file_poll_seconds: Annotated[
+        float, typer.Option(help="How often that file is read again; 0: never.", min=0)
+    ] = 0.0,
     port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.", min=0, max=65535)] = 8500,
     model_name: Annotated[str | None, typer.Option(help="Name in requests [default: the directory's name].")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     num_versions: Annotated[int, typer.Option(help="How many of the newest versions to serve.", min=1)] = 2,
     poll_seconds: Annotated[float, typer.Option(help="How often to look for new versions.", min=0.01)] = 1.0,
     threads: Annotated[int, typer.Option(help="Requests at a time; 0 for four per core.", min=0)] = 0,
+    max_queued: Annotated[int, typer.Option(help="Requests that wait; more are refused.", min=0)] = 256,
+    max_message_bytes: Annotated[int, typer.Option(help="The largest request.", min=1, max=2**31 - 1)] = 2**31 - 1,
+    rest_port: Annotated[
+        int | None, typer.Option(help="REST API and Prometheus page; 0 picks a free one; none by default.", min=0)
+    ] = None,
+    ssl_config_file: Annotated[
+        Path | None, typer.Option(help="TLS: an SSLConfig in text form, with PEM contents.", exists=True)
+    ] = None,
+    enable_batching: Annotated[bool, typer.Option("--enable-batching", help="Join requests.")] = False,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="How: BatchingParameters in text form.", exists=True)
+    ] = None,
     intra_op_threads: Annotated[int, typer.Option(help="Threads inside one op; 0: TensorFlow decides.", min=0)] = 0,
     inter_op_threads: Annotated[int, typer.Option(help="Ops at a time; 0: TensorFlow decides.", min=0)] = 0,
     tensor_content: Annotated[
@@ -40,17 +60,31 @@ def main(
     # TensorFlow takes seconds to import: --help and a mistyped option need not wait for it.
     from tensorflow.core.protobuf import config_pb2
 
+    from serving.server.config import ConfigError
+    from serving.server.options import BatchingOptions, read_batching
     from serving.server.server import Server, ServerError
 
     try:
+        batching = BatchingOptions() if enable_batching else None
+        if batching_parameters_file is not None:
+            if not enable_batching:
+                raise ConfigError("--batching-parameters-file needs --enable-batching")
+            batching = read_batching(batching_parameters_file)
         server = Server(
             model_base_path,
             model_name,
             port,
             host=host,
+            model_config_file=model_config_file,
+            config_poll_seconds=model_config_file_poll_seconds,
             num_versions=num_versions,
             poll_seconds=poll_seconds,
             threads=threads or None,
+            max_queued=max_queued,
+            max_message_bytes=max_message_bytes,
+            rest_port=rest_port,
+            ssl_config_file=ssl_config_file,
+            batching=batching,
             tensor_content=tensor_content,
             session_config=config_pb2.ConfigProto(
                 intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
@@ -59,12 +93,13 @@ def main(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
         server.start(timeout_seconds=None)
-    except ServerError as error:
+    except (ServerError, ConfigError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if server.versions:
-        listed = ", ".join(map(str, server.versions))
-        typer.echo(f"ready: {server.model_name} (versions {listed}) on grpc://{server.address}")
+        served = ", ".join(f"{name} (versions {', '.join(map(str, found))})" for name, found in server.served.items())
+        rest = f", http://{host}:{server.rest_port}" if rest_port is not None else ""
+        typer.echo(f"ready: {served} on grpc://{server.address}{rest}")
         sys.stdout.flush()
     server.wait()
     server.stop(drain_seconds)

@@ -18,6 +18,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 Array = NDArray[Any]
 # One request is a protobuf message, so no honest tensor is larger; a small message may still declare a huge shape.
 MAX_TENSOR_BYTES = 2**31 - 1
+# Values that repeat may be left out of a message; how much is made of what is not there has a limit of its own.
+MAX_FILLED_BYTES = 64 * 2**20
 _MAX_RANK = 254
 _OBJECT = np.dtype(object)
 _BFLOAT16 = np.dtype(tf.bfloat16.as_numpy_dtype)
@@ -93,7 +95,10 @@ def decode(proto: Any) -> Array:
         if len(content) != count * dtype.itemsize:
             raise ValueError(f"{len(content)} bytes do not fill shape {shape}")
         return np.frombuffer(content, dtype).reshape(shape)
-    values = convert(getattr(proto, field))
+    listed = getattr(proto, field)
+    if (count - len(listed)) * dtype.itemsize > MAX_FILLED_BYTES:
+        raise ValueError(f"{count} elements are declared and {len(listed)} are there: that is too many to fill up")
+    values = convert(listed)
     if len(values) < count:
         padded = np.empty(count, dtype)
         padded[: len(values)] = values

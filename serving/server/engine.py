@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 
 from serving.server import codec
+from serving.server.batching import Batcher
 from serving.server.status import StatusError, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -30,9 +31,16 @@ class LoadedModel:
     Args:
         directory: The version's directory.
         session_config: How many threads the session uses; TensorFlow's own defaults by default.
+        batcher: Joins requests, when there is one.
     """
 
-    def __init__(self, directory: Path, session_config: config_pb2.ConfigProto | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        session_config: config_pb2.ConfigProto | None = None,
+        batcher: Batcher | None = None,
+    ) -> None:
+        self._batcher = batcher
         graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=graph, config=session_config)
         try:
@@ -90,15 +98,25 @@ class LoadedModel:
             message = f"Expected prediction signature method_name to be one of {{{expected}}}. Was: "
             raise StatusError(grpc.StatusCode.INTERNAL, message + signature.method_name)
         _check_names(signature, inputs)
-        feeds = {}
-        for alias, info in signature.inputs.items():
+        arrays = []
+        for alias in signature.inputs:
             try:
-                feeds[self._tensors[info.name]] = codec.decode(inputs[alias])
+                arrays.append(codec.decode(inputs[alias]))
             except ValueError as error:
                 raise invalid_argument(f"tensor parsing error: {alias} ({error})") from None
         outputs = _wanted(signature, output_filter)
+        names = [info.name for info in signature.inputs.values()]
+        tensors = [self._tensors[name] for name in names]
         fetches = [self._tensors[signature.outputs[alias].name] for alias in outputs]
-        return dict(zip(outputs, self._run(feeds, fetches, timeout_ms), strict=True))
+
+        def execute(values: list[codec.Array], milliseconds: int | None) -> list[codec.Array]:
+            return self._run(dict(zip(tensors, values, strict=True)), fetches, milliseconds)
+
+        if self._batcher is None:
+            results = execute(arrays, timeout_ms)
+        else:
+            results = self._batcher.run((self, signature_name, *outputs), names, arrays, execute, timeout_ms)
+        return dict(zip(outputs, results, strict=True))
 
     def _run(self, feeds: dict[Any, codec.Array], fetches: list[Any], timeout_ms: int | None) -> list[codec.Array]:
         options = config_pb2.RunOptions(timeout_in_ms=timeout_ms) if timeout_ms else None

@@ -1,4 +1,4 @@
-"""The embedded server: one model directory behind one gRPC port."""
+"""The embedded server: models behind a gRPC port."""
 
 from __future__ import annotations
 
@@ -6,15 +6,25 @@ import logging
 import os
 import threading
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.config import model_server_config_pb2
 
+from serving.server.api import Api
+from serving.server.batching import Batcher
+from serving.server.config import ConfigError, one_model, read_model_config
+from serving.server.engine import LoadedModel
 from serving.server.health import health_handler
-from serving.server.services import Models, ModelService, PredictionService
+from serving.server.metrics import Metrics
+from serving.server.models import Models
+from serving.server.options import BatchingOptions, read_credentials
+from serving.server.rest import RestServer
+from serving.server.services import add_services
+from serving.server.status import StatusError
 from serving.server.versions import VersionManager
 
 logger = logging.getLogger("serving.server")
@@ -28,58 +38,83 @@ class ServerError(Exception):
 
 
 class Server:
-    """Serves the versions below a directory over TensorFlow Serving's gRPC API.
+    """Serves one model's versions, or the models of a configuration file, over TensorFlow Serving's gRPC API.
 
     Example:
         >>> with Server("exports/ranker", "ranker") as server:
         ...     channel = grpc.insecure_channel(server.address)
 
     Args:
-        model_base_path: The directory with one numeric directory per version.
+        model_base_path: The directory with one numeric directory per version; None with `model_config_file`.
         model_name: The name that requests use; the directory's own by default.
         port: The port; 0 picks a free one.
         host: The address to listen on.
+        model_config_file: A `ModelServerConfig` in text form instead of a directory: several models, their policies
+            and labels.
+        config_poll_seconds: How often that file is read again; 0 is never.
         num_versions: How many of the newest versions are served. Two, so that a client may finish with the version
             that made its user state.
         poll_seconds: How often the directory is read for new versions.
         retry_seconds: How long to wait before a version that failed to load is tried again although nothing changed.
         threads: How many requests are worked on at a time; four per core by default, as TensorFlow Serving has it.
+        max_queued: How many requests wait for a thread; one more is refused with RESOURCE_EXHAUSTED.
+        max_message_bytes: The largest request.
+        rest_port: The port of the REST API and the Prometheus page; 0 picks a free one, None is none of both.
+        ssl_config_file: An `SSLConfig` in text form: TLS on the gRPC port, for clients with certificates if it says so.
+        batching: Join requests; none by default.
         tensor_content: Send outputs as raw bytes; False sends repeated fields, TensorFlow Serving's default.
         session_config: How many threads TensorFlow uses for one request.
     """
 
     def __init__(
         self,
-        model_base_path: str | os.PathLike[str],
+        model_base_path: str | os.PathLike[str] | None = None,
         model_name: str | None = None,
         port: int = 0,
         *,
         host: str = "127.0.0.1",
+        model_config_file: str | os.PathLike[str] | None = None,
+        config_poll_seconds: float = 0.0,
         num_versions: int = 2,
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
         threads: int | None = None,
+        max_queued: int = 256,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        rest_port: int | None = None,
+        ssl_config_file: str | os.PathLike[str] | None = None,
+        batching: BatchingOptions | None = None,
         tensor_content: bool = True,
         session_config: config_pb2.ConfigProto | None = None,
     ) -> None:
-        base_path = Path(model_base_path).absolute()
-        if not base_path.is_dir():
-            raise ServerError(f"{base_path} is not a directory: it must hold one numeric directory per model version")
-        if num_versions < 1:
-            raise ServerError(f"num_versions must be at least 1, not {num_versions}")
-        self.model_name = model_name or base_path.name
+        if (model_base_path is None) == (model_config_file is None):
+            raise ServerError("a model's directory or a configuration file is needed, and not both")
         self.port = port
         self._host = host
         self._tensor_content = tensor_content
         self._threads = threads or 4 * (os.cpu_count() or 1)
-        self._manager = VersionManager(
-            self.model_name,
-            base_path,
-            num_versions=num_versions,
-            poll_seconds=poll_seconds,
-            retry_seconds=retry_seconds,
-            session_config=session_config,
-        )
+        self._max_queued = max_queued
+        self._max_message_bytes = max_message_bytes
+        self.rest_port = rest_port
+        self._rest: RestServer | None = None
+        self._metrics = Metrics()
+        self._batcher = Batcher(batching, self._metrics) if batching else None
+        self._config_file = Path(model_config_file) if model_config_file is not None else None
+        self._config_poll_seconds = config_poll_seconds
+        self._credentials = None
+        load_model = partial(LoadedModel, session_config=session_config, batcher=self._batcher)
+        try:
+            if ssl_config_file is not None:
+                self._credentials = read_credentials(Path(ssl_config_file))
+            if self._config_file is not None:
+                self._config = read_model_config(self._config_file)
+            else:
+                self._config = _one_model(Path(model_base_path or "").absolute(), model_name, num_versions)
+            self._models = Models(self._config, load_model, poll_seconds, retry_seconds)
+        except ConfigError as error:
+            raise ServerError(str(error)) from None
+        except StatusError as error:
+            raise ServerError(f"{self._config_file}: {error.message}") from None
         self._grpc: grpc.Server | None = None
         self._stopping = threading.Event()
 
@@ -89,9 +124,14 @@ class Server:
         return f"{self._host}:{self.port}"
 
     @property
+    def served(self) -> dict[str, list[int]]:
+        """The versions that answer now, oldest first, by model."""
+        return {name: manager.available() for name, manager in self._models.managers.items()}
+
+    @property
     def versions(self) -> list[int]:
-        """The versions that answer now, oldest first."""
-        return self._manager.available()
+        """The versions that answer now, of all models; where there is one model, its versions."""
+        return [version for versions in self.served.values() for version in versions]
 
     def start(self, timeout_seconds: float | None = 120.0) -> Server:
         """Takes the port, waits until a version is available and begins to answer.
@@ -104,58 +144,107 @@ class Server:
         Raises:
             ServerError: The port is taken, or no version became available in time.
         """
-        # The port first: a second server on it is told at once, not after loading. Reuse would let both have it.
-        options = [
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix="request")
-        server = grpc.server(pool, options=options)
-        models = Models([self._manager])
-        prediction = PredictionService(models, self._tensor_content)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
-        server.add_generic_rpc_handlers((health_handler(self._healthy),))
+        # The ports first: a second server on one is told at once, not after loading.
+        api = Api(self._models, self._metrics, self._tensor_content)
+        server = self._grpc_server(api)
+        if self.rest_port is not None:
+            limit = self._threads + self._max_queued
+            try:
+                self._rest = RestServer(api, self._metrics, self._host, self.rest_port, limit)
+            except OSError as error:
+                server.stop(None).wait()
+                raise ServerError(f"cannot listen on {self._host}:{self.rest_port}: {error.strerror}") from None
+            self.rest_port = self._rest.port
+        self._models.start()
         try:
-            self.port = server.add_insecure_port(self.address)
-        except RuntimeError:
-            raise ServerError(
-                f"cannot listen on {self.address}: the port is in use or not allowed; choose another, or 0 for any"
-            ) from None
-        self._manager.start()
-        try:
-            self._wait_for_version(timeout_seconds)
-        except BaseException:
-            self._manager.stop()
-            server.stop(None).wait()
+            self._wait_for_versions(timeout_seconds)
+            if not self._stopping.is_set():
+                self._models.assign_labels()
+        except BaseException as error:
+            self._models.stop()
+            self._close(server, None)
+            if isinstance(error, StatusError):
+                raise ServerError(error.message) from None
             raise
         self._grpc = server
         if not self._stopping.is_set():
             server.start()
+            if self._rest is not None:
+                self._rest.start()
+            if self._config_file is not None and self._config_poll_seconds:
+                threading.Thread(target=self._follow_config, name="configuration", daemon=True).start()
         return self
 
-    def _wait_for_version(self, timeout_seconds: float | None) -> None:
+    def _grpc_server(self, api: Api) -> grpc.Server:
+        options = [
+            # Reuse would let two servers have the same port.
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", self._max_message_bytes),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix="request")
+        limit = self._threads + self._max_queued
+        server = grpc.server(pool, options=options, maximum_concurrent_rpcs=limit)
+        add_services(api, server)
+        server.add_generic_rpc_handlers((health_handler(self._healthy),))
+        try:
+            if self._credentials is None:
+                self.port = server.add_insecure_port(self.address)
+            else:
+                self.port = server.add_secure_port(self.address, self._credentials)
+        except RuntimeError:
+            why = "the port is in use or not allowed; choose another, or 0 for any"
+            if self._credentials is not None:
+                why += "; or the key and certificate of the TLS configuration are no such or not each other's"
+            raise ServerError(f"cannot listen on {self.address}: {why}") from None
+        return server
+
+    def _close(self, server: grpc.Server, grace_seconds: float | None) -> None:
+        server.stop(grace_seconds).wait()
+        if self._rest is not None:
+            self._rest.stop(grace_seconds or 0.0)
+        if self._batcher is not None:
+            self._batcher.stop()
+
+    def _wait_for_versions(self, timeout_seconds: float | None) -> None:
         waited = 0.0
         while not self._stopping.is_set():
             step = _WAIT_SECONDS if waited else _FIRST_WAIT_SECONDS
             if timeout_seconds is not None:
                 step = min(step, timeout_seconds - waited)
-            if step <= 0:
-                raise ServerError(f"no version became available in {timeout_seconds:g} s: {self._why_none()}")
-            if self._manager.wait_until_available(step):
+            waiting = [manager for manager in self._models.managers.values() if not manager.wait_until_ready(0)]
+            if not waiting:
                 return
-            waited += step
-            logger.warning("%s: waiting for a version: %s", self.model_name, self._why_none())
+            why = "; ".join(f"{manager.name}: {_why_none(manager)}" for manager in waiting)
+            if step <= 0:
+                raise ServerError(f"no version became available in {timeout_seconds:g} s: {why}")
+            if not waiting[0].wait_until_ready(step):
+                waited += step
+                logger.warning("waiting for a version: %s", why)
 
-    def _why_none(self) -> str:
-        problems = self._manager.problems()
-        if problems:
-            return "; ".join(problems)
-        return f"no numeric directory with a loaded model in {self._manager.base_path} yet"
+    def _follow_config(self) -> None:
+        """Reads the configuration file again and again; what is wrong in it is told once and changes nothing."""
+        assert self._config_file is not None
+        seen = self._config
+        complained = ""
+        while not self._stopping.wait(self._config_poll_seconds):
+            try:
+                config = read_model_config(self._config_file)
+                if config == seen:
+                    continue
+                seen = config
+                if config.WhichOneof("config") != "model_config_list":
+                    logger.warning("%s names no models: nothing is changed", self._config_file)
+                    continue
+                self._models.apply(config)
+                logger.info("%s is in force: %s", self._config_file, self.served)
+            except (ConfigError, StatusError) as error:
+                if str(error) != complained:
+                    logger.error("%s: %s", self._config_file, error)
+                complained = str(error)
 
     def _healthy(self) -> bool:
-        return not self._stopping.is_set() and bool(self.versions)
+        return not self._stopping.is_set() and all(self.served.values())
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Refuses new requests, lets those under way finish, and frees the model.
@@ -167,8 +256,8 @@ class Server:
         server, self._grpc = self._grpc, None
         if server is None:
             return
-        server.stop(grace_seconds).wait()
-        self._manager.stop()
+        self._close(server, grace_seconds)
+        self._models.stop()
 
     def request_stop(self) -> None:
         """Ends `wait()`, and a `start()` that still waits for a version; safe in a signal handler."""
@@ -185,3 +274,15 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _one_model(base_path: Path, name: str | None, num_versions: int) -> model_server_config_pb2.ModelServerConfig:
+    if not base_path.is_dir():
+        raise ServerError(f"{base_path} is not a directory: it must hold one numeric directory per model version")
+    if num_versions < 1:
+        raise ServerError(f"num_versions must be at least 1, not {num_versions}")
+    return one_model(name or base_path.name, base_path, num_versions)
+
+
+def _why_none(manager: VersionManager) -> str:
+    return "; ".join(manager.problems()) or f"no numeric directory with a loaded model in {manager.base_path} yet"

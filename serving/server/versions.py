@@ -5,99 +5,64 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
-from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import get_model_status_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
+from serving.server.directory import find_versions, fingerprint, latest, wanted_versions
 from serving.server.engine import LoadedModel
-from serving.server.status import as_status, invalid_argument, not_found
+from serving.server.status import StatusError, as_status, not_found
+from serving.server.version import AVAILABLE, END, LOADING, UNLOADING, Version, requested_version
 from serving.server.warmup import run_warmup
 
 logger = logging.getLogger("serving.server")
-
-State = get_model_status_pb2.ModelVersionStatus.State
-START, LOADING, AVAILABLE = State.Value("START"), State.Value("LOADING"), State.Value("AVAILABLE")
-UNLOADING, END = State.Value("UNLOADING"), State.Value("END")
-_MAX_VERSION_DIGITS = 19
-
-
-def find_versions(base_path: Path) -> dict[int, Path] | None:
-    """The numeric directories below `base_path` by version; None when there is no such directory.
-
-    Anything else is not a version, so a publisher may copy under another name and rename at the end.
-    "00004" is version 4; of two directories for one version the first by name counts.
-    """
-    found: dict[int, Path] = {}
-    try:
-        for child in sorted(base_path.iterdir()):
-            name = child.name
-            if name.isascii() and name.isdigit() and len(name) <= _MAX_VERSION_DIGITS and child.is_dir():
-                found.setdefault(int(name), child)
-    except OSError:
-        return None
-    return found
-
-
-@dataclass
-class _Version:
-    """What is known of one version. `users` counts the requests under way, guarded by the manager's lock."""
-
-    number: int
-    directory: Path
-    state: int = START
-    error: tuple[grpc.StatusCode, str] | None = None
-    model: LoadedModel | None = None
-    users: int = 0
-    # What the directory looked like at the last attempt, how many there were, and when the next may follow.
-    fingerprint: tuple[Any, ...] = field(default=(), repr=False)
-    attempts: int = 0
-    retry_at: float = 0.0
 
 
 class VersionManager:
     """Follows the versions of one model in a thread of its own.
 
-    The newest `num_versions` directories are wanted. A version that cannot be loaded leaves the others alone: what
+    The directories that the policy names are wanted. A version that cannot be loaded leaves the others alone: what
     serves keeps serving until every wanted version is available. It is tried again when its files change, and every
     `retry_seconds` up to `max_retries` times.
 
     Args:
         name: The model's name in requests.
         base_path: The directory that holds one directory per version.
-        num_versions: How many of the newest versions are served.
+        load_model: Loads a version's directory.
+        policy: Which versions are served; the newest two by default.
         poll_seconds: How often the directory is read.
         retry_seconds: How long to wait before a failed load is tried again although nothing changed.
         max_retries: How often; then the version's state is END until its files change.
-        session_config: Passed on to `LoadedModel`.
     """
 
     def __init__(
         self,
         name: str,
         base_path: Path,
-        num_versions: int = 2,
+        load_model: Callable[[Path], LoadedModel] = LoadedModel,
+        policy: Any = None,
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
         max_retries: int = 5,
-        session_config: config_pb2.ConfigProto | None = None,
     ) -> None:
         self.name = name
         self.base_path = base_path
-        self._num_versions = num_versions
+        self._policy = policy or latest(2)
+        self._labels: dict[str, int] = {}
         self._poll_seconds = poll_seconds
         self._retry_seconds = retry_seconds
         self._max_retries = max_retries
-        self._session_config = session_config
+        self._load_model = load_model
         self._lock = threading.Lock()
-        self._versions: dict[int, _Version] = {}
-        self._latest: _Version | None = None
-        self._available = threading.Event()
+        # Loading happens in one thread at a time: that which follows the directory, or one that brings a new policy.
+        self._polling = threading.Lock()
+        self._versions: dict[int, Version] = {}
+        self._latest: Version | None = None
+        self._ready = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"versions of {name}", daemon=True)
 
@@ -105,17 +70,51 @@ class VersionManager:
         """Begins to follow the directory."""
         self._thread.start()
 
-    def wait_until_available(self, timeout_seconds: float | None) -> bool:
-        """Whether some version is available, after waiting for it at most that long."""
-        return self._available.wait(timeout_seconds)
+    def wait_until_ready(self, timeout_seconds: float | None) -> bool:
+        """Whether every wanted version was tried and one is available, after waiting for it at most that long."""
+        return self._ready.wait(timeout_seconds)
 
     def stop(self) -> None:
         """Stops following and frees every version. Nothing may be in flight any more."""
         self._stop.set()
         self._thread.join()
-        for version in self._versions.values():
-            if version.state == AVAILABLE:
-                self._retire(version)
+        with self._polling:
+            for version in self._versions.values():
+                if version.state in (LOADING, AVAILABLE):
+                    self._retire(version)
+
+    def update(self, base_path: Path, policy: Any) -> None:
+        """Follows another directory or policy from now on, and returns when it has been tried.
+
+        Raises:
+            StatusError: What is wanted now is not available.
+        """
+        with self._polling:
+            self.base_path, self._policy = base_path, policy
+        self.poll()
+        missing = set(policy.specific.versions) - set(self.available())
+        if missing or not self.available():
+            why = "; ".join(self.problems()) or f"no such version in {base_path}"
+            raise StatusError(grpc.StatusCode.UNKNOWN, f"{self.name}: {why}")
+
+    def check_labels(self, labels: Mapping[str, int]) -> None:
+        """Refuses labels of versions that do not answer now.
+
+        Raises:
+            StatusError: One of them does not.
+        """
+        for version in labels.values():
+            if version not in self.available():
+                raise StatusError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {self.name}, which is not currently "
+                    "available for inference",
+                )
+
+    def set_labels(self, labels: Mapping[str, int]) -> None:
+        """Replaces all labels."""
+        with self._lock:
+            self._labels = dict(labels)
 
     def available(self) -> list[int]:
         """The versions that answer now, oldest first."""
@@ -129,16 +128,17 @@ class VersionManager:
             return [f"version {version.number}: {version.error[1]}" for version in failed if version.error]
 
     @contextmanager
-    def use(self, version: int | None) -> Iterator[tuple[int, LoadedModel]]:
+    def use(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[int, LoadedModel]]:
         """Holds a version for the length of a request, so that it stays loaded until the request is done.
 
         Args:
-            version: Its number, or None for the newest that is available.
+            spec: Asks for a version by number, by label, or for the newest that is available.
 
         Raises:
             StatusError: It is not served.
         """
         with self._lock:
+            version = requested_version(spec, self._labels)
             held = self._latest if version is None else self._versions.get(version)
             if held is None or held.state != AVAILABLE or held.model is None:
                 wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
@@ -150,13 +150,14 @@ class VersionManager:
         finally:
             self._release(held)
 
-    def status(self, version: int | None) -> list[get_model_status_pb2.ModelVersionStatus]:
+    def status(self, spec: model_pb2.ModelSpec) -> list[get_model_status_pb2.ModelVersionStatus]:
         """The state of one version or, newest first, of all that are known.
 
         Raises:
             StatusError: The version is not known.
         """
         with self._lock:
+            version = requested_version(spec, self._labels)
             known = sorted(self._versions.values(), key=lambda one: -one.number)
             if version is not None:
                 known = [one for one in known if one.number == version]
@@ -164,15 +165,19 @@ class VersionManager:
                     raise not_found(f"Could not find version {version} of model {self.name}")
             if not known:
                 raise not_found(f"Could not find any versions of model {self.name}")
-            return [_status(one) for one in known]
+            return [one.status() for one in known]
 
     def poll(self) -> None:
         """Reads the directory once and does what follows from it."""
+        with self._polling:
+            self._poll()
+
+    def _poll(self) -> None:
         found = find_versions(self.base_path)
         if found is None:
             logger.warning("%s cannot be read: the versions served stay as they are", self.base_path)
             return
-        wanted = sorted(found)[-self._num_versions :]
+        wanted = wanted_versions(found, self._policy)
         for number in wanted:
             self._load_if_due(number, found[number])
             if self._stop.is_set():
@@ -185,6 +190,8 @@ class VersionManager:
             gone = version.number not in wanted and version.state in (LOADING, AVAILABLE)
             if gone and (not wanted or replaced(state == AVAILABLE for state in states)):
                 self._retire(version)
+        if self._latest is not None:
+            self._ready.set()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -198,19 +205,19 @@ class VersionManager:
         version = self._versions.get(number)
         if version is not None and version.state == AVAILABLE:
             return
-        fingerprint = _fingerprint(directory)
+        files = fingerprint(directory)
         if version is None or (version.state in (UNLOADING, END) and version.error is None):
             # Unknown, or served once and wanted again: requests may still hold the object of that time.
-            version = _Version(number, directory)
-        elif fingerprint != version.fingerprint:
+            version = Version(number, directory)
+        elif files != version.files:
             version.attempts = 0
         elif version.attempts > self._max_retries or time.monotonic() < version.retry_at:
             return
-        version.directory, version.fingerprint = directory, fingerprint
+        version.directory, version.files = directory, files
         version.attempts += 1
         self._load(version)
 
-    def _load(self, version: _Version) -> None:
+    def _load(self, version: Version) -> None:
         with self._lock:
             self._versions[version.number] = version
             version.state = LOADING
@@ -218,7 +225,7 @@ class VersionManager:
         logger.info("%s: loading version %d from %s", self.name, version.number, version.directory)
         model = None
         try:
-            model = LoadedModel(version.directory, self._session_config)
+            model = self._load_model(version.directory)
             records = run_warmup(model, version.directory)
         except Exception as error:
             if model is not None:
@@ -236,7 +243,7 @@ class VersionManager:
             records,
         )
 
-    def _failed(self, version: _Version, error: Exception) -> None:
+    def _failed(self, version: Version, error: Exception) -> None:
         again = version.attempts <= self._max_retries
         version.retry_at = time.monotonic() + self._retry_seconds
         with self._lock:
@@ -255,7 +262,7 @@ class VersionManager:
             else "It is tried again when its files change",
         )
 
-    def _retire(self, version: _Version) -> None:
+    def _retire(self, version: Version) -> None:
         with self._lock:
             version.state = UNLOADING if version.model is not None else END
             self._update_latest()
@@ -265,14 +272,14 @@ class VersionManager:
         if idle:
             self._end(version)
 
-    def _release(self, version: _Version) -> None:
+    def _release(self, version: Version) -> None:
         with self._lock:
             version.users -= 1
             last = version.users == 0 and version.state == UNLOADING
         if last:
             self._end(version)
 
-    def _end(self, version: _Version) -> None:
+    def _end(self, version: Version) -> None:
         with self._lock:
             model, version.model, version.state = version.model, None, END
         if model is not None:
@@ -281,39 +288,3 @@ class VersionManager:
     def _update_latest(self) -> None:
         ready = [version for version in self._versions.values() if version.state == AVAILABLE]
         self._latest = max(ready, key=lambda version: version.number, default=None)
-        if ready:
-            self._available.set()
-        else:
-            self._available.clear()
-
-
-def requested_version(spec: Any) -> int | None:
-    """The version that a request's ModelSpec asks for; None for the latest.
-
-    Raises:
-        StatusError: It asks by a label, and there are none.
-    """
-    choice = spec.WhichOneof("version_choice")
-    if choice == "version_label":
-        raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
-    return spec.version.value if choice == "version" else None
-
-
-def _status(version: _Version) -> get_model_status_pb2.ModelVersionStatus:
-    status = get_model_status_pb2.ModelVersionStatus(version=version.number, state=version.state)
-    if version.error is not None:
-        status.status.error_code = version.error[0].value[0]
-        status.status.error_message = version.error[1]
-    return status
-
-
-def _fingerprint(directory: Path) -> tuple[Any, ...]:
-    """Changes when a file of the version does: a copy still under way, or one repaired in place."""
-    seen = []
-    for path in sorted(directory.rglob("*")):
-        try:
-            stat = path.stat()
-        except OSError:
-            continue
-        seen.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return tuple(seen)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.server.engine import DEFAULT_SIGNATURE, LoadedModel
+from serving.server.inference import classify, regress
 from serving.server.status import StatusError, as_status, invalid_argument
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -47,8 +48,13 @@ def run_warmup(model: LoadedModel, directory: Path) -> int:
 
 def _run_record(model: LoadedModel, log: prediction_log_pb2.PredictionLog) -> None:
     kind = log.WhichOneof("log_type")
-    if kind != "predict_log":
+    if kind not in ("predict_log", "classify_log", "regress_log"):
         raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"a record of type {kind} cannot be run")
-    request = log.predict_log.request
+    request = getattr(log, kind).request
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    model.predict(name, request.inputs, list(request.output_filter))
+    if kind == "predict_log":
+        model.predict(name, request.inputs, list(request.output_filter))
+    elif kind == "classify_log":
+        classify(model, name, request.input)
+    else:
+        regress(model, name, request.input)

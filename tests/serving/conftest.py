@@ -29,8 +29,11 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 class Caller:
     """The official stubs on a channel of their own."""
 
-    def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address, options=UNLIMITED)
+    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        if credentials is None:
+            self.channel = grpc.insecure_channel(address, options=UNLIMITED)
+        else:
+            self.channel = grpc.secure_channel(address, credentials, options=UNLIMITED)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
@@ -87,6 +90,11 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> N
         time.sleep(0.02)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--target", help="host:port of a running server, which the conformance tests ask instead")
+    parser.addoption("--rest-target", help="host:port of its REST API")
+
+
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The same model with other weights, by tag: copied into place as versions."""
@@ -102,13 +110,43 @@ def base_path(tmp_path_factory: pytest.TempPathFactory, saved_models: dict[int, 
 
 
 @pytest.fixture(scope="session")
-def server(base_path: Path) -> Iterator[Server]:
-    with Server(base_path, NAME, poll_seconds=0.1) as running:
+def target(request: pytest.FixtureRequest) -> str | None:
+    """The server that `--target` names; None where the tests start the embedded one."""
+    return request.config.getoption("--target", default=None)
+
+
+@pytest.fixture(scope="session")
+def server(base_path: Path, target: str | None) -> Iterator[Server]:
+    if target:
+        pytest.skip("needs control of the server, which --target does not give")
+    with Server(base_path, NAME, poll_seconds=0.1, rest_port=0) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def caller(server: Server) -> Iterator[Caller]:
-    caller = Caller(server.address)
+def caller(request: pytest.FixtureRequest, target: str | None) -> Iterator[Caller]:
+    caller = Caller(target or request.getfixturevalue("server").address)
     yield caller
     caller.channel.close()
+
+
+@pytest.fixture(scope="session")
+def rest_address(request: pytest.FixtureRequest, target: str | None) -> str:
+    address = request.config.getoption("--rest-target", default=None)
+    if target and not address:
+        pytest.skip("--target without --rest-target")
+    return address or f"127.0.0.1:{request.getfixturevalue('server').rest_port}"
+
+
+@pytest.fixture(autouse=True)
+def _asks_only(request: pytest.FixtureRequest, target: str | None) -> None:
+    used = set(request.fixturenames)
+    if target and ("base_path" in used or not used & {"caller", "rest_address"}):
+        pytest.skip("starts servers of its own: there is nothing to ask of --target")
+
+
+@pytest.fixture
+def embedded(target: str | None) -> None:
+    """For what the embedded server does beyond TensorFlow Serving, or otherwise by design (docs/server.md)."""
+    if target:
+        pytest.skip("the embedded server's own way, which no other needs to follow")

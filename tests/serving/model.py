@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,21 @@ class SmallModel(tf.Module):
         outputs = {"int32": int32, "half": half, "bfloat16": bfloat16, "text": text, "flag": flag}
         return {name: tf.identity(value) for name, value in outputs.items()}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "row")])
+    def lookup(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Looks up without keeping the row inside the table, as no exported signature does."""
+        return {"vector": tf.gather(self.items, row)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        score = self.serving_default(inputs)["probabilities"][:, None]
+        classes = tf.tile([["no", "click"]], [tf.shape(score)[0], 1])
+        return {"classes": classes, "scores": tf.concat([1 - score, score], axis=1)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"outputs": self.serving_default(inputs)["probabilities"]}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "steps")])
     def slow(self, steps: tf.Tensor) -> dict[str, tf.Tensor]:
         """Runs many small ops one after the other: a run that a deadline can stop between two of them."""
@@ -89,9 +105,20 @@ class SmallModel(tf.Module):
             return {"length": tf.identity(length)}
 
 
+def publish(base: Path) -> None:
+    """Writes what a server that `--target` names has to serve: version 7 of the model `small`, and its metrics page."""
+    save_model(base / "small" / "7", 1)
+    monitoring = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
+    (base / "small" / "monitoring.config").write_text(monitoring)
+
+
 def save_model(directory: Path, tag: int) -> Path:
     """Writes the model as a SavedModel; `tag` seeds its weights and is what `user_tower` marks its state with."""
     model = SmallModel(tag)
-    names = ("serving_default", "user_tower", "score", "echo", "slow", "fail")
+    names = ("serving_default", "user_tower", "score", "echo", "slow", "fail", "lookup", "classify", "regress")
     tf.saved_model.save(model, str(directory), signatures={name: getattr(model, name) for name in names})
     return directory
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]))

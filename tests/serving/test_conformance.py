@@ -14,13 +14,15 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     predict_pb2,
+    regression_pb2,
 )
 
 from tests.serving.conftest import NAME, Caller, predict_request
-from tests.serving.model import HISTORY, WIDTH
+from tests.serving.model import HISTORY, ITEMS, WIDTH
 
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3, 4]), "history": np.arange(2 * HISTORY).reshape(2, HISTORY)}
@@ -103,6 +105,15 @@ def _status(name: str, version: int | None = None) -> get_model_status_pb2.GetMo
     request.model_spec.name = name
     if version is not None:
         request.model_spec.version.value = version
+    return request
+
+
+def _examples(kind: Any, signature: str, count: int = 2) -> Any:
+    request = kind()
+    request.model_spec.name = NAME
+    request.model_spec.signature_name = signature
+    for serialized in EXAMPLES["examples"][:count]:
+        request.input.example_list.examples.add().ParseFromString(serialized)
     return request
 
 
@@ -215,6 +226,54 @@ REFUSED = [
         ("to be int64 but string is provided",),
     ),
     Refused("C15 inner dimension", lambda: _score(user_vector=np.zeros((1, WIDTH - 1), np.float32)), INVALID, ("7",)),
+    Refused(
+        "C17 id out of range",
+        lambda: predict_request("lookup", {"row": np.array([ITEMS])}),
+        INVALID,
+        (f"indices[0] = {ITEMS} is not in [0, {ITEMS})",),
+    ),
+    Refused(
+        "C45 classify by a predict signature",
+        lambda: _examples(classification_pb2.ClassificationRequest, "score"),
+        INVALID,
+        ("Expected one input Tensor.",),
+        "Classify",
+    ),
+    Refused(
+        "C45 classify by a signature without labels",
+        lambda: _examples(classification_pb2.ClassificationRequest, "regress"),
+        Code.FAILED_PRECONDITION,
+        ('at least one of "classes" or "scores"',),
+        "Classify",
+    ),
+    Refused(
+        "C45 classify by an unknown signature",
+        lambda: _examples(classification_pb2.ClassificationRequest, "s"),
+        INVALID,
+        ("No signature was found with the name: s",),
+        "Classify",
+    ),
+    Refused(
+        "C45 classify nothing",
+        lambda: _examples(classification_pb2.ClassificationRequest, "classify", 0),
+        INVALID,
+        ("Input is empty",),
+        "Classify",
+    ),
+    Refused(
+        "C45 regress by a predict signature",
+        lambda: _examples(regression_pb2.RegressionRequest, "score"),
+        INVALID,
+        ("Expected one input Tensor.",),
+        "Regress",
+    ),
+    Refused(
+        "C45 regress by an unknown signature",
+        lambda: _examples(regression_pb2.RegressionRequest, "s"),
+        INVALID,
+        ("No signature was found with the name: s",),
+        "Regress",
+    ),
     Refused(
         "C22 long message",
         lambda: predict_request("fail", {"length": np.array([5000])}),
@@ -332,6 +391,27 @@ def test_c18_nothing_to_score(
     assert caller.run(signature, inputs)[name].shape == shape
 
 
+def test_c16_what_broadcasts_is_not_refused_by_the_server(caller: Caller) -> None:
+    """Shapes are the graph's own business: exported models check them, this one does not."""
+    items = np.array([[5, 6, 7], [8, 9, 10]])
+    both = {"user_vector": np.repeat(STATE["user_vector"], 2, axis=0), "model_tag": np.array([1, 1])}
+    expected = caller.run("score", {**both, "item_id": items})["probabilities"]
+    got = caller.run("score", {**both, "model_tag": np.array([1]), "item_id": items})["probabilities"]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_c45_classify_and_regress(caller: Caller) -> None:
+    expected = caller.run("", EXAMPLES)["probabilities"]
+    request = _examples(regression_pb2.RegressionRequest, "regress")
+    response = caller.prediction.Regress(request, timeout=20)
+    np.testing.assert_array_equal(np.float32([one.value for one in response.result.regressions]), expected)
+    assert (response.model_spec.signature_name, response.model_spec.version.value) == ("regress", 7)
+    labelled = caller.prediction.Classify(_examples(classification_pb2.ClassificationRequest, "classify"), timeout=20)
+    rows = [{one.label: one.score for one in row.classes} for row in labelled.result.classifications]
+    np.testing.assert_array_equal(np.float32([row["click"] for row in rows]), expected)
+    assert {label for row in rows for label in row} == {"no", "click"}
+
+
 def test_c19_nan_goes_through(caller: Caller) -> None:
     vector = np.full((1, WIDTH), np.nan, np.float32)
     assert np.isnan(caller.run("score", {**SCORE, "user_vector": vector})["probabilities"]).all()
@@ -381,7 +461,7 @@ def test_c21_types(caller: Caller, form: dict[str, tensor_pb2.TensorProto]) -> N
 
 def test_c23_the_run_itself_stops(caller: Caller, server: Any) -> None:
     """The client would give up by itself: what is asked here is that the server stops, too, and says so in time."""
-    model = server._manager._latest.model
+    model = server._models.managers[NAME]._latest.model
     started = time.monotonic()
     steps = {"steps": tf.make_tensor_proto(np.array([10**7]))}
     with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
@@ -433,18 +513,20 @@ def test_c43_a_bug_is_internal_and_named(caller: Caller, server: Any, monkeypatc
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(server._manager._latest.model, "predict", broken)
+    monkeypatch.setattr(server._models.managers[NAME]._latest.model, "predict", broken)
     with pytest.raises(grpc.RpcError) as caught:
         caller.predict("score", SCORE)
     assert caught.value.code() is Code.INTERNAL
     assert "a bug" in caught.value.details()
 
 
+@pytest.mark.usefixtures("embedded")
 @pytest.mark.parametrize("service", [b"", b"\x0a\x11PredictionService", b"\x0a\x0cModelService"])
 def test_c47_health(caller: Caller, service: bytes) -> None:
     assert caller.channel.unary_unary("/grpc.health.v1.Health/Check")(service, timeout=20) == b"\x08\x01"
 
 
+@pytest.mark.usefixtures("embedded")
 def test_c47_health_of_an_unknown_service(caller: Caller) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         caller.channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x01x", timeout=20)

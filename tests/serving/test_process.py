@@ -99,7 +99,7 @@ def test_waits_for_a_version_serves_and_drains(
     arguments = ("--model-base-path", str(base), "--port", "0", "--poll-seconds", "0.1")
     process = Process(*arguments)
     started.append(process)
-    process.wait_for(rf"{NAME}: waiting for a version: no numeric directory .*{base} yet")
+    process.wait_for(rf"waiting for a version: {NAME}: no numeric directory .*{base} yet")
     shutil.copytree(saved_models[1], base / "copying")
     (base / "copying").rename(base / "12")
     match = process.wait_for(rf"^ready: {NAME} \(versions 12\) on grpc://(127\.0\.0\.1:\d+)$")
@@ -145,7 +145,8 @@ def test_stopped_while_it_waits(base: Path) -> None:
     [
         (["--model-base-path", "nowhere"], r"'nowhere' does not exist"),
         (["--model-base-path", ".", "--port", "70000"], r"Invalid value for '--port'.*65535"),
-        ([], r"Missing option '--model-base-path'"),
+        ([], r"error: a model's directory or a configuration file is needed, and not both"),
+        (["--model-config-file", __file__], r"error: .*test_process.py is no ModelServerConfig in text form"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], message: str) -> None:
@@ -174,7 +175,7 @@ def test_two_servers_do_not_share_a_port(server: Server, base: Path) -> None:
 
 
 def test_no_version_in_time(base: Path) -> None:
-    with pytest.raises(ServerError, match=r"no version became available in 0.3 s: no numeric directory"):
+    with pytest.raises(ServerError, match=r"no version became available in 0.3 s: small: no numeric directory"):
         Server(base, NAME, poll_seconds=0.05).start(timeout_seconds=0.3)
 
 

@@ -51,6 +51,10 @@ def _tag(caller: Caller, version: int | None = None) -> int:
     return int(caller.run("user_tower", USER, version=version)["model_tag"][0])
 
 
+def _spec(version: int) -> Any:
+    return predict_request("", {}, version=version).model_spec
+
+
 def _code(call: Callable[[], Any]) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as caught:
         call()
@@ -180,7 +184,7 @@ def test_the_whole_base_path_gone_changes_nothing(base: Path, saved_models: dict
     _publish(saved_models[1], base, "1")
     with _serve(base) as (server, caller):
         base.rename(base.with_name("elsewhere"))
-        server._manager.poll()
+        server._models.managers[NAME].poll()
         assert _tag(caller) == 1
 
 
@@ -197,7 +201,7 @@ def test_c31_what_counts_as_a_version(base: Path, saved_models: dict[int, Path])
 def test_a_request_keeps_its_version(base: Path, saved_models: dict[int, Path]) -> None:
     _publish(saved_models[1], base, "1")
     with _serve(base, num_versions=1) as (server, caller):
-        with server._manager.use(1) as (_, model):
+        with server._models.managers[NAME].use(_spec(1)) as (_, model):
             _publish(saved_models[2], base, "2")
             eventually(lambda: caller.status()[1].state == State.UNLOADING, "version 1 waits for its request")
             assert _code(lambda: _tag(caller, 1)) is grpc.StatusCode.NOT_FOUND
@@ -237,7 +241,10 @@ def test_c34_warm_up_runs_before_the_version_answers(
     [
         ([_record("user_tower", USER), _record("nothing", USER)], 'record 2 .*Serving signature key "nothing"'),
         ([_record("user_tower", USER)] * 1001, "more than 1000 records"),
-        ([prediction_log_pb2.PredictionLog(classify_log={}).SerializeToString()], "classify_log cannot be run"),
+        (
+            [prediction_log_pb2.PredictionLog(multi_inference_log={}).SerializeToString()],
+            "multi_inference_log cannot be run",
+        ),
         ([b"\xff\xff"], "record 1"),
     ],
     ids=["failing", "too many", "kind", "garbage"],

@@ -1,0 +1,216 @@
+"""Dynamic batching: requests for the same tensors of the same version run together, joined along dimension 0."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+
+from serving.server.codec import Array
+from serving.server.metrics import Metrics
+from serving.server.options import BatchingOptions
+from serving.server.status import StatusError, invalid_argument
+
+Execute = Callable[[list[Array], int | None], list[Array]]
+
+
+@dataclass
+class _Task:
+    inputs: list[Array]
+    rows: int
+    deadline: float | None
+    enqueued: float
+    result: Future[list[Array]] = field(default_factory=Future)
+
+
+@dataclass
+class _Batch:
+    execute: Execute
+    names: list[str]
+    opened: float
+    rows: int = 0
+    tasks: list[_Task] = field(default_factory=list)
+
+
+class Batcher:
+    """Queues and the threads that empty them, shared by all models.
+
+    Args:
+        options: Sizes and times.
+        metrics: Where batches are counted.
+    """
+
+    def __init__(self, options: BatchingOptions, metrics: Metrics) -> None:
+        self._options = options
+        self._metrics = metrics
+        self._queues: dict[Hashable, deque[_Batch]] = {}
+        self._changed = threading.Condition()
+        self._stopped = False
+        self.threads = [
+            threading.Thread(target=self._work, name=f"batch {number}", daemon=True)
+            for number in range(options.num_batch_threads)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends the threads once the queues are empty."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def run(
+        self, key: Hashable, names: list[str], inputs: list[Array], execute: Execute, timeout_ms: int | None
+    ) -> list[Array]:
+        """Runs one request, perhaps together with others of the same key, and returns its own rows.
+
+        Args:
+            key: What may run together: model, version, inputs and outputs. The types of the inputs are added.
+            names: Those of the inputs, for messages.
+            inputs: All with the same dimension 0.
+            execute: Runs joined inputs.
+            timeout_ms: How long the caller waits.
+
+        Raises:
+            StatusError: The request cannot be joined with others, or the queue is full.
+        """
+        rows = _rows(inputs)
+        largest = self._options.max_batch_size
+        if rows > largest:
+            raise invalid_argument(f"Task size {rows} is larger than maximum input batch size {largest}")
+        now = time.monotonic()
+        task = _Task(inputs, rows, None if timeout_ms is None else now + timeout_ms / 1000, now)
+        key = (key, *(array.dtype for array in inputs))
+        with self._changed:
+            queue = self._queues.setdefault(key, deque())
+            if not queue or queue[-1].rows + rows > largest:
+                if len(queue) >= self._options.max_enqueued_batches:
+                    raise StatusError(
+                        grpc.StatusCode.UNAVAILABLE,
+                        "The batch scheduling queue to which this task was submitted is full; currently "
+                        f"{len(queue)} batches enqueued and max_enqueued_batches is "
+                        f"{self._options.max_enqueued_batches}",
+                    )
+                queue.append(_Batch(execute, names, now))
+            queue[-1].tasks.append(task)
+            queue[-1].rows += rows
+            self._changed.notify()
+        return task.result.result()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while (batch := self._take()) is None:
+                    if self._stopped and not self._queues:
+                        return
+                    self._changed.wait(self._wait_seconds())
+            self._process(batch)
+
+    def _take(self) -> _Batch | None:
+        """The batch that is due and was opened first."""
+        now = time.monotonic()
+        due = [
+            (queue[0].opened, key)
+            for key, queue in self._queues.items()
+            if len(queue) > 1
+            or queue[0].rows >= self._options.max_batch_size
+            or now - queue[0].opened >= self._options.timeout_seconds
+        ]
+        if not due:
+            return None
+        _, key = min(due, key=lambda pair: pair[0])
+        batch = self._queues[key].popleft()
+        if not self._queues[key]:
+            del self._queues[key]
+        return batch
+
+    def _wait_seconds(self) -> float | None:
+        opened = [queue[0].opened for queue in self._queues.values()]
+        return max(0.0, min(opened) + self._options.timeout_seconds - time.monotonic()) if opened else None
+
+    def _process(self, batch: _Batch) -> None:
+        now = time.monotonic()
+        tasks = []
+        for task in batch.tasks:
+            if task.deadline is not None and task.deadline <= now:
+                message = "Run() timeout exceeded while waiting in batching queue"
+                task.result.set_exception(StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message))
+            else:
+                tasks.append(task)
+        if not tasks:
+            return
+        try:
+            rows = sum(task.rows for task in tasks)
+            size = self._options.rounded(rows)
+            columns = zip(batch.names, *(task.inputs for task in tasks), strict=True)
+            joined = [self._join(name, arrays, size) for name, *arrays in columns]
+            # The latest deadline counts: whoever waits longest gets an answer.
+            deadlines = [task.deadline for task in tasks]
+            left = None if None in deadlines else max(1, int(1000 * (max(filter(None, deadlines)) - now)))
+            outputs = batch.execute(joined, left)
+            self._metrics.batch(rows, size - rows, [now - task.enqueued for task in tasks])
+            _split(outputs, tasks, len(joined[0]) if joined else size)
+        except Exception as error:
+            for task in tasks:
+                if not task.result.done():
+                    task.result.set_exception(error)
+
+    def _join(self, name: str, arrays: list[Array], size: int) -> Array:
+        shapes = {array.shape[1:] for array in arrays}
+        if len(shapes) > 1:
+            if not self._options.pad_variable_length_inputs or len({len(shape) for shape in shapes}) > 1:
+                raise StatusError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "
+                    "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal "
+                    "dimensions starting with the first dim.",
+                )
+            widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+            arrays = [_padded(array, widest) for array in arrays]
+        rows = sum(len(array) for array in arrays)
+        filled = [array for array in arrays if len(array)]
+        if filled and size > rows:
+            # As TensorFlow Serving does: the first row of the last request, again and again.
+            arrays = [*arrays, np.repeat(filled[-1][:1], size - rows, axis=0)]
+        return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+
+
+def _rows(inputs: list[Array]) -> int:
+    if any(array.ndim == 0 for array in inputs):
+        raise invalid_argument("Batching Run() input tensors must have at least one dimension")
+    sizes = {len(array) for array in inputs}
+    if len(sizes) > 1:
+        raise invalid_argument("Batching Run() input tensors must have equal 0th-dimension size")
+    return sizes.pop() if sizes else 1
+
+
+def _padded(array: Array, widest: tuple[int, ...]) -> Array:
+    """Filled up with the tensor's first element, as TensorFlow Serving does."""
+    if array.shape[1:] == widest:
+        return array
+    result = np.zeros((len(array), *widest), array.dtype)
+    result[...] = array.flat[0] if array.size else (b"" if array.dtype == object else 0)
+    result[tuple(slice(0, length) for length in array.shape)] = array
+    return result
+
+
+def _split(outputs: list[Array], tasks: list[_Task], size: int) -> None:
+    for output in outputs:
+        if np.ndim(output) == 0:
+            raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+        if len(output) != size:
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+                "tensors",
+            )
+    start = 0
+    for task in tasks:
+        task.result.set_result([output[start : start + task.rows] for output in outputs])
+        start += task.rows

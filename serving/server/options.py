@@ -1,0 +1,90 @@
+"""Batching and TLS as their configuration files say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from serving.server.config import ConfigError, read_text_proto
+from serving.server.text_protos import batching_parameters, ssl_config
+
+
+@dataclass(frozen=True)
+class BatchingOptions:
+    """How requests are joined; the defaults are TensorFlow Serving's.
+
+    Args:
+        max_batch_size: The most rows of a batch, and of a request.
+        timeout_seconds: How long a batch that is not full waits for more.
+        max_enqueued_batches: How many batches wait per queue; one more is refused.
+        num_batch_threads: How many batches run at a time.
+        allowed_batch_sizes: A batch is filled up to the next of these; any size when empty.
+        pad_variable_length_inputs: Fill up the other dimensions to the largest in the batch; outputs keep them.
+    """
+
+    max_batch_size: int = 1000
+    timeout_seconds: float = 0.0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = os.cpu_count() or 1
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+    def rounded(self, rows: int) -> int:
+        """The size that a batch of so many rows is filled up to."""
+        return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
+
+
+def read_batching(path: Path) -> BatchingOptions:
+    """The file of `--batching-parameters-file`.
+
+    Raises:
+        ConfigError: It cannot be read, or its sizes contradict each other.
+    """
+    parameters = read_text_proto(path, batching_parameters())
+    given = {
+        name: getattr(parameters, name).value
+        for name in ("max_batch_size", "max_enqueued_batches", "num_batch_threads")
+        if parameters.HasField(name)
+    }
+    sizes = tuple(parameters.allowed_batch_sizes)
+    options = BatchingOptions(
+        **given,
+        timeout_seconds=parameters.batch_timeout_micros.value / 1e6,
+        allowed_batch_sizes=sizes,
+        pad_variable_length_inputs=parameters.pad_variable_length_inputs,
+    )
+    for name, value in given.items():
+        if value < 1:
+            raise ConfigError(f"{path}: {name} must be at least 1, not {value}")
+    if options.timeout_seconds < 0:
+        raise ConfigError(f"{path}: batch_timeout_micros must not be negative")
+    if list(sizes) != sorted(set(sizes)):
+        raise ConfigError(f"{path}: allowed_batch_sizes entries must be monotonically increasing")
+    if sizes and sizes[-1] != options.max_batch_size:
+        raise ConfigError(
+            f"{path}: Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
+            f"expected {options.max_batch_size}"
+        )
+    return options
+
+
+def read_credentials(path: Path) -> grpc.ServerCredentials:
+    """The key and certificate of `--ssl-config-file`, and whether clients must show one of their own.
+
+    Raises:
+        ConfigError: It cannot be read, or something in it is missing.
+    """
+    config = read_text_proto(path, ssl_config())
+    for name in ("server_key", "server_cert"):
+        if "-----BEGIN" not in getattr(config, name):
+            raise ConfigError(f"{path}: {name} must hold the contents of a PEM file")
+    if config.client_verify and not config.custom_ca:
+        raise ConfigError(f"{path}: client_verify needs custom_ca, which signs the clients' certificates")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        config.custom_ca.encode() or None,
+        config.client_verify,
+    )

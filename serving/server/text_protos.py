@@ -1,0 +1,69 @@
+"""The text files of TensorFlow Serving whose messages `tensorflow-serving-api` does not ship.
+
+Declared here with their public names and field numbers, so that the same files configure both servers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_INT64, _BOOL, _STRING = "Int64Value", "BoolValue", "StringValue"
+# name -> (number, type); a wrapper is written `name { value: 1 }`.
+_BATCHING: dict[str, tuple[int, Any]] = {
+    "max_batch_size": (1, _INT64),
+    "batch_timeout_micros": (2, _INT64),
+    "max_enqueued_batches": (3, _INT64),
+    "num_batch_threads": (4, _INT64),
+    "thread_pool_name": (5, _STRING),
+    "allowed_batch_sizes": (6, [_Field.TYPE_INT64]),
+    "pad_variable_length_inputs": (7, _Field.TYPE_BOOL),
+}
+_SSL: dict[str, tuple[int, Any]] = {
+    "server_key": (1, _Field.TYPE_STRING),
+    "server_cert": (2, _Field.TYPE_STRING),
+    "custom_ca": (3, _Field.TYPE_STRING),
+    "client_verify": (4, _Field.TYPE_BOOL),
+}
+
+
+@cache
+def _classes() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="serving/text.proto",
+        package="tensorflow.serving",
+        syntax="proto3",
+        dependency=["google/protobuf/wrappers.proto"],
+    )
+    for name, fields in (("BatchingParameters", _BATCHING), ("SSLConfig", _SSL)):
+        message = file.message_type.add(name=name)
+        for field_name, (number, kind) in fields.items():
+            repeated = isinstance(kind, list)
+            kind = kind[0] if repeated else kind
+            field = message.field.add(
+                name=field_name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+            )
+            if isinstance(kind, str):
+                field.type, field.type_name = _Field.TYPE_MESSAGE, f".google.protobuf.{kind}"
+            else:
+                field.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
+        for name in ("BatchingParameters", "SSLConfig")
+    }
+
+
+def batching_parameters() -> Any:
+    """An empty `BatchingParameters`."""
+    return _classes()["BatchingParameters"]()
+
+
+def ssl_config() -> Any:
+    """An empty `SSLConfig`: PEM contents, not paths."""
+    return _classes()["SSLConfig"]()

@@ -1,0 +1,229 @@
+"""What the server refuses rather than collapse under, and who may connect: limits, deadlines, TLS."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from serving.server import Server, ServerError
+from tests.serving.conftest import NAME, Caller, eventually
+from tests.serving.model import HISTORY
+
+Code = grpc.StatusCode
+USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
+
+
+@contextmanager
+def _serve(base_path: Path, **options: Any) -> Iterator[tuple[Server, Caller]]:
+    with Server(base_path, NAME, **options) as server:
+        caller = Caller(server.address)
+        yield server, caller
+        caller.channel.close()
+
+
+def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code(), caught.value.details()
+
+
+@contextmanager
+def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Every run waits inside the model until the block ends; what has begun is in the list."""
+    held = server._models.managers[NAME]._latest
+    assert held is not None
+    assert held.model is not None
+    run, release, begun = held.model._run, threading.Event(), []
+
+    def wait(*arguments: Any) -> Any:
+        begun.append(1)
+        release.wait(60)
+        return run(*arguments)
+
+    monkeypatch.setattr(held.model, "_run", wait)
+    try:
+        yield begun
+    finally:
+        release.set()
+
+
+def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serve(base_path, threads=1, max_queued=2) as (server, caller), ThreadPoolExecutor(8) as pool:
+        with _occupied(server, monkeypatch) as begun:
+            asked = [pool.submit(caller.run, "user_tower", USER, timeout=60) for _ in range(8)]
+            eventually(lambda: sum(one.done() for one in asked) == 5, "five of eight are refused")
+            refused = [one.exception() for one in asked if one.done()]
+            assert {error.code() for error in refused} == {Code.RESOURCE_EXHAUSTED}
+            assert len(begun) == 1
+        answered = [one.result() for one in asked if one.exception() is None]
+        assert len(answered) == 3
+        # It recovers by itself.
+        assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+
+
+def test_l3_a_request_that_expired_while_it_waited_does_not_run(
+    base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _serve(base_path, threads=1) as (server, caller), ThreadPoolExecutor(1) as pool:
+        with _occupied(server, monkeypatch) as begun:
+            first = pool.submit(caller.run, "user_tower", USER, timeout=60)
+            eventually(lambda: len(begun) == 1, "the first runs")
+            assert _refused(lambda: caller.run("user_tower", USER, timeout=0.2))[0] is Code.DEADLINE_EXCEEDED
+        assert first.result()["model_tag"][0] == 1
+        caller.run("user_tower", USER)
+        # The first and the last one.
+        assert len(begun) == 2
+
+
+def test_message_limit(base_path: Path) -> None:
+    with _serve(base_path, max_message_bytes=10_000) as (_, caller):
+        big = {"user_id": np.arange(200), "history": np.zeros((200, HISTORY), np.int64)}
+        code, text = _refused(lambda: caller.run("user_tower", big))
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert "larger than max" in text
+        assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+
+
+def _ask(server: Server) -> int:
+    body = json.dumps({"signature_name": "user_tower", "inputs": {name: one.tolist() for name, one in USER.items()}})
+    connection = http.client.HTTPConnection(f"127.0.0.1:{server.rest_port}", timeout=60)
+    connection.request("POST", f"/v1/models/{NAME}:predict", body)
+    return connection.getresponse().status
+
+
+def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serve(base_path, threads=1, max_queued=0, rest_port=0) as (server, _), ThreadPoolExecutor(1) as pool:
+        with _occupied(server, monkeypatch) as begun:
+            first = pool.submit(_ask, server)
+            eventually(lambda: len(begun) == 1, "the first runs")
+            assert _ask(server) == 429
+        assert first.result() == 200
+        assert _ask(server) == 200
+
+
+def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _serve(base_path, rest_port=0) as (server, _), ThreadPoolExecutor(2) as pool:
+        with _occupied(server, monkeypatch) as begun:
+            first = pool.submit(_ask, server)
+            eventually(lambda: len(begun) == 1, "the first runs")
+            stopping = pool.submit(server.stop, 30.0)
+            with pytest.raises(TimeoutError):
+                stopping.result(timeout=0.5)
+        stopping.result(timeout=30)
+        assert first.result() == 200
+
+
+@pytest.mark.parametrize("kind", ["gRPC", "REST"])
+def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) -> None:
+    with _serve(base_path, threads=2, rest_port=0) as (server, caller):
+        port = server.port if kind == "gRPC" else server.rest_port
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+        for one in idle[::2]:
+            one.sendall(b"POST /v1/models/small:predict HTTP/1.1\r\n")
+        assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+        for one in idle:
+            one.close()
+
+
+class Authority:
+    """A certificate authority of its own, and what it signs."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.certificate = self._sign(self._name, self._key, authority=True)
+
+    def issue(self) -> tuple[str, str]:
+        """A key and a certificate for localhost, as PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return pem.decode(), self._sign(name, key, authority=False)
+
+    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool) -> str:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        )
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _ssl_config(file: Path, key: str, certificate: str, clients: str = "") -> Path:
+    texts = {"server_key": key, "server_cert": certificate, "custom_ca": clients}
+    lines = ["{}: {!r}".format(name, text.replace("\n", "\\n")).replace("\\\\n", "\\n") for name, text in texts.items()]
+    file.write_text("\n".join([*lines, f"client_verify: {'true' if clients else 'false'}"]))
+    return file
+
+
+def test_tls(base_path: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    config = _ssl_config(tmp_path / "ssl.config", *authority.issue())
+    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
+        trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
+        assert int(Caller(server.address, trusting).run("user_tower", USER)["model_tag"][0]) == 1
+        assert _refused(lambda: plain.run("user_tower", USER, timeout=5))[0] is Code.UNAVAILABLE
+        stranger = grpc.ssl_channel_credentials(Authority().certificate.encode())
+        refused = _refused(lambda: Caller(server.address, stranger).run("user_tower", USER, timeout=5))
+        assert refused[0] is Code.UNAVAILABLE
+
+
+def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    config = _ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
+    root = authority.certificate.encode()
+
+    def credentials(issuer: Authority | None) -> grpc.ChannelCredentials:
+        key, certificate = issuer.issue() if issuer else (None, None)
+        return grpc.ssl_channel_credentials(root, key and key.encode(), certificate and certificate.encode())
+
+    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, _):
+        known = Caller(server.address, credentials(authority))
+        assert int(known.run("user_tower", USER)["model_tag"][0]) == 1
+        for issuer in (None, Authority()):
+            caller = Caller(server.address, credentials(issuer))
+            assert _refused(lambda caller=caller: caller.run("user_tower", USER, timeout=5))[0] is Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("server_key: 'server.key'", "server_key must hold the contents of a PEM file"),
+        ("nothing: 1", "is no SSLConfig in text form"),
+        (
+            "server_key: '-----BEGIN' server_cert: '-----BEGIN' client_verify: true",
+            "client_verify needs custom_ca",
+        ),
+        ("server_key: '-----BEGIN' server_cert: '-----BEGIN'", "key and certificate"),
+    ],
+)
+def test_bad_ssl_config(base_path: Path, tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "ssl.config"
+    file.write_text(text)
+    with pytest.raises(ServerError, match=message):
+        Server(base_path, NAME, ssl_config_file=file).start()

@@ -1,0 +1,217 @@
+"""The REST API and the Prometheus page: cases C44 and C46."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.server import rest
+from tests.serving.conftest import NAME, Caller
+from tests.serving.model import HISTORY, WIDTH
+from tests.serving.test_conformance import ECHO, EXAMPLES, SCORE
+
+Rest = Callable[..., tuple[int, Any]]
+MODEL = f"/v1/models/{NAME}"
+SCORE_ROW = {"user_vector": SCORE["user_vector"][0].tolist(), "model_tag": 1, "item_id": [5, 6, 7]}
+SCORE_COLUMNS = {name: array.tolist() for name, array in SCORE.items()}
+EXAMPLE = {"b64": base64.b64encode(EXAMPLES["examples"][0]).decode()}
+
+
+@pytest.fixture
+def ask(rest_address: str) -> Rest:
+    def ask(method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(rest_address, timeout=20)
+        content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, content, headers or {})
+        response = connection.getresponse()
+        text = response.read()
+        connection.close()
+        return response.status, json.loads(text) if response.headers.get_content_subtype() == "json" else text.decode()
+
+    return ask
+
+
+def _score(**body: Any) -> dict[str, Any]:
+    return {"signature_name": "score", **body}
+
+
+def test_c44_by_row_and_by_column_equal_grpc(ask: Rest, caller: Caller) -> None:
+    expected = caller.run("score", SCORE)["probabilities"]
+    status, by_row = ask("POST", f"{MODEL}:predict", _score(instances=[SCORE_ROW, SCORE_ROW]))
+    assert (status, list(by_row)) == (200, ["predictions"])
+    np.testing.assert_array_equal(np.float32(by_row["predictions"]), np.repeat(expected, 2, axis=0))
+    status, by_column = ask("POST", f"{MODEL}/versions/7:predict", _score(inputs=SCORE_COLUMNS))
+    assert (status, list(by_column)) == (200, ["outputs"])
+    np.testing.assert_array_equal(np.float32(by_column["outputs"]), expected)
+
+
+def test_c44_several_outputs_are_named(ask: Rest) -> None:
+    row = {"user_id": 3, "history": list(range(HISTORY))}
+    body = {"signature_name": "user_tower", "instances": [row]}
+    _, by_row = ask("POST", f"{MODEL}:predict", body)
+    assert by_row["predictions"][0].keys() == {"user_vector", "model_tag"}
+    assert len(by_row["predictions"][0]["user_vector"]) == WIDTH
+    columns = {name: [value] for name, value in row.items()}
+    _, by_column = ask("POST", f"{MODEL}:predict", {"signature_name": "user_tower", "inputs": columns})
+    assert by_column["outputs"]["model_tag"] == [by_row["predictions"][0]["model_tag"]]
+
+
+def test_c44_base64_and_the_default_signature(ask: Rest, caller: Caller) -> None:
+    expected = caller.run("", EXAMPLES)["probabilities"][:1]
+    for instances in ([EXAMPLE], [{"examples": EXAMPLE}]):
+        status, reply = ask("POST", f"{MODEL}:predict", {"instances": instances})
+        assert status == 200
+        np.testing.assert_array_equal(np.float32(reply["predictions"]), expected)
+
+
+def test_c44_nan_both_ways(ask: Rest) -> None:
+    row = {**SCORE_ROW, "user_vector": [math.nan] * WIDTH}
+    status, reply = ask("POST", f"{MODEL}:predict", _score(instances=[row]))
+    assert status == 200
+    assert all(math.isnan(score) for score in reply["predictions"][0])
+
+
+def test_c44_types(ask: Rest) -> None:
+    inputs = {"int32": [1, -2], "half": [0.5, -2], "bfloat16": [0.5, math.inf], "text": ["café", {"b64": "/w=="}]}
+    status, reply = ask("POST", f"{MODEL}:predict", {"signature_name": "echo", "inputs": {**inputs, "flag": [True]}})
+    assert status == 200
+    assert reply["outputs"] == {**inputs, "text": ["café", "\ufffd"], "flag": [True]}
+    assert reply["outputs"].keys() == ECHO.keys()
+
+
+REFUSED = {
+    "C06": (f"{MODEL}x:predict", _score(instances=[SCORE_ROW]), 404, r"Servable not found for request: Latest"),
+    "C07": (f"{MODEL}/versions/99:predict", _score(instances=[SCORE_ROW]), 404, r"Specific\(small, 99\)"),
+    "C08": (f"{MODEL}/labels/l:predict", _score(instances=[SCORE_ROW]), 400, "Unrecognized servable version label: l"),
+    "C09": (
+        f"{MODEL}:predict",
+        {"signature_name": "s", "instances": [1]},
+        400,
+        'Serving signature name: "s" not found in signature def',
+    ),
+    "C10 row": (f"{MODEL}:predict", _score(instances=[{"model_tag": 1}]), 400, "does not have named input: "),
+    "C10 column": (f"{MODEL}:predict", _score(inputs={"model_tag": [1]}), 400, "does not have named input: "),
+    "C11": (f"{MODEL}:predict", _score(instances=[{**SCORE_ROW, "other": 1}]), 400, "does not know: other"),
+    "both": (f"{MODEL}:predict", _score(instances=[], inputs=[]), 400, "exactly one of the keys"),
+    "neither": (f"{MODEL}:predict", {}, 400, "exactly one of the keys"),
+    "uneven": (f"{MODEL}:predict", _score(inputs={**SCORE_COLUMNS, "item_id": [[1, 2], [3]]}), 400, "tensor size: 2"),
+    "deeper": (f"{MODEL}:predict", _score(inputs={**SCORE_COLUMNS, "item_id": [1, [2]]}), 400, "unexpected level"),
+    "text": (f"{MODEL}:predict", _score(inputs={**SCORE_COLUMNS, "item_id": [["1"]]}), 400, "Type: String is not of"),
+    "fraction": (
+        f"{MODEL}:predict",
+        _score(inputs={**SCORE_COLUMNS, "item_id": [[1.5]]}),
+        400,
+        "of expected type: int",
+    ),
+    "too big": (f"{MODEL}:predict", _score(inputs={**SCORE_COLUMNS, "item_id": [[2**70]]}), 400, "item_id"),
+    "base64": (f"{MODEL}:predict", {"instances": [{"b64": "?"}]}, 400, "base64 decode"),
+    "C15": (f"{MODEL}:predict", _score(inputs={**SCORE_COLUMNS, "user_vector": [[0.5]]}), 400, ""),
+    "bad JSON": (f"{MODEL}:predict", b"{", 400, "JSON Parse error"),
+    "not UTF-8": (f"{MODEL}:predict", b"\xff\xfe\xfa", 400, "JSON Parse error"),
+    "deep JSON": (f"{MODEL}:predict", b"[" * 100_000, 400, "JSON Parse error"),
+    "deep value": (
+        f"{MODEL}:predict",
+        b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}",
+        400,
+        "tensor parsing error|JSON Parse error",
+    ),
+    "no object": (f"{MODEL}:predict", b"3", 400, "an object is expected, not Number"),
+    "bad call": (f"{MODEL}:nothing", {}, 400, f"Malformed request: POST {MODEL}:nothing"),
+    "bad path": ("/nothing", {}, 404, "Not Found"),
+    "huge version": (f"{MODEL}/versions/{'9' * 5000}:predict", {}, 400, "Failed to convert version"),
+    "climbs out": ("/v1/models/../etc:predict", {}, 400, "Malformed request"),
+    "encoded": ("/v1/models/..%2Fetc:predict", {}, 404, "Servable not found"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_c44_refused(ask: Rest, case: str, target: str | None) -> None:
+    path, body, status, text = REFUSED[case]
+    got, reply = ask("POST", path, body)
+    assert (got, list(reply)) == (status, ["error"]), reply
+    # The other texts are the embedded server's own.
+    assert re.search(text, reply["error"]) or (target and not case.startswith("C")), reply
+
+
+@pytest.mark.usefixtures("embedded")
+@pytest.mark.parametrize(("length", "status"), [("10000000000", 429), ("x", 400), ("9" * 30, 429)])
+def test_the_body_has_a_limit_that_is_told_before_it_is_read(ask: Rest, length: str, status: int) -> None:
+    assert int(rest.MAX_BODY_BYTES) < 10_000_000_000
+    assert ask("POST", f"{MODEL}:predict", None, {"Content-Length": length})[0] == status
+
+
+def test_status(ask: Rest) -> None:
+    one = {"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert ask("GET", MODEL) == (200, {"model_version_status": [one]})
+    assert ask("GET", f"{MODEL.upper().replace(NAME.upper(), NAME)}/versions/7")[0] == 200
+    assert ask("GET", f"{MODEL}/versions/9") == (404, {"error": f"Could not find version 9 of model {NAME}"})
+    assert ask("GET", "/v1/models/x") == (404, {"error": "Could not find any versions of model x"})
+    assert ask("GET", "/v1/models") == (400, {"error": "Missing model name in request."})
+
+
+def test_metadata(ask: Rest) -> None:
+    status, told = ask("GET", f"{MODEL}/metadata")
+    assert (status, told["model_spec"]["name"], told["model_spec"]["version"]) == (200, NAME, "7")
+    (signatures,) = told["metadata"]["signature_def"].values()
+    assert signatures["score"]["inputs"]["item_id"]["dtype"] == "DT_INT64"
+
+
+def test_c45_classify_and_regress(ask: Rest, caller: Caller) -> None:
+    expected = caller.run("", EXAMPLES)["probabilities"]
+    examples = [{"user_id": 1, "item_id": 2}, {"user_id": [3], "item_id": [4]}]
+    status, reply = ask("POST", f"{MODEL}:regress", {"signature_name": "regress", "examples": examples})
+    assert status == 200
+    np.testing.assert_array_equal(np.float32(reply["results"]), expected)
+    body = {"signature_name": "classify", "context": {"user_id": 1}, "examples": [{"item_id": 2}]}
+    status, reply = ask("POST", f"{MODEL}:classify", body)
+    assert status == 200
+    ((no, click),) = reply["results"]
+    assert (no[0], click[0], np.float32(click[1])) == ("no", "click", expected[0])
+    for bad in ({}, {"examples": []}, {"examples": [3]}, {"examples": [{"user_id": {"x": 1}}]}):
+        assert ask("POST", f"{MODEL}:classify", bad)[0] == 400
+
+
+def _value(page: str, line: str) -> int:
+    found = re.search(rf"^{re.escape(line)} (\d+)$", page, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_c46_prometheus_page(ask: Rest) -> None:
+    good, bad = _score(instances=[SCORE_ROW]), _score(instances=[{**SCORE_ROW, "user_vector": [1.0]}])
+    ok = f':tensorflow:serving:request_count{{model_name="{NAME}",status="OK"}}'
+    failed = ok.replace("OK", "INVALID_ARGUMENT")
+    latency = f':tensorflow:serving:request_latency_count{{model_name="{NAME}",API="Predict",entrypoint="REST"}}'
+    before = ask("GET", "/monitoring/prometheus/metrics")[1]
+    for body in (good, bad, bad):
+        ask("POST", f"{MODEL}:predict", body)
+    after = ask("GET", "/monitoring/prometheus/metrics")[1]
+    # An error counts as a request, and its time does not count.
+    rises = [_value(after, line) - _value(before, line) for line in (ok, failed, latency)]
+    assert rises == [1, 2, 1]
+    assert (
+        f':tensorflow:serving:request_latency_bucket{{model_name="{NAME}",API="Predict",entrypoint="REST",le="18"}}'
+        in after
+    )
+    assert "# TYPE :tensorflow:serving:runtime_latency histogram" in after
+
+
+@pytest.mark.usefixtures("embedded")
+def test_c46_names_that_are_not_served_do_not_grow_the_page(ask: Rest, caller: Caller) -> None:
+    from tests.serving.conftest import predict_request
+
+    for name in ("x1", "x2"):
+        request = predict_request("score", SCORE)
+        request.model_spec.name = name
+        with pytest.raises(Exception, match="Servable not found"):
+            caller.prediction.Predict(request, timeout=20)
+    page = ask("GET", "/monitoring/prometheus/metrics")[1]
+    assert _value(page, ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"}') >= 2
+    assert "x1" not in page
