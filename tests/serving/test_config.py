@@ -13,7 +13,7 @@ from tfctr.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "serving.yaml"
-RENDERED = ROOT / "serving" / "rendered"
+RENDERED = ROOT / "serving" / "k8s" / "base" / "config"
 BATCHED = Deployment(
     model=Model(name="ranker", base_path="/models/ranker"),
     image="tensorflow/serving:2.19.0",
