@@ -1,4 +1,4 @@
-"""Command line: `python -m serving.rollout status|canary|promote|rollback|drop`: versions by label, without mixed pairs.
+"""Command line: `python -m serving.rollout VERB`: moves labels between versions, without mixed pairs.
 
 The models.config file is the truth that a server restarts from. A step sends it to the server
 (`HandleReloadConfigRequest`), and writes it once the server has taken it. A version stays loaded while a label is on it
