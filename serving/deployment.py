@@ -103,18 +103,18 @@ def flags(deployment: Deployment) -> list[str]:
 
 def _batching(batching: Batching) -> message.Message:
     parameters = message_class("BatchingParameters")()
-    parameters.max_batch_size.value = batching.allowed_batch_sizes[-1]  # type: ignore[attr-defined]
+    parameters.max_batch_size.value = batching.allowed_batch_sizes[-1]
     for name in ("batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
         getattr(parameters, name).value = getattr(batching, name)
     # Padding would fill with a tensor's first element and leave the outputs long: it stays off.
-    parameters.allowed_batch_sizes.extend(batching.allowed_batch_sizes)  # type: ignore[attr-defined]
+    parameters.allowed_batch_sizes.extend(batching.allowed_batch_sizes)
     return parameters
 
 
 def _monitoring() -> message.Message:
     config = message_class("MonitoringConfig")()
-    config.prometheus_config.enable = True  # type: ignore[attr-defined]
-    config.prometheus_config.path = METRICS_PATH  # type: ignore[attr-defined]
+    config.prometheus_config.enable = True
+    config.prometheus_config.path = METRICS_PATH
     return config
 
 
