@@ -34,6 +34,7 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "types-pyyaml",
         "grpcio-tools>=1.70",
+        "kubernetes-validate>=1.31",  # tests only: the schemas of the manifests
     ],
 }
 

@@ -1,16 +1,78 @@
-"""The sample configuration is what TensorFlow Serving's own parser reads."""
+"""What is rendered is what the server's own parser reads, and what is committed is what would be rendered."""
 
 from pathlib import Path
 
+import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
+from typer.testing import CliRunner
+
+from serving.deployment import Batching, Deployment, Model, load_deployment, message_class, render
+from serving.render import app
+from tfctr.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "serving.yaml"
+RENDERED = ROOT / "serving" / "k8s" / "base" / "config"
+BATCHED = Deployment(
+    model=Model(name="ranker", base_path="/models/ranker"),
+    image="tensorflow/serving:2.19.0",
+    batching=Batching(allowed_batch_sizes=(1, 4, 16)),
+)
 
 
 def test_models_config() -> None:
-    text = (ROOT / "serving" / "models.config").read_text()
+    text = render(load_deployment(CONFIG))["models.config"]
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("ranker", "/models/ranker", "tensorflow")
     assert model.model_version_policy.latest.num_versions == 2
+
+
+def test_batching_and_monitoring() -> None:
+    files = render(BATCHED)
+    batching = text_format.Parse(files["batching.config"], message_class("BatchingParameters")())
+    assert list(batching.allowed_batch_sizes) == [1, 4, 16]
+    assert batching.max_batch_size.value == 16
+    monitoring = text_format.Parse(files["monitoring.config"], message_class("MonitoringConfig")())
+    assert monitoring.prometheus_config.enable
+    assert "--enable_batching=true" in files["server.flags"].splitlines()
+
+
+def test_batching_file_and_flag_come_together() -> None:
+    files = render(BATCHED.model_copy(update={"batching": None}))
+    assert "batching.config" not in files
+    assert "batching" not in files["server.flags"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("load_threads", "load_thread", "load_thread: unknown key. Allowed: "),
+        ("num_versions: 2", "num_versions: 1", "model.num_versions: "),
+        ("base_path: /models", "base_path: models", "model.base_path: "),
+        (":2.19.0-gpu", ":latest", "image: "),
+        ("batching: null", "batching: {allowed_batch_sizes: [4, 1]}", "must be positive and increase"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "serving.yaml"
+    path.write_text(CONFIG.read_text().replace(old, new))
+    with pytest.raises(UserError) as error:
+        load_deployment(path)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(path))
+
+
+def test_what_is_committed_is_what_is_rendered() -> None:
+    result = CliRunner().invoke(app, ["--config", str(CONFIG), "--out", str(RENDERED), "--check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_check_finds_drift(tmp_path: Path) -> None:
+    arguments = ["--config", str(CONFIG), "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (tmp_path / "models.config").write_text("")
+    result = CliRunner().invoke(app, [*arguments, "--check"])
+    assert result.exit_code == 1
+    assert "models.config" in result.output

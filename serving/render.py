@@ -1,0 +1,46 @@
+"""Command line: `python -m serving.render --config configs/serving.yaml --out DIR [--check]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.deployment import load_deployment, render
+from tfctr.errors import UserError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    config: Annotated[Path, typer.Option(help="The serving file.")],
+    out: Annotated[Path, typer.Option(help="Directory for the files.", file_okay=False)],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file differs.")] = False,
+) -> None:
+    """Write TensorFlow Serving's files from one YAML."""
+    try:
+        files = render(load_deployment(config))
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    if check:
+        stale = [name for name, text in files.items() if not _holds(out / name, text)]
+        if stale:
+            typer.echo(
+                f"error: {out}: not what {config} gives: {', '.join(stale)}. Run again without --check.", err=True
+            )
+            raise typer.Exit(1)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / name).write_text(text)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text
+
+
+if __name__ == "__main__":
+    app()
