@@ -47,17 +47,19 @@ class Requests:
     """
 
     def __init__(self, address: str, served: ServedModel, mode: Mode):
+        import grpc
+
         from tfctr.client import RankingClient, codec
         from tfctr.client.protos import wire_pb2 as wire
-        from tfctr.client.transport import Transport
+        from tfctr.client.transport import CHANNEL_OPTIONS
 
         self._mode = mode
         self._served = served
         self._codec = codec
         self._client: Any = None
-        self._transport: Any = None
+        self._channel: Any = None
         if mode.kind in ("warm", "cold"):
-            self._client = RankingClient(address, "model", timeout_seconds=30.0)
+            self._client = RankingClient(address, "model", timeout_seconds=30.0, chunk_size=2000)
             self._users = [served.user(seed) for seed in range(USERS)]
             self._candidates = [served.candidates(mode.candidates, seed) for seed in range(USERS)]
             self._context = served.context()
@@ -65,7 +67,12 @@ class Requests:
                 for number in range(USERS):
                     self(number)
             return
-        self._transport = Transport(address)
+        self._channel = grpc.insecure_channel(address, list(CHANNEL_OPTIONS.items()))
+        self._predict = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            request_serializer=wire.PredictRequest.SerializeToString,
+            response_deserializer=wire.PredictResponse.FromString,
+        )
         self._prepared = []
         for seed in range(4 if mode.kind == "tiled" else USERS):
             if mode.kind == "tiled":
@@ -83,8 +90,8 @@ class Requests:
 
     def __call__(self, number: int) -> Any:
         """Sends one and reads the probabilities."""
-        if self._transport is not None:
-            reply = self._transport.predict(self._prepared[number % len(self._prepared)], 30.0)
+        if self._channel is not None:
+            reply = self._predict(self._prepared[number % len(self._prepared)], timeout=30.0)
             return self._codec.decode(reply.outputs["probabilities"], "probabilities")
         chosen = number % USERS
         # A user's next history version is another key: the state must be computed.
@@ -99,7 +106,7 @@ class Requests:
         )
 
     def close(self) -> None:
-        (self._client or self._transport).close()
+        (self._client or self._channel).close()
 
 
 def sequential(send: Callable[[int], Any], seconds: float, at_least: int = 7) -> list[float]:
@@ -146,6 +153,8 @@ def open_loop(address: str, served: ServedModel, mode: Mode, rate: float, second
 def _client(
     address: str, served: ServedModel, mode: Mode, rate: float, seconds: float, seed: int, barrier: Any, results: Any
 ) -> None:
+    import grpc
+
     from tfctr.client import ClientError
 
     send = Requests(address, served, mode)
@@ -157,7 +166,7 @@ def _client(
     def one(number: int, planned: float) -> None:
         try:
             send((seed + 1) * 1_000_000 + number)
-        except ClientError as error:
+        except (ClientError, grpc.RpcError) as error:
             failures.append(error)
         else:
             latencies.append(time.perf_counter() - planned)

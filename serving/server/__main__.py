@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -91,7 +92,8 @@ def main(
             ),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.request_stop())
+            # In a thread: a handler runs within the main thread, which may hold the very lock that is needed.
+            signal.signal(number, lambda *_: threading.Thread(target=server.request_stop).start())
         server.start(timeout_seconds=None)
     except (ServerError, ConfigError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -31,6 +31,7 @@ logger = logging.getLogger("serving.server")
 MAX_MESSAGE_BYTES = 2**31 - 1
 # The first word that it waits comes soon, the others now and then.
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 1.0, 10.0
+_STEP_SECONDS = 0.5
 
 
 class ServerError(Exception):
@@ -260,12 +261,14 @@ class Server:
         self._models.stop()
 
     def request_stop(self) -> None:
-        """Ends `wait()`, and a `start()` that still waits for a version; safe in a signal handler."""
+        """Ends `wait()`, and a `start()` that still waits for a version."""
         self._stopping.set()
 
     def wait(self) -> None:
         """Blocks until `request_stop()`."""
-        self._stopping.wait()
+        # In steps: a signal that comes just before a wait without end would only be handled after it.
+        while not self._stopping.wait(_STEP_SECONDS):
+            pass
 
     def __enter__(self) -> Server:
         return self.start()
