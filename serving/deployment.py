@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format, wrappers_pb2
+from google.protobuf import message, text_format
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.text_protos import batching_parameters, monitoring_config
 from tfctr.errors import UserError
 from tfctr.features.yaml_file import describe_validation_error, load_yaml
 
@@ -102,7 +103,7 @@ def flags(deployment: Deployment) -> list[str]:
 
 
 def _batching(batching: Batching) -> message.Message:
-    parameters = message_class("BatchingParameters")()
+    parameters: message.Message = batching_parameters()
     parameters.max_batch_size.value = batching.allowed_batch_sizes[-1]
     for name in ("batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
         getattr(parameters, name).value = getattr(batching, name)
@@ -112,44 +113,7 @@ def _batching(batching: Batching) -> message.Message:
 
 
 def _monitoring() -> message.Message:
-    config = message_class("MonitoringConfig")()
+    config: message.Message = monitoring_config()
     config.prometheus_config.enable = True
     config.prometheus_config.path = METRICS_PATH
     return config
-
-
-def message_class(name: str) -> type[message.Message]:
-    """`BatchingParameters` or `MonitoringConfig`, which tensorflow-serving-api leaves out.
-
-    The files are text, which knows fields by name: names and types are TensorFlow Serving's, numbers do not
-    matter.
-    """
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="serving/deployment.proto", package="tfctr.serving", syntax="proto3")
-    file.dependency.append("google/protobuf/wrappers.proto")
-    batching = file.message_type.add(name="BatchingParameters")
-    wrapped = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-    for number, wrapped_name in enumerate(wrapped, start=1):
-        batching.field.add(
-            name=wrapped_name,
-            number=number,
-            type=field.TYPE_MESSAGE,
-            type_name=".google.protobuf.Int64Value",
-            label=field.LABEL_OPTIONAL,
-        )
-    batching.field.add(name="allowed_batch_sizes", number=5, type=field.TYPE_INT64, label=field.LABEL_REPEATED)
-    prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=field.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
-    file.message_type.add(name="MonitoringConfig").field.add(
-        name="prometheus_config",
-        number=1,
-        type=field.TYPE_MESSAGE,
-        type_name=".tfctr.serving.PrometheusConfig",
-        label=field.LABEL_OPTIONAL,
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    loaded: type[message.Message] = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tfctr.serving.{name}"))
-    return loaded

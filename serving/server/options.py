@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from serving.server.config import ConfigError, read_text_proto
-from serving.server.text_protos import batching_parameters, ssl_config
+from serving.text_protos import batching_parameters, ssl_config
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 from typer.testing import CliRunner
 
-from serving.deployment import Batching, Deployment, Model, load_deployment, message_class, render
+from serving.deployment import Batching, Deployment, Model, load_deployment, render
 from serving.render import app
+from serving.text_protos import batching_parameters, monitoring_config
 from tfctr.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +32,10 @@ def test_models_config() -> None:
 
 def test_batching_and_monitoring() -> None:
     files = render(BATCHED)
-    batching = text_format.Parse(files["batching.config"], message_class("BatchingParameters")())
+    batching = text_format.Parse(files["batching.config"], batching_parameters())
     assert list(batching.allowed_batch_sizes) == [1, 4, 16]
     assert batching.max_batch_size.value == 16
-    monitoring = text_format.Parse(files["monitoring.config"], message_class("MonitoringConfig")())
+    monitoring = text_format.Parse(files["monitoring.config"], monitoring_config())
     assert monitoring.prometheus_config.enable
     assert "--enable_batching=true" in files["server.flags"].splitlines()
 

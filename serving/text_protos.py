@@ -1,6 +1,7 @@
 """The text files of TensorFlow Serving whose messages `tensorflow-serving-api` does not ship.
 
-Declared here with their public names and field numbers, so that the same files configure both servers.
+Declared here by their public names and types, which is all that text knows of a field, so that the same files configure
+both servers.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_INT64, _BOOL, _STRING = "Int64Value", "BoolValue", "StringValue"
-# name -> (number, type); a wrapper is written `name { value: 1 }`.
-_BATCHING: dict[str, tuple[int, Any]] = {
+_PACKAGE = "tensorflow.serving"
+_INT64, _STRING = "google.protobuf.Int64Value", "google.protobuf.StringValue"
+# name -> (number, type); a message's type is its full name, and a wrapper is written `name { value: 1 }`.
+_Fields = dict[str, tuple[int, Any]]
+_BATCHING: _Fields = {
     "max_batch_size": (1, _INT64),
     "batch_timeout_micros": (2, _INT64),
     "max_enqueued_batches": (3, _INT64),
@@ -22,11 +25,19 @@ _BATCHING: dict[str, tuple[int, Any]] = {
     "allowed_batch_sizes": (6, [_Field.TYPE_INT64]),
     "pad_variable_length_inputs": (7, _Field.TYPE_BOOL),
 }
-_SSL: dict[str, tuple[int, Any]] = {
+_SSL: _Fields = {
     "server_key": (1, _Field.TYPE_STRING),
     "server_cert": (2, _Field.TYPE_STRING),
     "custom_ca": (3, _Field.TYPE_STRING),
     "client_verify": (4, _Field.TYPE_BOOL),
+}
+_PROMETHEUS: _Fields = {"enable": (1, _Field.TYPE_BOOL), "path": (2, _Field.TYPE_STRING)}
+_MONITORING: _Fields = {"prometheus_config": (1, f"{_PACKAGE}.PrometheusConfig")}
+_MESSAGES = {
+    "BatchingParameters": _BATCHING,
+    "SSLConfig": _SSL,
+    "PrometheusConfig": _PROMETHEUS,
+    "MonitoringConfig": _MONITORING,
 }
 
 
@@ -34,11 +45,11 @@ _SSL: dict[str, tuple[int, Any]] = {
 def _classes() -> dict[str, Any]:
     file = descriptor_pb2.FileDescriptorProto(
         name="serving/text.proto",
-        package="tensorflow.serving",
+        package=_PACKAGE,
         syntax="proto3",
         dependency=["google/protobuf/wrappers.proto"],
     )
-    for name, fields in (("BatchingParameters", _BATCHING), ("SSLConfig", _SSL)):
+    for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field_name, (number, kind) in fields.items():
             repeated = isinstance(kind, list)
@@ -47,15 +58,14 @@ def _classes() -> dict[str, Any]:
                 name=field_name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
             )
             if isinstance(kind, str):
-                field.type, field.type_name = _Field.TYPE_MESSAGE, f".google.protobuf.{kind}"
+                field.type, field.type_name = _Field.TYPE_MESSAGE, f".{kind}"
             else:
                 field.type = kind
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tensorflow.serving.{name}"))
-        for name in ("BatchingParameters", "SSLConfig")
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
     }
 
 
@@ -67,3 +77,8 @@ def batching_parameters() -> Any:
 def ssl_config() -> Any:
     """An empty `SSLConfig`: PEM contents, not paths."""
     return _classes()["SSLConfig"]()
+
+
+def monitoring_config() -> Any:
+    """An empty `MonitoringConfig`."""
+    return _classes()["MonitoringConfig"]()
