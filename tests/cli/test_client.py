@@ -11,21 +11,28 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from serving.server import Server
 from tests.cli.conftest import Ran
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tests.client.toy_model import export_toy_model
+from tests.serving.certificates import Authority, ssl_config
 from tfctr.cli import app
 
 Call = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StubServer]:
-    directory = tmp_path_factory.mktemp("toy") / "1"
-    export_toy_model(directory)
+def server_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("toy")
+    export_toy_model(directory / "1")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def server(server_directory: Path) -> Iterator[StubServer]:
     with StubServer() as stub:
-        stub.load(1, directory)
+        stub.load(1, server_directory / "1")
         yield stub
 
 
@@ -98,6 +105,22 @@ def test_the_line_of_a_bad_candidate_is_named(tfctr: Call, asked: list[str], tmp
     path = tmp_path / "bad.jsonl"
     path.write_text('{"item_id": 1}\n{"item_id": }\n')
     assert f"{path}, line 2: not JSON" in str(tfctr("client", "rank", *asked, "--candidates", path).error)
+
+
+def test_mutual_tls(tfctr: Call, server_directory: Path, asked: list[str], tmp_path: Path) -> None:
+    authority = Authority()
+    files = {"ca": tmp_path / "ca.pem", "key": tmp_path / "key.pem", "certificate": tmp_path / "certificate.pem"}
+    for file, text in zip(files.values(), (authority.certificate, *authority.issue()), strict=True):
+        file.write_text(text)
+    config = ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
+    with Server(server_directory, "ranking", host="localhost", ssl_config_file=config) as secure:
+        asked[asked.index("--target") + 1] = secure.address
+        options = [part for name, file in files.items() for part in (f"--{name}", file)]
+        assert json.loads(tfctr("client", "rank", *asked, *options, "--json").output.splitlines()[0])["index"] == 2
+        without = tfctr("client", "rank", *asked, "--ca", files["ca"], "--timeout", 3)
+        assert "Check that the server runs" in str(without.error)
+    half = tfctr("client", "rank", *asked, "--key", files["key"])
+    assert half.error == "--certificate and --key go together."
 
 
 def test_nothing_is_available(tfctr: Call, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import http.client
 import json
 import socket
@@ -16,12 +15,9 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from serving.server import Server, ServerError
+from tests.serving.certificates import Authority, ssl_config
 from tests.serving.conftest import NAME, Caller, eventually
 from tests.serving.model import HISTORY
 
@@ -141,49 +137,9 @@ def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) 
             one.close()
 
 
-class Authority:
-    """A certificate authority of its own, and what it signs."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-        self.certificate = self._sign(self._name, self._key, authority=True)
-
-    def issue(self) -> tuple[str, str]:
-        """A key and a certificate for localhost, as PEM."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return pem.decode(), self._sign(name, key, authority=False)
-
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool) -> str:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        )
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _ssl_config(file: Path, key: str, certificate: str, clients: str = "") -> Path:
-    texts = {"server_key": key, "server_cert": certificate, "custom_ca": clients}
-    lines = ["{}: {!r}".format(name, text.replace("\n", "\\n")).replace("\\\\n", "\\n") for name, text in texts.items()]
-    file.write_text("\n".join([*lines, f"client_verify: {'true' if clients else 'false'}"]))
-    return file
-
-
 def test_tls(base_path: Path, tmp_path: Path) -> None:
     authority = Authority()
-    config = _ssl_config(tmp_path / "ssl.config", *authority.issue())
+    config = ssl_config(tmp_path / "ssl.config", *authority.issue())
     with _serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
         trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
         assert int(Caller(server.address, trusting).run("user_tower", USER)["model_tag"][0]) == 1
@@ -195,7 +151,7 @@ def test_tls(base_path: Path, tmp_path: Path) -> None:
 
 def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
     authority = Authority()
-    config = _ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
+    config = ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
     root = authority.certificate.encode()
 
     def credentials(issuer: Authority | None) -> grpc.ChannelCredentials:
@@ -222,7 +178,7 @@ def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
         ("server_key: '-----BEGIN' server_cert: '-----BEGIN'", "key and certificate"),
     ],
 )
-def test_bad_ssl_config(base_path: Path, tmp_path: Path, text: str, message: str) -> None:
+def test_badssl_config(base_path: Path, tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "ssl.config"
     file.write_text(text)
     with pytest.raises(ServerError, match=message):

@@ -20,6 +20,10 @@ Target = Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC API, o
 Model = Annotated[str, typer.Option(help="name of the model on the server", show_default=False)]
 Seconds = Annotated[float, typer.Option(help="time for all of it, in seconds")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one line each")]
+Tls = Annotated[bool, typer.Option("--tls", help="encrypt; the system's authorities vouch for the server")]
+Ca = Annotated[Path | None, typer.Option(help="encrypt; this PEM file holds the authority that vouches for the server")]
+Certificate = Annotated[Path | None, typer.Option(help="PEM file that says who this client is, with --key")]
+Key = Annotated[Path | None, typer.Option(help="PEM file with the key of --certificate")]
 Version = Annotated[int | None, typer.Option(min=0, help="ask this version; default: the newest")]
 
 _SOURCE = "a JSON file, - for standard input, or JSON itself"
@@ -40,6 +44,10 @@ def rank(
         Path | None, typer.Option(help="the feature file (YAML): a name that it does not have is an error")
     ] = None,
     timeout: Seconds = 5.0,
+    tls: Tls = False,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank candidates for one user, best first."""
@@ -50,7 +58,13 @@ def rank(
         raise UserError("only one of --user, --candidates and --context can be read from standard input (-).")
     values = {option: _read(source, option) for option, source in given.items()}
     with RankingClient(
-        target, model, timeout_seconds=timeout, cache=None, version=version, feature_file=features
+        target,
+        model,
+        timeout_seconds=timeout,
+        cache=None,
+        version=version,
+        feature_file=features,
+        credentials=_credentials(tls, ca, certificate, key),
     ) as client:
         ranked = client.rank(values["--user"], values["--candidates"], values["--context"], k)
     if as_json:
@@ -66,11 +80,21 @@ def rank(
 
 
 @app.command("status")
-def status(model: Model, target: Target = "localhost:8500", timeout: Seconds = 5.0, as_json: AsJson = False) -> None:
+def status(
+    model: Model,
+    target: Target = "localhost:8500",
+    timeout: Seconds = 5.0,
+    tls: Tls = False,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the versions of a model; the exit status is 2 when none is available."""
     from tfctr.client import RankingClient, UnavailableError
 
-    with RankingClient(target, model, timeout_seconds=timeout) as client:
+    credentials = _credentials(tls, ca, certificate, key)
+    with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
         versions = client.model_status()
     if as_json:
         for one in versions:
@@ -84,19 +108,36 @@ def status(model: Model, target: Target = "localhost:8500", timeout: Seconds = 5
         raise UnavailableError(f"no version of model '{model}' at {target} is available.")
 
 
+def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Any:
+    """What the TLS options say; None for plain text."""
+    if (certificate is None) != (key is None):
+        raise UserError("--certificate and --key go together.")
+    if not tls and ca is None and certificate is None:
+        return None
+    import grpc
+
+    options = {"--ca": ca, "--certificate": certificate, "--key": key}
+    content = {option: path and _text(str(path), option).encode() for option, path in options.items()}
+    return grpc.ssl_channel_credentials(content["--ca"], content["--key"], content["--certificate"])
+
+
 def _read(source: str, option: str) -> Any:
     """The JSON that an option names or is."""
     if source.lstrip().startswith(("{", "[")):
         return _parse(source, option)
     if source == "-":
         return _parse(sys.stdin.read(), f"{option}: standard input")
-    try:
-        text = Path(source).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{option}: {source}: can't be read ({getattr(error, 'strerror', None) or error})") from None
+    text = _text(source, option)
     if not source.endswith(".jsonl"):
         return _parse(text, source)
     return [_parse(line, f"{source}, line {at}") for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _text(source: str, option: str) -> str:
+    try:
+        return Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {source}: can't be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _parse(text: str, where: str) -> Any:
