@@ -21,7 +21,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tfctr.errors import UserError
 
-STABLE, CANARY = "stable", "canary"
+STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 END = get_model_status_pb2.ModelVersionStatus.END
 _POLL_SECONDS = 0.2
@@ -84,26 +84,35 @@ class Rollout:
         return self._apply({*self._loaded(), version}, {**self.labels, STABLE: version})
 
     def promote(self) -> str:
-        """Makes the canary the stable version; the old one stays loaded until it is dropped."""
+        """Makes the canary the stable version; the old one stays loaded, as `previous`, until it is dropped."""
         if CANARY not in self.labels:
             raise UserError("there is no canary to promote: `canary VERSION` comes first")
-        return self._apply(self._loaded(), {STABLE: self.labels[CANARY], CANARY: self.labels[CANARY]})
+        canary, stable = self.labels[CANARY], self.labels[STABLE]
+        if canary == stable:
+            return ""
+        return self._apply(self._loaded(), {STABLE: canary, CANARY: canary, PREVIOUS: stable})
 
     def rollback(self) -> str:
-        """Takes the canary back to the stable version; after a promotion, `pin OLD` takes stable back."""
-        if STABLE not in self.labels:
+        """Takes the canary back to the stable version or, after its promotion, both back to the previous one."""
+        labels = self.labels
+        if STABLE not in labels:
             raise UserError("there is no stable version to go back to")
-        return self._apply(self._loaded(), {STABLE: self.labels[STABLE], CANARY: self.labels[STABLE]})
+        if labels.get(CANARY, labels[STABLE]) != labels[STABLE]:
+            return self._apply(self._loaded(), {**labels, CANARY: labels[STABLE]})
+        if PREVIOUS not in labels:
+            return ""
+        return self._apply(self._loaded(), {STABLE: labels[PREVIOUS], CANARY: labels[PREVIOUS]})
 
     def drop(self, version: int, grace_seconds: float) -> str:
-        """Unloads a version that no label is on and whose states have expired."""
-        held = [label for label, number in self.labels.items() if number == version]
+        """Unloads a version that requests no longer ask for and whose states have expired."""
+        labels = {label: number for label, number in self.labels.items() if (label, number) != (PREVIOUS, version)}
+        held = [label for label, number in labels.items() if number == version]
         if held:
             raise UserError(f"version {version} is labelled {', '.join(held)}: move the label first")
         left = grace_seconds - (time.time() - self._path.stat().st_mtime)
         if version in self._loaded() and left > 0:
             raise UserError(f"version {version} may have live user states for {left:.0f} s more; then drop it")
-        return self._apply(self._loaded() - {version}, self.labels)
+        return self._apply(self._loaded() - {version}, labels)
 
     def _loaded(self) -> set[int]:
         """The versions that the file names; a file without any follows the directory, so the server is asked."""

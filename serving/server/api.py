@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -81,23 +82,19 @@ class Api:
         self, request: classification_pb2.ClassificationRequest, timeout_ms: int | None
     ) -> classification_pb2.ClassificationResponse:
         """Labels and scores of examples."""
-        spec = _spec(request)
-        response = classification_pb2.ClassificationResponse()
-        with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
-            signature_name = spec.signature_name or DEFAULT_SIGNATURE
-            response.result.CopyFrom(classify(model, signature_name, request.input, timeout_ms))
-        _tell(response.model_spec, spec.name, version, signature_name)
-        return response
+        return self._infer(classify, request, classification_pb2.ClassificationResponse(), timeout_ms)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, timeout_ms: int | None
     ) -> regression_pb2.RegressionResponse:
         """Values of examples."""
+        return self._infer(regress, request, regression_pb2.RegressionResponse(), timeout_ms)
+
+    def _infer(self, run: Callable[..., Any], request: Any, response: Any, timeout_ms: int | None) -> Any:
         spec = _spec(request)
-        response = regression_pb2.RegressionResponse()
+        signature_name = spec.signature_name or DEFAULT_SIGNATURE
         with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
-            signature_name = spec.signature_name or DEFAULT_SIGNATURE
-            response.result.CopyFrom(regress(model, signature_name, request.input, timeout_ms))
+            response.result.CopyFrom(run(model, signature_name, request.input, timeout_ms))
         _tell(response.model_spec, spec.name, version, signature_name)
         return response
 

@@ -108,9 +108,10 @@ def test_no_answer_is_of_two_versions(config: Path, server: Server) -> None:
         assert step().labels == {"stable": 1, "canary": 2}
         step().promote()
         load.wait_for(new)
-        step().pin(1)
+        step().rollback()
         load.wait_for(old)
-        step().pin(2)
+        step().canary(2)
+        step().promote()
         load.wait_for(new)
         step().drop(1, grace_seconds=0)
         load.wait_for(new)

@@ -43,10 +43,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self.reloads += 1
         versions = set(model.model_version_policy.specific.versions)
         self.loaded, self.failed = versions - {BROKEN}, versions & {BROKEN}
-        for label, version in model.version_labels.items():
+        for version in model.version_labels.values():
             if version not in self.loaded:
                 context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"Request to assign label to version {version}")
-            self.labels[label] = version
+        self.labels = dict(model.version_labels)
         return model_management_pb2.ReloadConfigResponse()
 
 
@@ -82,7 +82,8 @@ def test_canary_promote_drop(config: Path, address: str, service: ModelService) 
     Rollout(config, address).canary(2)
     assert written(config) == ([1, 2], {"stable": 1, "canary": 2})
     Rollout(config, address).promote()
-    assert written(config) == ([1, 2], {"stable": 2, "canary": 2})
+    assert written(config) == ([1, 2], {"stable": 2, "canary": 2, "previous": 1})
+    assert Rollout(config, address).promote() == ""
     with pytest.raises(UserError, match="live user states"):
         Rollout(config, address).drop(1, grace_seconds=3600)
     assert service.loaded == {1, 2}  # a client with a state of version 1 is still answered
@@ -95,6 +96,16 @@ def test_rollback_keeps_both_versions(config: Path, address: str, service: Model
     Rollout(config, address).rollback()
     assert written(config) == ([1, 2], {"stable": 1, "canary": 1})
     assert service.labels == {"stable": 1, "canary": 1}
+
+
+def test_a_promotion_is_taken_back(config: Path, address: str) -> None:
+    Rollout(config, address).canary(2)
+    Rollout(config, address).promote()
+    Rollout(config, address).rollback()
+    assert written(config) == ([1, 2], {"stable": 1, "canary": 1})
+    assert Rollout(config, address).rollback() == ""
+    Rollout(config, address).drop(2, grace_seconds=0)
+    assert written(config) == ([1], {"stable": 1, "canary": 1})
 
 
 def test_a_labelled_version_is_not_dropped(config: Path, address: str) -> None:

@@ -47,13 +47,15 @@ class Interest(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...).
     """
 
+    frozen: tuple[str, ...] = ()
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
 
     @property
     def frozen_names(self) -> tuple[str, ...]:
         """The frozen tables whose rows and vectors this module needs."""
-        return ()
+        return self.frozen
 
     @property
     def id_names(self) -> tuple[str, ...]:

@@ -72,11 +72,6 @@ class BehaviorFeatureSplit(TargetAttention):
         )
         self.frozen = frozen_argument(frozen)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
-
     def build_width(self, width: int) -> None:
         """Create the projections and the betas."""
         super().build_width(width)

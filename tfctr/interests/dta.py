@@ -87,11 +87,6 @@ class DecoupledTargetAttention(TargetAttention):
         self.enrich_values = check_flag("enrich_values", enrich_values)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
-
     def build_width(self, width: int) -> None:
         """Create the projections and the tables of the buckets."""
         super().build_width(width)

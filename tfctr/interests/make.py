@@ -97,11 +97,6 @@ class ContentInterest(Interest):
         self.hidden: list[keras.layers.Dense] = []
 
     @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
-
-    @property
     def auxiliary(self) -> dict[str, float]:
         """The logit that trains the module."""
         return {"content": self.auxiliary_weight}

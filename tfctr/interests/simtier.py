@@ -73,11 +73,6 @@ class SimilarityHistogram(Interest):
         self.hidden_units = None if hidden_units is None else check_count("hidden_units", hidden_units)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
-
     def build_width(self, width: int) -> None:
         """Create the two dense layers."""
         units = self.units or width

@@ -91,11 +91,6 @@ class EarlyFusionAttention(TargetAttention):
         self.similarity_dim = None if similarity_dim is None else check_count("similarity_dim", similarity_dim)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
-
     def build_width(self, width: int) -> None:
         """Create the projections and the tables of the buckets."""
         super().build_width(width)

@@ -60,11 +60,6 @@ class SimilarityAttention(TargetAttention):
         self.bins = check_count("bins", bins)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen table."""
-        return self.frozen
-
     def build_width(self, width: int) -> None:
         """Create the projection of the query and the two tables."""
         inner = self.attention_dim or width
@@ -178,11 +173,6 @@ class LateFusionAttention(Interest):
             for i, name in enumerate(self.frozen, start=1):
                 own: dict[str, Any] = {"seed": None if seed is None else seed + i, "name": f"similarity_{name}"}
                 self.branches.append(SimilarityAttention(name, **own, **heads, **buckets))
-
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.frozen
 
     def build_width(self, width: int) -> None:
         """Create the branches and what joins them."""
