@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ def open_loop(address: str, served: ServedModel, mode: Mode, rate: float, second
     """Sends `rate` requests a second from several processes that start together."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
+    served = replace(served, cost=None)  # its class would bring TensorFlow into every client
     workers = [
         context.Process(
             target=_client, args=(address, served, mode, rate / processes, seconds, seed, barrier, results), daemon=True

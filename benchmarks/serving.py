@@ -1,7 +1,7 @@
 """What a ranking costs through the embedded server: latency, throughput, bytes and processor time.
 
     python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn] [--histories 50,200,1000]
-        [--candidates 100,500,1200] [--seconds 4] [--processes 2] [--json FILE] [--plot FILE.svg]
+        [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2] [--json FILE] [--plot FILE.svg]
 
 One server process for each model, clients in processes of their own. Every cell is measured twice: requests one after
 the other, and an open loop at `--load` of the rate that the former could keep. "warm" is `score` with a state from the
@@ -41,6 +41,7 @@ def main(
     presets: Annotated[str, typer.Option(help="Comma-separated.")] = "din,dmf,ta-early,dmqn",
     histories: Annotated[str, typer.Option(help="Comma-separated.")] = "50,200,1000",
     candidates: Annotated[str, typer.Option(help="Comma-separated.")] = "100,500,1200",
+    long: Annotated[str, typer.Option(help="Histories of dmqn alone; comma-separated or empty.")] = "100,10000",
     seconds: Annotated[float, typer.Option(help="Of one measurement.")] = 4.0,
     processes: Annotated[int, typer.Option(min=1, help="Clients of the open loop.")] = 2,
     load: Annotated[float, typer.Option(help="Open-loop rate, as a part of the sequential rate.")] = 0.5,
@@ -60,7 +61,8 @@ def main(
     sizes = [int(size) for size in candidates.split(",")]
     cells: list[Cell] = []
     for preset in presets.split(","):
-        for length in map(int, histories.split(",")):
+        more = f",{long}" if preset == "dmqn" and long else ""
+        for length in sorted(set(map(int, f"{histories}{more}".split(",")))):
             served = _exported(work, preset, length)
             with _server(served.path.parent) as (address, process):
                 for kind in ("warm", "cold", "one call", "tiled"):
