@@ -118,8 +118,7 @@ class Rollout:
         named = set(self.model.model_version_policy.specific.versions)
         if not named:
             raise UserError(f"{self._path} names no versions: `canary VERSION` or `pin VERSION` comes first")
-        left = self._retired.get(version, 0.0) + grace_seconds - self._clock()
-        if version in named and left > 0:
+        if version in named and (left := self._retired[version] + grace_seconds - self._clock()) > 0:
             raise UserError(f"version {version} may have live user states for {left:.0f} s more; then drop it")
         return self._apply(named - {version}, labels)
 
@@ -223,12 +222,13 @@ def main(
         typer.Option(
             help="HOST:PORT of a replica, once for each; dns:///HOST:PORT is every address of a name.",
             default_factory=lambda: ["127.0.0.1:8500"],
+            show_default="127.0.0.1:8500",
         ),
     ],
     version: Annotated[int | None, typer.Argument(help="for canary, pin and drop", min=1)] = None,
     timeout: Annotated[float, typer.Option(help="Seconds that a version may take to load.", min=1)] = 600.0,
     grace_seconds: Annotated[
-        float, typer.Option(help="How long a version stays that no label leads to: the states it made live.", min=0)
+        float, typer.Option(help="How long states live, and their version with them.", min=0)
     ] = 3600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
 ) -> None:
@@ -260,14 +260,13 @@ def _run(rollout: Rollout, verb: str, version: int | None, grace_seconds: float)
 def _status(rollout: Rollout) -> str:
     answers, problems = ask_all(rollout.replicas, lambda replica: replica.status(rollout.model.name))
     name = get_model_status_pb2.ModelVersionStatus.State.Name
-    lines = [
-        " ".join([address, str(version), name(status.state), *(label for label, held in labels if held == version)])
-        for labels in [sorted(rollout.labels.items())]
-        for address, statuses in answers.items()
-        for version, status in sorted(statuses.items())
-    ]
+    lines = []
+    for address, statuses in answers.items():
+        for version, status in sorted(statuses.items()):
+            labels = sorted(label for label, number in rollout.labels.items() if number == version)
+            lines.append(" ".join([address, str(version), name(status.state), *labels]))
     if problems:
-        typer.echo("\n".join(lines))
+        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
         raise UserError("; ".join(problems))
     return "\n".join(lines)
 

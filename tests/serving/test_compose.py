@@ -76,7 +76,6 @@ def test_dashboard_and_autoscaler_ask_for_metrics_that_there_are(rest_address: s
                 one.strip() for group in grouped for one in group.split(",")
             }
             assert wanted <= labels[name], expression
-    adapter = re.findall(r'seriesQuery: .*__name__="([^"]+)"', (ROOT / "docs" / "deployment.md").read_text("utf-8"))
-    assert len(adapter) == 1
-    assert adapter[0] in labels
+    (rule,) = yaml.safe_load((SERVING / "k8s" / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
+    assert re.findall(r'__name__="([^"]+)"', rule["seriesQuery"])[0] in labels
     assert NAME in page

@@ -105,9 +105,7 @@ def test_probes_ask_what_the_server_offers() -> None:
 
 
 def test_the_adapter_rule_gives_the_metric_that_the_gpu_overlay_scales_by() -> None:
-    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
-    (block,) = re.findall(r"```yaml\n(rules:.*?)```", page, re.DOTALL)
-    (rule,) = yaml.safe_load(block)["rules"]
+    (rule,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
     (metric,) = of_kind("overlays/gpu", "HorizontalPodAutoscaler")["spec"]["metrics"]
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
 
