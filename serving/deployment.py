@@ -101,7 +101,7 @@ def flags(deployment: Deployment) -> list[str]:
         "--enable_profiler=false",
         # What the liveness probe asks.
         "--enable_grpc_healthcheck_service=true",
-        # A server that restarts with labels in its file would give them before it has loaded their versions, and end.
+        # A server that starts with labels in its file may give them before it has loaded all versions, and then ends.
         "--allow_version_labels_for_unavailable_models=true",
     ]
     if deployment.batching:
