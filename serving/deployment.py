@@ -52,6 +52,9 @@ class Deployment(_Strict):
     image: str = Field(pattern=r"^[^\s:]+:\d[^\s:]*$", description="pinned by a tag that is a version")
     load_threads: int = Field(2, ge=1, description="loads beside the traffic")
     batching: Batching | None = None
+    xla: bool = Field(False, description="compile on the GPU; every shape anew, so sizes must be fixed")
+    gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="nearly all of the card by default")
+    threads: int | None = Field(None, ge=1, description="within and between operations; one a core by default")
 
 
 def load_deployment(path: str | Path) -> Deployment:
@@ -96,9 +99,19 @@ def flags(deployment: Deployment) -> list[str]:
         "--enable_serialization_as_tensor_content=true",
         f"--num_load_threads={deployment.load_threads}",
         "--enable_profiler=false",
+        # What the liveness probe asks.
+        "--enable_grpc_healthcheck_service=true",
+        # A server that starts with labels in its file may give them before it has loaded all versions, and then ends.
+        "--allow_version_labels_for_unavailable_models=true",
     ]
     if deployment.batching:
         lines += ["--enable_batching=true", f"--batching_parameters_file={CONFIG_DIRECTORY}/batching.config"]
+    if deployment.xla:
+        lines.append("--xla_gpu_compilation_enabled=true")
+    if deployment.gpu_memory_fraction is not None:
+        lines.append(f"--per_process_gpu_memory_fraction={deployment.gpu_memory_fraction}")
+    if deployment.threads is not None:
+        lines.append(f"--tensorflow_session_parallelism={deployment.threads}")
     return lines
 
 

@@ -1,68 +1,75 @@
 """Command line: `python -m serving.rollout VERB`: moves labels between versions, without mixed pairs.
 
-The models.config file is the truth that a server restarts from. A step sends it to the server
-(`HandleReloadConfigRequest`), and writes it once the server has taken it. A version stays loaded while a label is on it
-and for a grace period after the last step, so that states it made are still scored by it.
+The models.config file is the truth that servers restart from. A step sends it to every replica
+(`HandleReloadConfigRequest`), and writes it once all of them have taken it. A version stays loaded while a label is on
+it and for a grace period after, so that states it made are still scored by it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-import grpc
 import typer
 from google.protobuf import text_format
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.replicas import AVAILABLE, Replica, ask_all, resolve
 from tfctr.errors import UserError
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
-AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-END = get_model_status_pb2.ModelVersionStatus.END
-_POLL_SECONDS = 0.2
+# Since when no label leads new requests to a version: a comment to the server, the clock of `drop` to us.
+_NOTE = re.compile(r"^# version (\d+) retired since (\S+)$", re.MULTILINE)
+_Answer = TypeVar("_Answer")
 
 
 class Rollout:
-    """Moves the labels of one model.
+    """Moves the labels of one model, on all its replicas.
 
     Args:
         config: The models.config file; it must hold exactly one model.
-        address: host:port of the server.
+        addresses: HOST:PORT of every replica.
         timeout: Seconds that a version may take to load.
         dry_run: Send and write nothing.
+        clock: Seconds since 1970.
+
+    Raises:
+        UserError: The file cannot be used.
     """
 
-    def __init__(self, config: Path, address: str, timeout: float = 600.0, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        config: Path,
+        addresses: Sequence[str],
+        timeout: float = 600.0,
+        dry_run: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = config
-        self._timeout = timeout
         self._dry_run = dry_run
+        self._clock = clock
         try:
-            self.config = text_format.Parse(config.read_text(), model_server_config_pb2.ModelServerConfig())
+            text = config.read_text()
+            self.config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
             (self.model,) = self.config.model_config_list.config
+            noted = {int(version): datetime.fromisoformat(since).timestamp() for version, since in _NOTE.findall(text)}
+            # A file that no step has written has no notes: whoever wrote it retired them then.
+            written = config.stat().st_mtime
+            self._retired = {version: noted.get(version, written) for version in _retired(self.config)}
         except (OSError, text_format.ParseError, ValueError) as error:
             raise UserError(f"{config}: must be a models.config with one model ({error})") from None
-        self._stub = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(address))
-        self._address = address
+        self.replicas = [Replica(address, timeout) for address in addresses]
 
     @property
     def labels(self) -> dict[str, int]:
         """The labels and their versions."""
         return dict(self.model.version_labels)
-
-    def status(self) -> dict[int, get_model_status_pb2.ModelVersionStatus]:
-        """What the server says of each version."""
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = self.model.name
-        try:
-            answer = self._stub.GetModelStatus(request, timeout=10)
-        except grpc.RpcError as error:
-            raise UserError(f"{self._address}: {error.details()}") from None
-        return {status.version: status for status in answer.model_version_status}
 
     def canary(self, version: int) -> str:
         """Loads a version beside those that are served, then labels it; the newest other one becomes stable if none is.
@@ -72,8 +79,7 @@ class Rollout:
         """
         labels = self.labels
         if STABLE not in labels:
-            served = [number for number, status in self.status().items() if status.state == AVAILABLE]
-            others = sorted(set(served) - {version})
+            others = sorted(self._served() - {version})
             if not others:
                 raise UserError(f"no version is served beside {version}: use `pin {version}` for the first one")
             labels[STABLE] = others[-1]
@@ -109,74 +115,87 @@ class Rollout:
         held = [label for label, number in labels.items() if number == version]
         if held:
             raise UserError(f"version {version} is labelled {', '.join(held)}: move the label first")
-        left = grace_seconds - (time.time() - self._path.stat().st_mtime)
-        if version in self._loaded() and left > 0:
+        named = set(self.model.model_version_policy.specific.versions)
+        if not named:
+            raise UserError(f"{self._path} names no versions: `canary VERSION` or `pin VERSION` comes first")
+        if version in named and (left := self._retired[version] + grace_seconds - self._clock()) > 0:
             raise UserError(f"version {version} may have live user states for {left:.0f} s more; then drop it")
-        return self._apply(self._loaded() - {version}, labels)
+        return self._apply(named - {version}, labels)
 
     def _loaded(self) -> set[int]:
-        """The versions that the file names; a file without any follows the directory, so the server is asked."""
-        named = set(self.model.model_version_policy.specific.versions)
-        return named or {number for number, status in self.status().items() if status.state == AVAILABLE}
+        """The versions that the file names; a file without any follows the directory, so the servers are asked."""
+        return set(self.model.model_version_policy.specific.versions) or self._served()
+
+    def _served(self) -> set[int]:
+        """The versions that are available on any replica."""
+        answers = self._all(lambda replica: replica.status(self.model.name)).values()
+        return {number for answer in answers for number, status in answer.items() if status.state == AVAILABLE}
 
     def _apply(self, versions: Iterable[int], labels: dict[str, int]) -> str:
-        wanted = self._with(versions, labels)
+        wanted = _with_labels(self.config, labels)
+        (model,) = wanted.model_config_list.config
+        model.model_version_policy.specific.versions[:] = sorted(set(versions))
         change = _difference(self.config, wanted)
         if not change or self._dry_run:
             return change
-        # A label only goes to an available version: load first, with the labels where they are.
+        # A label only goes to an available version, and a state made on one replica is scored on any: a version is
+        # loaded everywhere, with the labels where they are, before a label leads to it anywhere.
         kept = {label: number for label, number in self.labels.items() if number in set(versions)}
         try:
-            self._send(self._with(versions, kept))
-            self._wait(versions)
-            self._send(wanted)
+            self._all(lambda replica: replica.load(_with_labels(wanted, kept)))
+            self._all(lambda replica: replica.send(wanted))
+            self._write(wanted)
         except UserError as error:
-            self._restore(error)
-        # Whoever reads the file meanwhile sees the old one or the new one.
-        temporary = self._path.with_name(f".{self._path.name}.new")
-        temporary.write_text(text_format.MessageToString(wanted))
-        os.replace(temporary, self._path)
+            self._restore(kept, error)
         return change
 
-    def _restore(self, error: UserError) -> None:
-        try:
-            self._send(self.config)
-        except UserError as second:
-            raise UserError(f"{error}; and the previous configuration was not taken back: {second}") from None
+    def _restore(self, kept: dict[str, int], error: UserError) -> None:
+        def restore(replica: Replica) -> None:
+            replica.load(_with_labels(self.config, kept))
+            replica.send(self.config)
+
+        _, problems = ask_all(self.replicas, restore)
+        if problems:
+            raise UserError(f"{error}; the previous configuration is not back on {'; '.join(problems)}") from None
         raise UserError(f"{error}; the previous configuration is back") from None
 
-    def _with(self, versions: Iterable[int], labels: dict[str, int]) -> model_server_config_pb2.ModelServerConfig:
-        config = model_server_config_pb2.ModelServerConfig()
-        config.CopyFrom(self.config)
-        (model,) = config.model_config_list.config
-        model.model_version_policy.specific.versions[:] = sorted(set(versions))
-        model.version_labels.clear()
-        for label, version in sorted(labels.items()):
-            model.version_labels[label] = version
-        return config
+    def _all(self, question: Callable[[Replica], _Answer]) -> dict[str, _Answer]:
+        answers, problems = ask_all(self.replicas, question)
+        if problems:
+            raise UserError("; ".join(problems))
+        return answers
 
-    def _send(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        request = model_management_pb2.ReloadConfigRequest(config=config)
+    def _write(self, config: model_server_config_pb2.ModelServerConfig) -> None:
+        notes = ""
+        for version in sorted(_retired(config)):
+            since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
+            notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
+        # Whoever reads the file meanwhile sees the old one or the new one.
+        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            answer = self._stub.HandleReloadConfigRequest(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise UserError(f"{self._address}: {error.details()}") from None
-        if answer.status.error_code:
-            raise UserError(f"{self._address}: {answer.status.error_message}")
+            temporary.write_text(notes + text_format.MessageToString(config))
+            os.replace(temporary, self._path)
+        except OSError as error:
+            raise UserError(f"{self._path} cannot be written: {error.strerror}") from None
 
-    def _wait(self, versions: Iterable[int]) -> None:
-        deadline = time.monotonic() + self._timeout
-        missing = set(versions)
-        while missing:
-            statuses = self.status()
-            for version in sorted(missing & set(statuses)):
-                if statuses[version].state == END:
-                    raise UserError(f"version {version} did not load: {statuses[version].status.error_message}")
-            missing -= {version for version, status in statuses.items() if status.state == AVAILABLE}
-            if missing and time.monotonic() > deadline:
-                raise UserError(f"not available after {self._timeout:.0f} s: {', '.join(map(str, sorted(missing)))}")
-            if missing:
-                time.sleep(_POLL_SECONDS)
+
+def _retired(config: model_server_config_pb2.ModelServerConfig) -> set[int]:
+    """The versions that stay loaded although no label leads new requests to them."""
+    (model,) = config.model_config_list.config
+    led_to = {number for label, number in model.version_labels.items() if label != PREVIOUS}
+    return set(model.model_version_policy.specific.versions) - led_to
+
+
+def _with_labels(
+    config: model_server_config_pb2.ModelServerConfig, labels: dict[str, int]
+) -> model_server_config_pb2.ModelServerConfig:
+    changed = model_server_config_pb2.ModelServerConfig()
+    changed.CopyFrom(config)
+    (model,) = changed.model_config_list.config
+    model.version_labels.clear()
+    for label, version in sorted(labels.items()):
+        model.version_labels[label] = version
+    return changed
 
 
 def _difference(old: model_server_config_pb2.ModelServerConfig, new: model_server_config_pb2.ModelServerConfig) -> str:
@@ -197,16 +216,25 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 @app.command()
 def main(
     verb: Annotated[str, typer.Argument(help="status, canary, promote, rollback, pin or drop")],
-    config: Annotated[Path, typer.Option(help="The models.config file that the server starts from.")],
+    config: Annotated[Path, typer.Option(help="The models.config file that the servers start from.")],
+    address: Annotated[
+        list[str],
+        typer.Option(
+            help="HOST:PORT of a replica, once for each; dns:///HOST:PORT is every address of a name.",
+            default_factory=lambda: ["127.0.0.1:8500"],
+            show_default="127.0.0.1:8500",
+        ),
+    ],
     version: Annotated[int | None, typer.Argument(help="for canary, pin and drop", min=1)] = None,
-    address: Annotated[str, typer.Option(help="host:port of the server.")] = "127.0.0.1:8500",
     timeout: Annotated[float, typer.Option(help="Seconds that a version may take to load.", min=1)] = 600.0,
-    grace_seconds: Annotated[float, typer.Option(help="How long cached user states live.", min=0)] = 3600.0,
+    grace_seconds: Annotated[
+        float, typer.Option(help="How long states live, and their version with them.", min=0)
+    ] = 3600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
 ) -> None:
     """Move a model's labels from version to version."""
     try:
-        rollout = Rollout(config, address, timeout, dry_run)
+        rollout = Rollout(config, resolve(address), timeout, dry_run)
         typer.echo(_run(rollout, verb, version, grace_seconds) or "nothing to change")
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
@@ -223,15 +251,24 @@ def _run(rollout: Rollout, verb: str, version: int | None, grace_seconds: float)
     if version is not None:
         raise UserError(f"{verb} takes no version")
     if verb == "status":
-        names = get_model_status_pb2.ModelVersionStatus.State.Name
-        labels = rollout.labels.items()
-        return "\n".join(
-            " ".join([str(number), names(status.state), *(label for label, held in labels if held == number)])
-            for number, status in sorted(rollout.status().items())
-        )
+        return _status(rollout)
     if verb in ("promote", "rollback"):
         return rollout.promote() if verb == "promote" else rollout.rollback()
     raise UserError(f"`{verb}` is no verb. Allowed: status, canary, promote, rollback, pin, drop")
+
+
+def _status(rollout: Rollout) -> str:
+    answers, problems = ask_all(rollout.replicas, lambda replica: replica.status(rollout.model.name))
+    name = get_model_status_pb2.ModelVersionStatus.State.Name
+    lines = []
+    for address, statuses in answers.items():
+        for version, status in sorted(statuses.items()):
+            labels = sorted(label for label, number in rollout.labels.items() if number == version)
+            lines.append(" ".join([address, str(version), name(status.state), *labels]))
+    if problems:
+        typer.echo("".join(f"{line}\n" for line in lines), nl=False)
+        raise UserError("; ".join(problems))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tfctr.errors import UserError
 
 pytestmark = pytest.mark.e2e
 OPTIONS = {"timeout_seconds": 30, "refresh_seconds": 0.1, "chunk_size": 2}
+IN_TURN = [("grpc.lb_policy_name", "round_robin")]
 START = """model_config_list {{ config {{
   name: "ranking" base_path: "{base}" model_platform: "tensorflow"
   model_version_policy {{ specific {{ versions: 1 }} }}
@@ -38,16 +40,16 @@ def config(tmp_path: Path, toy_models: Path) -> Path:
 
 
 @pytest.fixture
-def server(config: Path) -> Iterator[Server]:
-    with Server(model_config_file=config, poll_seconds=0.1) as server:
-        yield server
+def servers(config: Path) -> Iterator[list[Server]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(Server(model_config_file=config, poll_seconds=0.1)) for _ in range(2)]
 
 
 class Load:
-    """Clients that ask for `stable` all the time, one of them with a cached state."""
+    """Clients that ask the servers in turn for `stable`, one of them with a cached state."""
 
-    def __init__(self, address: str):
-        self._address = address
+    def __init__(self, addresses: list[str]):
+        self._target = f"ipv4:{','.join(addresses)}"
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(cached,)) for cached in (True, False)]
         self.answers: list[np.ndarray] = []
@@ -65,7 +67,7 @@ class Load:
 
     def _work(self, cached: bool) -> None:
         key = {"user_key": "u5", "history_version": 1} if cached else {}
-        with RankingClient(self._address, version_label="stable", **OPTIONS) as client:
+        with RankingClient(self._target, version_label="stable", options=IN_TURN, **OPTIONS) as client:
             while not self._stop.is_set():
                 try:
                     ranked = sorted(client.rank(USER, CANDIDATES, CONTEXT, **key), key=lambda one: one.index)
@@ -74,10 +76,13 @@ class Load:
                     self.errors.append(error)
                 time.sleep(0.005)
 
-    def wait_for(self, expected: np.ndarray) -> None:
-        """Until both clients have answered so for a while."""
+    def wait_for(self, *expected: np.ndarray) -> None:
+        """Until both clients have given all of these answers for a while, and no other."""
         end = time.monotonic() + 60
-        while not self.answers[-20:] or not all(np.array_equal(one, expected) for one in self.answers[-20:]):
+        while True:
+            found = [[np.array_equal(one, answer) for answer in expected] for one in self.answers[-20:]]
+            if found and all(map(any, found)) and all(any(column) for column in zip(*found, strict=True)):
+                return
             assert time.monotonic() < end, f"still another version; errors: {self.errors[:1]}"
             time.sleep(0.05)
 
@@ -90,22 +95,27 @@ def _of(address: str) -> Callable[[int], np.ndarray]:
     return of
 
 
-def test_no_answer_is_of_two_versions(config: Path, server: Server) -> None:
-    of = _of(server.address)
+def test_no_answer_is_of_two_versions(config: Path, servers: list[Server]) -> None:
+    addresses = [server.address for server in servers]
+    of = _of(addresses[-1])
 
     def step() -> Rollout:
-        return Rollout(config, server.address)
+        return Rollout(config, addresses)
 
-    with Load(server.address) as load:
+    with Load(addresses) as load:
         old = of(1)
         load.wait_for(old)
         step().canary(2)
         new = of(2)
         assert not np.array_equal(old, new)
         load.wait_for(old)  # the canary is another label
-        with pytest.raises(UserError, match=r"the previous configuration is back"):
-            Rollout(config, server.address, timeout=20).canary(9)
+        with pytest.raises(UserError, match=r"the previous configuration is back$"):
+            Rollout(config, addresses, timeout=20).canary(9)
         assert step().labels == {"stable": 1, "canary": 2}
+        # The moment when one server has the new label and the other has not, made to last.
+        half = shutil.copy(config, config.with_name("half.config"))
+        Rollout(half, addresses[:1]).promote()
+        load.wait_for(old, new)
         step().promote()
         load.wait_for(new)
         step().rollback()
@@ -116,6 +126,6 @@ def test_no_answer_is_of_two_versions(config: Path, server: Server) -> None:
         step().drop(1, grace_seconds=0)
         load.wait_for(new)
     assert not load.errors, load.errors[0]
-    assert server.served == {"ranking": [2]}
+    assert [server.served for server in servers] == [{"ranking": [2]}] * 2
     whole = [np.array_equal(one, old) or np.array_equal(one, new) for one in load.answers]
     assert all(whole)

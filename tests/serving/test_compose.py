@@ -57,7 +57,7 @@ def test_prometheus_asks_where_the_page_is() -> None:
 
 
 @pytest.mark.usefixtures("embedded")
-def test_the_dashboard_asks_for_metrics_that_there_are(rest_address: str, caller: Caller) -> None:
+def test_dashboard_and_autoscaler_ask_for_metrics_that_there_are(rest_address: str, caller: Caller) -> None:
     caller.run("score", SCORE)
     with urllib.request.urlopen(f"http://{rest_address}{METRICS_PATH}", timeout=20) as reply:
         page = reply.read().decode()
@@ -76,4 +76,6 @@ def test_the_dashboard_asks_for_metrics_that_there_are(rest_address: str, caller
                 one.strip() for group in grouped for one in group.split(",")
             }
             assert wanted <= labels[name], expression
+    (rule,) = yaml.safe_load((SERVING / "k8s" / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
+    assert re.findall(r'__name__="([^"]+)"', rule["seriesQuery"])[0] in labels
     assert NAME in page

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 from typer.testing import CliRunner
 
-from serving.deployment import Batching, Deployment, Model, load_deployment, render
+from serving.deployment import Batching, Deployment, Model, flags, load_deployment, render
 from serving.render import app
 from serving.text_protos import batching_parameters, monitoring_config
 from tfctr.errors import UserError
@@ -46,6 +46,18 @@ def test_batching_file_and_flag_come_together() -> None:
     assert "batching" not in files["server.flags"]
 
 
+def test_what_is_not_said_is_left_to_the_server() -> None:
+    plain = flags(BATCHED)
+    said = flags(BATCHED.model_copy(update={"xla": True, "gpu_memory_fraction": 0.5, "threads": 4}))
+    assert said == [
+        *plain,
+        "--xla_gpu_compilation_enabled=true",
+        "--per_process_gpu_memory_fraction=0.5",
+        "--tensorflow_session_parallelism=4",
+    ]
+    assert not any(word in flag for flag in plain for word in ("xla", "gpu", "parallelism"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -53,6 +65,8 @@ def test_batching_file_and_flag_come_together() -> None:
         ("num_versions: 2", "num_versions: 1", "model.num_versions: "),
         ("base_path: /models", "base_path: models", "model.base_path: "),
         (":2.19.0-gpu", ":latest", "image: "),
+        ("gpu_memory_fraction: null", "gpu_memory_fraction: 2", "gpu_memory_fraction: "),
+        ("threads: null", "threads: 0", "threads: "),
         ("batching: null", "batching: {allowed_batch_sizes: [4, 1]}", "must be positive and increase"),
     ],
 )

@@ -1,8 +1,11 @@
-"""The manifests against the Kubernetes schemas, and the readiness script against a real HTTP server."""
+"""The manifests against the Kubernetes schemas, and the scripts of the container as real processes."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,18 +16,23 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving.deployment import load_deployment
+from serving.deployment import flags, load_deployment
+from tests.serving.kustomize import build
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "serving" / "k8s"
+CONFIG = KUBERNETES / "base" / "config"
+DEPLOYMENT = load_deployment(ROOT / "configs" / "serving.yaml")
 
 
-def documents(overlay: str) -> list[dict[str, Any]]:
-    if not shutil.which("kubectl"):
-        pytest.skip("kubectl builds the overlays and is not installed")
-    command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
-    built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    return list(yaml.safe_load_all(built.stdout))
+def of_kind(overlay: str, kind: str) -> dict[str, Any]:
+    (document,) = [document for document in build(KUBERNETES / overlay) if document["kind"] == kind]
+    return document
+
+
+def container(overlay: str) -> dict[str, Any]:
+    (one,) = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return one
 
 
 def test_the_base_as_it_is_written_is_valid() -> None:
@@ -36,19 +44,70 @@ def test_the_base_as_it_is_written_is_valid() -> None:
 
 @pytest.mark.parametrize("overlay", ["base", "overlays/cpu", "overlays/gpu"])
 def test_what_is_built_is_valid(overlay: str) -> None:
-    for document in documents(overlay):
+    for document in build(KUBERNETES / overlay):
         kubernetes_validate.validate(document, "1.31", strict=True)
 
 
-def test_overlays_differ_in_image_and_card() -> None:
-    servers = {}
-    for name in ("cpu", "gpu"):
-        (deployment,) = [d for d in documents(f"overlays/{name}") if d["kind"] == "Deployment"]
-        (servers[name],) = deployment["spec"]["template"]["spec"]["containers"]
-    assert servers["gpu"]["image"] == load_deployment(ROOT / "configs" / "serving.yaml").image
-    assert servers["cpu"]["image"] + "-gpu" == servers["gpu"]["image"]
-    assert servers["gpu"]["resources"]["limits"]["nvidia.com/gpu"] == 1
-    assert "nvidia.com/gpu" not in servers["cpu"]["resources"]["limits"]
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="holds our builder against kubectl")
+@pytest.mark.parametrize("overlay", ["base", "overlays/cpu", "overlays/gpu"])
+def test_kubectl_builds_the_same(overlay: str) -> None:
+    command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
+    built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    without_hash = re.sub(r"\branker-config-[a-z0-9]{10}\b", "ranker-config", built)
+    theirs = {document["kind"]: document for document in yaml.safe_load_all(without_hash)}
+    assert theirs == {document["kind"]: document for document in build(KUBERNETES / overlay)}
+
+
+@pytest.mark.parametrize(
+    ("kustomization", "message"),
+    [
+        ("namespace: ranking", "not understood here: namespace"),
+        ("patches: [{target: {kind: Service, name: other}, patch: '[]'}]", "finds no Service other"),
+        ("images: [{name: tensorflow/serving, digest: sha}]", "not understood here: digest"),
+        (
+            "patches: [{target: {kind: Service, name: ranker}, patch: '[{op: replace, path: /spec/typo, value: 1}]'}]",
+            "nothing to replace",
+        ),
+        (
+            "patches: [{target: {kind: Service, name: ranker}, patch: '[{op: remove, path: /spec/ports}]'}]",
+            "not understood here: {'op': 'remove'",
+        ),
+    ],
+)
+def test_our_builder_refuses_what_it_does_not_know(tmp_path: Path, kustomization: str, message: str) -> None:
+    base = os.path.relpath(KUBERNETES / "base", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{base}]\n{kustomization}\n")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(tmp_path)
+
+
+def test_overlays_differ_in_image_card_and_what_they_scale_by() -> None:
+    cpu, gpu = (container(f"overlays/{name}") for name in ("cpu", "gpu"))
+    assert gpu["image"] == DEPLOYMENT.image
+    assert cpu["image"] + "-gpu" == gpu["image"]
+    assert gpu["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert "nvidia.com/gpu" not in cpu["resources"]["limits"]
+    scaled_by = {
+        name: [metric["type"] for metric in of_kind(f"overlays/{name}", "HorizontalPodAutoscaler")["spec"]["metrics"]]
+        for name in ("cpu", "gpu")
+    }
+    assert scaled_by == {"cpu": ["Resource"], "gpu": ["Pods"]}
+
+
+def test_probes_ask_what_the_server_offers() -> None:
+    server = container("base")
+    probe = server["livenessProbe"]["grpc"]
+    # The names under which TensorFlow Serving registers its services.
+    assert probe["service"] in ("ModelService", "PredictionService")
+    assert {f"--port={probe['port']}", "--enable_grpc_healthcheck_service=true"} <= set(flags(DEPLOYMENT))
+    for name in ("startupProbe", "readinessProbe"):
+        assert server[name]["exec"]["command"] == ["/bin/bash", "/etc/serving/ready.sh", DEPLOYMENT.model.name]
+
+
+def test_the_adapter_rule_gives_the_metric_that_the_gpu_overlay_scales_by() -> None:
+    (rule,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
+    (metric,) = of_kind("overlays/gpu", "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
 
 
 @pytest.mark.parametrize(("state", "code"), [("AVAILABLE", 0), ("LOADING", 1), ("END", 1)])
@@ -61,6 +120,49 @@ def test_ready_is_an_available_version(state: str, code: int) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = ["bash", str(KUBERNETES / "base/config/ready.sh"), "ranker", str(server.server_address[1])]
+        command = ["bash", str(CONFIG / "ready.sh"), "ranker", str(server.server_address[1])]
         assert subprocess.run(command, timeout=20).returncode == code
         server.shutdown()
+
+
+SERVER = """#!/usr/bin/env bash
+printf '%s\\n' "$@"
+[[ $1 == --end ]] && exit 3
+trap 'sleep 0.2; echo ended; exit 7' TERM
+echo started
+for _ in {1..400}; do sleep 0.05; done
+"""
+
+
+def start_entrypoint(directory: Path, flag_lines: str | None) -> subprocess.Popen[str]:
+    """Runs entrypoint.sh with a server that ends with 3 when told to by a flag, and with 7 a while after SIGTERM."""
+    server = directory / "tensorflow_model_server"
+    server.write_text(SERVER)
+    server.chmod(0o755)
+    if flag_lines is not None:
+        (directory / "server.flags").write_text(flag_lines)
+    environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+    command = ["bash", str(CONFIG / "entrypoint.sh"), str(directory)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_entrypoint_hands_a_signal_on_and_waits_for_the_end(tmp_path: Path, number: signal.Signals) -> None:
+    with start_entrypoint(tmp_path, "--port=1\n") as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["--port=1\n", "started\n"]
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 7
+        assert process.stdout.read() == "ended\n"
+
+
+def test_the_entrypoint_passes_flags_and_exit_status_on(tmp_path: Path) -> None:
+    with start_entrypoint(tmp_path, "--end\n--two words\n") as process:
+        assert process.communicate(timeout=20)[0] == "--end\n--two words\n"
+    assert process.returncode == 3
+
+
+def test_the_entrypoint_starts_nothing_without_flags(tmp_path: Path) -> None:
+    with start_entrypoint(tmp_path, None) as process:
+        assert "server.flags: No such file" in process.communicate(timeout=20)[0]
+    assert process.returncode == 1
