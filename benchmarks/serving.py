@@ -1,7 +1,8 @@
 """What a ranking costs through the embedded server: latency, throughput, bytes and processor time.
 
     python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn] [--histories 50,200,1000]
-        [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2] [--json FILE] [--plot FILE.svg]
+        [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2] [--intra-op-threads 1]
+        [--json FILE] [--plot FILE.svg]
 
 One server process for each model, clients in processes of their own. Every cell is measured twice: requests one after
 the other, and an open loop at `--load` of the rate that the former could keep. "warm" is `score` with a state from the
@@ -27,7 +28,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.load import Mode, Requests, cpu_seconds, loopback_bytes, open_loop, sequential
+from benchmarks.load import USERS, Mode, Requests, cpu_seconds, loopback_bytes, open_loop, sequential
 from benchmarks.served_models import ServedModel, export
 from tfctr.console import console
 
@@ -45,6 +46,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="Of one measurement.")] = 4.0,
     processes: Annotated[int, typer.Option(min=1, help="Clients of the open loop.")] = 2,
     load: Annotated[float, typer.Option(help="Open-loop rate, as a part of the sequential rate.")] = 0.5,
+    intra_op_threads: Annotated[int, typer.Option(help="Of the server.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where all numbers go.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Where a drawing goes, .svg.")] = None,
 ) -> None:
@@ -64,7 +66,7 @@ def main(
         more = f",{long}" if preset == "dmqn" and long else ""
         for length in sorted(set(map(int, f"{histories}{more}".split(",")))):
             served = _exported(work, preset, length)
-            with _server(served.path.parent) as (address, process):
+            with _server(served.path.parent, intra_op_threads) as (address, process):
                 for kind in ("warm", "cold", "one call", "tiled"):
                     for size in sizes if kind != "tiled" else [TILED]:
                         # The tiled form grows with L times C and says nothing new at longer histories.
@@ -105,7 +107,9 @@ def bars(cells: list[Cell]) -> list[str]:
         if top in found and bottom in found:
             ratio = found[top]["p50"] / found[bottom]["p50"]
             verdict = "told" if text.endswith("no bar") else "met" if least <= ratio <= most else "MISSED"
-            lines.append(f"{verdict}: {text}: {ratio:.2f}")
+            both = "floor" in found[top] and "floor" in found[bottom]
+            floors = f" (floors alone: {found[top]['floor'] / found[bottom]['floor']:.2f})" if both else ""
+            lines.append(f"{verdict}: {text}: {ratio:.2f}{floors}")
 
     for length in sorted({one["history"] for one in cells}):
         dmf = ("dmf", length, "warm")
@@ -195,7 +199,7 @@ def _measure(
 
 
 def _in_process(served: ServedModel, seconds: float) -> Cell:
-    """The same `score` of 500 candidates called on the loaded SavedModel, its inputs ready."""
+    """The same `score` of 500 candidates called on the loaded SavedModel, inputs ready, one thread an operation."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(served.path))
@@ -205,9 +209,11 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
         specs = signature.structured_input_signature[1].items()
         return {name: tf.constant(np.asarray(raw[name])[None], spec.dtype) for name, spec in specs if name in raw}
 
-    state = user_tower(**tensors(user_tower, {**served.user(0), "history_length": served.history}))
-    inputs = {**state, **tensors(score, {**served.candidates(500, 0), **served.context()})}
-    taken = sequential(lambda _: score(**inputs)["probabilities"].numpy(), seconds)
+    inputs = []
+    for seed in range(USERS):
+        state = user_tower(**tensors(user_tower, {**served.user(seed), "history_length": served.history}))
+        inputs.append({**state, **tensors(score, {**served.candidates(500, seed), **served.context()})})
+    taken = sequential(lambda number: score(**inputs[number % USERS])["probabilities"].numpy(), seconds)
     return {"form": "in process", "candidates": 500, "p50": statistics.median(taken)}
 
 
@@ -224,10 +230,13 @@ def _exported(work: Path, preset: str, length: int) -> ServedModel:
 
 
 @contextlib.contextmanager
-def _server(directory: Path) -> Iterator[tuple[str, int]]:
+def _server(directory: Path, intra_op_threads: int) -> Iterator[tuple[str, int]]:
     command = [sys.executable, "-m", "serving.server", "--model-base-path", str(directory), "--model-name", "model"]
     with subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, "--port", "0", "--intra-op-threads", str(intra_op_threads)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as run:
         assert run.stdout is not None
         line = run.stdout.readline()

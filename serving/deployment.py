@@ -54,7 +54,7 @@ class Deployment(_Strict):
     batching: Batching | None = None
     xla: bool = Field(False, description="compile on the GPU; every shape anew, so sizes must be fixed")
     gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="nearly all of the card by default")
-    threads: int | None = Field(None, ge=1, description="within and between operations; one a core by default")
+    intra_op_threads: int | None = Field(1, ge=1, description="that share one operation; null: one a core")
 
 
 def load_deployment(path: str | Path) -> Deployment:
@@ -110,8 +110,8 @@ def flags(deployment: Deployment) -> list[str]:
         lines.append("--xla_gpu_compilation_enabled=true")
     if deployment.gpu_memory_fraction is not None:
         lines.append(f"--per_process_gpu_memory_fraction={deployment.gpu_memory_fraction}")
-    if deployment.threads is not None:
-        lines.append(f"--tensorflow_session_parallelism={deployment.threads}")
+    if deployment.intra_op_threads is not None:
+        lines.append(f"--tensorflow_intra_op_parallelism={deployment.intra_op_threads}")
     return lines
 
 

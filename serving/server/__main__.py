@@ -46,8 +46,7 @@ def main(
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="How: BatchingParameters in text form.", exists=True)
     ] = None,
-    intra_op_threads: Annotated[int, typer.Option(help="Threads inside one op; 0: TensorFlow decides.", min=0)] = 0,
-    inter_op_threads: Annotated[int, typer.Option(help="Ops at a time; 0: TensorFlow decides.", min=0)] = 0,
+    intra_op_threads: Annotated[int, typer.Option(help="Threads inside one op; 0 for one per core.", min=0)] = 1,
     tensor_content: Annotated[
         bool, typer.Option(help="Outputs as raw bytes, or as the repeated fields that TensorFlow Serving sends.")
     ] = True,
@@ -59,8 +58,6 @@ def main(
     logging.getLogger("serving.server").setLevel(logging.INFO)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # TensorFlow takes seconds to import: --help and a mistyped option need not wait for it.
-    from tensorflow.core.protobuf import config_pb2
-
     from serving.server.config import ConfigError
     from serving.server.options import BatchingOptions, read_batching
     from serving.server.server import Server, ServerError
@@ -87,9 +84,7 @@ def main(
             ssl_config_file=ssl_config_file,
             batching=batching,
             tensor_content=tensor_content,
-            session_config=config_pb2.ConfigProto(
-                intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
-            ),
+            intra_op_threads=intra_op_threads,
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: a handler runs within the main thread, which may hold the very lock that is needed.

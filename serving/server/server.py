@@ -64,7 +64,8 @@ class Server:
         ssl_config_file: An `SSLConfig` in text form: TLS on the gRPC port, for clients with certificates if it says so.
         batching: Join requests; none by default.
         tensor_content: Send outputs as raw bytes; False sends repeated fields, TensorFlow Serving's default.
-        session_config: How many threads TensorFlow uses for one request.
+        intra_op_threads: How many threads share one operation; 0 for one per core. The first session of a process
+            decides for all of them.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Server:
         ssl_config_file: str | os.PathLike[str] | None = None,
         batching: BatchingOptions | None = None,
         tensor_content: bool = True,
-        session_config: config_pb2.ConfigProto | None = None,
+        intra_op_threads: int = 1,
     ) -> None:
         if (model_base_path is None) == (model_config_file is None):
             raise ServerError("a model's directory or a configuration file is needed, and not both")
@@ -103,6 +104,8 @@ class Server:
         self._config_file = Path(model_config_file) if model_config_file is not None else None
         self._config_poll_seconds = config_poll_seconds
         self._credentials = None
+        # A ranking's operations are small: handing half of one to another thread costs more than it saves.
+        session_config = config_pb2.ConfigProto(intra_op_parallelism_threads=intra_op_threads)
         load_model = partial(LoadedModel, session_config=session_config, batcher=self._batcher)
         try:
             if ssl_config_file is not None:

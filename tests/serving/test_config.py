@@ -48,14 +48,15 @@ def test_batching_file_and_flag_come_together() -> None:
 
 def test_what_is_not_said_is_left_to_the_server() -> None:
     plain = flags(BATCHED)
-    said = flags(BATCHED.model_copy(update={"xla": True, "gpu_memory_fraction": 0.5, "threads": 4}))
+    said = flags(BATCHED.model_copy(update={"xla": True, "gpu_memory_fraction": 0.5, "intra_op_threads": 4}))
+    assert plain[-1] == "--tensorflow_intra_op_parallelism=1"
     assert said == [
-        *plain,
+        *plain[:-1],
         "--xla_gpu_compilation_enabled=true",
         "--per_process_gpu_memory_fraction=0.5",
-        "--tensorflow_session_parallelism=4",
+        "--tensorflow_intra_op_parallelism=4",
     ]
-    assert not any(word in flag for flag in plain for word in ("xla", "gpu", "parallelism"))
+    assert not any(word in flag for flag in plain for word in ("xla", "gpu"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_what_is_not_said_is_left_to_the_server() -> None:
         ("base_path: /models", "base_path: models", "model.base_path: "),
         (":2.19.0-gpu", ":latest", "image: "),
         ("gpu_memory_fraction: null", "gpu_memory_fraction: 2", "gpu_memory_fraction: "),
-        ("threads: null", "threads: 0", "threads: "),
+        ("intra_op_threads: 1", "intra_op_threads: 0", "intra_op_threads: "),
         ("batching: null", "batching: {allowed_batch_sizes: [4, 1]}", "must be positive and increase"),
     ],
 )

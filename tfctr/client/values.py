@@ -1,5 +1,6 @@
 """Python and numpy values of features to the arrays a signature takes."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,8 +52,13 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
     """
     absent = missing(spec)
     if spec.dtype == wire.DT_STRING:
-        if isinstance(values, np.ndarray):
-            values = values.tolist()
+        values = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        plain = set(map(type, values))
+        if plain == {bytes}:
+            return _objects(values)
+        if plain == {str}:
+            with contextlib.suppress(UnicodeEncodeError):  # the slow road says where
+                return _objects([value.encode() for value in values])
         return _objects([_string(spec, value, where, row, separator.encode()) for row, value in enumerate(values)])
     dtype = codec.DTYPES[spec.dtype][0]
     if not isinstance(values, np.ndarray):
