@@ -20,7 +20,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving.server import Server
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY, WIDTH
-from tests.serving.test_conformance import ECHO, SCORE
+from tests.serving.requests import ECHO, SCORE
 from tests.serving.test_process import Process
 
 Code = grpc.StatusCode
