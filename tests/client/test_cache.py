@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tfctr.client import BadRequestError, MemoryStateCache, StateKey, UserState
+from tfctr.client.cache import lifetime
 
 KEY = StateKey("ranking", 3, "abcd", "user:1", "17")
 
@@ -68,11 +71,31 @@ def test_old_states_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: now)
     cache = MemoryStateCache(ttl_seconds=10)
     cache.put(KEY, state())
-    now = 109.9
+    now += lifetime(KEY, 10) - 0.01
     assert cache.get(KEY) is not None
-    now = 110.0
+    now += 0.01
     assert cache.get(KEY) is None
     assert len(cache) == 0
+
+
+@given(st.builds(StateKey, st.text(), st.integers(), st.text(), st.text(), st.text()), st.floats(1e-3, 1e9))
+def test_no_state_lives_longer_than_its_ttl_nor_much_shorter(key: StateKey, ttl: float) -> None:
+    assert 0.9 * ttl <= lifetime(key, ttl) <= ttl
+    assert lifetime(key, ttl) == lifetime(replace(key), ttl)
+
+
+def test_a_burst_of_states_does_not_expire_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    cache = MemoryStateCache(ttl_seconds=1000)
+    keys = [replace(KEY, user_key=str(i)) for i in range(1000)]
+    for key in keys:
+        cache.put(key, state())
+    left = []
+    for now in (999.9, 1025, 1050, 1075, 1100):  # noqa: B007 - the clock reads it
+        left.append(sum(cache.get(key) is not None for key in keys))
+    assert (left[0], left[-1]) == (1000, 0)
+    assert all(200 < gone < 300 for gone in -np.diff(left))
 
 
 def test_invalidate() -> None:

@@ -92,6 +92,18 @@ def test_states_expire_in_redis(server_of_states: RedisServer) -> None:
     assert 100_000 < server_of_states.plain.pttl(USER_HASH) <= 120_000
 
 
+def test_a_burst_of_states_does_not_expire_in_one(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+    for i in range(100):
+        cache.put(replace(KEY, user_key=str(i)), state())
+    plain = server_of_states.plain
+    now = 1000 * plain.time()[0] + plain.time()[1] // 1000
+    ends = [plain.pexpiretime(key) for key in plain.scan_iter()]
+    assert len(ends) == 100
+    # Ten minutes, less up to one: they end over a minute, none later than the TTL says.
+    assert 50_000 < max(ends) - min(ends) < 70_000
+    assert max(ends) <= now + 600_000
+
+
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"tfctrST2" + b"\0" * 100])
 def test_garbage_is_a_miss_and_counted(server_of_states: RedisServer, cache: RedisStateCache, garbage: bytes) -> None:
     server_of_states.plain.hset(USER_HASH, FIELD, garbage)

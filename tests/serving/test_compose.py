@@ -13,7 +13,7 @@ import yaml
 
 from serving.deployment import METRICS_PATH, flags, load_deployment
 from tests.serving.conftest import NAME, Caller
-from tests.serving.test_conformance import SCORE
+from tests.serving.requests import SCORE
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = ROOT / "serving"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.server import Server
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
+from tests.serving.held import held
 from tests.serving.model import HISTORY, WIDTH
-from tests.serving.test_conformance import ECHO, SCORE
+from tests.serving.requests import ECHO, SCORE
 from tests.serving.test_process import Process
 
 Code = grpc.StatusCode
@@ -28,11 +34,6 @@ USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 # What a request may be refused with; anything else would say that the server, not the request, is at fault.
 REFUSALS = {Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION, Code.NOT_FOUND}
 SHAPES = ([], [0], [1], [1, WIDTH], [WIDTH, 1], [2, 3, 4], [-1], [2**40], [0, 2**62, 2**62], [1] * 100, [1] * 300)
-
-
-def _resident_megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
 
 
 def _tensor(random: np.random.Generator) -> tensor_pb2.TensorProto:
@@ -86,7 +87,7 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
     texts: dict[Any, str] = {}
     for number in range(10_000):
         if number == 2_000:
-            before = _resident_megabytes()
+            before = held().megabytes
         raw = _malformed(random)
         try:
             call(raw, timeout=20)
@@ -100,7 +101,7 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
                 code = "not a message"
             counted[code] += 1
             texts.setdefault(code, error.details())
-    grown = _resident_megabytes() - before
+    grown = held().megabytes - before
     assert counted.keys() - {Code.OK, "not a message"} <= REFUSALS, (counted, texts)
     assert counted[Code.INVALID_ARGUMENT] > 2_000
     assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
@@ -111,11 +112,11 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
 def test_m3_a_small_message_cannot_make_a_huge_tensor(caller: Caller, server: Server, dtype: int) -> None:
     proto = tensor_pb2.TensorProto(dtype=dtype)
     proto.tensor_shape.dim.add(size=2**26)
-    before = _resident_megabytes()
+    before = held().megabytes
     with pytest.raises(grpc.RpcError, match="too many to fill up") as caught:
         caller.predict("score", {**SCORE, "user_vector": proto})
     assert caught.value.code() is Code.INVALID_ARGUMENT
-    assert _resident_megabytes() - before < 100
+    assert held().megabytes - before < 100
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -130,19 +131,19 @@ def test_m4_what_is_no_number_stays_in_its_row(caller: Caller, value: float) -> 
     np.testing.assert_allclose(caller.run("score", both)["probabilities"][1:], good, atol=1e-6)
 
 
+def _user_vector(directory: Path) -> np.ndarray:
+    """What a SavedModel answers of the user."""
+    signature = tf.saved_model.load(str(directory)).signatures["user_tower"]
+    return signature(**{name: tf.constant(value) for name, value in USER.items()})["user_vector"].numpy()
+
+
 def test_f3_versions_switched_under_load_are_never_mixed(
     tmp_path: Path, saved_models: dict[int, Path], caller: Caller
 ) -> None:
     """Every score is the whole score of the version that the reply names."""
     base = tmp_path / NAME
     base.mkdir()
-    scored = {"user_id": USER["user_id"], "history": USER["history"]}
-    known = {
-        tag: tf.saved_model.load(str(saved_models[tag]))
-        .signatures["user_tower"](**{name: tf.constant(value) for name, value in scored.items()})["user_vector"]
-        .numpy()
-        for tag in (1, 2)
-    }
+    known = {tag: _user_vector(saved_models[tag]) for tag in (1, 2)}
     shutil.copytree(saved_models[1], base / "1")
     with Server(base, NAME, num_versions=1, poll_seconds=0.02) as server:
         done = threading.Event()
@@ -153,7 +154,7 @@ def test_f3_versions_switched_under_load_are_never_mixed(
             own = Caller(server.address)
             while not done.is_set():
                 try:
-                    reply = own.predict("user_tower", scored)
+                    reply = own.predict("user_tower", USER)
                 except grpc.RpcError as error:
                     failures.append(str(error.details()))
                     return
@@ -177,22 +178,82 @@ def test_f3_versions_switched_under_load_are_never_mixed(
         assert seen.keys() == {1, 2, 3, 4}
 
 
-def test_f6_a_disk_that_is_full_while_a_version_is_written(tmp_path: Path, saved_models: dict[int, Path]) -> None:
-    """The writer stops in the middle of a file; the old version goes on, also when what was written is removed."""
-    base = tmp_path / NAME
-    shutil.copytree(saved_models[1], base / "1")
-    shutil.copytree(saved_models[2], tmp_path / "2")
-    data = tmp_path / "2" / "variables" / "variables.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[:100])
-    with Server(base, NAME, poll_seconds=0.02, retry_seconds=0.02) as server:
-        caller = Caller(server.address)
-        (tmp_path / "2").rename(base / "2")
+def _can_mount() -> bool:
+    """Whether a process may have a disk of its own here; containers may forbid it."""
+    mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return shutil.which("unshare") is not None and subprocess.run(mount, capture_output=True).returncode == 0
+
+
+def _copy(source: Path, target: Path, largest_file: int = resource.RLIM_INFINITY) -> str:
+    """Copies a directory in a process of its own; what that process complained of."""
+    script = (
+        "import resource, shutil, sys;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2);"
+        "shutil.copytree(*sys.argv[2:])"
+    )
+    command = [sys.executable, "-c", script, str(largest_file), str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(done.stderr)
+    return done.stderr
+
+
+def _fill(path: Path) -> None:
+    """Appends to a file until there is no room left."""
+    with path.open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"." * 4096)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", ["largest file", *(["full disk"] if _can_mount() else [])])
+def test_f6_a_disk_that_is_full_while_a_version_is_copied(
+    tmp_path: Path, saved_models: dict[int, Path], kind: str
+) -> None:
+    """The old version goes on. The full disk is that of the server's log and temporary files, too."""
+    room = 16_384
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    known = {tag: _user_vector(saved_models[tag]) for tag in (1, 2)}
+    start = 'mkdir "$0/small" && TMPDIR="$0" exec "$@" >>"$0/log" 2>&1'
+    within = ["sh", "-c", start, str(disk)]
+    if kind == "full disk":
+        within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=1m tmpfs "$0" && {start}', str(disk)]
+    process = Process("--model-base-path", f"{disk}/small", "--port", "0", "--poll-seconds", "0.05", within=within)
+    try:
+        seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # as the server sees it
+        base, log = seen / "small", seen / "log"
+        eventually(base.is_dir, "the server's disk is there")
+        assert not _copy(saved_models[1], base / "1")
+        eventually(lambda: "ready: " in log.read_text(), "it serves", 90)
+        caller = Caller(re.findall(r"grpc://(\S+)", log.read_text())[0])
+
+        def answers(tag: int) -> bool:
+            return np.array_equal(caller.run("user_tower", USER)["user_vector"], known[tag])
+
+        assert answers(1)
+        if kind == "full disk":
+            (seen / "room").write_bytes(b"." * room)
+            _fill(log)
+            (seen / "room").unlink()
+            assert "No space left on device" in _copy(saved_models[2], base / "copying")
+        else:
+            assert "File too large" in _copy(saved_models[2], base / "copying", room)
+        (base / "copying").rename(base / "2")
         eventually(lambda: 2 in caller.status() and caller.status()[2].status.error_code != 0, "the refusal shows")
-        assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+        assert re.search(r"2/saved_model\.pb|2/variables", caller.status()[2].status.error_message)
+        assert ("version 2" in log.read_text()) == (kind != "full disk")
+        assert answers(1)
         shutil.rmtree(base / "2")
-        shutil.copytree(saved_models[2], base / "3")
-        eventually(lambda: int(caller.run("user_tower", USER)["model_tag"][0]) == 2, "a whole version follows")
-        caller.channel.close()
+        os.truncate(log, 0)
+        assert answers(1)
+        assert not _copy(saved_models[2], base / "2")
+        eventually(lambda: answers(2), "the whole version follows")
+        eventually(lambda: "version 2 is available" in log.read_text(), "the log goes on")
+        process.popen.terminate()
+        assert process.popen.wait(60) == 0
+    finally:
+        process.popen.kill()
+        process.popen.wait()
 
 
 @pytest.mark.e2e

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import threading
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.server import Server, ServerError
+from serving.server.metrics import PATH
 from tests.serving.certificates import Authority, ssl_config
-from tests.serving.conftest import NAME, Caller, eventually
+from tests.serving.conftest import NAME, Caller, eventually, predict_request
+from tests.serving.held import held
 from tests.serving.model import HISTORY
+from tests.serving.test_process import Process
 
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
@@ -85,6 +93,61 @@ def test_l3_a_request_that_expired_while_it_waited_does_not_run(
         caller.run("user_tower", USER)
         # The first and the last one.
         assert len(begun) == 2
+
+
+@pytest.mark.e2e
+def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
+    """Nobody waits before asking again, whatever the machine can do; yet the queue and the wait stay bounded.
+
+    Measured: at most 8 answers before a request's own and 16 MB more; without the bound 206 and 61 MB.
+    """
+    count, limit = 300, 1 + 8
+    options = ("--threads", "1", "--max-queued", "8", "--port", "0", "--rest-port", "0")
+    process = Process("--model-base-path", str(base_path), "--model-name", NAME, *options)
+    try:
+        ready = process.wait_for(r"on grpc://(\S+), http://(\S+)$")
+        caller = Caller(ready[1])
+        # The first number counts; the others make each request a quarter of a megabyte.
+        inputs = [{"steps": np.full(2**15, steps)} for steps in (1000, 1400, 1800)]
+        right = [caller.run("slow", one)["total"] for one in inputs]
+        requests = [predict_request("slow", one) for one in inputs]
+        before = held(process.popen.pid).megabytes
+        most = before
+        arrivals = threading.Semaphore(3 * limit)
+        answers: list[tuple[int, np.ndarray, int]] = []
+        codes: Counter[grpc.StatusCode] = Counter()
+
+        def ended(future: Any, number: int, answered_before: int) -> None:
+            if future.code() is Code.OK:
+                total = tf.make_ndarray(future.result().outputs["total"])
+                answers.append((number, total, len(answers) - answered_before))
+            codes[future.code()] += 1
+            if future.code() in (Code.OK, Code.DEADLINE_EXCEEDED):
+                arrivals.release(3)
+
+        for number in range(count):
+            assert arrivals.acquire(timeout=60)
+            seconds = 0.02 if number % 5 == 4 else 60
+            future = caller.prediction.Predict.future(requests[number % 3], timeout=seconds)
+            future.add_done_callback(partial(ended, number=number, answered_before=len(answers)))
+            most = max(most, held(process.popen.pid).megabytes)
+        eventually(lambda: codes.total() == count, "every request ends", 120)
+
+        assert codes.keys() <= {Code.OK, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}, codes
+        assert codes[Code.RESOURCE_EXHAUSTED] > count / 3
+        for number, total, _ in answers:
+            np.testing.assert_array_equal(total, right[number % 3])
+        # Behind a full queue there are as many as it holds, and those that ended while the request came in.
+        assert max(behind for _, _, behind in answers) <= 2 * limit
+        assert most - before < 40
+        page = urllib.request.urlopen(f"http://{ready[2]}{PATH}", timeout=20).read().decode()
+        ran = sum(map(int, re.findall(r"^:tensorflow:serving:request_count\{.*\} (\d+)$", page, re.MULTILINE)))
+        assert len(answers) + len(right) <= ran <= count + len(right) - codes[Code.RESOURCE_EXHAUSTED]
+        for one, total in zip(inputs, right, strict=True):
+            np.testing.assert_array_equal(caller.run("slow", one)["total"], total)
+    finally:
+        process.popen.kill()
+        process.popen.wait()
 
 
 def test_message_limit(base_path: Path) -> None:

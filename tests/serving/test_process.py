@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -29,10 +29,10 @@ USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 
 
 class Process:
-    """`python -m serving.server` with its lines as they come."""
+    """`python -m serving.server` with its lines as they come; `within` is a command that starts it."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "serving.server", *arguments]
+    def __init__(self, *arguments: str, within: Sequence[str] = ()) -> None:
+        command = [*within, sys.executable, "-m", "serving.server", *arguments]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.popen = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

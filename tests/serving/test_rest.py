@@ -16,7 +16,7 @@ import pytest
 from serving.server import rest
 from tests.serving.conftest import NAME, Caller
 from tests.serving.model import HISTORY, WIDTH
-from tests.serving.test_conformance import ECHO, EXAMPLES, SCORE
+from tests.serving.requests import ECHO, EXAMPLES, SCORE
 
 Rest = Callable[..., tuple[int, Any]]
 MODEL = f"/v1/models/{NAME}"

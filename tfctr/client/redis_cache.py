@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, get_args
 
-from tfctr.client.cache import StateCache
+from tfctr.client.cache import StateCache, lifetime
 from tfctr.client.drivers import run
 from tfctr.client.errors import BadRequestError, CodecError, UnavailableError
 from tfctr.client.record import GarbageError, Precision, from_bytes, to_bytes
@@ -30,7 +30,7 @@ class RedisStateCache(StateCache):
 
     Args:
         url: `redis://host:port/0`, `rediss://` (TLS) or `unix://path`.
-        ttl_seconds: time after a user's newest state at which Redis drops the user.
+        ttl_seconds: time after a user's newest state at which Redis drops the user at the latest; see `lifetime`.
         timeout_seconds: longest wait for one answer, and for a connection.
         prefix: what the keys begin with.
         failures: that many in a row open the pause.
@@ -75,7 +75,7 @@ class RedisStateCache(StateCache):
         except ValueError as error:
             raise BadRequestError(f"Redis URL: {error}") from None
         self._failure_types = (redis.RedisError, OSError, ValueError)
-        self._ttl_ms = max(1, int(ttl_seconds * 1000))
+        self._ttl = ttl_seconds
         self._prefix = prefix
         self._precision: Precision = precision
         self._allowed_failures = failures
@@ -164,7 +164,7 @@ class RedisStateCache(StateCache):
         user = self._user(key.model, key.user_key)
         commands = redis.pipeline(transaction=True)
         commands.hset(user, _field(key), payload)
-        commands.pexpire(user, self._ttl_ms)
+        commands.pexpire(user, max(1, int(1000 * lifetime(key, self._ttl))))
         if await self._try(commands.execute):
             self._counts.add("put")
 
@@ -176,7 +176,7 @@ class RedisStateCache(StateCache):
             await _answer(redis.delete(self._user(model, user_key)))
         except self._failure_types as error:
             raise UnavailableError(
-                f"the states of a user are still in Redis, for {self._ttl_ms / 1000:g} s at most: {error}"
+                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {error}"
             ) from error
 
     def _user(self, model: str, user_key: str) -> str:
