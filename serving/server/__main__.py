@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -89,6 +90,8 @@ def main(
         for number in (signal.SIGTERM, signal.SIGINT):
             # In a thread: a handler runs within the main thread, which may hold the very lock that is needed.
             signal.signal(number, lambda *_: threading.Thread(target=server.request_stop).start())
+        # What was imported stays: a collection after a version was unloaded takes 1 ms without it and 270 ms with it.
+        gc.freeze()
         server.start(timeout_seconds=None)
     except (ServerError, ConfigError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -177,7 +177,7 @@ class VersionManager:
     def _poll(self) -> None:
         if self._unloaded:
             # A graph is a cycle of Python objects, tens of megabytes for a real model. Python would look for such in a
-            # process of this size only once in some 25 versions; it takes 0.3 s, here and not in a request's thread.
+            # process of this size only once in some 25 versions.
             self._unloaded = False
             gc.collect()
         found = find_versions(self.base_path)
