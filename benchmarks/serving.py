@@ -65,8 +65,8 @@ def main(
     for preset in presets.split(","):
         more = f",{long}" if preset == "dmqn" and long else ""
         for length in sorted(set(map(int, f"{histories}{more}".split(",")))):
-            served = _exported(work, preset, length)
-            with _server(served.path.parent, intra_op_threads) as (address, process):
+            served = exported(work, preset, length)
+            with running_server(served.path.parent, intra_op_threads) as (address, process):
                 for kind in ("warm", "cold", "one call", "tiled"):
                     for size in sizes if kind != "tiled" else [TILED]:
                         # The tiled form grows with L times C and says nothing new at longer histories.
@@ -217,7 +217,8 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
     return {"form": "in process", "candidates": 500, "p50": statistics.median(taken)}
 
 
-def _exported(work: Path, preset: str, length: int) -> ServedModel:
+def exported(work: Path, preset: str, length: int) -> ServedModel:
+    """A preset with random weights and its user, from `work` when it is there."""
     import pickle
 
     directory = work / f"{preset}-{length}"
@@ -230,7 +231,8 @@ def _exported(work: Path, preset: str, length: int) -> ServedModel:
 
 
 @contextlib.contextmanager
-def _server(directory: Path, intra_op_threads: int) -> Iterator[tuple[str, int]]:
+def running_server(directory: Path, intra_op_threads: int) -> Iterator[tuple[str, int]]:
+    """The embedded server in a process of its own: its address and the process."""
     command = [sys.executable, "-m", "serving.server", "--model-base-path", str(directory), "--model-name", "model"]
     with subprocess.Popen(
         [*command, "--port", "0", "--intra-op-threads", str(intra_op_threads)],
