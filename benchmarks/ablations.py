@@ -24,7 +24,7 @@ import numpy as np
 import typer
 import yaml
 
-from tfctr.console import console
+from benchmarks.report import say
 
 PLAN = Path(__file__).with_suffix(".yaml")
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -146,19 +146,17 @@ def _tables(work: Path, plan: dict[str, Any]) -> None:
     done = [name for name in plan["models"] if all((work / f"{name}-{seed}.npz").exists() for seed in seeds)]
     rows = {(name, seed): np.load(work / f"{name}-{seed}.npz") for name in done for seed in seeds}
     notes = {key: json.loads((work / f"{key[0]}-{key[1]}.json").read_text(encoding="utf-8")) for key in rows}
-    _say(
-        "\n| model | AUC | GAUC | best epoch | weights of the backbone | training seconds |\n|---|---|---|---|---|---|"
-    )
+    say("\n| model | AUC | GAUC | best epoch | weights of the backbone | training seconds |\n|---|---|---|---|---|---|")
     for name in done:
         of_seed = [rows[name, seed] for seed in seeds]
         reached = [auc(one["labels"], one["scores"]) for one in of_seed]
         by_user = [gauc(one["labels"], one["scores"], one["groups"]).value for one in of_seed]
         epochs, seconds = ([notes[name, seed][key] for seed in seeds] for key in ("best_epoch", "seconds"))
-        _say(
+        say(
             f"| {name} | {_spread(reached)} | {_spread(by_user)} | {'/'.join(map(str, epochs))} | "
             f"{notes[name, seeds[0]]['weights']:,} | {'/'.join(f'{value:.0f}' for value in seconds)} |"
         )
-    _say("\n| claim | metric | mean over seeds | 95 % interval by seed |\n|---|---|---|---|")
+    say("\n| claim | metric | mean over seeds | 95 % interval by seed |\n|---|---|---|---|")
     for first, second in plan["pairs"]:
         if first not in done or second not in done:
             continue
@@ -178,15 +176,11 @@ def _tables(work: Path, plan: dict[str, Any]) -> None:
                 )
             intervals = ", ".join(f"[{one.low:+.4f}, {one.high:+.4f}]" for one in found)
             mean = np.mean([one.difference for one in found])
-            _say(f"| {first} > {second} | {metric.upper()} | {mean:+.4f} | {intervals} |")
+            say(f"| {first} > {second} | {metric.upper()} | {mean:+.4f} | {intervals} |")
 
 
 def _spread(values: list[float]) -> str:
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=min(1, len(values) - 1)):.4f}"
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import numpy as np
 import typer
 
 from benchmarks.interests import devices, median_ms
+from benchmarks.report import say
 from tests.backends import compiled, tensors
-from tfctr.console import console
 from tfctr.interactions import Interaction, create_interaction
 
 
@@ -27,24 +27,20 @@ def main(
     rounds: Annotated[int, typer.Option(min=1)] = 50,
 ) -> None:
     """Measure and print the table."""
-    _say(f"{devices()}: {candidates} candidates, R = {rows}, {layers} layers, median of {rounds}\n")
-    _say("| backbone | as trained, ms | folded, ms |\n|---|---|---|")
+    say(f"{devices()}: {candidates} candidates, R = {rows}, {layers} layers, median of {rounds}\n")
+    say("| backbone | as trained, ms | folded, ms |\n|---|---|---|")
     for width in map(int, widths.split(",")):
         generator = np.random.default_rng(0)
         fields = tensors(generator.normal(size=(1, candidates, width)).astype("float32"))
         trained = create_interaction({"type": "qin", "rows": rows, "layers": layers})
         trained(fields)
         before, after = (_measure(one, fields, rounds) for one in (trained, trained.fold()))
-        _say(f"| qin, D = {width:,} | {before:.3g} | {after:.3g} |")
+        say(f"| qin, D = {width:,} | {before:.3g} | {after:.3g} |")
 
 
 def _measure(backbone: Interaction, fields: Any, rounds: int) -> float:
     call = compiled(lambda inputs: backbone(inputs, training=False))
     return median_ms(lambda: call(fields), rounds)
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from tfctr.console import console
+from benchmarks.report import by_history, save, say, subplots
 
 MODELS: dict[str, dict[str, Any]] = {
     "mean pooling": {"preset": "mlp"},
@@ -49,9 +49,9 @@ def main(
         ("user_tower", "user_tower, milliseconds a user"),
         ("state", "state, kilobytes a user"),
     ):
-        _say(f"\n| {title} | {titles} |\n|---|{'---|' * len(sizes)}")
+        say(f"\n| {title} | {titles} |\n|---|{'---|' * len(sizes)}")
         for name, rows in found.items():
-            _say(f"| {name} | {' | '.join(_digits(row[key]) for row in rows)} |")
+            say(f"| {name} | {' | '.join(_digits(row[key]) for row in rows)} |")
     if plot is not None:
         _draw(found, sizes, plot)
 
@@ -59,20 +59,16 @@ def main(
 def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[str, float]:
     import tensorflow as tf
 
-    from benchmarks.served_models import export
+    from benchmarks.served_models import batch_of_one, export
 
     served = export(MODELS[name], length, directory / f"{name}-{length}".replace(" ", "-"))
     # A name of its own: the signatures die with the loaded object.
     loaded = tf.saved_model.load(str(served.path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
     raw = {**served.user(0), "history_length": length}
-    user = {key: _batch_of_one(raw[key], spec) for key, spec in user_tower.structured_input_signature[1].items()}
+    user = batch_of_one(user_tower, raw)
     state = user_tower(**user)
-    raw = {**served.candidates(candidates, 0), **served.context()}
-    request = dict(state)
-    for key, spec in score.structured_input_signature[1].items():
-        if key not in request:
-            request[key] = _batch_of_one(raw[key], spec)
+    request = {**state, **batch_of_one(score, {**served.candidates(candidates, 0), **served.context()})}
     assert np.isfinite(score(**request)["probabilities"].numpy()).all()
     seconds = _median(lambda: score(**request)["probabilities"].numpy())
     return {
@@ -80,12 +76,6 @@ def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[s
         "user_tower": 1e3 * _median(lambda: [tensor.numpy() for tensor in user_tower(**user).values()]),
         "state": sum(tensor.numpy().nbytes for tensor in state.values()) / 1e3,
     }
-
-
-def _batch_of_one(value: Any, spec: Any) -> Any:
-    import tensorflow as tf
-
-    return tf.constant(np.asarray(value)[None], spec.dtype)
 
 
 def _median(call: Callable[[], Any]) -> float:
@@ -100,15 +90,7 @@ def _median(call: Callable[[], Any]) -> float:
 
 
 def _draw(found: dict[str, list[dict[str, float]]], lengths: list[int], path: Path) -> None:
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise SystemExit("error: --plot needs matplotlib: pip install matplotlib") from None
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "tfctr"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, axes = subplots(2, figsize=(9, 3.6))
     for ax, key, title in zip(
         axes,
         ("candidate", "user_tower"),
@@ -117,19 +99,13 @@ def _draw(found: dict[str, list[dict[str, float]]], lengths: list[int], path: Pa
     ):
         for name, rows in found.items():
             ax.plot(lengths, [row[key] for row in rows], marker="o", label=name)
-        ax.set(xscale="log", yscale="log", xlabel="events in the history", title=title)
-        ax.grid(True, which="major", alpha=0.3)
+        by_history(ax, title)
     axes[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def _digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from tfctr.console import console
+from benchmarks.report import say
 
 PRESETS = ("mlp", "qnn-alpha", "din", "dmf")
 METRICS = ("auc", "gauc", "logloss", "copc")
@@ -90,18 +90,18 @@ def _tables(work: Path, names: list[str], seeds: range) -> None:
         slices = {key.removeprefix("slice/"): rows[key] for key in rows.files if key.startswith("slice/")}
         for row in report(rows["labels"], rows["scores"], rows["groups"], slices=slices):
             found.setdefault((row.slice, row.value), {}).setdefault(name, []).append(vars(row))
-    _say(f"\n| slice | examples | {' | '.join(f'{name} AUC / GAUC' for name in names)} |")
-    _say(f"|---|---|{'---|' * len(names)}")
+    say(f"\n| slice | examples | {' | '.join(f'{name} AUC / GAUC' for name in names)} |")
+    say(f"|---|---|{'---|' * len(names)}")
     for (column, value), by_name in found.items():
         cells = [f"{_mean(by_name[name], 'auc')} / {_mean(by_name[name], 'gauc')}" for name in names]
-        _say(f"| {column} {value} | {by_name[names[0]][0]['examples']:,} | {' | '.join(cells)} |")
-    _say("\n| preset | AUC | GAUC | logloss | COPC | epochs | training seconds |\n|---|---|---|---|---|---|---|")
+        say(f"| {column} {value} | {by_name[names[0]][0]['examples']:,} | {' | '.join(cells)} |")
+    say("\n| preset | AUC | GAUC | logloss | COPC | epochs | training seconds |\n|---|---|---|---|---|---|---|")
     for name in names:
         notes = [json.loads((work / f"{name}-{seed}.json").read_text(encoding="utf-8")) for seed in seeds]
         cells = [_mean(found["overall", ""][name], metric, spread=True) for metric in METRICS]
         timing = "/".join(f"{note['train_seconds']:.0f}" for note in notes)
-        _say(f"| {name} | {' | '.join(cells)} | {'/'.join(str(note['epochs']) for note in notes)} | {timing} |")
-    _say("\n| difference | metric | mean over seeds | 95 % interval by seed |\n|---|---|---|---|")
+        say(f"| {name} | {' | '.join(cells)} | {'/'.join(str(note['epochs']) for note in notes)} | {timing} |")
+    say("\n| difference | metric | mean over seeds | 95 % interval by seed |\n|---|---|---|---|")
     for first, second in [*((names[0], name) for name in names[1:]), *pairwise(names[1:])]:
         for metric in ("auc", "gauc"):
             results = [
@@ -117,16 +117,12 @@ def _tables(work: Path, names: list[str], seeds: range) -> None:
             ]
             intervals = ", ".join(f"[{one.low:+.4f}, {one.high:+.4f}]" for one in results)
             mean = np.mean([one.difference for one in results])
-            _say(f"| {second} - {first} | {metric.upper()} | {mean:+.4f} | {intervals} |")
+            say(f"| {second} - {first} | {metric.upper()} | {mean:+.4f} | {intervals} |")
 
 
 def _mean(rows: list[dict[str, Any]], metric: str, spread: bool = False) -> str:
     values = [row[metric] for row in rows]
     return f"{np.mean(values):.4f}" + (f" ± {np.std(values, ddof=min(1, len(values) - 1)):.4f}" if spread else "")
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.load import Mode, Requests
+from benchmarks.report import say
 from benchmarks.serving import exported, running_server
-from tfctr.console import console
 
 THREADS = (0, 1)
 SKIPPED, COUNTED = 3, 8
@@ -33,7 +33,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each server.")] = 30,
 ) -> None:
     """Measure and print a table."""
-    _say("| preset | L | C | one thread a core, p50 ms | one thread | ratio |\n|---|---|---|---|---|---|")
+    say("| preset | L | C | one thread a core, p50 ms | one thread | ratio |\n|---|---|---|---|---|---|")
     for preset in presets.split(","):
         for length in map(int, histories.split(",")):
             served = exported(work, preset, length)
@@ -43,7 +43,7 @@ def main(
                 for size in map(int, candidates.split(",")):
                     senders = [Requests(address, served, Mode("warm", size)) for address in addresses]
                     per_core, one = _medians(senders, rounds)
-                    _say(f"| {preset} | {length} | {size:,} | {per_core:.3g} | {one:.3g} | {one / per_core:.2f} |")
+                    say(f"| {preset} | {length} | {size:,} | {per_core:.3g} | {one:.3g} | {one / per_core:.2f} |")
                     for send in senders:
                         send.close()
 
@@ -58,10 +58,6 @@ def _medians(senders: list[Requests], rounds: int) -> list[float]:
                 if number >= SKIPPED:
                     times.append(time.perf_counter() - started)
     return [statistics.median(times) * 1e3 for times in taken]
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

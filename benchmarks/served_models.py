@@ -105,6 +105,14 @@ def export(
     return ServedModel(path, model_cost(built, folded_scorer(built)), bench.raw("test", 256), length)
 
 
+def batch_of_one(signature: Any, raw: dict[str, Any]) -> dict[str, Any]:
+    """What a loaded signature takes of raw features, as tensors with a batch of one; the state is not among them."""
+    import tensorflow as tf
+
+    specs = signature.structured_input_signature[1].items()
+    return {name: tf.constant(np.asarray(raw[name])[None], spec.dtype) for name, spec in specs if name in raw}
+
+
 def _with_rank(path: Path, target: Path) -> Path:
     import tensorflow as tf
 

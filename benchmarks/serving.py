@@ -29,8 +29,8 @@ import numpy as np
 import typer
 
 from benchmarks.load import USERS, Mode, Requests, cpu_seconds, loopback_bytes, open_loop, sequential
-from benchmarks.served_models import ServedModel, export
-from tfctr.console import console
+from benchmarks.report import by_history, save, say, subplots
+from benchmarks.served_models import ServedModel, batch_of_one, export
 
 Cell = dict[str, Any]
 TILED = 500
@@ -52,11 +52,11 @@ def main(
 ) -> None:
     """Measure, print the tables and the bars, draw."""
     rates = machine_rates()
-    _say(
+    say(
         f"{platform.machine()}, {os.cpu_count()} cores; one thread: {rates['flops'] / 1e9:.0f} GFLOP/s in float32 "
         f"products, {rates['bytes'] / 1e9:.1f} GB/s copied.\n"
     )
-    _say(
+    say(
         "| preset | L | C | form | p50 ms | open loop: rate | p50 | p99 | answered/s | failed | wire kB | "
         "server CPU s/1000 candidates | client CPU | floor ms |\n|" + "---|" * 14
     )
@@ -77,7 +77,7 @@ def main(
                         _row(cells[-1])
                 if 500 in sizes:
                     cells.append({"preset": preset, "history": length, **_in_process(served, seconds)})
-    _say("\n" + "\n".join(bars(cells)))
+    say("\n" + "\n".join(bars(cells)))
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps({"machine": rates, "cells": cells}, indent=1), encoding="utf-8")
@@ -204,15 +204,10 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
 
     loaded = tf.saved_model.load(str(served.path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
-
-    def tensors(signature: Any, raw: dict[str, Any]) -> dict[str, Any]:
-        specs = signature.structured_input_signature[1].items()
-        return {name: tf.constant(np.asarray(raw[name])[None], spec.dtype) for name, spec in specs if name in raw}
-
     inputs = []
     for seed in range(USERS):
-        state = user_tower(**tensors(user_tower, {**served.user(seed), "history_length": served.history}))
-        inputs.append({**state, **tensors(score, {**served.candidates(500, seed), **served.context()})})
+        state = user_tower(**batch_of_one(user_tower, {**served.user(seed), "history_length": served.history}))
+        inputs.append({**state, **batch_of_one(score, {**served.candidates(500, seed), **served.context()})})
     taken = sequential(lambda number: score(**inputs[number % USERS])["probabilities"].numpy(), seconds)
     return {"form": "in process", "candidates": 500, "p50": statistics.median(taken)}
 
@@ -259,7 +254,7 @@ def _timed(call: Any) -> float:
 
 def _row(cell: Cell) -> None:
     ms = {name: f"{cell[name] * 1e3:.3g}" for name in ("p50", "open_p50", "open_p99", "floor")}
-    _say(
+    say(
         f"| {cell['preset']} | {cell['history']:,} | {cell['candidates']:,} | {cell['form']} | {ms['p50']} | "
         f"{cell['rate']:.3g} | {ms['open_p50']} | {ms['open_p99']} | {cell['answered']:.3g} | {cell['failed']} | "
         f"{cell['wire'] / 1e3:.3g} | {cell['server_cpu']:.2g} | {cell['client_cpu']:.2g} | {ms['floor']} |"
@@ -267,19 +262,9 @@ def _row(cell: Cell) -> None:
 
 
 def _draw(cells: list[Cell], path: Path) -> None:
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise SystemExit("error: --plot needs matplotlib: pip install matplotlib") from None
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "tfctr"
-    from matplotlib import pyplot
-
     presets = list(dict.fromkeys(cell["preset"] for cell in cells))
-    figure, axes = pyplot.subplots(
-        1, len(presets), figsize=(3.2 * len(presets), 3.4), layout="constrained", sharey=True
-    )
-    for ax, preset in zip(np.atleast_1d(axes), presets, strict=True):
+    figure, axes = subplots(len(presets), figsize=(3.2 * len(presets), 3.4), sharey=True)
+    for ax, preset in zip(axes, presets, strict=True):
         for form in ("warm", "cold", "one call", "tiled"):
             points = [
                 (one["history"], one["p50"] * 1e3)
@@ -288,16 +273,10 @@ def _draw(cells: list[Cell], path: Path) -> None:
             ]
             if points:
                 ax.plot(*zip(*points, strict=True), marker="o", label=form)
-        ax.set(xscale="log", yscale="log", xlabel="events in the history", title=preset)
-        ax.grid(True, which="major", alpha=0.3)
-    np.atleast_1d(axes)[0].set_ylabel("milliseconds a request of 500 candidates")
-    np.atleast_1d(axes)[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-
-
-def _say(line: str) -> None:
-    console().print(line, markup=False, highlight=False, soft_wrap=True)
+        by_history(ax, preset)
+    axes[0].set_ylabel("milliseconds a request of 500 candidates")
+    axes[0].legend()
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -85,14 +85,14 @@ def test_no_state_lives_longer_than_its_ttl_nor_much_shorter(key: StateKey, ttl:
 
 
 def test_a_burst_of_states_does_not_expire_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     cache = MemoryStateCache(ttl_seconds=1000)
     keys = [replace(KEY, user_key=str(i)) for i in range(1000)]
     for key in keys:
         cache.put(key, state())
     left = []
-    for now in (999.9, 1025, 1050, 1075, 1100):  # noqa: B007 - the clock reads it
+    for now in (999.9, 1025, 1050, 1075, 1100):
+        monkeypatch.setattr(time, "monotonic", lambda now=now: now)
         left.append(sum(cache.get(key) is not None for key in keys))
     assert (left[0], left[-1]) == (1000, 0)
     assert all(200 < gone < 300 for gone in -np.diff(left))

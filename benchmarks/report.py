@@ -1,0 +1,43 @@
+"""What benchmarks print and draw with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tfctr.console import console
+
+
+def say(line: str) -> None:
+    """Prints a line as it is."""
+    console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def subplots(columns: int, **options: Any) -> tuple[Any, Any]:
+    """An empty figure and its axes, `[columns]`; matplotlib is not in the lock.
+
+    Raises:
+        SystemExit: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise SystemExit("error: --plot needs matplotlib: pip install matplotlib") from None
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "tfctr"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, columns, layout="constrained", squeeze=False, **options)
+    return figure, axes[0]
+
+
+def by_history(ax: Any, title: str) -> None:
+    """Logarithmic axes over the events of a history."""
+    ax.set(xscale="log", yscale="log", xlabel="events in the history", title=title)
+    ax.grid(True, which="major", alpha=0.3)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Writes the figure, the same bytes for the same numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
