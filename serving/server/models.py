@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -104,9 +105,12 @@ class Models:
         with self._applying:
             check_models(config)
             listed = {model.name: model for model in config.model_config_list.config}
-            for name in self._wanted.keys() - listed.keys():
+            removed = self._wanted.keys() - listed.keys()
+            for name in removed:
                 logger.info("%s is no longer configured", name)
                 self._wanted.pop(name).stop()
+            if removed:
+                gc.collect()  # as a manager does after an unload, which these no longer do
             self._config = config
             problems = []
             for name, model in listed.items():

@@ -63,7 +63,7 @@ class VersionManager:
         self._polling = threading.Lock()
         self._versions: dict[int, Version] = {}
         self._latest: Version | None = None
-        self._unloaded = False
+        self._garbage = False
         self._ready = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"versions of {name}", daemon=True)
@@ -175,10 +175,10 @@ class VersionManager:
             self._poll()
 
     def _poll(self) -> None:
-        if self._unloaded:
+        if self._garbage:
             # A graph is a cycle of Python objects, tens of megabytes for a real model. Python would look for such in a
             # process of this size only once in some 25 versions.
-            self._unloaded = False
+            self._garbage = False
             gc.collect()
         found = find_versions(self.base_path)
         if found is None:
@@ -253,6 +253,7 @@ class VersionManager:
     def _failed(self, version: Version, error: Exception) -> None:
         again = version.attempts <= self._max_retries
         version.retry_at = time.monotonic() + self._retry_seconds
+        self._garbage = True
         with self._lock:
             version.error = as_status(error)
             version.state = LOADING if again else END
@@ -291,7 +292,7 @@ class VersionManager:
             model, version.model, version.state = version.model, None, END
         if model is not None:
             model.close()
-            self._unloaded = True
+            self._garbage = True
 
     def _update_latest(self) -> None:
         ready = [version for version in self._versions.values() if version.state == AVAILABLE]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,10 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, prediction_log_pb2
 
 from serving.server import Server
+from serving.server.config import one_model
+from serving.server.directory import latest
+from serving.server.engine import LoadedModel
+from serving.server.models import Models
 from serving.server.versions import VersionManager
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY, WIDTH
@@ -178,6 +184,56 @@ def test_c30_all_versions_deleted(base: Path, saved_models: dict[int, Path]) -> 
         _publish(saved_models[1], base, "1")
         eventually(lambda: server.versions == [1], "it serves again")
         assert _tag(caller) == 1
+
+
+@pytest.fixture
+def _no_collection_by_chance() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collection_by_chance")
+def test_no_graph_stays_of_a_version_that_failed_or_ended(base: Path, saved_models: dict[int, Path]) -> None:
+    graphs: dict[str, Any] = {}
+
+    def load(directory: Path) -> LoadedModel:
+        model = LoadedModel(directory)
+        graphs[directory.name] = weakref.ref(model._session.graph)
+        if directory.name == "2":
+            raise ValueError("broken")
+        return model
+
+    manager = VersionManager(NAME, base, load, policy=latest(1))
+    _publish(saved_models[1], base, "1")
+    manager.poll()
+    _publish(saved_models[2], base, "2")
+    manager.poll()
+    manager.poll()
+    assert (graphs["1"]() is None, graphs["2"]() is None) == (False, True)
+    _publish(saved_models[3], base, "3")
+    manager.poll()
+    manager.poll()
+    assert (graphs["1"]() is None, graphs["3"]() is None) == (True, False)
+
+
+@pytest.mark.usefixtures("_no_collection_by_chance")
+def test_no_graph_stays_of_a_model_that_is_no_longer_configured(base: Path, saved_models: dict[int, Path]) -> None:
+    graphs = []
+
+    def load(directory: Path) -> LoadedModel:
+        model = LoadedModel(directory)
+        graphs.append(weakref.ref(model._session.graph))
+        return model
+
+    _publish(saved_models[1], base, "1")
+    models = Models(one_model("old", base, 1), load, poll_seconds=60.0, retry_seconds=60.0)
+    models.start()
+    assert models.managers["old"].wait_until_ready(30)
+    models.apply(one_model("new", base, 1))
+    assert [graph() is None for graph in graphs] == [True, False]
+    models.stop()
 
 
 def test_the_whole_base_path_gone_changes_nothing(base: Path, saved_models: dict[int, Path]) -> None:
