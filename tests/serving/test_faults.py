@@ -108,6 +108,21 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
     assert grown < 50, f"{grown:.0f} MB more after 8,000 requests"
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(b"\x0a\x04\x0a\x02\xff\xfe", id="a model's name that is not UTF-8"),
+        pytest.param(predict_request("score", SCORE).SerializeToString()[:-3], id="cut off"),
+    ],
+)
+def test_m2_no_message_is_refused_and_nothing_else_happens(caller: Caller, raw: bytes) -> None:
+    call = caller.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(raw, timeout=20)
+    assert caught.value.code() is Code.INTERNAL
+    assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+
+
 @pytest.mark.parametrize("dtype", [types_pb2.DT_FLOAT, types_pb2.DT_STRING, types_pb2.DT_INT64])
 def test_m3_a_small_message_cannot_make_a_huge_tensor(caller: Caller, server: Server, dtype: int) -> None:
     proto = tensor_pb2.TensorProto(dtype=dtype)
