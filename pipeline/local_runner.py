@@ -19,7 +19,8 @@ from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
 from pipeline.progress import Progress, quiet
 from tfctr.console import error_console
 from tfctr.errors import UserError
-from tfctr.features.spec import Categorical, FeatureFile, FileVocabulary, load_feature_file
+from tfctr.features.assets import given_files
+from tfctr.features.spec import FeatureFile, load_feature_file
 
 FAILED, BAD_ARGUMENTS, REFUSED = 1, 2, 3
 
@@ -151,12 +152,8 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
 
 def digest_of_files(file: FeatureFile, data: Path) -> str:
     """A hash of the files that the feature file names: vectors and vocabularies."""
-    names = {frozen.vectors for frozen in file.frozen_features().values()}
-    for _, _, feature in file.walk():
-        if isinstance(feature, Categorical) and isinstance(feature.vocabulary, FileVocabulary):
-            names.add(feature.vocabulary.path)
     digest = hashlib.sha256()
-    for name in sorted(names):
+    for name in given_files(file):
         path = data / name
         if not path.is_file():
             raise UserError(f"{path}: no such file, but the feature file names it")

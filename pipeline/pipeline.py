@@ -108,7 +108,7 @@ def _after_schema(
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
         eval_config=eval_config(
-            label=config.features.label,
+            label=config.features.labels.evaluated,
             group=config.features.group,
             weight=config.features.weight or "",
             slices=slice_columns(config),
@@ -131,7 +131,7 @@ def _after_schema(
 
 def slice_columns(config: PipelineConfig) -> list[str]:
     """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own."""
-    columns = {name for side in ("user", "candidate", "context") for name in config.features.side(side)}
+    columns = {spec.name for spec in raw_inputs(config.features) if not spec.shape}
     usual = [name for name in DEFAULT_SLICES if name in columns]
     wanted = config.experiment.evaluation
     demanded = [demand.column for demand in wanted.demands]

@@ -10,8 +10,8 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfctr.errors import UserError
-from tfctr.features.inputs import length_name, raw_inputs
-from tfctr.features.spec import Categorical, FeatureFile
+from tfctr.features.inputs import columns
+from tfctr.features.spec import FeatureFile
 
 #: Share of a column's values that must be known ones, where the values are few enough to be listed.
 _MIN_KNOWN_SHARE = 0.9
@@ -37,7 +37,7 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
         feature.type = types.get(feature.name, feature.type)
     add_missing_columns(curated, file)
     free = _without_domain(file)
-    histories = {name for sequence in file.sequences.values() for name in sequence.fields}
+    histories = {spec.name for spec in columns(file) if spec.shape}
     for feature in curated.feature:
         domain = feature.WhichOneof("domain_info")
         if domain is not None and (feature.name in free or feature.type != schema_pb2.BYTES):
@@ -47,8 +47,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
         if feature.name in histories:
             feature.presence.ClearField("min_fraction")
             feature.ClearField("value_count")
-        if feature.name == file.label:
-            feature.int_domain.min, feature.int_domain.max = 0, 1
+        if feature.name in file.labels.columns:
+            feature.int_domain.min, feature.int_domain.max = min(file.labels.values), max(file.labels.values)
             feature.presence.min_fraction = 1.0
     used = {feature.domain for feature in curated.feature if feature.WhichOneof("domain_info") == "domain"}
     for index in reversed(range(len(curated.string_domain))):
@@ -59,9 +59,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
 
 def column_types(file: FeatureFile) -> dict[str, int]:
     """The type of every column that the feature file reads, the label included."""
-    lengths = {length_name(name) for name in file.sequences}
-    types = {spec.name: _TYPES[spec.dtype] for spec in raw_inputs(file) if spec.name not in lengths}
-    return {**types, file.label: schema_pb2.INT}
+    types = {spec.name: _TYPES[spec.dtype] for spec in columns(file)}
+    return {**types, **dict.fromkeys(file.labels.columns, _TYPES[file.labels.dtype])}
 
 
 def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
@@ -82,13 +81,8 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
 
 def _without_domain(file: FeatureFile) -> set[str]:
     """Columns whose new values are no anomaly."""
-    free = {column for column in (file.group, file.request, file.timestamp, *file.meta) if column is not None}
-    for _, name, feature in file.walk():
-        if isinstance(feature, Categorical):
-            owner, resolved = file.resolve(name)
-            if resolved.vocabulary.type == "learned" or feature.max_values is not None or owner != name:
-                free.add(name)
-    return free
+    free = {column for column in (file.group, file.request, *file.meta) if column is not None}
+    return free | {feature.name for feature in file.features if feature.kind.new_values_are_normal(feature)}
 
 
 class CuratedSchema:

@@ -41,17 +41,13 @@ class Declared:
     def of(cls, feature_file: Any) -> "Declared":
         """Reads it from a feature file, given as its path or loaded."""
         from tfctr.features import load_feature_file, raw_inputs
-        from tfctr.features.spec import Categorical
+        from tfctr.features.inputs import columns
 
         file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
         return cls(
             frozenset(spec.name for spec in raw_inputs(file)),
             {name: tuple(sequence.fields) for name, sequence in file.sequences.items()},
-            {
-                name: file.resolve(name)[1].separator
-                for _, name, feature in file.walk()
-                if isinstance(feature, Categorical) and feature.max_values is not None
-            },
+            {spec.name: spec.separator for spec in columns(file) if spec.separator is not None},
         )
 
 

@@ -14,7 +14,7 @@ from tfctr.data.item_vectors import FILE_NAME, load_item_vectors
 from tfctr.data.splits import SPLITS
 from tfctr.data.tfrecord import read_records
 from tfctr.errors import UserError
-from tfctr.features.inputs import length_name, raw_inputs
+from tfctr.features import inputs
 from tfctr.features.spec import FeatureFile
 
 _KINDS = {"bytes_list": "string", "int64_list": "int64", "float_list": "float32"}
@@ -64,11 +64,8 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
 
 
 def _columns(file: FeatureFile) -> dict[str, _Column]:
-    lengths = {length_name(name) for name in file.sequences}
-    columns = {
-        entry.name: _Column(entry.dtype, bool(entry.shape)) for entry in raw_inputs(file) if entry.name not in lengths
-    }
-    columns[file.label] = _Column("int64")
+    columns = {spec.name: _Column(spec.dtype, bool(spec.shape)) for spec in inputs.columns(file)}
+    columns |= dict.fromkeys(file.labels.columns, _Column(file.labels.dtype))
     if file.weight is not None:
         columns[file.weight] = _Column("float32")
     for name in (*file.meta, file.group, file.request):
@@ -111,9 +108,7 @@ def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: 
             continue
         values[name] = list(getattr(feature, kind).value)
         _check_values(where, name, columns[name], _KINDS[kind], values[name])
-    label = values.get(file.label)
-    if label not in ([0], [1]):
-        raise UserError(f"{where}: {file.label} must be 0 or 1, not {label[0] if label else 'missing'}")
+    file.labels.check_record(where, values)
     _check_histories(where, values, file)
     return set(values)
 
@@ -126,19 +121,13 @@ def _check_values(where: str, name: str, column: _Column, dtype: str, values: li
 
 
 def _check_histories(where: str, values: dict[str, list[Any]], file: FeatureFile) -> None:
-    for sequence in file.sequences.values():
-        lengths = {name: len(values.get(name, [])) for name in sequence.fields}
+    for name in file.sequences:
+        columns = [spec.name for feature in file.of_sequence(name) for spec in feature.kind.columns(feature)]
+        lengths = {column: len(values.get(column, [])) for column in columns}
         if len(set(lengths.values())) > 1:
-            raise UserError(f"{where}: the columns of a history must have one length, not {lengths}")
-        times = values.get(sequence.time_field or "", [])
-        if times != sorted(times, reverse=True):
-            raise UserError(f"{where}: {sequence.time_field} must be newest first")
-        now = values.get(file.timestamp or "", [])
-        if times and now and times[0] >= now[0]:
-            raise UserError(
-                f"{where}: {sequence.time_field} {times[0]} is not before {file.timestamp} {now[0]};"
-                " a history may only hold what came before the second of its impression"
-            )
+            raise UserError(f"{where}: the columns of a history must have one length. Received: {lengths}")
+    for feature in file.features:
+        feature.kind.check_record(feature, where, values)
 
 
 def _check_items(path: Path) -> None:

@@ -12,19 +12,13 @@ import tensorflow as tf
 
 from tfctr.console import track
 from tfctr.errors import UserError
-from tfctr.features.assets import (
-    FeatureAssets,
-    Statistics,
-    given_vocabularies,
-    learned_vocabularies,
-    write_assets,
-)
-from tfctr.features.inputs import INT64_MISSING
+from tfctr.features.assets import FeatureAssets, learned_numbers, learned_vocabularies, write_assets
+from tfctr.features.kinds.base import MISSING
 from tfctr.features.parsing import raw_parsing_spec, told_in_words
-from tfctr.features.spec import Categorical, FeatureFile, Numeric
+from tfctr.features.spec import FeatureFile
+from tfctr.features.vocabulary import ranked
 
 _BATCH = 4096
-_QUANTILE_SAMPLE = 1_000_000
 
 
 def analyze(
@@ -41,91 +35,54 @@ def analyze(
     Raises:
         UserError: when there is no record, or a numeric feature has no value at all.
     """
-    learned = learned_vocabularies(file)
-    counters: dict[str, Counter[str]] = {owner: Counter() for owner in learned}
-    moments = {n: _Moments(n, f, file.seed) for _, n, f in file.walk() if isinstance(f, Numeric)}
+    learned, numbers = learned_vocabularies(file), learned_numbers(file)
+    counters: dict[str, Counter[bytes]] = {owner: Counter() for owner in learned}
+    gathered = {name: asked.start(file.seed) for name, asked in numbers.items()}
     rows = 0
-    for batch in track(_batches(file, records), "reading the training split"):
-        rows += len(batch[file.label])
-        for owner, (_, columns) in learned.items():
-            for column in columns:
-                _count(counters[owner], batch[column], file.feature(column), file)
-        for name, moment in moments.items():
-            moment.add(batch[name])
+    for count, batch in track(_batches(file, records), "reading the training split"):
+        rows += count
+        for owner, feeds in learned.items():
+            for feature, tokens in feeds:
+                unique, _, counts = tf.unique_with_counts(tokens.of(batch[feature.name]))
+                # A Counter adds what it is updated with.
+                counters[owner].update(dict(zip(unique.numpy().tolist(), counts.numpy().tolist(), strict=True)))
+        for name, accumulator in gathered.items():
+            values = batch[name].numpy()
+            known = values != MISSING["int64"] if values.dtype == np.int64 else np.isfinite(values)
+            if known.any():
+                accumulator.add(values[known].astype(np.float64))
     if rows == 0:
         raise UserError("the training split holds no example; check the data directory")
-    vocabularies = given_vocabularies(file, data_directory)
-    for owner, (vocabulary, _) in learned.items():
-        ranked = sorted(counters[owner].items(), key=lambda item: (-item[1], item[0]))
-        kept = [token for token, count in ranked if count >= vocabulary.min_count and token and "\n" not in token]
-        vocabularies[owner] = kept[: vocabulary.max_size]
-    statistics: Statistics = {name: moment.result() for name, moment in moments.items() if moment.needed}
+    vocabularies = {
+        owner: ranked(counters[owner], feeds[0][1].min_count, feeds[0][1].max_size) for owner, feeds in learned.items()
+    }
+    statistics = {}
+    for name, accumulator in gathered.items():
+        vector = accumulator.result()
+        if vector is None:
+            raise UserError(f"feature '{name}' has no value in the training split; remove it from the feature file")
+        statistics[name] = numbers[name].named(vector)
     return write_assets(directory, file, vocabularies, statistics, data_directory)
 
 
-def _batches(file: FeatureFile, records: Iterable[str | Path]) -> Iterator[dict[str, Any]]:
-    """Parsed batches; sequence columns come as their flat values."""
+def _batches(file: FeatureFile, records: Iterable[str | Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a batch, and its parsed columns; sequence columns come as their flat values."""
     paths = [str(path) for path in records]
     compression = {"GZIP" if path.endswith(".gz") else "" for path in paths}
     if len(compression) > 1:
         raise UserError("the training split mixes plain and .gz records; use one of the two")
-    spec = raw_parsing_spec(file, labels=True)
+    spec = raw_parsing_spec(file)
     dataset = tf.data.TFRecordDataset(paths, compression_type=compression.pop() if compression else "")
     dataset = dataset.batch(_BATCH).map(
-        lambda serialized: {
-            name: value.flat_values if isinstance(value, tf.RaggedTensor) else value
-            for name, value in tf.io.parse_example(serialized, spec).items()
-        },
+        lambda serialized: (
+            tf.shape(serialized)[0],
+            {
+                name: value.flat_values if isinstance(value, tf.RaggedTensor) else value
+                for name, value in tf.io.parse_example(serialized, spec).items()
+            },
+        ),
         num_parallel_calls=2,
     )
     with told_in_words("the training split"):
-        yield from dataset.prefetch(2)
-
-
-def _count(counter: Counter[str], values: Any, feature: Any, file: FeatureFile) -> None:
-    unique, _, counts = tf.unique_with_counts(values)
-    multi_valued = isinstance(feature, Categorical) and feature.max_values is not None
-    for value, count in zip(unique.numpy().tolist(), counts.numpy().tolist(), strict=True):
-        if isinstance(value, bytes):
-            separator = feature.separator if feature.share is None else file.resolve(feature.share)[1].separator
-            text = value.decode("utf-8", errors="surrogateescape")
-            for token in text.split(separator) if multi_valued else [text]:
-                counter[token] += count
-        elif value != INT64_MISSING:
-            counter[str(value)] += count
-
-
-class _Moments:
-    """Mean, deviation and a bounded sample for quantiles of one numeric column."""
-
-    def __init__(self, name: str, feature: Numeric, seed: int) -> None:
-        self.name, self.feature = name, feature
-        self.needed = feature.transform in ("zscore", "bucketize")
-        self._generator = np.random.default_rng(seed)
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._sample: list[Any] = []
-
-    def add(self, column: Any) -> None:
-        values = column.numpy()
-        known = values != INT64_MISSING if values.dtype == np.int64 else np.isfinite(values)
-        values = values[known].astype(np.float64)
-        if not len(values) or not self.needed:
-            return
-        count = self._count + len(values)
-        delta = values.mean() - self._mean
-        self._squares += values.var() * len(values) + delta**2 * self._count * len(values) / count
-        self._mean += delta * len(values) / count
-        self._count = count
-        self._sample.append(values)
-        if sum(map(len, self._sample)) > 2 * _QUANTILE_SAMPLE:
-            self._sample = [self._generator.choice(np.concatenate(self._sample), _QUANTILE_SAMPLE, replace=False)]
-
-    def result(self) -> dict[str, Any]:
-        if not self._count:
-            raise UserError(
-                f"feature '{self.name}' has no value in the training split; remove it from the feature file"
-            )
-        if self.feature.transform == "zscore":
-            return {"mean": self._mean, "deviation": float(np.sqrt(self._squares / self._count))}
-        quantiles = np.linspace(0, 1, self.feature.buckets + 1)[1:-1]
-        return {"boundaries": np.unique(np.quantile(np.concatenate(self._sample), quantiles)).tolist()}
+        for count, batch in dataset.prefetch(2):
+            yield int(count), batch

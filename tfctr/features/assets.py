@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tfctr.errors import UserError
-from tfctr.features.spec import Categorical, FeatureFile, FileVocabulary, Frozen, LearnedVocabulary, Numeric
+from tfctr.features.kinds.base import Feature, FrozenTable, Table
+from tfctr.features.kinds.learned import Numbers, Tokens
+from tfctr.features.spec import FeatureFile
+from tfctr.features.vocabulary import read_tokens, write_tokens
 
 Statistics = dict[str, dict[str, Any]]
 
@@ -40,30 +43,42 @@ class FeatureAssets:
             raise UserError(f"{self.directory}: holds no feature assets (features.json is missing)")
         self.file = FeatureFile.model_validate_json(described.read_text(encoding="utf-8"))
         self.statistics: Statistics = json.loads((self.directory / "statistics.json").read_text(encoding="utf-8"))
-        self._sizes: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
 
     def vocabulary_path(self, feature: str) -> Path:
         """The token file of a learned or given vocabulary."""
         return self.directory / "vocabularies" / f"{feature}.txt"
 
-    def tokens(self, feature: str) -> list[str]:
+    def tokens(self, feature: str) -> list[bytes]:
         """The tokens of a learned or given vocabulary, in index order (the first has index 1)."""
-        return self.vocabulary_path(feature).read_text(encoding="utf-8").split("\n")[:-1]
+        return read_tokens(self.vocabulary_path(feature))
+
+    def token_count(self, owner: str) -> int:
+        """The number of tokens of a learned or given vocabulary."""
+        if owner not in self._counts:
+            self._counts[owner] = len(self.tokens(owner))
+        return self._counts[owner]
+
+    def rows(self, table: Table) -> int:
+        """Rows of a trained table, padding and out of vocabulary included."""
+        if table.rows is not None:
+            return table.rows
+        owner = self.file.feature(table.name)
+        return owner.kind.learned_rows(owner, self)
+
+    def trained_tables(self) -> dict[str, int]:
+        """Rows of every trained table, by the name of the feature that owns it."""
+        fields = [field for feature in self.file.features for field in feature.kind.fields(feature)]
+        return {field.table.name: self.rows(field.table) for field in fields if field.table is not None}
 
     def table_rows(self, feature: str) -> int:
-        """Rows of the embedding table of a categorical or bucketized feature, padding and OOV included."""
-        found = self.file.feature(feature)
-        if isinstance(found, Numeric):
-            return len(self.statistics[feature]["boundaries"]) + 2
-        owner, categorical = self.file.resolve(feature)
-        vocabulary = categorical.vocabulary
-        if vocabulary.type == "hash":
-            return vocabulary.buckets + 1
-        if vocabulary.type == "identity":
-            return vocabulary.size + 2
-        if owner not in self._sizes:
-            self._sizes[owner] = len(self.tokens(owner))
-        return self._sizes[owner] + 2
+        """Rows of the trained table that a feature is looked up in."""
+        at = self.file.feature(feature)
+        return next(self.rows(field.table) for field in at.kind.fields(at) if field.table is not None)
+
+    def frozen_tables(self) -> list[str]:
+        """The names of the frozen tables."""
+        return [path.stem for path in sorted((self.directory / "frozen").glob("*.npy"))]
 
     def frozen_keys_path(self, table: str) -> Path:
         """The keys of a frozen table; line i is row i + 1."""
@@ -73,6 +88,11 @@ class FeatureAssets:
         """The frozen table [1 + n, width]; row 0 is zero."""
         vectors: npt.NDArray[np.floating[Any]] = np.load(self.directory / "frozen" / f"{table}.npy")
         return vectors
+
+    def frozen_shape(self, table: str) -> tuple[int, int]:
+        """[rows, width] of a frozen table."""
+        rows, width = np.load(self.directory / "frozen" / f"{table}.npy", mmap_mode="r").shape
+        return rows, width
 
     def fingerprint(self) -> str:
         """A hash over every file, hexadecimal: equal assets have equal fingerprints."""
@@ -86,7 +106,7 @@ class FeatureAssets:
 def write_assets(
     directory: str | Path,
     file: FeatureFile,
-    vocabularies: Mapping[str, Sequence[str]],
+    vocabularies: Mapping[str, Sequence[bytes]],
     statistics: Statistics,
     data_directory: str | Path,
 ) -> FeatureAssets:
@@ -95,9 +115,12 @@ def write_assets(
     Args:
         directory: Where to.
         file: The feature file.
-        vocabularies: Tokens in index order, by the name of the feature that owns the vocabulary.
+        vocabularies: Learned tokens in index order, by the name of the feature that owns the vocabulary.
         statistics: {"mean", "deviation"} or {"boundaries"} by numeric feature.
         data_directory: What relative paths in the feature file are relative to.
+
+    Raises:
+        UserError: a file that the feature file names is missing or wrong.
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -105,13 +128,11 @@ def write_assets(
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "vocabularies").mkdir(parents=True)
     (unfinished / "frozen").mkdir()
-    for name, tokens in vocabularies.items():
-        text = "".join(f"{token}\n" for token in tokens)
-        (unfinished / "vocabularies" / f"{name}.txt").write_text(text, encoding="utf-8")
-    for name, frozen in file.frozen_features().items():
-        keys, vectors = read_frozen(frozen, name, Path(data_directory))
-        (unfinished / "frozen" / f"{name}.keys.txt").write_text("".join(f"{k}\n" for k in keys), encoding="utf-8")
-        np.save(unfinished / "frozen" / f"{name}.npy", vectors)
+    for name, tokens in {**given_vocabularies(file, data_directory), **vocabularies}.items():
+        write_tokens(unfinished / "vocabularies" / f"{name}.txt", tokens)
+    for name, table in given_tables(file, data_directory).items():
+        write_tokens(unfinished / "frozen" / f"{name}.keys.txt", table.keys)
+        np.save(unfinished / "frozen" / f"{name}.npy", table.vectors)
     (unfinished / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True), encoding="utf-8")
     (unfinished / "features.json").write_text(file.model_dump_json(indent=1, exclude_unset=True), encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
@@ -119,64 +140,34 @@ def write_assets(
     return FeatureAssets(directory)
 
 
-def read_frozen(frozen: Frozen, name: str, data_directory: Path) -> tuple[list[str], npt.NDArray[np.floating[Any]]]:
-    """Reads the vectors of a frozen table: (keys, [1 + n, width] L2-normalised with a zero row first).
-
-    Raises:
-        UserError: a missing file, repeated ids, a wrong shape, values that are not finite.
-    """
-    path = data_directory / frozen.vectors
-    where = f"candidate.{name}.vectors: {path}"
-    if not path.is_file():
-        raise UserError(f"{where}: no such file. It must be an .npz with `ids` [n] and `vectors` [n, width]")
-    try:
-        with np.load(path) as archive:
-            ids, vectors = archive["ids"], archive["vectors"].astype(np.float32)
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(f"{where}: must be an .npz with `ids` [n] and `vectors` [n, width] ({error})") from None
-    if vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
-        raise UserError(f"{where}: `vectors` must be [n, width] and `ids` [n]. Received: {vectors.shape}, {ids.shape}")
-    if not np.isfinite(vectors).all():
-        raise UserError(f"{where}: holds values that are not finite (id {ids[~np.isfinite(vectors).all(axis=1)][0]})")
-    if len(np.unique(ids)) != len(ids):
-        values, counts = np.unique(ids, return_counts=True)
-        raise UserError(f"{where}: id {values[counts > 1][0]} stands twice")
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    table = np.concatenate([np.zeros_like(vectors[:1]), vectors / np.maximum(norms, 1e-12)])
-    return [str(key) for key in ids], table.astype(frozen.dtype)
+def given_vocabularies(file: FeatureFile, data_directory: str | Path) -> dict[str, list[bytes]]:
+    """The tokens of the vocabularies that files give, by feature."""
+    found = {feature.name: feature.kind.given_tokens(feature, Path(data_directory)) for feature in file.features}
+    return {name: tokens for name, tokens in found.items() if tokens is not None}
 
 
-def given_vocabularies(file: FeatureFile, data_directory: str | Path) -> dict[str, list[str]]:
-    """The tokens of all vocabularies of type `file`, by feature."""
-    found = {}
-    for path, name, feature in file.walk():
-        if (
-            isinstance(feature, Categorical)
-            and feature.share is None
-            and isinstance(feature.vocabulary, FileVocabulary)
-        ):
-            source = Path(data_directory) / feature.vocabulary.path
-            if not source.is_file():
-                raise UserError(f"{path}.vocabulary.path: {source}: no such file")
-            tokens = [line for line in source.read_text(encoding="utf-8").splitlines() if line]
-            repeated = (
-                {token for token in tokens if tokens.count(token) > 1} if len(set(tokens)) < len(tokens) else None
-            )
-            if repeated:
-                raise UserError(f"{path}.vocabulary.path: {source}: the token '{sorted(repeated)[0]}' stands twice")
-            found[name] = tokens
+def given_tables(file: FeatureFile, data_directory: str | Path) -> dict[str, FrozenTable]:
+    """The frozen tables by name."""
+    found = {feature.name: feature.kind.frozen_table(feature, Path(data_directory)) for feature in file.features}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def given_files(file: FeatureFile) -> list[str]:
+    """The files beside the log that the features are read from, relative to the data directory."""
+    return sorted({path for feature in file.features for path in feature.kind.files(feature)})
+
+
+def learned_vocabularies(file: FeatureFile) -> dict[str, list[tuple[Feature, Tokens]]]:
+    """What feeds each learned vocabulary, by the feature that owns it: the owner's own column and those that share it."""
+    found: dict[str, list[tuple[Feature, Tokens]]] = {}
+    for feature in file.features:
+        tokens = feature.kind.tokens(feature)
+        if tokens is not None:
+            found.setdefault(tokens.owner, []).append((feature, tokens))
     return found
 
 
-def learned_vocabularies(file: FeatureFile) -> dict[str, tuple[LearnedVocabulary, list[str]]]:
-    """Owner -> (its vocabulary, all columns that feed it: the owner's own and those that share it)."""
-    columns: dict[str, list[str]] = {}
-    for _, name, feature in file.walk():
-        if isinstance(feature, Categorical) and file.resolve(name)[1].vocabulary.type == "learned":
-            columns.setdefault(file.resolve(name)[0], []).append(name)
-    found = {}
-    for owner, names in columns.items():
-        vocabulary = file.resolve(owner)[1].vocabulary
-        assert isinstance(vocabulary, LearnedVocabulary)
-        found[owner] = (vocabulary, sorted(names, key=lambda name: name != owner))
-    return found
+def learned_numbers(file: FeatureFile) -> dict[str, Numbers]:
+    """The statistics to learn, by feature."""
+    found = {feature.name: feature.kind.numbers(feature) for feature in file.features}
+    return {name: numbers for name, numbers in found.items() if numbers is not None}

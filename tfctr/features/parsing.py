@@ -10,10 +10,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfctr.errors import UserError
-from tfctr.features.inputs import INT64_MISSING, InputSpec, length_name, raw_inputs
+from tfctr.features.inputs import columns, length_name
+from tfctr.features.kinds.base import MISSING
 from tfctr.features.spec import FeatureFile
-
-MISSING: dict[str, Any] = {"int64": INT64_MISSING, "string": "", "float32": float("nan")}
 
 
 def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = False) -> dict[str, Any]:
@@ -21,29 +20,23 @@ def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = Fals
 
     Args:
         file: The feature file.
-        labels: Whether to read the label (and weight) column too.
+        labels: Whether to read the label (and weight) columns too.
         group: Whether to read the group column even when it is no feature (a meta column, a string).
     """
     spec: dict[str, Any] = {}
-    for entry in _columns(file):
+    for entry in columns(file):
         dtype = tf.as_dtype(entry.dtype)
         if entry.shape:
             spec[entry.name] = tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
         else:
             spec[entry.name] = tf.io.FixedLenFeature([], dtype, MISSING[entry.dtype])
     if labels:
-        spec[file.label] = tf.io.FixedLenFeature([], tf.int64, INT64_MISSING)
+        spec |= file.labels.parsing_spec()
         if file.weight is not None:
             spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
     if group and file.group not in spec:
         spec[file.group] = tf.io.FixedLenFeature([], tf.string, "")
     return spec
-
-
-def _columns(file: FeatureFile) -> list[InputSpec]:
-    """The raw inputs that are columns of the log: lengths are counted, not read."""
-    lengths = {length_name(name) for name in file.sequences}
-    return [entry for entry in raw_inputs(file) if entry.name not in lengths]
 
 
 def parse_examples(
@@ -57,31 +50,30 @@ def parse_examples(
     return densify(tf.io.parse_example(serialized, raw_parsing_spec(file, labels, group)), file)
 
 
-def densify(columns: dict[str, Any], file: FeatureFile) -> dict[str, Any]:
+def densify(parsed: dict[str, Any], file: FeatureFile) -> dict[str, Any]:
     """Makes ragged or sparse columns dense: scalars [N], sequence fields [N, L] with their length [N].
 
     Takes what tf.io.parse_example gives for `raw_parsing_spec`, or sparse tensors for every column (Transform).
     Fields of one sequence must have one length; where they differ, the shortest counts.
     """
-    dense = dict(columns)
-    for entry in _columns(file):
-        value = columns[entry.name]
+    dense = dict(parsed)
+    for entry in columns(file):
+        value = parsed[entry.name]
         if entry.shape:
-            ragged = tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
-            dense[entry.name] = ragged.to_tensor(MISSING[entry.dtype], shape=[None, *entry.shape])
+            dense[entry.name] = _ragged(value).to_tensor(MISSING[entry.dtype], shape=[None, *entry.shape])
         elif isinstance(value, tf.SparseTensor):
             shape = [value.dense_shape[0], 1]
             column = tf.sparse.SparseTensor(value.indices, value.values, shape)
             dense[entry.name] = tf.sparse.to_dense(column, MISSING[entry.dtype])[:, 0]
     for name, sequence in file.sequences.items():
-        lengths = []
-        for field in sequence.fields:
-            value = columns[field]
-            ragged = tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
-            lengths.append(ragged.row_lengths())
-        shortest = tf.reduce_min(tf.stack(lengths), axis=0)
-        dense[length_name(name)] = tf.minimum(shortest, sequence.max_length)
+        fields = [spec.name for feature in file.of_sequence(name) for spec in feature.kind.columns(feature)]
+        lengths = tf.stack([_ragged(parsed[field]).row_lengths() for field in fields])
+        dense[length_name(name)] = tf.minimum(tf.reduce_min(lengths, axis=0), sequence.max_length)
     return dense
+
+
+def _ragged(value: Any) -> Any:
+    return tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
 
 
 @contextmanager

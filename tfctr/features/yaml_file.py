@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from tfctr.errors import UserError
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+"""A name that a user gives: letters, digits and underscores, a letter first."""
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -47,38 +60,63 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a field's annotation mentions: dict[Name, A | B] gives A and B."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+class Strict(BaseModel):
+    """A mapping of a file that people write: an unknown key is an error that says which keys there are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            allowed = ", ".join(sorted(cls.model_fields))
+            problem = PydanticCustomError("unknown_key", "unknown key. Allowed: {allowed}", {"allowed": allowed})
+            unknown = [key for key in value if key not in cls.model_fields]
+            if unknown:
+                lines = [InitErrorDetails(type=problem, loc=(key,), input=value[key]) for key in unknown]
+                raise ValidationError.from_exception_data(cls.__name__, lines)
+        return value
 
 
-def _allowed_keys(model: type[BaseModel], location: Iterable[Any]) -> list[str]:
-    """The keys that a model allows at a place."""
-    models = [model]
-    for part in location:
-        below = [m for one in models if part in one.model_fields for m in _models_in(one.model_fields[part].annotation)]
-        # Any other part is the key of a mapping, an index, or the member of a union that pydantic chose.
-        chosen = [m for m in models if any(part in get_args(f.annotation) for f in m.model_fields.values())]
-        models = below or chosen or models
-    return sorted({key for one in models for key in one.model_fields})
+class OneOf:
+    """An annotation: a mapping whose `key` names one of several models of a table, which may grow.
+
+    Args:
+        table: The models by name.
+        key: The key that names the model.
+        default: The name where the key is left out; None where it is required.
+    """
+
+    def __init__(self, table: Mapping[str, type[BaseModel]], key: str, default: str | None = None) -> None:
+        self.table, self.key, self.default = table, key, default
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"oneOf": [handler(model.__pydantic_core_schema__) for model in self.table.values()]}
+
+    def _validate(self, value: Any) -> BaseModel:
+        if isinstance(value, tuple(self.table.values())):
+            return value
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be a mapping of keys. Received: {value!r}")
+        name = value.get(self.key, self.default)
+        if name not in self.table:
+            received = "nothing" if name is None else repr(name)
+            raise ValueError(f"{self.key} must be one of {', '.join(self.table)}. Received: {received}")
+        return self.table[name].model_validate({self.key: name, **value})
 
 
-def describe_validation_error(path: str | Path, error: ValidationError, model: type[BaseModel]) -> str:
+def describe_validation_error(path: str | Path, error: ValidationError) -> str:
     """One line an error: file, path inside it, what is wrong, what is allowed."""
     lines = []
     for problem in error.errors():
-        # pydantic names the chosen member of a union inside the path; a reader of the file has never seen those names.
-        tags = {"categorical", "numeric", "frozen", "event_time", "learned", "hash", "file", "identity"}
-        location = list(problem["loc"])
-        kept = [str(p) for i, p in enumerate(location) if not (p in tags and i > 1)]
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key. Allowed: {', '.join(_allowed_keys(model, location[:-1]))}"
-        elif problem["type"] == "missing":
+        if problem["type"] == "missing":
             message = "is required"
-        elif not message.startswith(tuple("abcdefghijklmnopqrstuvwxyz")) and problem["type"] != "value_error":
+        elif problem["type"] not in ("value_error", "unknown_key"):
             message = f"{message}. Received: {problem['input']!r}"
-        lines.append(f"{path}: {'.'.join(kept) + ': ' if kept else ''}{message}")
+        place = ".".join(map(str, problem["loc"]))
+        lines.append(f"{path}: {place + ': ' if place else ''}{message}")
     return "\n".join(lines)

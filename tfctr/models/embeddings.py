@@ -7,23 +7,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.features.inputs import AGE_BUCKETS, hour_name, weekday_name
-from tfctr.features.spec import Categorical, EventTime, FeatureFile, Frozen, Numeric
+from tfctr.features.kinds.base import Elapsed, Feature, Field, FrozenRow, Linear, Lookup, Table
+from tfctr.features.spec import FeatureFile
 from tfctr.layers.export import tfctr_export
-
-_HOURS, _WEEKDAYS = 25, 8
 
 
 @tfctr_export
 class FeatureEmbeddings(keras.layers.Layer):
-    """Embeds every feature into a field of width E.
+    """Embeds every feature into fields of width E, whatever its kind: the kinds say what their fields are made of.
 
-    Categorical: a row of its table (a multi-valued one: the mean over its real tokens). Numeric: value * w + b, or a
-    row when bucketized. Frozen: its vector, projected. A table of another width is projected to E without bias.
+    A look-up is a row of a table, or the mean over the rows of several values. A linear field is value * w + b. A
+    frozen row is a given vector, projected. A table of another width is projected to E without bias.
 
     Args:
         features: The feature file, as a dict or a `FeatureFile`.
-        table_rows: Rows of the tables by feature that owns one.
+        table_rows: Rows of the trained tables, by the feature that owns one.
         frozen_shapes: [rows, width] by frozen table.
         embedding_l2: Adds embedding_l2 / 2 * sum of squares of every trainable table to the loss.
     """
@@ -42,87 +40,112 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.frozen_shapes = {name: tuple(shape) for name, shape in frozen_shapes.items()}
         self.embedding_l2 = embedding_l2
         self.width = self.file.embedding_dimension
+        self.fields: dict[str, Field] = {}
         self.tables: dict[str, keras.layers.Embedding] = {}
         self.projections: dict[str, keras.layers.Dense] = {}
         self.frozen_tables: dict[str, Any] = {}
-        for path, name, feature in self.file.walk():
-            # A bias feature is no field: its logit is the scorer's.
-            if not path.startswith("bias."):
-                self._add_feature(name, feature)
-        if self.file.timestamp is not None:
-            self._add_table(hour_name(self.file.timestamp), _HOURS, self.width)
-            self._add_table(weekday_name(self.file.timestamp), _WEEKDAYS, self.width)
-        for sequence, entry in self.file.sequences.items():
-            if entry.time_field is not None:
-                self._add_table(f"{sequence}_recency", AGE_BUCKETS, self.width)
+        # A bias feature is no field: its logit is the scorer's.
+        features_with_fields = [feature for feature in self.file.features if feature.side != "bias"]
+        for feature in features_with_fields:
+            for field in feature.kind.fields(feature):
+                self._add_field(field)
+        for feature in features_with_fields:
+            for elapsed in feature.kind.request_fields(feature):
+                self._add_table(elapsed.table)
 
-    def _add_feature(self, name: str, feature: Any) -> None:
-        if isinstance(feature, Categorical):
-            owner, resolved = self.file.resolve(name)
-            if owner == name:
-                self._add_table(name, self.table_rows[name], resolved.dimension or self.width)
-        elif isinstance(feature, EventTime):
-            self._add_table(name, AGE_BUCKETS, self.width)
-        elif isinstance(feature, Numeric) and feature.transform == "bucketize":
-            self._add_table(name, self.table_rows[name], self.width)
-        elif isinstance(feature, Numeric):
-            self.projections[name] = keras.layers.Dense(self.width, name=f"{name}_projection", dtype=self.dtype_policy)
-        elif isinstance(feature, Frozen):
-            self._add_projection(name)
+    def rows(self, table: Table) -> int:
+        """How many rows a trained table has."""
+        return self.table_rows[table.name] if table.rows is None else table.rows
 
-    def _add_table(self, name: str, rows: int, width: int) -> None:
-        self.tables[name] = keras.layers.Embedding(
-            rows,
+    def _add_field(self, field: Field) -> None:
+        self.fields[field.input] = field
+        match field:
+            case Lookup():
+                self._add_table(field.table)
+            case Linear():
+                self._add_projection(field.input, use_bias=True)
+            case FrozenRow():
+                self._add_projection(field.vectors)
+
+    def _add_table(self, table: Table) -> None:
+        if table.name in self.tables:
+            return
+        width = table.width or self.width
+        self.tables[table.name] = keras.layers.Embedding(
+            self.rows(table),
             width,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=len(self.tables)),
             # The literature's penalty carries a half that Keras leaves out.
             embeddings_regularizer=keras.regularizers.L2(self.embedding_l2 / 2) if self.embedding_l2 else None,
-            name=name,
+            name=table.name,
             dtype=self.dtype_policy,
         )
         if width != self.width:
-            self._add_projection(name)
+            self._add_projection(table.name)
 
-    def _add_projection(self, name: str) -> None:
-        self.projections[name] = keras.layers.Dense(
-            self.width, use_bias=False, name=f"{name}_projection", dtype=self.dtype_policy
-        )
+    def _add_projection(self, name: str, use_bias: bool = False) -> None:
+        if name not in self.projections:
+            self.projections[name] = keras.layers.Dense(
+                self.width, use_bias=use_bias, name=f"{name}_projection", dtype=self.dtype_policy
+            )
 
     def build(self, input_shape: Any = None) -> None:
         """Creates every table and projection, used or not, so that a checkpoint always fits."""
-        for name, shape in self.frozen_shapes.items():
-            # Stored as the feature file says, whatever the policy; similarities are always float32.
-            dtype = self.file.frozen_features()[name].dtype
-            self.frozen_tables[name] = self.add_weight(
-                name=name, shape=shape, initializer="zeros", trainable=False, dtype=dtype, autocast=False
-            )
         for table in self.tables.values():
             table.build()
-        for name, projection in self.projections.items():
-            if name in self.frozen_shapes:
-                width = self.frozen_shapes[name][1]
-            else:
-                width = self.tables[name].output_dim if name in self.tables else 1
-            projection.build((None, width))
+        for field in self.fields.values():
+            match field:
+                case Lookup():
+                    width = self.tables[field.table.name].output_dim
+                    projection = self.projections.get(field.table.name)
+                case Linear():
+                    width, projection = field.size or 1, self.projections[field.input]
+                case FrozenRow():
+                    width, projection = self.frozen_shapes[field.vectors][1], self.projections[field.vectors]
+                    self._build_frozen(field)
+            if projection is not None and not projection.built:
+                projection.build((None, width))
         self.built = True
 
+    def _build_frozen(self, field: FrozenRow) -> None:
+        if field.vectors not in self.frozen_tables:
+            # Stored as the feature file says, whatever the policy; similarities are always float32.
+            self.frozen_tables[field.vectors] = self.add_weight(
+                name=field.vectors,
+                shape=self.frozen_shapes[field.vectors],
+                initializer="zeros",
+                trainable=False,
+                dtype=field.dtype,
+                autocast=False,
+            )
+
     def field(self, name: str, value: Any) -> Any:
-        """The field of one feature: ids [...] (or [..., M], or floats [...]) to [..., E]."""
-        if name not in self.tables and name in self.projections and name not in self.frozen_shapes:
-            return self.projections[name](ops.expand_dims(ops.cast(value, self.compute_dtype), -1))
-        if name in self.frozen_shapes:
-            return self.projections[name](self.vectors(name, value))
-        owner, multi_valued = name, False
-        if name not in self.tables:
-            owner, _ = self.file.resolve(name)
-        if name in {found for _, found, _ in self.file.walk()}:
-            feature = self.file.feature(name)
-            multi_valued = isinstance(feature, Categorical) and feature.max_values is not None
-        rows = self.tables[owner](value)
-        if multi_valued:
-            real = ops.cast(ops.not_equal(value, 0), rows.dtype)
-            rows = ops.einsum("...md,...m->...d", rows, real) / ops.maximum(ops.sum(real, -1, keepdims=True), 1)
-        return self.projections[owner](rows) if owner in self.projections else rows
+        """The field of one model input: indices [...] (or [..., M]) or numbers [...] (or [..., n]) to [..., E]."""
+        field = self.fields[name]
+        match field:
+            case Lookup():
+                rows = self.tables[field.table.name](value)
+                return self._projected(field.table, _mean_of_values(rows, value) if field.pooled else rows)
+            case Linear():
+                numbers = ops.cast(value, self.compute_dtype)
+                return self.projections[name](ops.expand_dims(numbers, -1) if field.size is None else numbers)
+            case FrozenRow():
+                return self.projections[field.vectors](self.vectors(field.vectors, value))
+
+    def fields_of(self, feature: Feature, inputs: dict[str, Any]) -> list[Any]:
+        """The fields of one feature, each [..., E], from the model inputs by name."""
+        return [self.field(field.input, inputs[field.input]) for field in feature.kind.fields(feature)]
+
+    def elapsed(self, elapsed: Elapsed, now: Any, since: Any) -> Any:
+        """The field [B, E] of the seconds between two times int64 [B]."""
+        known = ops.logical_and(ops.greater(now, 0), ops.greater(since, 0))
+        seconds = ops.where(known, ops.maximum(now - since, 0), 0)
+        buckets = ops.where(known, ops.digitize(seconds + 1, list(elapsed.boundaries)) + 1, 0)
+        return self._projected(elapsed.table, self.tables[elapsed.table.name](buckets))
+
+    def _projected(self, table: Table, rows: Any) -> Any:
+        """Rows of a trained table, projected to E where they are of another width."""
+        return self.projections[table.name](rows) if table.name in self.projections else rows
 
     def vectors(self, table: str, rows: Any) -> Any:
         """Vectors of a frozen table: rows [...] to float32 [..., width]."""
@@ -134,8 +157,8 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: dict[str, Any]) -> dict[str, Any]:
         """See `call`."""
-        multi = {n for _, n, f in self.file.walk() if isinstance(f, Categorical) and f.max_values is not None}
-        return {n: (*(s[:-1] if n in multi else s), self.width) for n, s in input_shape.items()}
+        wide = {name for name, field in self.fields.items() if field.has_value_axis}
+        return {name: (*(s[:-1] if name in wide else s), self.width) for name, s in input_shape.items()}
 
     def get_config(self) -> dict[str, Any]:
         """Everything that makes an equal layer, the frozen vectors (weights) excepted."""
@@ -146,3 +169,9 @@ class FeatureEmbeddings(keras.layers.Layer):
             "frozen_shapes": {name: list(shape) for name, shape in self.frozen_shapes.items()},
             "embedding_l2": self.embedding_l2,
         }
+
+
+def _mean_of_values(rows: Any, indices: Any) -> Any:
+    """The mean [..., E] over the rows [..., M, E] of real values."""
+    real = ops.cast(ops.not_equal(indices, 0), rows.dtype)
+    return ops.einsum("...md,...m->...d", rows, real) / ops.maximum(ops.sum(real, -1, keepdims=True), 1)

@@ -205,10 +205,8 @@ class RankingModel(keras.Model):
             f"vectors/{table}": (None, length, self.embeddings.frozen_shapes[table][1])
             for table in self.file.frozen_of_sequence(sequence)
         }
-        count = len(self.file.context)
-        if self.file.timestamp is not None:
-            # Hour, weekday, and the time since the newest event of every sequence that has times.
-            count += 2 + sum(entry.time_field is not None for entry in self.file.sequences.values())
+        in_context = sum(len(feature.kind.fields(feature)) for feature in self.file.of_side("context"))
+        count = in_context + sum(len(feature.kind.request_fields(feature)) for feature in self.file.features)
         return {
             "sequence": {"events": (None, length, width), **vectors},
             "candidate": {"target": (None, None, width)},
@@ -284,14 +282,8 @@ def build_model(assets: FeatureAssets, config: ModelConfig, dtype: str | None = 
         dtype: A Keras dtype policy, "mixed_bfloat16" for instance.
     """
     file = assets.file
-    vectors = {name: assets.frozen_vectors(name) for name in file.frozen_features()}
-    rows = {}
-    for _, name, feature in file.walk():
-        if (feature.kind == "categorical" and feature.share is None) or (
-            feature.kind == "numeric" and feature.transform == "bucketize"
-        ):
-            rows[name] = assets.table_rows(name)
-    model = RankingModel(file, rows, {name: v.shape for name, v in vectors.items()}, config, dtype=dtype)
+    vectors = {name: assets.frozen_vectors(name) for name in assets.frozen_tables()}
+    model = RankingModel(file, assets.trained_tables(), {name: v.shape for name, v in vectors.items()}, config, dtype=dtype)
     model.build()
     for name, table in vectors.items():
         model.embeddings.frozen_tables[name].assign(table)

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.features.inputs import AGE_BUCKETS, hour_name, length_name, newest_name, rows_name, weekday_name
-from tfctr.features.spec import Categorical
+from tfctr.features.inputs import length_name
+from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import Interaction
 from tfctr.interests.base import Interest
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -18,7 +18,6 @@ from tfctr.models.first_order import FirstOrderWeights
 USER_FIELDS = "user/fields"
 USER_LINEAR = "user/linear"
 LOGITS = "logits"
-_AGE_BINS = [2**power for power in range(1, AGE_BUCKETS - 1)]
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,15 @@ class UserTower(keras.layers.Layer):
         self.first_order = first_order
         self.side_projections: dict[str, keras.layers.Dense] = {}
         for sequence, entry in self.entries.items():
-            if self._side_fields(sequence):
+            if self._side_features(sequence):
                 self.side_projections[sequence] = keras.layers.Dense(
                     entry.fields * embeddings.width, name=f"{sequence}_side", dtype=self.dtype_policy
                 )
 
-    def _side_fields(self, sequence: str) -> list[str]:
-        file = self.embeddings.file
-        return [name for name in file.sequences[sequence].fields if name not in file.shared_fields(sequence)]
+    def _side_features(self, sequence: str) -> list[Feature]:
+        """What a candidate has no counterpart of: rating, age ..."""
+        events = self.embeddings.file.of_sequence(sequence)
+        return [feature for feature in events if feature.shares is None and feature.along is None]
 
     def build(self, input_shape: Any = None) -> None:
         """Its parts build themselves on the first call, which the model makes when it is built."""
@@ -88,38 +88,37 @@ class UserTower(keras.layers.Layer):
         """See the class."""
         file = self.embeddings.file
         state = {}
-        fields = [self.embeddings.field(name, inputs[name]) for name in file.user]
+        users = file.of_side("user")
+        fields = self._fields(users, inputs)
         if fields:
             state[USER_FIELDS] = ops.stack(fields, axis=-2)
             if self.first_order is not None:
-                state[USER_LINEAR] = self.first_order({name: inputs[name] for name in file.user})
+                names = [spec.name for feature in users for spec in feature.kind.inputs(feature)]
+                state[USER_LINEAR] = self.first_order({name: inputs[name] for name in names})
         for sequence, interest in self.interests.items():
             encoded = interest.encode(self._sequence(sequence, inputs), training=training)
             state |= {f"{sequence}/{name}": tensor for name, tensor in encoded.items()}
-            if file.sequences[sequence].time_field is not None:
-                state[f"{sequence}/newest_time"] = inputs[newest_name(sequence)]
+            for feature in file.of_sequence(sequence):
+                state |= {name: inputs[source] for name, source in feature.kind.state(feature).items()}
         return state
 
     def _sequence(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        """What an interest reads: events [B, L, d] in the candidate's space, length, ages and rows of frozen tables."""
-        file = self.embeddings.file
-        entry = file.sequences[name]
-        shared = [self.embeddings.field(field, inputs[field]) for field in file.shared_fields(name)]
-        shared += [self.embeddings.field(table, inputs[rows_name(name, table)]) for table in self.entries[name].content]
-        events = ops.concatenate(shared, axis=-1)
-        side = [self.embeddings.field(field, inputs[field]) for field in self._side_fields(name)]
+        """What an interest reads: events [B, L, d] in the candidate's space, length, and what the kinds add to them."""
+        features, content = self.embeddings.file.of_sequence(name), self.entries[name].content
+        rows = {feature.along.name: feature for feature in features if feature.along}
+        in_space = [feature for feature in features if feature.shares] + [rows[table] for table in content]
+        events = ops.concatenate(self._fields(in_space, inputs), axis=-1)
+        side = self._fields(self._side_features(name), inputs)
         if side:
             # What a candidate has no counterpart of (rating, age ...) shifts the event inside the candidate's space.
             events = events + self.side_projections[name](ops.concatenate(side, axis=-1))
         sequence = {"events": events, "length": inputs[length_name(name)]}
-        if entry.time_field is not None:
-            sequence["ages"] = inputs[entry.time_field]
-        for field, feature in file.shared_fields(name).items():
-            if feature in self.interests[name].id_names:
-                sequence[f"ids/{feature}"] = inputs[field]
-        for table in file.frozen_of_sequence(name):
-            sequence[f"rows/{table}"] = inputs[rows_name(name, table)]
+        for feature in features:
+            sequence |= {key: inputs[source] for key, source in feature.kind.events(feature).items()}
         return sequence
+
+    def _fields(self, features: list[Feature], inputs: dict[str, Any]) -> list[Any]:
+        return [field for feature in features for field in self.embeddings.fields_of(feature, inputs)]
 
 
 class Scorer(keras.layers.Layer):
@@ -162,15 +161,17 @@ class Scorer(keras.layers.Layer):
             )
             for sequence, entry in self.entries.items()
         }
+        bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
+        self.bias_fields = {field.input: field for field in bias if field.table is not None}
         self.bias_tables = {
             name: keras.layers.Embedding(
-                embeddings.table_rows[name],
+                embeddings.rows(field.table),
                 1,
                 embeddings_initializer="zeros",
                 name=f"{name}_bias",
                 dtype=self.dtype_policy,
             )
-            for name in embeddings.file.bias
+            for name, field in self.bias_fields.items()
         }
 
     def with_interaction(self, interaction: Interaction) -> Scorer:
@@ -218,8 +219,8 @@ class Scorer(keras.layers.Layer):
 
         And the auxiliary logits of the interests.
         """
-        file, field = self.embeddings.file, self.embeddings.field
-        per_candidate = [field(name, candidate[name]) for name in file.candidate]
+        features = self.embeddings.file.of_side("candidate")
+        per_candidate = [field for feature in features for field in self.embeddings.fields_of(feature, candidate)]
         count = ops.shape(per_candidate[0])[1]
         of_request = self._request_fields(state, context)
         auxiliary: dict[str, Any] = {}
@@ -239,24 +240,24 @@ class Scorer(keras.layers.Layer):
 
     def _request_fields(self, state: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
         """What is known of the request: {"fields": [B, F, E]}, or {} where nothing is."""
-        file, field = self.embeddings.file, self.embeddings.field
-        found = [field(name, context[name]) for name in file.context]
-        if file.timestamp is not None:
-            found += [field(name, context[name]) for name in (hour_name(file.timestamp), weekday_name(file.timestamp))]
-        for sequence in self.interests:
-            if file.timestamp is not None and file.sequences[sequence].time_field is not None:
-                recency = self._recency(context[file.timestamp], state[f"{sequence}/newest_time"])
-                found.append(field(f"{sequence}_recency", recency))
+        embeddings = self.embeddings
+        found = [
+            field
+            for feature in embeddings.file.of_side("context")
+            for field in embeddings.fields_of(feature, context)
+        ]
+        for feature in embeddings.file.features:
+            for elapsed in feature.kind.request_fields(feature):
+                found.append(embeddings.elapsed(elapsed, context[elapsed.now], state[elapsed.since]))
         return {"fields": ops.stack(found, axis=-2)} if found else {}
 
     def _linear(self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any]) -> Any:
         """First-order weights of candidate, request and user, [B, C]."""
         assert self.first_order is not None
-        file = self.embeddings.file
-        total = self.first_order({name: candidate[name] for name in file.candidate})
+        total = self.first_order(candidate)
         per_request = [USER_LINEAR] if USER_LINEAR in state else []
         terms = [ops.cast(state[name], self.compute_dtype) for name in per_request]
-        if file.context or file.timestamp is not None:
+        if self.embeddings.file.of_side("context"):
             terms.append(self.first_order(context))
         return sum((term[:, None] for term in terms), total)
 
@@ -285,20 +286,11 @@ class Scorer(keras.layers.Layer):
                 known[f"vectors/{table}"] = self.embeddings.vectors(table, candidate[table])
         return interest.attend(own, known, context, training=training)
 
-    @staticmethod
-    def _recency(now: Any, newest: Any) -> Any:
-        """Log bucket of the seconds since the newest event: 0 unknown, 1 + floor(log2(1 + seconds))."""
-        known = ops.logical_and(ops.greater(now, 0), ops.greater(newest, 0))
-        seconds = ops.where(known, ops.maximum(now - newest, 0), 0)
-        return ops.where(known, ops.digitize(seconds + 1, _AGE_BINS) + 1, 0)
-
     def _bias(self, inputs: dict[str, Any], training: Any) -> Any:
         """The position's logit: real positions in training, the declared default everywhere else."""
         total = ops.zeros((), dtype="float32")
-        for name, table in self.bias_tables.items():
-            feature = self.embeddings.file.bias[name]
-            assert isinstance(feature, Categorical)
-            assert isinstance(feature.default, int)
-            ids = inputs[name] if training and name in inputs else ops.full((1, 1), feature.default + 1, dtype="int32")
-            total = total + ops.cast(ops.squeeze(table(ids), -1), "float32")
+        for name, field in self.bias_fields.items():
+            given = training and name in inputs
+            ids = inputs[name] if given else ops.full((1, 1), field.serving_row, dtype="int32")
+            total = total + ops.cast(ops.squeeze(self.bias_tables[name](ids), -1), "float32")
         return total

@@ -97,7 +97,7 @@ class RankingData:
         for spec in model_inputs(file):
             if spec.side in ("candidate", "bias"):
                 inputs[spec.name] = tf.expand_dims(inputs[spec.name], 1)
-        label = tf.cast(columns[file.label], tf.float32)[:, None]
+        label = file.labels.read(columns)[:, None]
         weight = tf.cast(columns[file.weight], tf.float32)[:, None] if file.weight else tf.ones_like(label)
         return inputs, label, weight
 
@@ -108,7 +108,7 @@ def transformed_parsing_spec(file: FeatureFile) -> dict[str, Any]:
         entry.name: tf.io.FixedLenFeature(entry.shape, tf.float32 if entry.dtype == "float32" else tf.int64)
         for entry in model_inputs(file)
     }
-    spec[file.label] = tf.io.FixedLenFeature([], tf.int64)
+    spec |= file.labels.parsing_spec(required=True)
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32)
     return spec

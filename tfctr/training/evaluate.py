@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tfctr.console import track
 from tfctr.errors import UserError
-from tfctr.features.parsing import MISSING, told_in_words
-from tfctr.features.spec import Categorical, FeatureFile, Numeric
+from tfctr.features.kinds.base import MISSING
+from tfctr.features.parsing import told_in_words
+from tfctr.features.spec import FeatureFile
 from tfctr.training.dataset import read_records
 
 _BATCH = 4096
@@ -73,7 +74,7 @@ def predict(
     columns = [*file.meta, *(name for name in slices if name not in file.meta)]
     spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in columns}
     spec.setdefault(file.group, tf.io.FixedLenFeature([], *_group_dtype(file)))
-    spec[file.label] = tf.io.FixedLenFeature([], tf.int64, -1)
+    spec |= file.labels.parsing_spec()
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
     scores, parsed = [], []
@@ -84,10 +85,7 @@ def predict(
     if not scores:
         raise UserError("the split holds no example; check the data directory")
     joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in spec}
-    labels = joined[file.label]
-    if not np.isin(labels, (0, 1)).all():
-        row = int(np.flatnonzero(~np.isin(labels, (0, 1)))[0])
-        raise UserError(f"column '{file.label}': labels must be 0 or 1. Received: {labels[row]} in row {row + 1}")
+    file.labels.check_columns(joined)
     probabilities = np.concatenate(scores).astype(np.float64)
     if not np.isfinite(probabilities).all():
         bad = np.flatnonzero(~np.isfinite(probabilities))
@@ -96,7 +94,7 @@ def predict(
             "look for it with `tfctr data check`"
         )
     return Predictions(
-        labels,
+        joined[file.labels.evaluated],
         probabilities,
         joined[file.group],
         joined[file.weight] if file.weight is not None else None,
@@ -106,22 +104,16 @@ def predict(
 
 def _group_dtype(file: FeatureFile) -> tuple[Any, Any]:
     """(dtype, missing value) of the group column, a string when it is no feature."""
-    known = any(name == file.group for _, name, _ in file.walk())
+    known = any(feature.name == file.group for feature in file.features)
     return _dtype(file, file.group) if known else (tf.string, "")
 
 
 def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:
     """(dtype, missing value) of a raw column: meta columns are strings."""
-    if name in file.meta:
-        return tf.string, ""
-    names = {found for path, found, _ in file.walk() if not path.startswith("sequences.")}
-    if name not in names:
-        raise UserError(f"no column '{name}' to slice by. Allowed: {sorted(names | set(file.meta))}")
-    feature = file.feature(name)
-    if isinstance(feature, Categorical):
-        dtype: str = file.resolve(name)[1].dtype
-    elif isinstance(feature, Numeric):
-        dtype = feature.dtype
-    else:
-        raise UserError(f"column '{name}' is {feature.kind} and can't be sliced by")
+    dtypes = {feature.name: feature.kind.slice_dtype(feature) for feature in file.features if not feature.sequence}
+    dtypes |= dict.fromkeys(file.meta, "string")
+    dtype = dtypes.get(name)
+    if dtype is None:
+        allowed = sorted(name for name, dtype in dtypes.items() if dtype is not None)
+        raise UserError(f"no column to slice by has the name '{name}'. Allowed: {allowed}")
     return tf.as_dtype(dtype), MISSING[dtype]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfctr.console import console, step
 from tfctr.errors import UserError
 from tfctr.features.analyze import analyze
-from tfctr.features.assets import FeatureAssets
+from tfctr.features.assets import FeatureAssets, given_files
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
@@ -99,7 +99,7 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
 def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> FeatureAssets:
     """Feature assets of exactly this feature file and these records, made when they aren't there."""
     seen: list[Any] = [[p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns] for p in records]
-    for path in sorted({frozen.vectors for frozen in file.frozen_features().values()}):
+    for path in given_files(file):
         if (data / path).is_file():
             seen.append([path, (data / path).stat().st_size, (data / path).stat().st_mtime_ns])
     key = hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]

@@ -1,0 +1,386 @@
+"""What every feature kind answers. A kind is one class in one file, registered by one decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from tfctr.features.yaml_file import Strict
+
+if TYPE_CHECKING:
+    from tfctr.features.kinds.learned import Numbers, Tokens
+
+Side = Literal["user", "candidate", "context", "bias"]
+SIDES: tuple[Side, ...] = get_args(Side)
+
+INT64_MISSING = -(2**63)
+"""Stands for "missing" in an int64 raw feature; "" does in a string, NaN in a float. The graph fills the defaults."""
+
+MISSING: dict[str, Any] = {"int64": INT64_MISSING, "string": "", "float32": float("nan")}
+"""The missing value by dtype."""
+
+
+def length_name(sequence: str) -> str:
+    """The raw and model input that holds the number of events of a sequence."""
+    return f"{sequence}_length"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input tensor.
+
+    Attributes:
+        name: Its name, the same in the log, the signatures and the model.
+        side: user tensors are [B, ...], candidate and bias [B, C, ...], context [B, ...].
+        dtype: "string", "int64", "int32" or "float32".
+        shape: What follows the side's own axes: (), (M,), (L,) or (L, M).
+        separator: What joins the tokens of a raw string that holds several values; None for a single value.
+    """
+
+    name: str
+    side: Side
+    dtype: str
+    shape: tuple[int, ...] = ()
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A trained table of an embedding.
+
+    Attributes:
+        name: The feature that owns it; features that share it name the same table.
+        rows: How many rows it has; None where that is learned from the data.
+        width: Width of a row; None for the feature file's `embedding_dimension`.
+    """
+
+    name: str
+    rows: int | None
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A field that is a row of a trained table.
+
+    Attributes:
+        input: The model input with the indices: int32 [...], or [..., M] when pooled.
+        table: The table.
+        pooled: Whether the field is the mean over the last axis, index 0 left out.
+        serving_row: The row that serving takes whatever the input; for bias features.
+    """
+
+    input: str
+    table: Table
+    pooled: bool = False
+    serving_row: int | None = None
+    size: ClassVar[None] = None
+
+    @property
+    def has_value_axis(self) -> bool:
+        """Whether the model input has a last axis that the field has not."""
+        return self.pooled
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A field that is a linear map of numbers.
+
+    Attributes:
+        input: The model input: float [...], or [..., n] with `size` n.
+        size: How many numbers the last axis holds; None for a single number without such an axis.
+    """
+
+    input: str
+    size: int | None = None
+    table: ClassVar[None] = None
+
+    @property
+    def has_value_axis(self) -> bool:
+        """Whether the model input has a last axis that the field has not."""
+        return self.size is not None
+
+
+@dataclass(frozen=True)
+class FrozenRow:
+    """A field that is a linear map of a row of a given table.
+
+    Attributes:
+        input: The model input with the rows: int32 [...].
+        vectors: The name of the frozen table.
+        dtype: How the table is stored, whatever the model's precision.
+    """
+
+    input: str
+    vectors: str
+    dtype: str = "float32"
+    table: ClassVar[None] = None
+    size: ClassVar[None] = None
+    has_value_axis: ClassVar[bool] = False
+
+
+Field = Lookup | Linear | FrozenRow
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """A field of the request: the time since something in the user's state, as a row of a table by log buckets.
+
+    Attributes:
+        now: The context input with the present time in seconds, int64 [B].
+        since: The state tensor with the earlier time, int64 [B].
+        table: The table.
+        boundaries: Lower edges of the buckets in 1 + seconds; bucket 0 stands for an unknown time.
+    """
+
+    now: str
+    since: str
+    table: Table
+    boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FrozenTable:
+    """Given vectors: the key of row i + 1 is `keys[i]`, and row 0 of `vectors` [1 + n, width] is zero."""
+
+    keys: list[bytes]
+    vectors: npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The feature that another one refers to.
+
+    Attributes:
+        key: The YAML key that names it.
+        name: Its name.
+        wanted: What it must be, in words.
+    """
+
+    key: str
+    name: str
+    wanted: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature where it stands in a feature file.
+
+    Attributes:
+        name: Its name, which is also its column in the log.
+        path: Where it stands in the file: `candidate.item_id`.
+        side: Its side; "user" inside a sequence.
+        kind: What the file says of it.
+        sequence: The sequence that it is a field of, or None.
+        length: The most events of that sequence, or None.
+        timestamp: The column of the request's time, or None.
+        refers: The feature that its kind refers to (`share`, `key`), or None.
+        along: The candidate's feature of which this is the counterpart for the events of a sequence; such a feature
+            stands in no file, it follows from one that does.
+    """
+
+    name: str
+    path: str
+    side: Side
+    kind: Kind
+    sequence: str | None = None
+    length: int | None = None
+    timestamp: str | None = None
+    refers: Feature | None = None
+    along: Feature | None = None
+
+    @property
+    def place(self) -> str:
+        """The side, or "sequence"."""
+        return self.side if self.sequence is None else "sequence"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one value after the side's own axes: () or (L,)."""
+        return () if self.length is None else (self.length,)
+
+    @property
+    def shares(self) -> Feature | None:
+        """The candidate's feature in whose space a field of a sequence lies, if it does."""
+        shared = self.sequence is not None and self.refers is not None and self.refers.side == "candidate"
+        return self.refers if shared else None
+
+
+class Lookups(Protocol):
+    """Where vocabularies and statistics come from: files, or the analyzers of a Transform graph."""
+
+    def vocabulary(self, owner: str, tokens: Any) -> Any:
+        """Indices int64 of string tokens: 1 .. n in the vocabulary, n + 1 outside."""
+
+    def rows(self, table: str, tokens: Any) -> Any:
+        """Rows int64 of string keys in a frozen table: 1 .. n, 0 for a key without a vector."""
+
+    def statistics(self, feature: str) -> Mapping[str, Any]:
+        """The numbers learned for a feature."""
+
+
+class Learned(Protocol):
+    """What was learned and given, as far as table sizes depend on it."""
+
+    @property
+    def statistics(self) -> Mapping[str, Mapping[str, Any]]:
+        """The numbers learned, by feature."""
+
+    def token_count(self, owner: str) -> int:
+        """The number of tokens of a vocabulary."""
+
+    def frozen_shape(self, table: str) -> tuple[int, int]:
+        """[rows, width] of a frozen table."""
+
+
+class Kind(Strict):
+    """Everything that the package asks about a feature. `at` is the feature itself, where it stands.
+
+    The methods that take or give tensors import TensorFlow inside, so that a feature file can be read without it.
+    """
+
+    kind: str
+    places: ClassVar[tuple[str, ...]] = ("user", "candidate", "context", "sequence")
+    """Where features of this kind may stand: sides, and "sequence"."""
+
+    single: ClassVar[bool] = False
+    """Whether a sequence may have one such field only."""
+
+    # What stands in the feature file.
+
+    @property
+    def reference(self) -> Reference | None:
+        """The other feature that this one needs."""
+        return None
+
+    def may_refer_to(self, at: Feature, other: Feature) -> bool:
+        """Whether `other` can be the feature that this one needs."""
+        return False
+
+    @property
+    def shareable(self) -> bool:
+        """Whether other features may share its vocabulary and table."""
+        return False
+
+    @property
+    def is_key(self) -> bool:
+        """Whether its raw value is a single key, by which a row of another table can be chosen."""
+        return False
+
+    def check(self, at: Feature) -> None:
+        """Raise a ValueError for what can't be where the feature stands."""
+
+    def along(self, at: Feature, fields: Sequence[Feature]) -> Feature | None:
+        """The counterpart of a candidate's feature for the events of the sequence with these fields."""
+        return None
+
+    # The log, and what is learned from its training split.
+
+    def columns(self, at: Feature) -> tuple[InputSpec, ...]:
+        """Its columns in the log, which are also the raw inputs of the signatures."""
+        return ()
+
+    def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
+        """Raise a UserError for values of a record that can't be, whatever their types; `where` says which record."""
+
+    def slice_dtype(self, at: Feature) -> str | None:
+        """The dtype of its column where the evaluation may slice by it, None where it may not."""
+        return None
+
+    def new_values_are_normal(self, at: Feature) -> bool:
+        """Whether values that the training data never had are daily business, and no anomaly."""
+        return False
+
+    def tokens(self, at: Feature) -> Tokens | None:
+        """The vocabulary that is learned from its column."""
+        return None
+
+    def numbers(self, at: Feature) -> Numbers | None:
+        """The statistics that are learned from its column."""
+        return None
+
+    def learned_rows(self, at: Feature, learned: Learned) -> int:
+        """Rows of its table, where that depends on what was learned or given."""
+        raise NotImplementedError
+
+    # Files beside the log.
+
+    def files(self, at: Feature) -> tuple[str, ...]:
+        """Files that it reads, relative to the data directory."""
+        return ()
+
+    def given_tokens(self, at: Feature, data_directory: Path) -> list[bytes] | None:
+        """Its own vocabulary where a file gives it, in index order."""
+        return None
+
+    def frozen_table(self, at: Feature, data_directory: Path) -> FrozenTable | None:
+        """Its own table of given vectors."""
+        return None
+
+    # The model.
+
+    def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
+        """The tensors that the raw function makes of it."""
+        raise NotImplementedError
+
+    def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
+        """Map raw tensors to its model inputs, by name; what stands in padded steps is masked by the caller."""
+        raise NotImplementedError
+
+    def fields(self, at: Feature) -> tuple[Field, ...]:
+        """What its fields are made of."""
+        raise NotImplementedError
+
+    def request_fields(self, at: Feature) -> tuple[Elapsed, ...]:
+        """Fields of the request that also need the user's state."""
+        return ()
+
+    def state(self, at: Feature) -> dict[str, str]:
+        """What of a sequence's feature the user's state passes on to the candidates: state tensor -> model input."""
+        return {}
+
+    def events(self, at: Feature) -> dict[str, str]:
+        """What an interest reads of a sequence's feature beside the events: name there -> model input."""
+        return {}
+
+    # People and tools.
+
+    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+        """Its line in `tfctr features show`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A feature in one line.
+
+    Attributes:
+        about: Its vocabulary or transform, in words.
+        kind: The kind, in words.
+        width: Width of its table or map; None for the feature file's `embedding_dimension`.
+        rows: Rows of its own table or map, bias included: the factor of the width in its parameters. None where it is
+            not known before the data is analyzed.
+    """
+
+    about: str
+    kind: str
+    rows: int | None
+    width: int | None = None
+
+
+KINDS: dict[str, type[Kind]] = {}
+"""The feature kinds by the name that a feature file uses."""
+
+KindClass = TypeVar("KindClass", bound=type[Kind])
+
+
+def feature_kind(kind: KindClass) -> KindClass:
+    """Register a feature kind under the one value that its field `kind` allows."""
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    KINDS[name] = kind
+    return kind

@@ -1,0 +1,186 @@
+"""The kind of keys that are looked up in a vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tfctr.features.kinds import base
+from tfctr.features.kinds.base import (
+    MISSING,
+    Feature,
+    InputSpec,
+    Kind,
+    Learned,
+    Lookup,
+    Lookups,
+    Reference,
+    Summary,
+    Table,
+    feature_kind,
+)
+from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
+from tfctr.features.kinds.learned import Tokens
+from tfctr.features.yaml_file import Name, OneOf
+
+
+@feature_kind
+class Categorical(Kind):
+    """A key, int64 or string, looked up in a vocabulary and embedded.
+
+    Index 0 is padding and "missing", 1 .. n are the tokens, n + 1 is out of vocabulary. With `max_values` the raw value
+    is one string of tokens joined by `separator`, embedded as the mean of its first `max_values` tokens.
+    """
+
+    kind: Literal["categorical"] = "categorical"
+    dtype: Literal["int64", "string"] = "int64"
+    vocabulary: Annotated[Vocabulary, OneOf(VOCABULARIES, "type", "learned")] = LearnedVocabulary()
+    share: Name | None = Field(None, description="use the vocabulary and the table of that feature")
+    dimension: int | None = Field(None, ge=1, description="width of the table; default: embedding_dimension")
+    max_values: int | None = Field(None, ge=1, description="multi-valued: keep that many tokens")
+    separator: str = Field("|", min_length=1)
+    default: int | str | None = Field(None, description="used when the value is missing")
+
+    places: ClassVar[tuple[str, ...]] = ("user", "candidate", "context", "bias", "sequence")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Categorical:
+        if self.share is not None:
+            own = self.model_fields_set & {"dtype", "vocabulary", "dimension", "separator"}
+            if own:
+                raise ValueError(
+                    f"{', '.join(sorted(own))}: comes from the shared feature '{self.share}'; remove it here"
+                )
+            return self
+        if self.max_values is not None and self.dtype != "string":
+            raise ValueError("max_values needs dtype: string (the tokens joined by the separator)")
+        if self.dtype not in self.vocabulary.dtypes:
+            allowed = " or ".join(self.vocabulary.dtypes)
+            raise ValueError(f"a vocabulary of type {self.vocabulary.type} needs dtype: {allowed}")
+        if self.default is not None and isinstance(self.default, str) != (self.dtype == "string"):
+            raise ValueError(f"default must be of dtype {self.dtype}. Received: {self.default!r}")
+        return self
+
+    @property
+    def reference(self) -> Reference | None:
+        """The feature whose vocabulary and table this one shares."""
+        return None if self.share is None else Reference("share", self.share, "categorical feature")
+
+    def may_refer_to(self, at: Feature, other: Feature) -> bool:
+        """Any other feature that has a vocabulary of its own."""
+        return other.kind.shareable
+
+    @property
+    def shareable(self) -> bool:
+        """Whether it has a vocabulary of its own."""
+        return self.share is None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether it has one value."""
+        return self.max_values is None
+
+    def check(self, at: Feature) -> None:
+        """Raise a ValueError for what can't be where the feature stands."""
+        if self.max_values is not None and _owner(at).dtype != "string":
+            raise ValueError(f"{at.path}.max_values: '{self.share}' must have dtype: string")
+        if at.place == "bias" and self._serving_row() is None:
+            raise ValueError(
+                f"{at.path}: a bias feature is categorical with an identity vocabulary and a default (for serving)"
+            )
+
+    def _serving_row(self) -> int | None:
+        own = self.share is None and self.default is not None
+        return self.vocabulary.constant(self.default) if own else None
+
+    def columns(self, at: Feature) -> tuple[InputSpec, ...]:
+        """Its column, one value a row or event; several values are one string."""
+        return (InputSpec(at.name, at.side, _owner(at).dtype, at.shape, self._separator(at)),)
+
+    def _separator(self, at: Feature) -> str | None:
+        return None if self.max_values is None else _owner(at).separator
+
+    def slice_dtype(self, at: Feature) -> str | None:
+        """The dtype of its column."""
+        return _owner(at).dtype
+
+    def new_values_are_normal(self, at: Feature) -> bool:
+        """Learned vocabularies meet new values, and so do joined values ("A|B") and shared ones."""
+        return self.share is not None or self.max_values is not None or self.vocabulary.grows
+
+    def tokens(self, at: Feature) -> Tokens | None:
+        """What is counted for its vocabulary, which several features may share."""
+        return _owner(at).vocabulary.tokens(self.share or at.name, self._separator(at))
+
+    def learned_rows(self, at: Feature, learned: Learned) -> int:
+        """The tokens, index 0 and out of vocabulary."""
+        return learned.token_count(at.name) + 2
+
+    def files(self, at: Feature) -> tuple[str, ...]:
+        """The file of its own vocabulary."""
+        return self.vocabulary.files if self.share is None else ()
+
+    def given_tokens(self, at: Feature, data_directory: Path) -> list[bytes] | None:
+        """Its own vocabulary where a file gives it, in index order."""
+        return self.vocabulary.given_tokens(data_directory) if self.share is None else None
+
+    def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
+        """Its indices."""
+        values = () if self.max_values is None else (self.max_values,)
+        return (InputSpec(at.name, at.side, "int32", (*at.shape, *values)),)
+
+    def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
+        """Indices of the values: [...], or [..., M] of the first M tokens, padded with 0."""
+        import tensorflow as tf
+
+        value = raw[at.name]
+        if self.default is not None:
+            default = tf.constant(self.default, value.dtype)
+            value = tf.where(value == MISSING[value.dtype.name], default, value)
+        if self.max_values is None:
+            return {at.name: self._indices(at, value, lookups)}
+        tokens = tf.strings.split(tf.reshape(value, [-1]), _owner(at).separator)
+        indices = self._indices(at, tokens.values, lookups)
+        ragged = tf.RaggedTensor.from_row_splits(indices, tokens.row_splits, validate=False)
+        dense = ragged.to_tensor(0, shape=[None, self.max_values])
+        out = tf.reshape(dense, tf.concat([tf.shape(value), [self.max_values]], axis=0))
+        return {at.name: tf.ensure_shape(out, [*value.shape.as_list(), self.max_values])}
+
+    def _indices(self, at: Feature, values: Any, lookups: Lookups) -> Any:
+        """Index int32 of every value: 0 missing, 1 .. n known, n + 1 out of vocabulary."""
+        import tensorflow as tf
+
+        indices = _owner(at).vocabulary.indices(self.share or at.name, values, lookups)
+        return tf.cast(tf.where(values == MISSING[values.dtype.name], tf.zeros_like(indices), indices), tf.int32)
+
+    def fields(self, at: Feature) -> tuple[base.Field, ...]:
+        """A row of its table, or the mean over the rows of its values."""
+        owner = _owner(at)
+        table = Table(self.share or at.name, owner.vocabulary.rows, owner.dimension)
+        serving_row = self._serving_row() if at.place == "bias" else None
+        return (Lookup(at.name, table, self.max_values is not None, serving_row),)
+
+    def events(self, at: Feature) -> dict[str, str]:
+        """The indices in the candidate's space, for interests that compare them."""
+        return {} if at.shares is None else {f"ids/{at.shares.name}": at.name}
+
+    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+        """Its line in `tfctr features show`."""
+        owner = _owner(at)
+        kind = self.kind if self.max_values is None else f"{self.kind} x{self.max_values}"
+        if self.share is not None:
+            return Summary(f"shares {self.share}", kind, 0, owner.dimension)
+        rows = self.vocabulary.rows
+        if rows is None and learned is not None:
+            rows = self.learned_rows(at, learned)
+        return Summary(self.vocabulary.about, kind, rows, owner.dimension)
+
+
+def _owner(at: Feature) -> Categorical:
+    """The definition of the vocabulary and the table: its own, or that of the feature that it shares."""
+    kind = at.kind if at.refers is None else at.refers.kind
+    assert isinstance(kind, Categorical)
+    return kind

@@ -1,0 +1,128 @@
+"""The kind of given vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tfctr.errors import UserError
+from tfctr.features.kinds import base
+from tfctr.features.kinds.base import (
+    Feature,
+    FrozenRow,
+    FrozenTable,
+    InputSpec,
+    Kind,
+    Learned,
+    Lookups,
+    Reference,
+    Summary,
+    feature_kind,
+)
+from tfctr.features.yaml_file import Name
+
+
+@feature_kind
+class Frozen(Kind):
+    """A row of a table of given vectors (text, image ...), chosen by the key feature; never trained.
+
+    `vectors` names an .npz with `ids` [n] and `vectors` [n, width], relative to the data directory. Rows are
+    L2-normalised once; a key without a vector gets the zero row. A sequence with a field that shares the key of a
+    candidate's table has the rows of its events too.
+    """
+
+    kind: Literal["frozen"]
+    key: Name
+    vectors: str = "item_vectors.npz"
+    dtype: Literal["float32", "float16"] = "float32"
+
+    places: ClassVar[tuple[str, ...]] = ("user", "candidate", "context")
+
+    @property
+    def reference(self) -> Reference:
+        """The feature whose raw value chooses the row."""
+        return Reference("key", self.key, "single-valued feature of the same side")
+
+    def may_refer_to(self, at: Feature, other: Feature) -> bool:
+        """A feature of its side with one value."""
+        return other.kind.is_key and (other.side, other.sequence) == (at.side, at.sequence)
+
+    def along(self, at: Feature, fields: Sequence[Feature]) -> Feature | None:
+        """The rows of the events, where a field of the sequence shares the key."""
+        keys = [field for field in fields if field.shares is not None and field.shares is at.refers]
+        if not keys:
+            return None
+        key = keys[-1]
+        return replace(key, name=f"{key.sequence}_{at.name}", kind=self, refers=key, along=at)
+
+    def files(self, at: Feature) -> tuple[str, ...]:
+        """The file of the vectors."""
+        return () if at.along else (self.vectors,)
+
+    def frozen_table(self, at: Feature, data_directory: Path) -> FrozenTable | None:
+        """The keys, and the L2-normalised vectors behind a zero row.
+
+        Raises:
+            UserError: a missing file, repeated ids, a wrong shape, values that are not finite.
+        """
+        if at.along:
+            return None
+        path = data_directory / self.vectors
+        where = f"{at.path}.vectors: {path}"
+        if not path.is_file():
+            raise UserError(f"{where}: no such file. It must be an .npz with `ids` [n] and `vectors` [n, width]")
+        try:
+            with np.load(path) as archive:
+                ids, vectors = archive["ids"], archive["vectors"].astype(np.float32)
+        except (KeyError, ValueError, OSError) as error:
+            raise UserError(f"{where}: must be an .npz with `ids` [n] and `vectors` [n, width] ({error})") from None
+        if vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
+            shapes = f"{vectors.shape}, {ids.shape}"
+            raise UserError(f"{where}: `vectors` must be [n, width] and `ids` [n]. Received: {shapes}")
+        if not np.isfinite(vectors).all():
+            bad = ids[~np.isfinite(vectors).all(axis=1)][0]
+            raise UserError(f"{where}: holds values that are not finite. Received: those of id {bad}")
+        values, counts = np.unique(ids, return_counts=True)
+        if len(values) != len(ids):
+            raise UserError(f"{where}: id {values[counts > 1][0]} stands twice")
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        table = np.concatenate([np.zeros_like(vectors[:1]), vectors / np.maximum(norms, 1e-12)])
+        return FrozenTable([_key(one) for one in ids.tolist()], table.astype(self.dtype))
+
+    def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
+        """Its rows."""
+        return (InputSpec(at.name, at.side, "int32", at.shape),)
+
+    def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
+        """Rows int32 [...]; 0 for a key without a vector."""
+        import tensorflow as tf
+
+        assert at.refers is not None
+        key = raw[at.refers.name]
+        tokens = key if key.dtype == tf.string else tf.strings.as_string(key)
+        return {at.name: tf.cast(lookups.rows(_table(at), tokens), tf.int32)}
+
+    def fields(self, at: Feature) -> tuple[base.Field, ...]:
+        """A linear map of the vector."""
+        return (FrozenRow(at.name, _table(at), self.dtype),)
+
+    def events(self, at: Feature) -> dict[str, str]:
+        """The rows, for interests over similarities."""
+        return {} if at.along is None else {f"rows/{at.along.name}": at.name}
+
+    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+        """Its line in `tfctr features show`."""
+        width = None if learned is None else learned.frozen_shape(at.name)[1]
+        return Summary(f"{self.vectors} by {self.key}", self.kind, width)
+
+
+def _table(at: Feature) -> str:
+    return at.name if at.along is None else at.along.name
+
+
+def _key(one: Any) -> bytes:
+    return one if isinstance(one, bytes) else str(one).encode("utf-8", "surrogateescape")

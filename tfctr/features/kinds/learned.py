@@ -1,0 +1,221 @@
+"""What can be learned of a column in the training split, locally piece by piece or with Transform's analyzers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tfctr.features.kinds.base import INT64_MISSING
+
+_QUANTILE_SAMPLE = 1_000_000
+_QUANTILE_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How a column feeds a learned vocabulary.
+
+    Attributes:
+        owner: The feature that owns the vocabulary; several columns may feed one.
+        min_count: Tokens seen less often are left out.
+        max_size: Only that many tokens are kept; None keeps all.
+        separator: Between the tokens of one value; None where a value is one token.
+    """
+
+    owner: str
+    min_count: int
+    max_size: int | None
+    separator: str | None
+
+    def of(self, values: Any) -> Any:
+        """The tokens of a flat column, an int64 or string tensor, as a string tensor [n] without missing ones."""
+        import tensorflow as tf
+
+        if values.dtype != tf.string:
+            return tf.strings.as_string(tf.boolean_mask(values, values != INT64_MISSING))
+        if self.separator is not None:
+            values = tf.strings.split(values, self.separator).values
+        return tf.boolean_mask(values, values != "")
+
+
+class Accumulator(ABC):
+    """Gathers the numbers of a column piece by piece; pieces gathered apart can be merged."""
+
+    @abstractmethod
+    def add(self, values: Any) -> None:
+        """Add finite numbers, float64 [n]."""
+
+    @abstractmethod
+    def merge(self, other: Any) -> None:
+        """Add what another accumulator of the same class has gathered."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """The statistics as a float vector [size], or None where no number was added."""
+
+
+class Numbers(ABC):
+    """Statistics of a numeric column: a vector of `size` floats with names."""
+
+    size: int
+
+    @abstractmethod
+    def start(self, seed: int) -> Accumulator:
+        """An empty accumulator."""
+
+    @staticmethod
+    @abstractmethod
+    def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
+        """Run Transform's analyzers.
+
+        Args:
+            asked: Statistics of this class, one a column.
+            columns: float64 tensors of one shape [n], NaN where a value is missing.
+
+        Returns:
+            A float32 vector [size] a column.
+        """
+
+    @abstractmethod
+    def named(self, vector: Any) -> dict[str, Any]:
+        """The statistics by name, as `statistics.json` has them, from a NumPy vector [size]."""
+
+    @abstractmethod
+    def named_tensors(self, vector: Any) -> dict[str, Any]:
+        """The same inside a graph, from a tensor [size]."""
+
+
+@dataclass(frozen=True)
+class MeanDeviation(Numbers):
+    """Mean and standard deviation."""
+
+    size = 2
+
+    def start(self, seed: int) -> Accumulator:
+        """An empty accumulator."""
+        return _Moments()
+
+    @staticmethod
+    def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
+        """All columns at once: an analyzer costs seconds of fixed time, and NaN counts for nothing in it."""
+        import tensorflow as tf
+        import tensorflow_transform as tft
+
+        matrix = tf.stack(columns, axis=1)
+        means = tft.mean(matrix, reduce_instance_dims=False)
+        deviations = tf.sqrt(tft.var(matrix, reduce_instance_dims=False))
+        pairs = tf.cast(tf.stack([means, deviations], axis=1), tf.float32)
+        return [tf.ensure_shape(pairs[index], [2]) for index in range(len(columns))]
+
+    def named(self, vector: Any) -> dict[str, Any]:
+        """Mean and deviation."""
+        return {"mean": float(vector[0]), "deviation": float(vector[1])}
+
+    def named_tensors(self, vector: Any) -> dict[str, Any]:
+        """Mean and deviation."""
+        return {"mean": vector[0], "deviation": vector[1]}
+
+
+class _Moments(Accumulator):
+    """Count, mean and sum of squared differences from the mean."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def add(self, values: Any) -> None:
+        piece = _Moments()
+        piece.count, piece.mean, piece.squares = len(values), values.mean(), values.var() * len(values)
+        self.merge(piece)
+
+    def merge(self, other: _Moments) -> None:
+        count = self.count + other.count
+        if count:
+            delta = other.mean - self.mean
+            self.squares += other.squares + delta**2 * self.count * other.count / count
+            self.mean += delta * other.count / count
+            self.count = count
+
+    def result(self) -> Any:
+        return np.array([self.mean, np.sqrt(self.squares / self.count)]) if self.count else None
+
+
+@dataclass(frozen=True)
+class Quantiles(Numbers):
+    """The edges between buckets of equal counts.
+
+    Attributes:
+        buckets: How many buckets.
+    """
+
+    buckets: int
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """Edges between the buckets; equal ones are dropped when they are named."""
+        return self.buckets - 1
+
+    def start(self, seed: int) -> Accumulator:
+        """An empty accumulator."""
+        return _Sample(self, np.random.default_rng(seed))
+
+    @staticmethod
+    def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
+        """An analyzer for each column: Transform's takes one number of buckets."""
+        import tensorflow as tf
+        import tensorflow_transform as tft
+
+        edges = []
+        for one, column in zip(asked, columns, strict=True):
+            values = tf.cast(tf.boolean_mask(column, tf.math.is_finite(column)), tf.float32)
+            edges.append(tf.reshape(tft.quantiles(values, one.buckets, epsilon=_QUANTILE_ERROR), [one.size]))
+        return edges
+
+    def named(self, vector: Any) -> dict[str, Any]:
+        """The boundaries, each once."""
+        return {"boundaries": np.unique(vector).tolist()}
+
+    def named_tensors(self, vector: Any) -> dict[str, Any]:
+        """The boundaries, each once."""
+        import tensorflow as tf
+
+        return {"boundaries": tf.unique(vector).y}
+
+
+class _Sample(Accumulator):
+    """A uniform sample of bounded size: the values with the smallest of random keys, so that samples merge evenly."""
+
+    def __init__(self, asked: Quantiles, generator: np.random.Generator) -> None:
+        self._asked, self._generator = asked, generator
+        self._pieces: list[tuple[Any, Any]] = []
+        self._waiting = 0
+
+    def add(self, values: Any) -> None:
+        self._keep(values, self._generator.random(len(values)))
+
+    def merge(self, other: _Sample) -> None:
+        self._keep(*other.sample())
+
+    def _keep(self, values: Any, keys: Any) -> None:
+        self._pieces.append((values, keys))
+        self._waiting += len(keys)
+        if self._waiting > 2 * _QUANTILE_SAMPLE:
+            self.sample()
+
+    def sample(self) -> tuple[Any, Any]:
+        """The sampled values and their random keys."""
+        if not self._pieces:
+            return np.zeros(0), np.zeros(0)
+        values, keys = (np.concatenate(parts) for parts in zip(*self._pieces, strict=True))
+        if len(keys) > _QUANTILE_SAMPLE:
+            kept = np.argpartition(keys, _QUANTILE_SAMPLE)[:_QUANTILE_SAMPLE]
+            values, keys = values[kept], keys[kept]
+        self._pieces, self._waiting = [(values, keys)], len(keys)
+        return values, keys
+
+    def result(self) -> Any:
+        values, _ = self.sample()
+        return np.quantile(values, np.linspace(0, 1, self._asked.buckets + 1)[1:-1]) if len(values) else None

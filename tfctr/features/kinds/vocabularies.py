@@ -1,0 +1,167 @@
+"""What turns the values of a categorical feature into indices: one class for each type of vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+from pydantic import Field
+
+from tfctr.features.kinds.base import Lookups
+from tfctr.features.kinds.learned import Tokens
+from tfctr.features.vocabulary import read_user_tokens
+from tfctr.features.yaml_file import Strict
+
+
+class Vocabulary(Strict):
+    """Everything that a categorical feature asks of its vocabulary."""
+
+    type: str
+    dtypes: ClassVar[tuple[str, ...]] = ("int64", "string")
+    grows: ClassVar[bool] = False
+    """Whether values that the training data never had are daily business."""
+
+    @property
+    def about(self) -> str:
+        """The vocabulary in words."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the table, index 0 included; None where there are two more than tokens."""
+        return None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that it reads, relative to the data directory."""
+        return ()
+
+    def tokens(self, owner: str, separator: str | None) -> Tokens | None:
+        """What is counted in the training split."""
+        return None
+
+    def given_tokens(self, data_directory: Path) -> list[bytes] | None:
+        """The tokens that a file gives, in index order."""
+        return None
+
+    def constant(self, value: Any) -> int | None:
+        """The index of a value where no data is needed to tell it."""
+        return None
+
+    def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
+        """Indices int64 of values that are not missing: from 1 on, out of vocabulary last."""
+        return lookups.vocabulary(owner, _tokens(values))
+
+
+VOCABULARIES: dict[str, type[Vocabulary]] = {}
+"""The types of vocabularies by the name that a feature file uses."""
+
+VocabularyClass = TypeVar("VocabularyClass", bound=type[Vocabulary])
+
+
+def vocabulary_type(vocabulary: VocabularyClass) -> VocabularyClass:
+    """Register a vocabulary under the one value that its field `type` allows."""
+    (name,) = get_args(vocabulary.model_fields["type"].annotation)
+    VOCABULARIES[name] = vocabulary
+    return vocabulary
+
+
+@vocabulary_type
+class LearnedVocabulary(Vocabulary):
+    """Tokens counted on the training split, most frequent first."""
+
+    type: Literal["learned"] = "learned"
+    min_count: int = Field(1, ge=1, description="tokens seen less often are out of vocabulary")
+    max_size: int | None = Field(None, ge=1, description="keep only that many tokens")
+    grows: ClassVar[bool] = True
+
+    @property
+    def about(self) -> str:
+        """The vocabulary in words."""
+        return "learned" + (f", at least {self.min_count} times" if self.min_count > 1 else "")
+
+    def tokens(self, owner: str, separator: str | None) -> Tokens | None:
+        """What is counted in the training split."""
+        return Tokens(owner, self.min_count, self.max_size, separator)
+
+
+@vocabulary_type
+class HashVocabulary(Vocabulary):
+    """Tokens hashed to a fixed number of buckets; nothing is learned and nothing is out of vocabulary."""
+
+    type: Literal["hash"]
+    buckets: int = Field(ge=1)
+
+    @property
+    def about(self) -> str:
+        """The vocabulary in words."""
+        return f"hash to {self.buckets}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table: the buckets, and index 0."""
+        return self.buckets + 1
+
+    def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
+        """The bucket, from 1 on."""
+        import tensorflow as tf
+
+        return tf.strings.to_hash_bucket_fast(_tokens(values), self.buckets) + 1
+
+
+@vocabulary_type
+class FileVocabulary(Vocabulary):
+    """Tokens read from a text file, one a line, relative to the data directory."""
+
+    type: Literal["file"]
+    path: str
+
+    @property
+    def about(self) -> str:
+        """The vocabulary in words."""
+        return f"file {self.path}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The text file."""
+        return (self.path,)
+
+    def given_tokens(self, data_directory: Path) -> list[bytes]:
+        """The lines of the file."""
+        return read_user_tokens(data_directory / self.path)
+
+
+@vocabulary_type
+class IdentityVocabulary(Vocabulary):
+    """The value, an integer in [0, size), is its own index; anything else is out of vocabulary."""
+
+    type: Literal["identity"]
+    size: int = Field(ge=1)
+    dtypes: ClassVar[tuple[str, ...]] = ("int64",)
+
+    @property
+    def about(self) -> str:
+        """The vocabulary in words."""
+        return f"identity below {self.size}"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the table: the values, index 0 and out of vocabulary."""
+        return self.size + 2
+
+    def constant(self, value: Any) -> int | None:
+        """The index of a value."""
+        return (value if 0 <= value < self.size else self.size) + 1
+
+    def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
+        """The value plus 1, or `size` + 1."""
+        import tensorflow as tf
+
+        known = (values >= 0) & (values < self.size)
+        return tf.where(known, values, self.size) + 1
+
+
+def _tokens(values: Any) -> Any:
+    import tensorflow as tf
+
+    return values if values.dtype == tf.string else tf.strings.as_string(values)
