@@ -8,6 +8,7 @@ from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TE
 from pipeline.evaluation import DEFAULT_SLICES, SliceBar, eval_config
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
+from tfctr.features.inputs import raw_inputs
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:

@@ -25,9 +25,8 @@ def load(tmp_path: Path, content: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("name", ["movielens", "synthetic"])
 def test_shipped_files_are_valid(name: str) -> None:
     file = load_feature_file(ROOT / "configs" / f"{name}.yaml")
-    assert file.label == "label"
-    assert file.task == "click"
-    assert file.frozen_of_sequence("history") == {"item_vector": "history_item_id"}
+    assert file.labels.root == {"click": "label"}
+    assert file.frozen_of_sequence("history") == {"item_vector": "history_item_vector"}
     assert file.shared_fields("history") == {"history_item_id": "item_id", "history_genres": "genres"}
 
 
@@ -76,13 +75,21 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         (
             "sequences.history.fields.history_item_id",
             {"share": "itemid"},
-            "no categorical feature 'itemid'. Allowed: [",
+            "share: must name a categorical feature that shares nothing itself. Allowed: [",
         ),
         ("sequences.history.fields.history_item_id", {"share": "item_id", "dtype": "int64"}, "remove it here"),
-        ("sequences.history.fields.more", {"kind": "numeric"}, "is categorical or event_time. Received: numeric"),
-        ("candidate.item_vector.key", "genres", "no single-valued candidate feature 'genres'. Allowed: ['item_id']"),
+        (
+            "sequences.history.fields.more",
+            {"kind": "frozen", "key": "item_id"},
+            "the kind of a sequence feature must be one of categorical, event_time, numeric. Received: frozen",
+        ),
+        (
+            "candidate.item_vector.key",
+            "genres",
+            "key: must name a single-valued feature of the same side. Allowed: ['item_id']. Received: 'genres'",
+        ),
         ("user.item_id", {"dtype": "int64"}, "the name 'item_id' is taken by"),
-        ("group", "session", "group: 'session' must be a feature or a meta column"),
+        ("group", "session", "group: must be a feature or a meta column. Allowed: ["),
         ("timestamp", None, "need the top-level key `timestamp`"),
         ("candidate.genres.dtype", "int64", "max_values needs dtype: string"),
         ("user.age.default", "old", "default must be of dtype int64"),

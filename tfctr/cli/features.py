@@ -60,5 +60,7 @@ def show(
 def _row(file: FeatureFile, feature: Feature, side: str, sizes: FeatureAssets | None) -> tuple[str, ...]:
     summary = feature.kind.summary(feature, sizes)
     width = summary.width or file.embedding_dimension
-    parameters = "after analysis" if summary.rows is None else f"{summary.rows * width:,}" if summary.rows else "0 (shared)"
+    parameters = f"{summary.rows * width:,}" if summary.rows else "0 (shared)"
+    if summary.rows is None:
+        parameters = "after analysis"
     return feature.name, side, summary.kind, summary.about, str(width), parameters

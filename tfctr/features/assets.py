@@ -158,7 +158,7 @@ def given_files(file: FeatureFile) -> list[str]:
 
 
 def learned_vocabularies(file: FeatureFile) -> dict[str, list[tuple[Feature, Tokens]]]:
-    """What feeds each learned vocabulary, by the feature that owns it: the owner's own column and those that share it."""
+    """What feeds each learned vocabulary, by the feature that owns it: its own column and those that share it."""
     found: dict[str, list[tuple[Feature, Tokens]]] = {}
     for feature in file.features:
         tokens = feature.kind.tokens(feature)

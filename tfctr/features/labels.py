@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, RootModel
@@ -23,8 +23,8 @@ class Labels(RootModel[dict[Name, Name]]):
 
     root: dict[Name, Name] = Field(min_length=1, max_length=1, description="task -> column; one task")
 
-    dtype = "int64"
-    values = (0, 1)
+    dtype: ClassVar[str] = "int64"
+    values: ClassVar[tuple[int, ...]] = (0, 1)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ class FeatureFile(Strict):
             _check_place(feature, placed)
         for feature in self.features:
             feature.kind.check(feature)
-        reserved = {column: "labels" for column in self.labels.columns}
+        reserved = dict.fromkeys(self.labels.columns, "labels")
         reserved |= {column: key for key in ("weight", "request") if (column := getattr(self, key)) is not None}
         for column, key in reserved.items():
             if column in taken:
@@ -134,7 +134,8 @@ class FeatureFile(Strict):
         if not any(field.shares for field in fields):
             allowed = sorted(feature.name for feature in self.of_side("candidate") if feature.kind.shareable)
             raise ValueError(
-                f"sequences.{name}.fields: at least one must share a candidate's table (share: NAME). Allowed: {allowed}"
+                f"sequences.{name}.fields: at least one must share a candidate's table (share: NAME). "
+                f"Allowed: {allowed}"
             )
 
     def _check_names(self) -> None:
@@ -143,7 +144,7 @@ class FeatureFile(Strict):
         for feature in self.features:
             for spec in (*feature.kind.columns(feature), *feature.kind.inputs(feature)):
                 if users.setdefault(spec.name, feature.path) != feature.path:
-                    raise ValueError(f"{feature.path}: '{spec.name}' is a name that {users[spec.name]} needs; rename one")
+                    raise ValueError(f"{feature.path}: {users[spec.name]} needs the name '{spec.name}'; rename one")
 
 
 def _check_place(feature: Feature, placed: list[Feature]) -> None:
@@ -152,8 +153,7 @@ def _check_place(feature: Feature, placed: list[Feature]) -> None:
     if feature.place not in kind.places:
         allowed = ", ".join(name for name, one in KINDS.items() if feature.place in one.places)
         raise ValueError(
-            f"{feature.path}: kind {kind.kind} can't stand there ({feature.place}), it can in: "
-            f"{', '.join(kind.places)}. Allowed there: {allowed}. Received: {kind.kind}"
+            f"{feature.path}: the kind of a {feature.place} feature must be one of {allowed}. Received: {kind.kind}"
         )
     reference = kind.reference
     if reference is None:
@@ -161,7 +161,8 @@ def _check_place(feature: Feature, placed: list[Feature]) -> None:
     others = [other.name for other in placed if other.name != feature.name and kind.may_refer_to(feature, other)]
     if reference.name not in others:
         raise ValueError(
-            f"{feature.path}.{reference.key}: no {reference.wanted} '{reference.name}'. Allowed: {sorted(others)}"
+            f"{feature.path}.{reference.key}: must name {reference.wanted}. Allowed: {sorted(others)}. "
+            f"Received: '{reference.name}'"
         )
 
 

@@ -20,7 +20,6 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from tfctr.errors import UserError
 
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 """A name that a user gives: letters, digits and underscores, a letter first."""
 

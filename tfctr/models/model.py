@@ -283,7 +283,9 @@ def build_model(assets: FeatureAssets, config: ModelConfig, dtype: str | None = 
     """
     file = assets.file
     vectors = {name: assets.frozen_vectors(name) for name in assets.frozen_tables()}
-    model = RankingModel(file, assets.trained_tables(), {name: v.shape for name, v in vectors.items()}, config, dtype=dtype)
+    model = RankingModel(
+        file, assets.trained_tables(), {name: v.shape for name, v in vectors.items()}, config, dtype=dtype
+    )
     model.build()
     for name, table in vectors.items():
         model.embeddings.frozen_tables[name].assign(table)

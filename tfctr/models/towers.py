@@ -242,9 +242,7 @@ class Scorer(keras.layers.Layer):
         """What is known of the request: {"fields": [B, F, E]}, or {} where nothing is."""
         embeddings = self.embeddings
         found = [
-            field
-            for feature in embeddings.file.of_side("context")
-            for field in embeddings.fields_of(feature, context)
+            field for feature in embeddings.file.of_side("context") for field in embeddings.fields_of(feature, context)
         ]
         for feature in embeddings.file.features:
             for elapsed in feature.kind.request_fields(feature):

@@ -22,8 +22,8 @@ from tfctr.features.kinds.base import (
     Table,
     feature_kind,
 )
-from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
 from tfctr.features.kinds.learned import Tokens
+from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
 from tfctr.features.yaml_file import Name, OneOf
 
 
@@ -67,7 +67,11 @@ class Categorical(Kind):
     @property
     def reference(self) -> Reference | None:
         """The feature whose vocabulary and table this one shares."""
-        return None if self.share is None else Reference("share", self.share, "categorical feature")
+        return (
+            None
+            if self.share is None
+            else Reference("share", self.share, "a categorical feature that shares nothing itself")
+        )
 
     def may_refer_to(self, at: Feature, other: Feature) -> bool:
         """Any other feature that has a vocabulary of its own."""

@@ -45,7 +45,7 @@ class Frozen(Kind):
     @property
     def reference(self) -> Reference:
         """The feature whose raw value chooses the row."""
-        return Reference("key", self.key, "single-valued feature of the same side")
+        return Reference("key", self.key, "a single-valued feature of the same side")
 
     def may_refer_to(self, at: Feature, other: Feature) -> bool:
         """A feature of its side with one value."""
@@ -89,9 +89,12 @@ class Frozen(Kind):
         values, counts = np.unique(ids, return_counts=True)
         if len(values) != len(ids):
             raise UserError(f"{where}: id {values[counts > 1][0]} stands twice")
+        keys = [_key(one) for one in ids.tolist()]
+        if b"" in keys:
+            raise UserError(f"{where}: id number {keys.index(b'') + 1} is empty, which stands for a missing key")
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         table = np.concatenate([np.zeros_like(vectors[:1]), vectors / np.maximum(norms, 1e-12)])
-        return FrozenTable([_key(one) for one in ids.tolist()], table.astype(self.dtype))
+        return FrozenTable(keys, table.astype(self.dtype))
 
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
         """Its rows."""
