@@ -9,19 +9,24 @@ this format when `tft.vocabulary` is given escaped tokens.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfctr.errors import UserError
 
 #: Character and escape. `%` is escaped first and unescaped last, so that an escape that was part of a token comes back.
 _ESCAPES = ((b"%", b"%25"), (b"\n", b"%0A"), (b"\r", b"%0D"))
-_BAD_LINE = re.compile(b"\r|%(?!25|0A|0D)")
+_NOT_ALLOWED = {
+    re.compile(b"\r"): "a carriage return is written %0D, and a line ends in a line feed alone",
+    re.compile(b"%(?!25|0A|0D)"): "`%` starts %25 (a percent sign), %0A (a line feed) or %0D (a carriage return)",
+}
 #: The whole file that Transform writes for an empty vocabulary (`get_empy_vocabulary_dummy_value` in its analyzers.py).
 _EMPTY_IN_TRANSFORM = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def escape(token: bytes) -> bytes:
@@ -56,18 +61,14 @@ def read_tokens(path: str | Path) -> list[bytes]:
     *lines, rest = contents.split(b"\n")
     if rest:
         raise UserError(f"{path}:{len(lines) + 1}: the file was cut off: its last line does not end in a line feed")
-    if bad := _BAD_LINE.search(contents):
-        number = contents.count(b"\n", 0, bad.start()) + 1
-        raise UserError(
-            f"{path}:{number}: a carriage return must be written %0D, and `%` must "
-            f"be the start of %25 (a percent sign), %0A (a line feed) or %0D. Received: {lines[number - 1]!r}"
-        )
+    for pattern, rule in _NOT_ALLOWED.items():
+        if found := pattern.search(contents):
+            number = contents.count(b"\n", 0, found.start()) + 1
+            raise UserError(f"{path}:{number}: {rule}. Received: {lines[number - 1]!r}")
+    if b"" in lines:
+        raise UserError(f"{path}:{lines.index(b'') + 1}: the line is empty; a token has at least one byte")
     tokens = [unescape(line) for line in lines] if b"%" in contents else lines
-    unique = set(tokens)
-    if b"" in unique:
-        raise UserError(f"{path}:{tokens.index(b'') + 1}: the line is empty; a token has at least one byte")
-    if len(unique) < len(tokens):
-        raise _repeated(path, enumerate(tokens, 1))
+    _refuse_repeated(path, tokens, range(1, len(tokens) + 1))
     return tokens
 
 
@@ -79,11 +80,10 @@ def read_user_tokens(path: str | Path) -> list[bytes]:
     Raises:
         UserError: The file is missing, or a token stands on two lines.
     """
-    lines = _contents(path).removeprefix(_BYTE_ORDER_MARK).split(b"\n")
-    numbered = [(number, token) for number, line in enumerate(lines, 1) if (token := line.removesuffix(b"\r"))]
-    tokens = [token for _, token in numbered]
-    if len(set(tokens)) < len(tokens):
-        raise _repeated(path, numbered)
+    lines = _contents(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    numbered = {number: token for number, line in enumerate(lines, 1) if (token := line.removesuffix(b"\r"))}
+    tokens = list(numbered.values())
+    _refuse_repeated(path, tokens, numbered)
     return tokens
 
 
@@ -94,13 +94,17 @@ def _contents(path: str | Path) -> bytes:
         raise UserError(f"{path}: no such file") from None
 
 
-def _repeated(path: str | Path, numbered: Iterable[tuple[int, bytes]]) -> UserError:
+def _refuse_repeated(path: str | Path, tokens: list[bytes], numbers: Iterable[int]) -> None:
+    # Sorted hashes tell for millions of tokens within seconds that none is repeated; a set takes several times as long.
+    hashes = np.fromiter(map(hash, tokens), np.int64, len(tokens))
+    hashes.sort()
+    if not (hashes[1:] == hashes[:-1]).any():
+        return
     first: dict[bytes, int] = {}
-    for number, token in numbered:
+    for token, number in zip(tokens, numbers, strict=True):
         if first.setdefault(token, number) != number:
             shown = token.decode("utf-8", errors="backslashreplace")
-            return UserError(f"{path}:{number}: the token {shown!r} stands on line {first[token]} already")
-    raise AssertionError("no token is repeated")
+            raise UserError(f"{path}:{number}: the token {shown!r} stands on line {first[token]} already")
 
 
 def ranked(counts: Mapping[bytes, int], min_count: int = 1, max_size: int | None = None) -> list[bytes]:
@@ -126,6 +130,15 @@ def escape_tensor(tokens: Any) -> Any:
     return tokens
 
 
+def unescape_tensor(lines: Any) -> Any:
+    """Return the tokens that the lines of a string tensor stand for."""
+    import tensorflow as tf
+
+    for character, escaped in reversed(_ESCAPES):
+        lines = tf.strings.regex_replace(lines, escaped, character)
+    return lines
+
+
 def lookup_table(path: Any) -> Any:
     """Return a `tf.lookup.StaticHashTable` from token to its index in a token file, from 0; -1 for any other string.
 
@@ -147,20 +160,20 @@ def _token_file() -> Any:
 
     class TokenFile(tf.Module):
         key_dtype, value_dtype = tf.string, tf.int64
-        # Without a shared name, a file that was rewritten under its old path cannot meet the old table.
-        _shared_name = ""
 
         def __init__(self, path: Any) -> None:
             super().__init__()
             self.file = tf.saved_model.Asset(path)
+            # Tables of one name are one: equal files share a table, and a file that was rewritten gets a new one.
+            self._shared_name = "" if tf.is_tensor(path) else hashlib.sha256(_contents(path)).hexdigest()
 
         def initialize(self, table: Any) -> Any:
             contents = tf.io.read_file(self.file.asset_path)
             contents = tf.where(contents == _EMPTY_IN_TRANSFORM, b"", contents)
             # The last key is what follows the last line feed: the empty string.
             keys = tf.raw_ops.StringSplitV2(input=contents[None], sep=b"\n").values
-            for character, escaped in reversed(_ESCAPES):
-                keys = tf.strings.regex_replace(keys, escaped, character)
+            plain = tf.strings.regex_full_match(contents, b"[^%]*")
+            keys = tf.cond(plain, lambda: keys, lambda: unescape_tensor(keys))
             values = tf.concat([tf.range(tf.size(keys, tf.int64) - 1), [-1]], axis=0)
             return tf.lookup.KeyValueTensorInitializer(keys, values).initialize(table)
 
