@@ -16,7 +16,7 @@ from tfctr.features.kinds.learned import Tokens
 from tfctr.features.parsing import densify
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
-from tfctr.features.vocabulary import escape_tensor
+from tfctr.features.vocabulary import escape_tensor, lookup_table
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,8 +78,7 @@ class AnalyzerLookups:
             known = self._given[owner]
             found = _constant_table(f"vocabulary_{owner}", known).lookup(tokens)
             return tf.where(found < 0, tf.constant(len(known), tf.int64), found) + 1
-        # The one OOV bucket comes after the last token: index n, and 0 is for padding.
-        return tft.apply_vocabulary(escape_tensor(tokens), self._paths[owner], num_oov_buckets=1) + 1
+        return tft.apply_vocabulary(tokens, self._paths[owner], lookup_fn=_look_up)
 
     def rows(self, table: str, tokens: Any) -> Any:
         """See `Lookups`."""
@@ -113,6 +112,16 @@ class AnalyzerLookups:
             columns = [_known_or_nan(self._columns[name], flat is not None) for name in names]
             found |= zip(names, kind.analyze([self.numbers[name] for name in names], columns), strict=True)
         return found
+
+
+def _look_up(tokens: Any, path: Any) -> tuple[Any, Any]:
+    """Indices of tokens in a token file, from 1 on and out of vocabulary last, and how many indices there are."""
+    with tf.init_scope():
+        table = lookup_table(path)
+    # The table also holds the empty string.
+    count = table.size() - 1
+    found = table.lookup(tokens)
+    return tf.where(found < 0, count, found) + 1, count + 2
 
 
 def _known_or_nan(column: Any, flat: bool) -> Any:

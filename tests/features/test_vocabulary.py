@@ -17,10 +17,32 @@ from tfctr.export.op_check import check_ops
 from tfctr.features import vocabulary
 
 UGLY = [
-    b"plain", b"\r", b"\n", b"\r\n", b"\x00", b"plain\x00", b"plain\r", b"plain\n", b" plain", b"plain ", b" ", b"\t", b"\x0b",
-    b"%", b"%0A", b"%250A", b"%25", b"%0a", b"\\1", "\u2028".encode(), "\u0085".encode(), b"\xef\xbb\xbfplain", b"\xff\xfe",
-    b"\xff\n\xfe%\xe1\r", b"x" * 100_000,
-]  # fmt: skip
+    b"plain",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\x00",
+    b"plain\x00",
+    b"plain\r",
+    b"plain\n",
+    b" plain",
+    b"plain ",
+    b" ",
+    b"\t",
+    b"\x0b",
+    b"%",
+    b"%0A",
+    b"%250A",
+    b"%25",
+    b"%0a",
+    b"\\1",
+    "\u2028".encode(),
+    "\u0085".encode(),
+    b"\xef\xbb\xbfplain",
+    b"\xff\xfe",
+    b"\xff\n\xfe%\xe1\r",
+    b"x" * 100_000,
+]
 TOKENS = st.lists(st.binary(min_size=1) | st.text("%025AD\n\r", min_size=1).map(str.encode), unique=True)
 
 

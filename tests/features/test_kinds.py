@@ -1,0 +1,287 @@
+"""A feature kind is one class in one file: one of the test's own goes all the way; every kind stands where it may."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from tests.features.cyclic import Cyclic
+from tests.features.test_transform import example
+from tfctr.cli import app
+from tfctr.client import RankingClient
+from tfctr.features import FeatureFile, model_inputs, raw_inputs
+from tfctr.features.analyze import analyze
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.kinds.base import KINDS
+from tfctr.features.parsing import parse_examples
+from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.models import ModelConfig, build_model
+from tfctr.training.experiment import Experiment
+
+FEATURES: dict[str, Any] = {
+    "labels": {"click": "label"},
+    "group": "user_id",
+    "timestamp": "timestamp",
+    "embedding_dimension": 4,
+    "user": {
+        "user_id": {"dtype": "int64"},
+        "mood": {"kind": "frozen", "key": "user_id", "vectors": "moods.npz"},
+        "wake": {"kind": "cyclic", "period": 24},
+    },
+    "candidate": {
+        "item_id": {"dtype": "int64"},
+        "price": {"kind": "numeric", "transform": "zscore"},
+        "text": {"kind": "frozen", "key": "item_id", "vectors": "texts.npz"},
+        "aired": {"kind": "cyclic", "period": 7},
+    },
+    "context": {"wind": {"kind": "cyclic", "period": 360}},
+    "sequences": {
+        "history": {
+            "max_length": 3,
+            "fields": {
+                "seen": {"share": "item_id"},
+                "paid": {"kind": "numeric", "transform": "zscore"},
+                "spent": {"kind": "numeric", "transform": "bucketize", "buckets": 2},
+                "seen_at": {"kind": "cyclic", "period": 24},
+                "seen_time": {"kind": "event_time"},
+            },
+        }
+    },
+}
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """A log in which an hour near midnight is what makes a click, and some values are missing."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        length = int(generator.integers(0, 5))
+        wind = float(generator.uniform(0, 360))
+        row = {
+            "label": [int(np.cos(wind * np.pi / 180) > 0)],
+            "timestamp": [1_000_000 + number],
+            "user_id": [int(generator.integers(0, 9))],
+            "item_id": [int(generator.integers(0, 20))],
+            "wake": [float(generator.uniform(0, 24))],
+            "aired": [float(generator.uniform(0, 7))],
+            "wind": [wind],
+            "price": [float(generator.normal(5, 2))],
+            "seen": generator.integers(0, 20, length).tolist(),
+            "paid": generator.normal(100, 10, length).tolist(),
+            "spent": generator.uniform(0, 1, length).tolist(),
+            "seen_at": generator.uniform(0, 24, length).tolist(),
+            "seen_time": [999_000 - 10 * step for step in range(length)],
+        }
+        if number % 10 == 0:
+            del row["wake"], row["price"]
+        found.append({name: values for name, values in row.items() if values})
+    return found
+
+
+@pytest.fixture
+def file(monkeypatch: pytest.MonkeyPatch) -> FeatureFile:
+    monkeypatch.setitem(KINDS, "cyclic", Cyclic)
+    return FeatureFile.model_validate(FEATURES)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(1)
+    for name, count in {"moods": 9, "texts": 20}.items():
+        np.savez(tmp_path / f"{name}.npz", ids=np.arange(count), vectors=generator.normal(size=(count, 5)))
+    for split, count in {"train": 400, "valid": 100, "test": 50}.items():
+        (tmp_path / split).mkdir()
+        with tf.io.TFRecordWriter(str(tmp_path / split / "rows.tfrecord")) as writer:
+            for row in rows(count, seed=len(split)):
+                writer.write(example(row))
+    return tmp_path
+
+
+@pytest.fixture
+def assets(file: FeatureFile, data: Path) -> FeatureAssets:
+    return analyze(file, [data / "train" / "rows.tfrecord"], data / "assets", data)
+
+
+def raw_of(file: FeatureFile, count: int = 50) -> dict[str, Any]:
+    return parse_examples(tf.constant([example(row) for row in rows(count, seed=4)]), file)
+
+
+def test_every_kind_stands_where_it_may(assets: FeatureAssets, file: FeatureFile) -> None:
+    raw = raw_of(file)
+    out = {name: value.numpy() for name, value in RawFunction(file, FileLookups(assets)).all_sides(raw).items()}
+    assert {name: (value.dtype.name, value.shape[1:]) for name, value in out.items()} == {
+        spec.name: (spec.dtype, spec.shape) for spec in model_inputs(file)
+    }
+    real = np.arange(3) < raw["history_length"].numpy()[:, None]
+    paid = raw["paid"].numpy()
+    statistics = assets.statistics["paid"]
+    expected = (paid - statistics["mean"]) / statistics["deviation"]
+    np.testing.assert_allclose(out["paid"], np.where(real, expected, 0), rtol=1e-4, atol=1e-4)
+    assert statistics["mean"] == pytest.approx(100, abs=2)
+    boundary = assets.statistics["spent"]["boundaries"][0]
+    np.testing.assert_array_equal(out["spent"], np.where(real, 1 + (raw["spent"].numpy() >= boundary), 0))
+    np.testing.assert_array_equal(out["mood"], raw["user_id"].numpy() + 1)
+    angle = raw["seen_at"].numpy() * (2 * np.pi / 24)
+    circle = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    np.testing.assert_allclose(out["seen_at"], np.where(real[..., None], circle, 0), atol=1e-5)
+    assert not out["wake"][0].any(), "a missing number is the centre of the circle"
+
+
+def test_what_stands_in_padded_steps_of_any_kind_changes_nothing(assets: FeatureAssets, file: FeatureFile) -> None:
+    function, raw = RawFunction(file, FileLookups(assets)), raw_of(file)
+    poisoned = dict(raw)
+    for spec in raw_inputs(file):
+        if spec.shape:
+            real = tf.sequence_mask(raw["history_length"], 3)
+            poisoned[spec.name] = tf.where(real, raw[spec.name], tf.constant(7, spec.dtype))
+    clean, other = function.user(raw), function.user(poisoned)
+    for name, value in clean.items():
+        np.testing.assert_array_equal(value.numpy(), other[name].numpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("interaction", ["mlp", "wide_deep"])
+def test_the_model_is_built_of_what_the_kinds_say(assets: FeatureAssets, file: FeatureFile, interaction: str) -> None:
+    config = ModelConfig(interests=({"type": "cmm"},), interaction={"type": interaction})
+    model = build_model(assets, config)
+    inputs = RawFunction(file, FileLookups(assets)).all_sides(raw_of(file))
+    for spec in model_inputs(file):
+        if spec.side == "candidate":
+            inputs[spec.name] = inputs[spec.name][:, None]
+    assert {"aired", "wake", "wind", "seen_at", "paid"} <= set(model.embeddings.projections)
+    assert model.embeddings.projections["wind"].kernel.shape == (2, 4)
+    np.testing.assert_allclose(model.embeddings.frozen_tables["mood"], assets.frozen_vectors("mood"))
+    if interaction == "wide_deep":
+        assert model.scorer.first_order.slopes["wind"].kernel.shape == (2, 1)
+    state = model.user_tower(model._pick("user", inputs))
+    np.testing.assert_array_equal(model.score(state, inputs, inputs), model(inputs))
+    assert np.isfinite(model(inputs).numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "entry", "message"),
+    [
+        ("user", {"kind": "event_time"}, "user.more: the kind of a user feature must be one of categorical, "),
+        ("bias", {"kind": "numeric"}, "bias.more: the kind of a bias feature must be one of categorical."),
+        ("context", {"kind": "frozen", "key": "user_id"}, "context.more.key: must name a single-valued feature of the"),
+        ("user", {"kind": "cyclic"}, "user.more.period: is required"),
+        ("user", {"kind": "cyclic", "period": 3, "phase": 1}, "user.more.phase: unknown key. Allowed: kind, period"),
+        (
+            "user",
+            {"kind": "cyclical"},
+            "user.more: kind must be one of categorical, event_time, frozen, numeric, cyclic",
+        ),
+        ("user", {"share": "seen"}, "user.more.share: must name a categorical feature that shares nothing itself"),
+        ("user", "int64", "user.more: must be a mapping of keys. Received: 'int64'"),
+    ],
+)
+def test_errors(file: FeatureFile, tmp_path: Path, path: str, entry: Any, message: str) -> None:
+    content = json.loads(json.dumps(FEATURES))
+    content.setdefault(path, {})["more"] = entry
+    (tmp_path / "features.yaml").write_text(json.dumps(content))
+    done = CliRunner().invoke(app, ["features", "validate", str(tmp_path / "features.yaml")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("name", ["history_length", "history_text", "history_newest_time", "timestamp_hour"])
+def test_a_name_that_follows_from_another_feature_is_taken(file: FeatureFile, name: str) -> None:
+    content = json.loads(json.dumps(FEATURES))
+    content["context"][name] = {"dtype": "int64"}
+    with pytest.raises(ValueError, match=f"needs the name '{name}'; rename one"):
+        FeatureFile.model_validate(content)
+
+
+def test_people_and_editors_are_told_of_it(file: FeatureFile, assets: FeatureAssets, tmp_path: Path) -> None:
+    (tmp_path / "features.yaml").write_text(json.dumps(FEATURES))
+    shown = CliRunner().invoke(
+        app, ["features", "show", str(tmp_path / "features.yaml"), "--assets", str(assets.directory)]
+    )
+    line = next(line for line in shown.output.splitlines() if " wind " in line)
+    assert [part.strip() for part in line.strip("│ ").split("│")] == [
+        "wind",
+        "context",
+        "cyclic",
+        "period 360",
+        "4",
+        "12",
+    ]
+    schema = json.loads(CliRunner().invoke(app, ["features", "schema"]).output)
+    kinds = schema["properties"]["candidate"]["patternProperties"]["^[A-Za-z][A-Za-z0-9_]*$"]["oneOf"]
+    named = [one["properties"]["kind"]["const"] for one in kinds]
+    assert named == ["categorical", "event_time", "frozen", "numeric", "cyclic"]
+    assert kinds[-1]["properties"]["period"]["exclusiveMinimum"] == 0
+
+
+@pytest.mark.e2e
+def test_a_kind_of_ones_own_goes_from_yaml_to_a_served_score(file: FeatureFile, data: Path) -> None:
+    """Transform on Beam, the pipeline's Trainer, an export, the embedded server and the client."""
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+    from pipeline.preprocessing import preprocessing_fn
+    from pipeline.trainer import run_fn
+    from serving.server import Server
+
+    config = {"features": file.model_dump_json(exclude_unset=True), "data": str(data)}
+    types = {spec.name: tf.as_dtype(spec.dtype) for spec in raw_inputs(file) if spec.name != "history_length"}
+    columns = {name: tf.io.VarLenFeature(dtype) for name, dtype in {**types, "label": tf.int64}.items()}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(columns))
+    transformed: dict[str, list[str]] = {}
+    with tft_beam.Context(temp_dir=str(data / "temporary")):
+        splits = {}
+        for split in ("train", "valid"):
+            records = tf.data.TFRecordDataset(str(data / split / "rows.tfrecord")).as_numpy_iterator()
+            parsed = [tf.train.Example.FromString(record).features.feature for record in records]
+            splits[split] = [{name: _values(one[name]) if name in one else [] for name in columns} for one in parsed]
+        train = (splits["train"], metadata)
+        outputs, transform = train | tft_beam.AnalyzeAndTransformDataset(lambda x: preprocessing_fn(x, config))
+        _ = transform | tft_beam.WriteTransformFn(str(data / "graph"))
+        outputs_of = {"train": outputs, "valid": ((splits["valid"], metadata), transform) | tft_beam.TransformDataset()}
+        for split, (out, out_metadata) in outputs_of.items():
+            coder = schema_utils.schema_as_feature_spec(out_metadata.schema).feature_spec
+            path = data / f"transformed-{split}.tfrecord"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for row in out:
+                    writer.write(example({name: np.ravel(row[name]).tolist() for name in coder}))
+            transformed[split] = [str(path)]
+    experiment = Experiment(preset="mlp", training={"epochs": 30, "batch_size": 100, "learning_rate": 0.02})
+    run_fn(
+        SimpleNamespace(
+            custom_config={
+                **config,
+                "experiment": experiment.model_dump_json(),
+                "checkpoints": str(data / "checkpoints"),
+            },
+            train_files=transformed["train"],
+            eval_files=transformed["valid"],
+            transform_graph_path=str(data / "graph"),
+            serving_model_dir=str(data / "served" / "1"),
+        )
+    )
+    records = list(tf.data.TFRecordDataset(str(data / "test" / "rows.tfrecord")).as_numpy_iterator())
+    served = tf.saved_model.load(str(data / "served" / "1")).signatures["serving_default"]
+    expected = served(examples=tf.constant(records))["probabilities"].numpy()
+    log = rows(50, seed=len("test"))
+    labels = np.array([row["label"][0] for row in log])
+    assert ((expected > 0.5) == labels).mean() > 0.9, "the direction of the wind alone tells the label"
+    sides = {spec.name: (spec.side, spec.shape) for spec in raw_inputs(file)}
+    with Server(data / "served", "ranking") as server, RankingClient(server.address, timeout_seconds=60) as client:
+        for row, score in zip(log[:10], expected, strict=False):
+            given: dict[str, dict[str, Any]] = {"user": {}, "candidate": {}, "context": {}}
+            for name, values in row.items():
+                if name in sides:
+                    side, shape = sides[name]
+                    given[side][name] = values[:3] if shape else values[0]
+            answered = client.score(client.user_state(given["user"]), [given["candidate"]], given["context"])
+            assert answered[0] == pytest.approx(score, abs=1e-6)
+
+
+def _values(feature: Any) -> list[Any]:
+    return list(getattr(feature, feature.WhichOneof("kind")).value)
