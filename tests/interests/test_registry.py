@@ -38,7 +38,7 @@ def test_config_keeps_every_argument(name: str) -> None:
     arguments = {key: value for key, value in CONFIGS[name].items() if key != "type"}
     assert set(interest_arguments(CONFIGS[name]["type"])) <= set(config)
     for key, value in arguments.items():
-        assert config[key] == ([value] if key == "frozen" and isinstance(value, str) else value)
+        assert config[key] == value
     assert type(layer).from_config(config).get_config() == layer.get_config()
 
 

@@ -6,16 +6,15 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_count, check_flag, check_rate
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
 
 Activation = Literal["relu", "softmax", "mean"]
 
 
-@tfctr_export
+@interest("asta")
 class SparseTargetAttention(Interest):
     """ASTA: target attention with ReLU in the place of the softmax, and the target added.
 
@@ -148,8 +147,3 @@ class SparseTargetAttention(Interest):
         batch, steps, width = ops.shape(x)
         slices = ops.reshape(x, (batch, steps, self.sequences, width // self.sequences))
         return ops.einsum("bnsw,swa->bsna", slices, ops.cast(kernel, self.compute_dtype))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "activation attention_dim output_projection residual dropout sequences seed"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.masking import length_mask, zero_padding
+from tfctr.layers.registry import Registry
 
 Tensor = Any
 Tensors = dict[str, Tensor]
@@ -14,7 +15,7 @@ AGE_BUCKETS = 34
 """Ages of events are below this: 0 for padding and unknown, else 1 + floor(log2(1 + seconds))."""
 
 
-class Interest(keras.layers.Layer):
+class Interest(ConfiguredLayer):
     """What a user's history says about a candidate, in two steps.
 
         state  = encode(sequence)                     once a user; reads nothing of candidate or context
@@ -128,9 +129,11 @@ class Interest(keras.layers.Layer):
         """The candidate's embedding in the compute dtype, `[B, C, d]`."""
         return ops.cast(candidate["target"], self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(super().get_config())
+
+INTERESTS: Registry[Interest] = Registry()
+"""The interests by the name that a configuration uses."""
+
+interest = INTERESTS.register
 
 
 def _get(tensors: Tensors, name: str) -> Tensor:

@@ -4,14 +4,13 @@ from typing import Any
 
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument
+from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
 from tfctr.interests.frozen import known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import merge_heads, split_heads
 
 
-@tfctr_export
+@interest("bfs_mf")
 class BehaviorFeatureSplit(TargetAttention):
     """BFS_MF: target attention over ids with the similarity of the contents as a bias of the scores.
 
@@ -90,9 +89,3 @@ class BehaviorFeatureSplit(TargetAttention):
             scores = scores + ops.convert_to_tensor(beta)[:, None, None] * similarity[:, None]
         weights = self.attention(scores, state, training)
         return self.project(merge_heads(ops.matmul(weights, self.stored(state, "value"))))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        del config["projections"]
-        return {**config, "frozen": list(self.frozen)}

@@ -6,17 +6,16 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation
 from tfctr.layers.arguments import check_count
-from tfctr.layers.export import tfctr_export
 
 Mixing = Literal["fixed", "learned", "gated"]
 
 
-@tfctr_export
+@interest("cmm")
 class ComplementaryModality(Interest):
     """The interest of DMF: a mixture of the modality-enriched and the modality-centric view.
 
@@ -187,26 +186,3 @@ class ComplementaryModality(Interest):
                 hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))[:, None]
             logit = logit + ops.matmul(ops.relu(hidden), ops.cast(self.gate_kernel, self.compute_dtype))
         return ops.sigmoid(logit)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        attention, histogram = self.attention, self.histogram
-        return {
-            **super().get_config(),
-            "frozen": list(attention.frozen),
-            "alpha": self.alpha,
-            "mixing": self.mixing,
-            "gate_units": self.gate_units,
-            "bins": attention.bins,
-            "histogram_bins": self.histogram_bins,
-            "soft_buckets": attention.soft_buckets,
-            "counts": histogram.counts,
-            "hidden_units": histogram.hidden_units,
-            "enrich_values": attention.enrich_values,
-            "num_heads": attention.num_heads,
-            "attention_dim": attention.attention_dim,
-            "scale": attention.scale,
-            "activation": attention.activation,
-            "dropout": attention.dropout,
-            "seed": attention.seed,
-        }

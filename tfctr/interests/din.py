@@ -7,13 +7,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.dice import Dice
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask, masked_softmax
 
 
-@tfctr_export
+@interest("din")
 class Din(Interest):
     """A small network weighs each event against the candidate; the interest is the weighted sum.
 
@@ -140,16 +139,3 @@ class Din(Interest):
             x = activation(x, mask=counted, training=training) if isinstance(activation, Dice) else activation(x)
             x = dense(dropout(x, training=training))
         return ops.squeeze(x, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden": list(self.hidden),
-            "activation": self.activation,
-            "softmax": self.softmax,
-            "scale": self.scale,
-            "dropout": self.dropout,
-            "seed": self.seed,
-            "padding_statistics": self.padding_statistics,
-        }

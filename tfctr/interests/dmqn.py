@@ -6,16 +6,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
+from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_count, check_flag, check_rate
 from tfctr.layers.codebook import Assignment, MultiCodebook
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.hstu import HstuBlock, Variant
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
 
 
-@tfctr_export
+@interest("dmqn")
 class Dmqn(Interest):
     """The interest of DMQN: quantize the history, let the clusters interact, let the candidate attend to them.
 
@@ -195,14 +194,3 @@ class Dmqn(Interest):
             scores = scores + ops.log(ops.where(full, sizes, 1.0))
         weights = ops.cast(masked_softmax(scores, full), self.compute_dtype)
         return self.output_dense(merge_heads(ops.matmul(weights, value)))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        ours = "variant slot_bias num_heads size_term describe dropout seed"
-        theirs = "codebooks codewords assignment tau_start tau_end anneal_steps noise reseed_below balance"
-        return {
-            **super().get_config(),
-            **{name: getattr(self, name) for name in ours.split()},
-            **{name: getattr(self.codebook, name) for name in theirs.split()},
-            "blocks": len(self.blocks),
-        }

@@ -4,16 +4,15 @@ from typing import Any
 
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument
+from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
 from tfctr.interests.frozen import frozen_buckets
 from tfctr.interests.target_attention import Activation, TargetAttention
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
 
 
-@tfctr_export
+@interest("dta")
 class DecoupledTargetAttention(TargetAttention):
     """Target attention whose keys and values know how similar the candidate's content is to each event's.
 
@@ -120,15 +119,3 @@ class DecoupledTargetAttention(TargetAttention):
             histogram = ops.cast(histogram, self.compute_dtype)
             pooled = pooled + pool_buckets(histogram, ops.cast(table, self.compute_dtype))
         return self.project(pooled)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        del config["projections"]
-        return {
-            **config,
-            "frozen": list(self.frozen),
-            "bins": self.bins,
-            "enrich_values": self.enrich_values,
-            "soft_buckets": self.soft_buckets,
-        }

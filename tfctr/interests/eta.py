@@ -5,15 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events
 from tfctr.layers.arguments import check_count
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask
 from tfctr.layers.retrieval import CODE_BITS, code_signs, sign_codes, top_steps
 
 
-@tfctr_export
+@interest("eta")
 class Eta(RetrievedAttention):
     """Efficient target attention: the K events whose hash code is nearest to the candidate's.
 
@@ -98,7 +97,3 @@ class Eta(RetrievedAttention):
         distances = self.distances(state, candidate)
         mask = length_mask(state["length"], ops.shape(distances)[-1])[:, None, :]
         return top_steps(-distances, mask, self.top_k)[1:]
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "hash_bits": self.hash_bits}

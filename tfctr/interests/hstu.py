@@ -5,17 +5,16 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.arguments import check_count, check_rate
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.hstu import HstuBlock, RelativeBias, Variant
 from tfctr.layers.masking import length_mask, split_heads, zero_padding
 
 Pooling = Literal["target_attention", "last"]
 
 
-@tfctr_export
+@interest("hstu")
 class Hstu(TargetAttention):
     """HSTU blocks over the history, causal, oldest event first; then target attention, or the newest event's output.
 
@@ -127,10 +126,3 @@ class Hstu(TargetAttention):
         if self.pooling == "target_attention":
             return super().attend(state, candidate, context, training=training)
         return ops.zeros_like(self.target(candidate)) + self.stored(state, "vector")[:, None, :]
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        # Not those of the target attention, whose own options are not arguments here.
-        config = Interest.get_config(self)
-        ours = "max_length variant relative_bias pooling num_heads dropout seed"
-        return {**config, **{name: getattr(self, name) for name in ours.split()}, "blocks": len(self.blocks)}

@@ -6,14 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensors, frozen_argument, frozen_pair
+from tfctr.interests.base import Interest, Tensors, frozen_argument, frozen_pair, interest
 from tfctr.interests.din import Din
 from tfctr.layers.arguments import check_count, check_flag, check_units
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask, zero_padding
 
 
-@tfctr_export
+@interest("make")
 class ContentInterest(Interest):
     """A DIN over frozen vectors with a logit of its own; its last hidden layer is the interest.
 
@@ -159,12 +158,3 @@ class ContentInterest(Interest):
         x = x * ops.cast(state["length"] > 0, self.compute_dtype)[:, None, None]
         logits = ops.squeeze(self.logit(x), axis=-1)
         return (ops.stop_gradient(x) if self.detach else x), {"content": logits}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "content_dim unit_hidden activation hidden_units units detach auxiliary_weight"
-        return {
-            **super().get_config(),
-            "frozen": list(self.frozen),
-            **{name: getattr(self, name) for name in names.split()},
-        }

@@ -1,14 +1,11 @@
 """Mean pooling: the same interest for every candidate."""
 
-from typing import Any
-
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
-from tfctr.layers.export import tfctr_export
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 
 
-@tfctr_export
+@interest("mean")
 class MeanPooling(Interest):
     """The average of the history's events, for every candidate alike.
 
@@ -38,7 +35,3 @@ class MeanPooling(Interest):
         mean = state["mean"]
         batch, width = ops.shape(mean)
         return ops.broadcast_to(mean[:, None, :], (batch, ops.shape(candidate["target"])[1], width))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return dict(super().get_config())

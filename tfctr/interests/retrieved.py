@@ -109,18 +109,6 @@ class RetrievedAttention(Interest):
         pooled = ops.einsum("bchk,bckhd->bchd", weights, rows[:, :, :, 1])
         return self.output_dense(ops.reshape(pooled, (batch, candidates, self.inner)))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "top_k": self.top_k,
-            "num_heads": self.num_heads,
-            "attention_dim": self.attention_dim,
-            "age_dim": self.age_dim,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }
-
 
 def exact_events(sequence: Tensors, length: Tensor) -> Tensor:
     """The events in float32, zero at padded steps: what a search reads.

@@ -6,14 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_count, check_rate
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads, zero_padding
 
 
-@tfctr_export
+@interest("sasrec")
 class SasRec(Interest):
     """Self-attentive sequential interest: the same user vector for every candidate.
 
@@ -129,14 +128,3 @@ class SasRec(Interest):
         user = ops.cast(state["user"], self.compute_dtype)
         batch, width = ops.shape(user)
         return ops.broadcast_to(user[:, None, :], (batch, ops.shape(candidate["target"])[1], width))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_blocks": self.num_blocks,
-            "num_heads": self.num_heads,
-            "max_length": self.max_length,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }

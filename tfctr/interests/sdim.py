@@ -5,14 +5,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.interests.retrieved import exact_events
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.retrieval import CODE_BITS, gather_steps, sign_codes
 
 
-@tfctr_export
+@interest("sdim")
 class Sdim(Interest):
     """Sampling-based interest: in each of several hash tables, the sum of the events in the candidate's bucket.
 
@@ -99,13 +98,3 @@ class Sdim(Interest):
         codes = self.codes(ops.cast(candidate["target"], "float32"))
         tables = ops.arange(self.num_hashes, dtype="int32") * 2**self.hash_bits
         return ops.mean(gather_steps(ops.cast(state["buckets"], self.compute_dtype), codes + tables), axis=-2)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_hashes": self.num_hashes,
-            "hash_bits": self.hash_bits,
-            "l2_normalise": self.l2_normalise,
-            "seed": self.seed,
-        }

@@ -6,17 +6,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events
 from tfctr.layers.arguments import check_flag, check_units
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask
 from tfctr.layers.retrieval import top_steps
 
 SEARCHES = ("soft", "hard")
 
 
-@tfctr_export
+@interest("sim")
 class Sim(RetrievedAttention):
     """Search-based interest: a general search finds K events, an exact attention reads them.
 
@@ -181,17 +180,6 @@ class Sim(RetrievedAttention):
         for dense in self.head:
             x = dense(x)
         return output, {"search": x[..., 0]}
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "search": self.mode,
-            "category": list(self.category) or None,
-            "auxiliary_units": self.auxiliary_units,
-            "auxiliary_weight": self.auxiliary_weight,
-            "padding_competes": self.padding_competes,
-        }
 
 
 def _several(ids: Tensor) -> Tensor:

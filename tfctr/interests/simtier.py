@@ -5,17 +5,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument
+from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument, interest
 from tfctr.interests.frozen import frozen_buckets
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask
 from tfctr.layers.similarity import bucket_sum
 
 COUNTS = ("raw", "log1p", "fraction")
 
 
-@tfctr_export
+@interest("simtier")
 class SimilarityHistogram(Interest):
     """How many events are how similar to the candidate.
 
@@ -115,15 +114,3 @@ class SimilarityHistogram(Interest):
         if self.counts == "fraction":
             return counted / ops.cast(ops.maximum(length, 1), "float32")[:, None, None]
         return counted
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "frozen": list(self.frozen),
-            "bins": self.bins,
-            "counts": self.counts,
-            "units": self.units,
-            "hidden_units": self.hidden_units,
-            "soft_buckets": self.soft_buckets,
-        }

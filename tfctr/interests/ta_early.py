@@ -4,18 +4,17 @@ from typing import Any, Literal, get_args
 
 from keras import ops
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument
+from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
 from tfctr.interests.frozen import frozen_buckets, known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import split_heads
 from tfctr.layers.similarity import embed_buckets
 
 Similarity = Literal["bucket", "scalar"]
 
 
-@tfctr_export
+@interest("ta_early")
 class EarlyFusionAttention(TargetAttention):
     """Target attention whose events are joined with their similarity to the candidate before they are projected.
 
@@ -138,16 +137,3 @@ class EarlyFusionAttention(TargetAttention):
             for name, table in self.tables.items():
                 parts.append(embed_buckets(ops.cast(table, self.compute_dtype), buckets[name]))
         return ops.concatenate(parts, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        del config["projections"]
-        return {
-            **config,
-            "frozen": list(self.frozen),
-            "similarity": self.similarity,
-            "bins": self.bins,
-            "similarity_dim": self.similarity_dim,
-            "soft_buckets": self.soft_buckets,
-        }

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument
+from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument, interest
 from tfctr.interests.frozen import frozen_buckets
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation, TargetAttention
@@ -81,15 +81,8 @@ class SimilarityAttention(TargetAttention):
         histogram = ops.cast(bucket_sum(ops.cast(weights, "float32"), buckets, self.bins + 1), self.compute_dtype)
         return pool_buckets(histogram, ops.cast(self.value_table, self.compute_dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        for name in ("projections", "output_projection"):
-            del config[name]
-        return {**config, "frozen": self.frozen[0], "bins": self.bins, "soft_buckets": self.soft_buckets}
 
-
-@tfctr_export
+@interest("ta_late")
 class LateFusionAttention(Interest):
     """Target attention over the ids of the events and a branch over their similarities, which meet at the end only.
 
@@ -193,17 +186,3 @@ class LateFusionAttention(Interest):
         parts = (self.attention, *self.branches)
         found = [part.attend(state, candidate, context, training=training) for part in parts]
         return self.output_dense(ops.concatenate(found, axis=-1))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        attention = self.attention.get_config()
-        names = ("num_heads", "attention_dim", "scale", "activation", "dropout", "seed")
-        return {
-            **super().get_config(),
-            "frozen": list(self.frozen),
-            "branch": self.branch,
-            "bins": self.bins,
-            "soft_buckets": self.soft_buckets,
-            "counts": self.counts,
-            **{name: attention[name] for name in names},
-        }

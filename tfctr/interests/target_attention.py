@@ -6,14 +6,13 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from tfctr.interests.base import Interest, Tensor, Tensors
-from tfctr.layers.export import tfctr_export
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
 
 Activation = Literal["softmax", "sigmoid", "relu"]
 
 
-@tfctr_export
+@interest("target_attention")
 class TargetAttention(Interest):
     """The candidate asks, the history answers.
 
@@ -144,17 +143,3 @@ class TargetAttention(Interest):
     def project(self, pooled: Tensor) -> Tensor:
         """The joined heads `[B, C, H * d_h]` brought to the output width."""
         return self.output_dense(pooled) if self.projections and self.output_projection else pooled
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "attention_dim": self.attention_dim,
-            "projections": self.projections,
-            "output_projection": self.output_projection,
-            "scale": self.scale,
-            "activation": self.activation,
-            "dropout": self.dropout,
-            "seed": self.seed,
-        }

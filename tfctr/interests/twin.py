@@ -5,15 +5,14 @@ from typing import Any
 
 from keras import ops
 
-from tfctr.interests.base import AGE_BUCKETS, Tensor, Tensors
+from tfctr.interests.base import AGE_BUCKETS, Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events, known_ages
 from tfctr.layers.arguments import check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
 from tfctr.layers.retrieval import gather_steps, top_steps
 
 
-@tfctr_export
+@interest("twin")
 class Twin(RetrievedAttention):
     """Two-stage interest network: target attention whose softmax sees only the K best scores of each head.
 
@@ -99,9 +98,3 @@ class Twin(RetrievedAttention):
         values = gather_steps(values, ops.reshape(indices, (batch * heads, candidates, self.top_k)))
         values = ops.reshape(values, (batch, heads, candidates, self.top_k, head_dim))
         return self.output_dense(merge_heads(ops.sum(weights[..., None] * values, axis=-2)))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = {**super().get_config(), "age_bias": self.age_bias}
-        del config["age_dim"]
-        return config

@@ -1,12 +1,33 @@
-"""Layers made from a table of names and a piece of a user's configuration."""
+"""Classes by the names that a configuration uses, and objects made from a piece of a configuration."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from tfctr.errors import UserError
+from tfctr.layers.export import tfctr_export
 
 Made = TypeVar("Made")
+Chosen = TypeVar("Chosen", bound=type[Any])
+
+
+class Registry(dict[str, type[Made]]):
+    """The classes of one kind by the name that a configuration uses, in the order in which they were registered."""
+
+    def register(self, name: str) -> Callable[[Chosen], Chosen]:
+        """Return a decorator that enters a class under a name and exports it as `tfctr_export` does.
+
+        Raises:
+            ValueError: if another class has the name.
+        """
+
+        def enter(made: Chosen) -> Chosen:
+            if name in self and self[name].__qualname__ != made.__qualname__:
+                raise ValueError(f"The name {name!r} is already that of {self[name].__name__}. Received: {made!r}")
+            self[name] = tfctr_export(made)
+            return made
+
+        return enter
 
 
 def arguments_of(made: type[Any]) -> dict[str, Any]:
