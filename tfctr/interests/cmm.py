@@ -3,20 +3,21 @@
 import math
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
+from tfctr.interests.frozen import FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation
-from tfctr.layers.arguments import check_count
+from tfctr.layers.arguments import check_choice, check_count
 
 Mixing = Literal["fixed", "learned", "gated"]
 
 
 @interest("cmm")
-class ComplementaryModality(Interest):
+class ComplementaryModality(FrozenInterest):
     """The interest of DMF: a mixture of the modality-enriched and the modality-centric view.
 
         output = alpha * DTA(...) + (1 - alpha) * SimTier(...)
@@ -41,6 +42,7 @@ class ComplementaryModality(Interest):
         counts, hidden_units: of the histogram, see `SimilarityHistogram`.
         enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: of the attention, see
             `DecoupledTargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Whether the gate reads the fields of the request is settled by the shapes that the layer is built with: without
     `context["fields"]` there, it has no weights for them and reads the target and the length alone.
@@ -65,6 +67,8 @@ class ComplementaryModality(Interest):
         paper: they are what its reviewers ask for.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -85,15 +89,12 @@ class ComplementaryModality(Interest):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if mixing not in get_args(Mixing):
-            raise ValueError(f"`mixing` must be one of {', '.join(get_args(Mixing))}. Received: {mixing!r}")
+        super().__init__(frozen, **kwargs)
+        self.mixing = check_choice("mixing", mixing, get_args(Mixing))
         if not 0.0 <= alpha <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
             raise ValueError(f"`alpha` must be from 0 to 1, and between them unless it is fixed. Received: {alpha}")
         self.alpha = alpha
-        self.mixing = mixing
         self.gate_units = check_count("gate_units", gate_units)
-        self.histogram_bins = histogram_bins
         self.attention = DecoupledTargetAttention(
             frozen,
             bins=bins,
@@ -107,6 +108,7 @@ class ComplementaryModality(Interest):
             seed=seed,
             dtype=self.dtype_policy,
             name="attention",
+            **self.weight_arguments(DecoupledTargetAttention),
         )
         self.histogram = SimilarityHistogram(
             frozen,
@@ -116,23 +118,18 @@ class ComplementaryModality(Interest):
             soft_buckets=soft_buckets,
             dtype=self.dtype_policy,
             name="histogram",
+            **self.weight_arguments(SimilarityHistogram),
         )
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.attention.frozen_names
-
+    @override
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
-        """Create both parts and alpha, and the gate for the fields of the request where there are any."""
         super().build(input_shape)
         fields = input_shape.get("context", {}).get("fields")
         if self.mixing == "gated" and fields is not None:
-            shape = (fields[-1], self.gate_units)
-            self.gate_fields = self.add_weight(name="gate_fields", shape=shape, initializer="glorot_uniform")
+            self.gate_fields = self.make_weight("gate_fields", (fields[-1], self.gate_units), "glorot_uniform")
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create both parts, and alpha where it is not fixed."""
         for part in (self.attention, self.histogram):
             part.build({"sequence": {"events": (None, None, width)}})
         if self.mixing == "fixed":
@@ -143,25 +140,24 @@ class ComplementaryModality(Interest):
         )
         if self.mixing == "gated":
             self.gate_fields = None
-            self.gate_hidden = keras.layers.Dense(self.gate_units, dtype=self.dtype_policy, name="gate_hidden")
-            self.gate_hidden.build((None, None, width + 1))
+            self.gate_hidden = self.make_dense("gate_hidden", self.gate_units, width + 1)
             # Zeros: every alpha starts at the given one.
-            self.gate_kernel = self.add_weight(name="gate_kernel", shape=(self.gate_units, 1), initializer="zeros")
+            self.gate_kernel = self.make_weight("gate_kernel", (self.gate_units, 1), "zeros")
 
+    @override
     def diagnostics(self) -> dict[str, float]:
-        """Alpha, where it is one learned number."""
         if self.mixing != "learned" or not self.built:
             return {}
         return {"alpha": float(ops.convert_to_numpy(ops.sigmoid(self.alpha_logit)))}
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys, values and rows; the histogram needs nothing more."""
         if not self.built:
             self.build({"sequence": {"events": tuple(sequence["events"].shape)}})
         return self.attention.encode(sequence, training=training)
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The mixture for each candidate."""
         buckets = self.attention.buckets(state, candidate)
         shared = self.histogram.bins == self.attention.bins
         enriched = self.attention.attend_buckets(state, candidate, buckets, training)
