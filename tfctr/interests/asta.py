@@ -34,9 +34,9 @@ class SparseTargetAttention(Interest):
             W_O that width itself.
         output_projection: false leaves out W_O, which the paper does not have; d_a is then the width of the events.
         residual: whether to add the target.
-        dropout: share of attention weights dropped in training. It hurts, says the paper.
-        sequences: S. Events and target are S slices of equal width side by side, and each slice is attended to with
-            matrices of its own: one module a behaviour sequence. With 1 it is one module on the concatenation.
+        dropout: share of attention weights dropped in training; the paper reports that it hurts.
+        sequences: S. Events and target consist of S slices of equal width, one for each behaviour sequence, and each
+            slice has an attention with matrices of its own. With 1 there is one attention over the concatenation.
         seed: of the dropout.
         kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 

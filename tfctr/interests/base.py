@@ -49,12 +49,12 @@ class Interest(ConfiguredLayer):
         state  = encode(sequence)                     once a user; reads nothing of candidate or context
         output = attend(state, candidate, context)    once a candidate; reads nothing of the user but `state`
 
-    Both may be called directly, inside another layer or not: floats are cast to this layer's compute dtype here, and
-    frozen vectors stay float32, so the result is the one of `call`. That is also why the layer does not autocast.
+    Both may be called directly, inside another layer or not, and give what `call` gives: they cast floats to this
+    layer's compute dtype and leave frozen vectors in float32. The layer does not autocast, which would cast those too.
 
     sequence:
         events: float `[B, L, d]`, newest first, padded on the right.
-        length: int32 `[B]`, the real steps. Masks come from it only.
+        length: int32 `[B]`, the number of real steps. All masks are made from it.
         ages: int32 `[B, L]`, optional: 1 + floor(log2(1 + seconds before the newest event)), 0 for unknown.
         ids/<feature>: int32 `[B, L]` (`[B, L, M]` with several values), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, L]`, rows of a frozen table; 0 means that the item has no vector.
@@ -69,8 +69,8 @@ class Interest(ConfiguredLayer):
     The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
     `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.
 
-    The content of padded steps changes nothing, bit for bit. A history without any step gives zeros, where the module
-    does not say otherwise.
+    What padded steps contain does not change a single bit of the output. The output for an empty history is zero,
+    unless the module says otherwise.
 
     Args:
         **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...), and the initializers and regularizers of the module's
@@ -143,10 +143,10 @@ class Interest(ConfiguredLayer):
         return output[0] if self.auxiliary else output
 
     def start(self, sequence: Tensors) -> tuple[Tensor, Tensors]:
-        """What every `encode` begins with.
+        """Prepare the events and the state; every `encode` begins with this.
 
         Returns:
-            The events in the compute dtype with zeros at padded steps, and the part of the state that passes through:
+            The events in the compute dtype with zeros at padded steps, and the part of the state that is not computed:
             `length` (at most L), and the compared ids and the rows of the frozen tables with zeros at padded steps.
         """
         events = sequence["events"]

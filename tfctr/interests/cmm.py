@@ -36,16 +36,16 @@ class ComplementaryModality(FrozenInterest):
         alpha: the share of DTA, or its start; 0 leaves the histogram alone, 1 DTA alone.
         mixing: `fixed`, `learned` or `gated`.
         gate_units: the width of the gate's hidden layer.
-        bins: buckets over [-1, 1], in both.
-        histogram_bins: buckets of the histogram, where they shall differ.
-        soft_buckets: whether a similarity between the centres of two buckets has a share of both, in both.
+        bins: buckets over [-1, 1], in both parts.
+        histogram_bins: buckets of the histogram, if it has a different number.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of each, in both parts.
         counts, hidden_units: of the histogram, see `SimilarityHistogram`.
         enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: of the attention, see
             `DecoupledTargetAttention`.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
-    Whether the gate reads the fields of the request is settled by the shapes that the layer is built with: without
-    `context["fields"]` there, it has no weights for them and reads the target and the length alone.
+    The gate reads the fields of the request only if `context["fields"]` is among the shapes that the layer is built
+    with. Otherwise it has no weights for them, and reads the target and the length alone.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -63,8 +63,7 @@ class ComplementaryModality(FrozenInterest):
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), section 4.4: alpha is fixed, and its best value between 0 and 1.
-        That value is not known to us; the default is the middle. `learned`, `gated` and `soft_buckets` are not in the
-        paper: they are what its reviewers ask for.
+        That value is not published; the default is the middle. `learned`, `gated` and `soft_buckets` are additions.
     """
 
     weight_kinds = ("kernel", "embeddings")
@@ -177,7 +176,9 @@ class ComplementaryModality(FrozenInterest):
             hidden = self.gate_hidden(ops.concatenate([target, length], axis=-1))
             if self.gate_fields is not None:
                 if "fields" not in context:
-                    raise ValueError("`context` must hold `fields`, with which the gate was built. Received none")
+                    raise ValueError(
+                        f"`context` must hold `fields`, with which the gate was built. Received: {sorted(context)}"
+                    )
                 pooled = ops.mean(ops.cast(context["fields"], self.compute_dtype), axis=1)
                 hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))[:, None]
             logit = logit + ops.matmul(ops.relu(hidden), ops.cast(self.gate_kernel, self.compute_dtype))

@@ -21,13 +21,13 @@ class Din(Interest):
         w_i = MLP([t, x_i, t - x_i, t * x_i])
         output = sum_i w_i x_i                       or, with `softmax`, of the normalised weights
 
-    The first layer never sees the four joined vectors. With W = [W_1; W_2; W_3; W_4] it is
+    The four vectors are never joined. With W = [W_1; W_2; W_3; W_4] the first layer is
 
         t (W_1 + W_3) + b  +  x_i (W_2 - W_3 + diag(t) W_4)
 
-    one matrix of the candidate times the events: a fourth of the multiplications, and no tensor of shape
-    `[B, C, L, 4d]`. The share x_i (W_2 - W_3) is not put into the state: adding W_2 - W_3 to diag(t) W_4 costs less
-    than adding its product to every step, and the state stays as small as the events.
+    that is, the events times one matrix for each candidate. This takes a fourth of the multiplications and no tensor
+    of shape `[B, C, L, 4d]`. The term x_i (W_2 - W_3) is not stored in the state: adding W_2 - W_3 to diag(t) W_4
+    costs less than adding the product to every step, and the state stays as small as the events.
 
     Args:
         hidden: widths of the hidden layers.

@@ -26,9 +26,9 @@ class Dmqn(Interest):
                 the score of cluster w
         output  [o_1; ...; o_N] W_O
 
-    r is an embedding of the slot. All but the query, the scores and W_O is in `encode`, so the state and the cost of a
-    candidate do not grow with the history. With members that are all alike, log(size) makes attention over clusters
-    equal to attention over their members. A history without events gives zeros.
+    r is an embedding of the slot. `encode` computes everything but the query, the scores and W_O, so the state and the
+    cost of a candidate do not grow with the history. Where all members of a cluster are alike, log(size) makes
+    attention over clusters equal to attention over their members. A history without events gives zeros.
 
     Args:
         codebooks: N.
@@ -38,14 +38,14 @@ class Dmqn(Interest):
         slot_bias: whether the blocks of variant `research` have a learned bias for each pair of slots.
         num_heads: heads of the blocks and of each codebook's attention.
         size_term: whether log(size) is added to the scores.
-        describe: whether size and age of a cluster are part of it.
+        describe: whether the size and the mean age of a cluster are added to it, by W_s.
         assignment, tau_start, tau_end, anneal_steps, noise, reseed_below, balance: see `MultiCodebook`.
         dropout: of the blocks.
-        seed: of all that is random.
+        seed: of the dropout, and of noise and reseeding in `MultiCodebook`.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`. Ages are used where there are any.
-    State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats whatever L is, 66 kB at
+    State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats for any L, 66 kB at
     N = 4, W = 32, d = 64 in float32. The largest tensors of `encode` are `[B, L, N, W]` and `[B, L, N, d]`, never
     `[B, L, N, W, d]`: at these sizes and 10,000 events about 100 MB a user in serving and 110 to 170 MB in training.
 
@@ -171,11 +171,10 @@ class Dmqn(Interest):
 
     def _heads(self, clusters: Tensor, kernel: Any) -> Tensor:
         """Each codebook's clusters by its own map, `[B, N * H, W, d / H]`."""
-        batch, books, words, width = ops.shape(clusters)
         mapped = ops.einsum("bnwd,nde->bnwe", clusters, ops.cast(kernel, self.compute_dtype))
-        mapped = ops.reshape(mapped, (batch, books, words, self.num_heads, width // self.num_heads))
-        mapped = ops.transpose(mapped, (0, 1, 3, 2, 4))
-        return ops.reshape(mapped, (batch, books * self.num_heads, words, width // self.num_heads))
+        mapped = split_heads(mapped, self.num_heads)
+        batch, books, heads, words, width = ops.shape(mapped)
+        return ops.reshape(mapped, (batch, books * heads, words, width))
 
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:

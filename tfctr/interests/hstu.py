@@ -22,13 +22,13 @@ class Hstu(TargetAttention):
         x = HSTU(events + position)
         output = target attention of the candidate over x, or x of the newest event for every candidate
 
-    Positions count back from the newest event, so padding moves nothing. The history goes to the blocks reversed, with
-    the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds before the newest
-    event: right to a factor of two. A history without events gives zeros.
-    Scores are `[B, H, L, L]`: a history of thousands wants `Dmqn`.
+    Positions are counted from the newest event, so they do not depend on the padding. The blocks read the history
+    reversed, with the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds
+    before the newest event, which is right to a factor of two. A history without events gives zeros.
+    The scores are `[B, H, L, L]`; `Dmqn` is for histories of thousands of events.
 
     Args:
-        max_length: events in a history at most; the blocks divide by it.
+        max_length: the most events in a history; the blocks divide by it.
         blocks: how many.
         variant: form of the blocks, `research` or `stu`.
         relative_bias: of the blocks of `research`: `none`, `position` or `time`.

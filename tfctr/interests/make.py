@@ -1,4 +1,4 @@
-"""MAKE's frozen-vector stage: what the contents alone say, learned from the clicks by themselves."""
+"""MAKE's stage over frozen vectors: an interest that is learned from the contents alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,9 +23,9 @@ class ContentInterest(FrozenInterest):
         h = relu([u ; v'_t] W_1 + b_1) ...                            the last one is the output
         content logit = h w + b
 
-    The contents learn from the clicks through the `content` logit, whose cross-entropy is part of the loss. With
-    `detach` the model reads h but sends no gradient back into it: what the contents know is learned apart from the ids,
-    as in the two stages of MAKE. The logit is linear in h, so the model's own projection of h can say what it says.
+    The module learns from the clicks through the `content` logit, whose cross-entropy is part of the loss. With
+    `detach` the model reads h but sends no gradient back into it: the module is trained apart from the ids, as in the
+    two stages of MAKE. The logit is linear in h, so a projection of h in the model can be equal to it.
 
     The embeddings of events and candidate are not read. A history without events gives zeros; its logit is the bias.
 

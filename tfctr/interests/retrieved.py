@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
 from tfctr.layers.arguments import check_attention_dim, check_count, check_heads, check_optional_count, check_rate
-from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
+from tfctr.layers.masking import by_head, join_heads, length_mask, masked_softmax, zero_padding
 from tfctr.layers.retrieval import gather_steps
 
 
@@ -28,7 +28,7 @@ class RetrievedAttention(Interest):
         num_heads: H.
         attention_dim: the width of q, K and V over all heads; the width of the events when left out.
         age_dim: the width of an embedding of the event's age that is joined to the event before W_K and W_V; none when
-            left out. Histories without ages count as of unknown age.
+            left out. The ages of a history without times count as unknown.
         dropout: share of attention weights dropped in training.
         seed: of the dropout.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
@@ -91,16 +91,12 @@ class RetrievedAttention(Interest):
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
         indices, found = self.search(state, candidate)
         rows = gather_steps(ops.cast(state["key_value"], self.compute_dtype), indices)
-        batch, candidates, count, _ = ops.shape(rows)
-        heads = (self.num_heads, self.inner // self.num_heads)
-        rows = ops.reshape(rows, (batch, candidates, count, 2, *heads))
-        query = self.query(self.target(candidate)) / math.sqrt(heads[1])
-        query = ops.reshape(query, (batch, candidates, *heads))
-        scores = ops.einsum("bchd,bckhd->bchk", query, rows[:, :, :, 0])
+        key, value = (by_head(part, self.num_heads) for part in ops.split(rows, 2, axis=-1))
+        query = by_head(self.query(self.target(candidate)), self.num_heads)
+        scores = ops.einsum("bchd,bckhd->bchk", query / math.sqrt(query.shape[-1]), key)
         weights = ops.cast(masked_softmax(scores, found[:, :, None, :]), self.compute_dtype)
         weights = self.weights_dropout(weights, training=training)
-        pooled = ops.einsum("bchk,bckhd->bchd", weights, rows[:, :, :, 1])
-        return self.output_dense(ops.reshape(pooled, (batch, candidates, self.inner)))
+        return self.output_dense(join_heads(ops.einsum("bchk,bckhd->bchd", weights, value)))
 
 
 def exact_events(sequence: Tensors, length: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class SasRec(Interest):
 
     Queries are normalised, keys and values are not, and the residual starts from the normalised query. Positions are
     counted from the newest event, so neither padding nor the configured maximum moves them. Of the last block only the
-    newest event is computed: nobody reads the others.
+    newest event is computed, since the others are not used.
 
     Args:
         num_blocks: the blocks.

@@ -23,7 +23,7 @@ class Sim(RetrievedAttention):
         soft:  r_i = (x_i W_b) . (t W_a);   found = the K events with the largest r_i
         output = target attention over the found events, see `RetrievedAttention`
 
-    The choice of K passes no gradient, so the soft search is trained by a logit of its own, `search`:
+    No gradient passes through the choice of the K events, so the soft search is trained by its own logit, `search`:
 
         u = sum_i r_i x_i,   logit = MLP([u ; t])
 
@@ -33,8 +33,8 @@ class Sim(RetrievedAttention):
     Args:
         search: `soft` or `hard`.
         category: for the hard search, the candidate's feature whose ids are compared, or a list of features, any of
-            which may agree. With several values one common value is enough; missing ids agree with nothing. The soft
-            search reads no category, whatever is named here.
+            which may agree. With several values one common value is enough; a missing id agrees with no other. The
+            soft search reads no category, whatever is named here.
         auxiliary_units: widths of the hidden layers of the search's logit.
         auxiliary_weight: weight of its cross-entropy in the loss.
         padding_competes: padded steps take part in the soft search with score 0, before events with a negative score,
@@ -140,11 +140,11 @@ class Sim(RetrievedAttention):
         return ops.matmul(query, ops.swapaxes(ops.cast(state["search_sum"], "float32"), -1, -2))
 
     def matches(self, state: Tensors, candidate: Tensors) -> Tensor:
-        """Where candidate and event share a category, bool `[B, C, L]`; padded steps have no ids."""
+        """Where candidate and event share a category, bool `[B, C, L]`; false at padded steps, which have no ids."""
         found = None
         for name in self.id_names:
             ours, theirs = (_several(tensors[f"ids/{name}"]) for tensors in (candidate, state))
-            # One pair of values at a time: together they would be [B, C, L, M, M].
+            # One pair of values is compared at a time, since all pairs together would be [B, C, L, M, M].
             for i in range(ours.shape[-1]):
                 wanted = ours[:, :, None, i]
                 for j in range(theirs.shape[-1]):

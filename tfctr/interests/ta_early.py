@@ -9,7 +9,7 @@ from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.frozen import FrozenInterest, frozen_buckets, known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
-from tfctr.layers.masking import split_heads
+from tfctr.layers.masking import by_head, join_heads, split_heads
 from tfctr.layers.similarity import embed_buckets
 
 Similarity = Literal["bucket", "scalar"]
@@ -24,10 +24,10 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
         q = t W_Q,  K_i = z_i W_K,  V_i = z_i W_V
         output = concat_h(softmax(q_h K_h^T / sqrt(d_h)) V_h) W_O
 
-    It is the TA_early of the DMF paper, there to be compared with: K and V depend on the candidate and are really
-    built, `[B, C, L, d]`, with a projection of every event for every candidate, O(B C L d^2). That cost is the point of
-    the baseline and is not optimised away. It could be: with buckets, z_i W_K = x_i W_x + (T W_s)[b_i], which is
-    `DecoupledTargetAttention` with E_K = T W_s; a test holds the two equal.
+    It is TA_early, a baseline of the DMF paper: K and V depend on the candidate and are really built, `[B, C, L, d]`,
+    with a projection of every event for every candidate, O(B C L d^2). That cost is what the baseline shows, so it is
+    not optimised away. It could be: with buckets, z_i W_K = x_i W_x + (T W_s)[b_i], which is
+    `DecoupledTargetAttention` with E_K = T W_s; a test checks that the two are equal.
 
     A missing vector has a bucket of its own; as a scalar it is 0.
 
@@ -114,17 +114,13 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
         joined = self._joined(state, candidate)
-        batch, candidates, steps, _ = ops.shape(joined)
-        key, value = self.key(joined), self.value(joined)
-        heads = (self.num_heads, key.shape[-1] // self.num_heads)
-        key, value = (ops.reshape(one, (batch, candidates, steps, *heads)) for one in (key, value))
+        key, value = (by_head(dense(joined), self.num_heads) for dense in (self.key, self.value))
         query = split_heads(self.queries(candidate), self.num_heads)
         weights = self.attention(ops.einsum("bhcd,bclhd->bhcl", query, key), state, training)
-        pooled = ops.einsum("bhcl,bclhd->bchd", weights, value)
-        return self.project(ops.reshape(pooled, (batch, candidates, heads[0] * heads[1])))
+        return self.project(join_heads(ops.einsum("bhcl,bclhd->bchd", weights, value)))
 
     def _joined(self, state: Tensors, candidate: Tensors) -> Tensor:
-        """Events and what is known of their similarity, `[B, C, L, d + e]`."""
+        """The events, joined with their similarities, `[B, C, L, d + e]`."""
         events = self.stored(state, "events")
         batch, steps, width = ops.shape(events)
         candidates = ops.shape(candidate["target"])[1]

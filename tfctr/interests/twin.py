@@ -26,7 +26,7 @@ class Twin(RetrievedAttention):
     Args:
         top_k, num_heads, attention_dim, dropout, seed: see `RetrievedAttention`.
         age_bias: whether the event's age adds a learned number to the scores of each head. TWIN compresses every
-            attribute of the interaction to one such number; the age is the one that every history has.
+            attribute of the interaction to one such number; here it is done for the age, which every history has.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
