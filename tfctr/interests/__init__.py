@@ -1,89 +1,56 @@
-"""Interests: what a user's history says about a candidate. The table below is the whole list."""
+"""Interests: what a user's history says about a candidate."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tfctr.interests.asta import SparseTargetAttention
-from tfctr.interests.base import Interest
-from tfctr.interests.bfs_mf import BehaviorFeatureSplit
-from tfctr.interests.cmm import ComplementaryModality
-from tfctr.interests.din import Din
-from tfctr.interests.dmqn import Dmqn
-from tfctr.interests.dta import DecoupledTargetAttention
-from tfctr.interests.eta import Eta
-from tfctr.interests.hstu import Hstu
-from tfctr.interests.make import ContentInterest
-from tfctr.interests.mean import MeanPooling
-from tfctr.interests.sasrec import SasRec
-from tfctr.interests.sdim import Sdim
-from tfctr.interests.sim import Sim
-from tfctr.interests.simtier import SimilarityHistogram
-from tfctr.interests.ta_early import EarlyFusionAttention
-from tfctr.interests.ta_late import LateFusionAttention
-from tfctr.interests.target_attention import TargetAttention
-from tfctr.interests.twin import Twin
+from tfctr.interests.base import INTERESTS as INTERESTS
+from tfctr.interests.base import Interest as Interest
+from tfctr.interests.base import SequenceFacts as SequenceFacts
 from tfctr.layers.registry import arguments_of, create
 
-INTERESTS: dict[str, type[Interest]] = {
-    "mean": MeanPooling,
-    "din": Din,
-    "target_attention": TargetAttention,
-    "asta": SparseTargetAttention,
-    "dta": DecoupledTargetAttention,
-    "simtier": SimilarityHistogram,
-    "cmm": ComplementaryModality,
-    "ta_early": EarlyFusionAttention,
-    "ta_late": LateFusionAttention,
-    "bfs_mf": BehaviorFeatureSplit,
-    "make": ContentInterest,
-    "sasrec": SasRec,
-    "sim": Sim,
-    "eta": Eta,
-    "sdim": Sdim,
-    "twin": Twin,
-    "hstu": Hstu,
-    "dmqn": Dmqn,
-}
-
-__all__ = [
-    "INTERESTS",
-    "BehaviorFeatureSplit",
-    "ComplementaryModality",
-    "ContentInterest",
-    "DecoupledTargetAttention",
-    "Din",
-    "Dmqn",
-    "EarlyFusionAttention",
-    "Eta",
-    "Hstu",
-    "Interest",
-    "LateFusionAttention",
-    "MeanPooling",
-    "SasRec",
-    "Sdim",
-    "Sim",
-    "SimilarityHistogram",
-    "SparseTargetAttention",
-    "TargetAttention",
-    "Twin",
-    "create_interest",
-    "interest_arguments",
-]
+# isort: off
+# The order is that of `INTERESTS`, and of what `tfctr models` prints.
+from tfctr.interests.mean import MeanPooling as MeanPooling
+from tfctr.interests.din import Din as Din
+from tfctr.interests.target_attention import TargetAttention as TargetAttention
+from tfctr.interests.asta import SparseTargetAttention as SparseTargetAttention
+from tfctr.interests.dta import DecoupledTargetAttention as DecoupledTargetAttention
+from tfctr.interests.simtier import SimilarityHistogram as SimilarityHistogram
+from tfctr.interests.cmm import ComplementaryModality as ComplementaryModality
+from tfctr.interests.ta_early import EarlyFusionAttention as EarlyFusionAttention
+from tfctr.interests.ta_late import LateFusionAttention as LateFusionAttention
+from tfctr.interests.bfs_mf import BehaviorFeatureSplit as BehaviorFeatureSplit
+from tfctr.interests.make import ContentInterest as ContentInterest
+from tfctr.interests.sasrec import SasRec as SasRec
+from tfctr.interests.sim import Sim as Sim
+from tfctr.interests.eta import Eta as Eta
+from tfctr.interests.sdim import Sdim as Sdim
+from tfctr.interests.twin import Twin as Twin
+from tfctr.interests.hstu import Hstu as Hstu
+from tfctr.interests.dmqn import Dmqn as Dmqn
+# isort: on
 
 
 def interest_arguments(kind: str) -> dict[str, Any]:
-    """The arguments of a type by name, with their defaults; `inspect.Parameter.empty` where there is none."""
+    """Return the arguments of a type by name, with their defaults; `inspect.Parameter.empty` where there is none."""
     return arguments_of(INTERESTS[kind])
 
 
-def create_interest(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interest:
+def create_interest(
+    config: str | Mapping[str, Any], sequence: SequenceFacts | None = None, **layer_arguments: Any
+) -> Interest:
     """Make an interest from its name or from `{"type": name, argument: value, ...}`.
 
     Args:
         config: a key of `INTERESTS`, or a mapping with `type` and arguments of its class.
+        sequence: what the feature file knows of the sequence, from which the interest completes its arguments.
         **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
         UserError: for an unknown type or argument, a missing argument, or a value that the interest refuses.
     """
-    return create("interest", INTERESTS, config, **layer_arguments)
+
+    def complete(made: type[Interest], options: dict[str, Any]) -> dict[str, Any]:
+        return options if sequence is None else made.complete(options, sequence)
+
+    return create("interest", INTERESTS, config, complete, **layer_arguments)

@@ -3,16 +3,16 @@
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument
-from tfctr.interests.frozen import known_similarity
+from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.masking import merge_heads, split_heads
 
 
-@tfctr_export
-class BehaviorFeatureSplit(TargetAttention):
+@interest("bfs_mf")
+class BehaviorFeatureSplit(FrozenInterest, TargetAttention):
     """BFS_MF: target attention over ids with the similarity of the contents as a bias of the scores.
 
         s_i = cos(v_t, v_i)                                           frozen vectors, no gradient
@@ -26,6 +26,7 @@ class BehaviorFeatureSplit(TargetAttention):
     Args:
         frozen: the frozen table, or several: each has its own similarity and its own beta, and they add up.
         num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Every beta starts at 1: the similarity counts from the first step.
 
@@ -61,6 +62,7 @@ class BehaviorFeatureSplit(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            frozen,
             num_heads=num_heads,
             attention_dim=attention_dim,
             output_projection=output_projection,
@@ -70,18 +72,17 @@ class BehaviorFeatureSplit(TargetAttention):
             seed=seed,
             **kwargs,
         )
-        self.frozen = frozen_argument(frozen)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and the betas."""
         super().build_width(width)
         self.betas = {
             name: self.add_weight(name=f"beta_{name}", shape=(self.num_heads,), initializer="ones", autocast=False)
-            for name in self.frozen
+            for name in self.frozen_names
         }
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the history for each candidate."""
         query = split_heads(self.queries(candidate), self.num_heads)
         scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
         scores = ops.cast(scores, "float32")
@@ -90,9 +91,3 @@ class BehaviorFeatureSplit(TargetAttention):
             scores = scores + ops.convert_to_tensor(beta)[:, None, None] * similarity[:, None]
         weights = self.attention(scores, state, training)
         return self.project(merge_heads(ops.matmul(weights, self.stored(state, "value"))))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        del config["projections"]
-        return {**config, "frozen": list(self.frozen)}

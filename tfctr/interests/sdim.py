@@ -4,15 +4,15 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.interests.retrieved import exact_events
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.retrieval import CODE_BITS, gather_steps, sign_codes
 
 
-@tfctr_export
+@interest("sdim")
 class Sdim(Interest):
     """Sampling-based interest: in each of several hash tables, the sum of the events in the candidate's bucket.
 
@@ -65,8 +65,8 @@ class Sdim(Interest):
         self.l2_normalise = check_flag("l2_normalise", l2_normalise)
         self.seed = seed
 
+    @override
     def build_width(self, width: int) -> None:
-        """Draw the random directions."""
         self.rotation = self.add_weight(
             name="rotation",
             shape=(width, self.num_hashes, self.hash_bits),
@@ -75,8 +75,8 @@ class Sdim(Interest):
             autocast=False,
         )
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The sums of all buckets of all tables, normalised where that is asked for."""
         _, state = self.start(sequence)
         # Sums of thousands of events in float32, whatever the precision of the rest; padding is zero and adds nothing.
         events = exact_events(sequence, state["length"])
@@ -94,18 +94,8 @@ class Sdim(Interest):
         """The bucket in each table, int32 `[..., num_hashes]`, of float32 `[..., d]`."""
         return sign_codes(x, ops.convert_to_tensor(self.rotation))
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The mean of the candidate's buckets."""
         codes = self.codes(ops.cast(candidate["target"], "float32"))
         tables = ops.arange(self.num_hashes, dtype="int32") * 2**self.hash_bits
         return ops.mean(gather_steps(ops.cast(state["buckets"], self.compute_dtype), codes + tables), axis=-2)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "num_hashes": self.num_hashes,
-            "hash_bits": self.hash_bits,
-            "l2_normalise": self.l2_normalise,
-            "seed": self.seed,
-        }

@@ -1,12 +1,33 @@
-"""Layers made from a table of names and a piece of a user's configuration."""
+"""Classes by the names that a configuration uses, and objects made from a piece of a configuration."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from tfctr.errors import UserError
+from tfctr.layers.export import tfctr_export
 
 Made = TypeVar("Made")
+Chosen = TypeVar("Chosen", bound=type[Any])
+
+
+class Registry(dict[str, type[Made]]):
+    """The classes of one kind by the name that a configuration uses, in the order in which they were registered."""
+
+    def register(self, name: str) -> Callable[[Chosen], Chosen]:
+        """Return a decorator that enters a class under a name and exports it as `tfctr_export` does.
+
+        Raises:
+            ValueError: if another class has the name.
+        """
+
+        def enter(made: Chosen) -> Chosen:
+            if name in self and self[name].__qualname__ != made.__qualname__:
+                raise ValueError(f"The name {name!r} is already that of {self[name].__name__}. Received: {made!r}")
+            self[name] = tfctr_export(made)
+            return made
+
+        return enter
 
 
 def arguments_of(made: type[Any]) -> dict[str, Any]:
@@ -15,13 +36,21 @@ def arguments_of(made: type[Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
-def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str, Any], **layer_arguments: Any) -> Made:
+def create(
+    kind: str,
+    table: Mapping[str, type[Made]],
+    config: str | Mapping[str, Any],
+    complete: Callable[[type[Made], dict[str, Any]], dict[str, Any]] | None = None,
+    **layer_arguments: Any,
+) -> Made:
     """Make the object that `config` describes.
 
     Args:
         kind: what is made, for the messages: `interaction`.
         table: the classes by the name that `type` selects.
         config: a name, or a mapping with `type` and arguments of the class.
+        complete: gives the arguments of the class from those in `config`; a ValueError of it is reported as one of the
+            constructor is.
         **layer_arguments: arguments of `keras.layers.Layer` (`name`, `dtype`); these come from code, never from a file.
 
     Raises:
@@ -37,16 +66,22 @@ def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str
     if not isinstance(chosen, str) or chosen not in table:
         problem = "`type` is missing" if chosen is None else f"unknown type {chosen!r}"
         raise UserError(f"{kind}: {problem}. Allowed: {', '.join(table)}")
-    allowed = arguments_of(table[chosen])
-    unknown = [name for name in arguments if name not in allowed]
-    if unknown:
-        named = ", ".join(repr(name) for name in unknown)
-        raise UserError(f"{kind} {chosen}: unknown argument {named}. Allowed: {', '.join(allowed) or 'none'}")
-    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
-    missing = [f"`{name}`" for name in required if name not in arguments]
-    if missing:
-        raise UserError(f"{kind} {chosen}: {', '.join(missing)} must be given")
+    made = table[chosen]
     try:
-        return table[chosen](**arguments, **layer_arguments)
+        if complete is not None:
+            arguments = complete(made, arguments)
+        _check_names(made, arguments)
+        return made(**arguments, **layer_arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{kind} {chosen}: {error}") from error
+
+
+def _check_names(made: type[Any], arguments: Mapping[str, Any]) -> None:
+    allowed = arguments_of(made)
+    unknown = ", ".join(repr(name) for name in arguments if name not in allowed)
+    if unknown:
+        raise ValueError(f"unknown argument {unknown}. Allowed: {', '.join(allowed) or 'none'}")
+    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
+    missing = ", ".join(f"`{name}`" for name in required if name not in arguments)
+    if missing:
+        raise ValueError(f"{missing} must be given")

@@ -1,0 +1,127 @@
+"""What follows from a constructor's arguments: the configuration, and how the weights of a layer start."""
+
+import functools
+import inspect
+import json
+import random
+from typing import Any, ClassVar, Self
+
+import keras
+
+from tfctr.layers.arguments import check_keras
+from tfctr.layers.registry import arguments_of
+
+
+class Configured:
+    """A class whose `get_config` follows from its constructor's signature.
+
+    The configuration holds every argument that the constructor names, with the value that was given or else its
+    default, in the form that JSON keeps: tuples become lists, and Keras objects become their serialized form, which
+    `keras.initializers.get` and `keras.regularizers.get` read again.
+    """
+
+    _given: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the arguments of the constructor."""
+        made = super().__new__(cls)
+        # Lists and dicts are copied, so that the caller may change theirs. The partial keeps Keras from tracking them.
+        args, kwargs = keras.tree.map_structure(lambda leaf: leaf, (args, kwargs))
+        made._given = functools.partial(cls, *args, **kwargs)
+        return made
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, and for a layer those of `keras.layers.Layer`."""
+        bound = inspect.signature(type(self)).bind(*self._given.args, **self._given.keywords)
+        bound.apply_defaults()
+        config = {name: bound.arguments[name] for name in arguments_of(type(self))}
+        inherited = super().get_config() if hasattr(super(), "get_config") else {}
+        return {**json.loads(json.dumps(config, default=keras.saving.serialize_keras_object)), **inherited}
+
+
+class ConfiguredLayer(Configured, keras.layers.Layer):
+    """A layer whose configuration follows from its constructor, and whose weights start as the caller says.
+
+    A subclass that sets `weight_kinds` has two more arguments for each kind:
+
+        <kind>_initializer: how the weights of the kind start: a Keras initializer, or its name or configuration. None
+            stands for the initial values of the publication, which the code names where it makes the weight.
+        <kind>_regularizer: the penalty on these weights: a Keras regularizer, or its name or configuration; or None.
+
+    They hold for the weights that `make_weight` and `make_dense` make, and are passed on to parts with
+    `weight_arguments`.
+    """
+
+    weight_kinds: ClassVar[tuple[str, ...]] = ()
+    """The kinds of weights: `kernel` for matrices, `embeddings` for tables."""
+
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Add the arguments of the kinds of weights to the signature."""
+        super().__init_subclass__(**kwargs)
+        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name, _ in _arguments(cls)]
+        cls.__signature__ = inspect.Signature([*own[:-1], *added, own[-1]] if added else own)
+
+    def __init__(self, **kwargs: Any) -> None:
+        chosen = {name: check_keras(name, kwargs.pop(name, None), what) for name, what in _arguments(type(self))}
+        super().__init__(**kwargs)
+        for name, value in chosen.items():
+            setattr(self, name, value)
+        self._initializers_used = 0
+
+    def weight_arguments(self, part: type[Any]) -> dict[str, Any]:
+        """Return the initializer and regularizer arguments that a part of this layer takes too."""
+        taken = arguments_of(part)
+        return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
+
+    def make_weight(self, name: str, shape: Any, initializer: Any, kind: str = "kernel", **options: Any) -> Any:
+        """Return a new weight of a kind.
+
+        Args:
+            name: its name.
+            shape: its shape.
+            initializer: how it starts where the caller of the layer does not say.
+            kind: one of `weight_kinds`.
+            **options: further arguments of `add_weight`.
+        """
+        return self.add_weight(name=name, shape=shape, **self._start(kind, initializer), **options)
+
+    def make_dense(
+        self, name: str, units: int, width: int | None = None, initializer: Any = "glorot_uniform", **options: Any
+    ) -> keras.layers.Dense:
+        """Return a new dense layer, which is part of this layer.
+
+        Args:
+            name: its name.
+            units: the width of its outputs.
+            width: the width of its inputs, for which it is built at once; None leaves it to be built later.
+            initializer: how its kernel starts where the caller of this layer does not say.
+            **options: further arguments of `keras.layers.Dense`; `dtype` is by default the policy of this layer.
+        """
+        start = {f"kernel_{key}": value for key, value in self._start("kernel", initializer).items()}
+        dense = keras.layers.Dense(units, name=name, **{"dtype": self.dtype_policy, **start, **options})
+        if width is not None:
+            dense.build((None, width))
+        return dense
+
+    def _start(self, kind: str, initializer: Any) -> dict[str, Any]:
+        given = self._fresh(getattr(self, f"{kind}_initializer", None))
+        regularizer = getattr(self, f"{kind}_regularizer", None)
+        return {"initializer": initializer if given is None else given, "regularizer": regularizer}
+
+    def _fresh(self, chosen: Any) -> Any:
+        """An initializer of its own for each weight: one that is used twice makes equal weights, as does one seed."""
+        if not isinstance(chosen, keras.initializers.Initializer):
+            return chosen
+        config = chosen.get_config()
+        if isinstance(config.get("seed"), int):
+            self._initializers_used += 1
+            config["seed"] = random.Random(f"{config['seed']}/{self._initializers_used}").getrandbits(31)
+        return type(chosen).from_config(config)
+
+
+def _arguments(cls: type[ConfiguredLayer]) -> list[tuple[str, str]]:
+    """The arguments of the kinds of weights, each with what it takes."""
+    return [(f"{kind}_{what}", what) for kind in cls.weight_kinds for what in ("initializer", "regularizer")]

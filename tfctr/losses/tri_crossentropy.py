@@ -1,0 +1,40 @@
+"""Tri-BCE, the loss of FCN."""
+
+from typing import Any
+
+from keras import ops
+from typing_extensions import override
+
+from tfctr.losses.base import Loss, cross_entropy, log_probabilities, loss, mean_log_probabilities, weighted_mean
+
+
+def tri_bce(fused: Any, parts: Any) -> Any:
+    """L + sum_k max(0, L_k - L) L_k, of a fused prediction's loss L and its parts' losses L_k, with all gradients."""
+    return fused + ops.sum(ops.maximum(parts - fused, 0.0) * parts)
+
+
+@loss("tri_bce")
+class TriBce(Loss):
+    """Tri-BCE: the mean of two passes learns the label, and so does each pass in so far as it is worse than the mean.
+
+        loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L),    L = BCE(m, y),  L_k = BCE(p_k, y),  m = (p_1 + p_2) / 2
+
+    L and L_k are means over the batch. As in the released code the weights w_k are not held constant.
+
+    Example:
+        >>> loss = TriBce()
+        >>> round(float(loss([1.0, 0.0], [[2.0, -1.0], [1.5, 0.5]], [1.0, 1.0])), 4)
+        0.5008
+
+    References:
+        Li et al., FCN: Fusing Exponential and Linear Cross Network (2025), Tri-BCE, whose parts are two networks; with
+        two passes of one network in their place it is what QNN-alpha (2025), figure 6 compares.
+    """
+
+    passes = 2
+
+    @override
+    def total(self, labels: Any, logits: Any, weights: Any) -> Any:
+        positive, negative = log_probabilities(logits)
+        fused = cross_entropy(labels, *mean_log_probabilities(positive, negative))
+        return tri_bce(weighted_mean(fused, weights), weighted_mean(cross_entropy(labels, positive, negative), weights))
