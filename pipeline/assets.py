@@ -58,4 +58,4 @@ def _statistics(examples: Sequence[str], file: FeatureFile) -> Statistics:
     sizes = [asked.size for asked in numbers.values()]
     row = tf.io.parse_single_example(first, {STATISTICS: tf.io.FixedLenFeature([sum(sizes)], tf.float32)})[STATISTICS]
     parts = np.split(row.numpy(), np.cumsum(sizes)[:-1])
-    return {name: asked.named(part) for (name, asked), part in zip(numbers.items(), parts, strict=True)}
+    return {name: asked.named(part.tolist()) for (name, asked), part in zip(numbers.items(), parts, strict=True)}

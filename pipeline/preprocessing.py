@@ -86,7 +86,7 @@ class AnalyzerLookups:
 
     def statistics(self, feature: str) -> Mapping[str, Any]:
         """See `Lookups`."""
-        return self.numbers[feature].named_tensors(self._vectors[feature])
+        return self.numbers[feature].named(self._vectors[feature])
 
     def all_statistics(self) -> Any:
         """Everything that was learned about numeric features, one float vector in the order of `numbers`."""

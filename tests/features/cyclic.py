@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tfctr.features.kinds.base import Feature, InputSpec, Kind, Learned, Linear, Lookups, Summary
+from tfctr.features.kinds.base import Feature, InputSpec, Kind, Learned, Lookups, Summary
+from tfctr.features.kinds.fields import Linear
 
 
 class Cyclic(Kind):

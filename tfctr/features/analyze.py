@@ -61,7 +61,7 @@ def analyze(
         vector = accumulator.result()
         if vector is None:
             raise UserError(f"feature '{name}' has no value in the training split; remove it from the feature file")
-        statistics[name] = numbers[name].named(vector)
+        statistics[name] = numbers[name].named(vector.tolist())
     return write_assets(directory, file, vocabularies, statistics, data_directory)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Feature, FrozenTable, Table
+from tfctr.features.kinds.base import Feature, FrozenTable
+from tfctr.features.kinds.fields import Table
 from tfctr.features.kinds.learned import Numbers, Tokens
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens, write_tokens

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.features.kinds.base import Elapsed, Feature, Field, FrozenRow, Linear, Lookup, Table
+from tfctr.features.kinds.base import Feature
+from tfctr.features.kinds.fields import Elapsed, FieldSpec, FrozenRow, Linear, Lookup, Table
 from tfctr.features.spec import FeatureFile
 from tfctr.layers.export import tfctr_export
 
@@ -40,7 +41,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.frozen_shapes = {name: tuple(shape) for name, shape in frozen_shapes.items()}
         self.embedding_l2 = embedding_l2
         self.width = self.file.embedding_dimension
-        self.fields: dict[str, Field] = {}
+        self.fields: dict[str, FieldSpec] = {}
         self.tables: dict[str, keras.layers.Embedding] = {}
         self.projections: dict[str, keras.layers.Dense] = {}
         self.frozen_tables: dict[str, Any] = {}
@@ -57,7 +58,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         """How many rows a trained table has."""
         return self.table_rows[table.name] if table.rows is None else table.rows
 
-    def _add_field(self, field: Field) -> None:
+    def _add_field(self, field: FieldSpec) -> None:
         self.fields[field.input] = field
         match field:
             case Lookup():

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfctr.features.kinds.base import Field, FrozenRow, Linear, Lookup
+from tfctr.features.kinds.fields import FieldSpec, FrozenRow, Linear, Lookup
 from tfctr.features.spec import FeatureFile
 from tfctr.layers.export import tfctr_export
 
@@ -34,7 +34,7 @@ class FirstOrderWeights(keras.layers.Layer):
         super().__init__(**kwargs)
         self.file = features if isinstance(features, FeatureFile) else FeatureFile.model_validate(features)
         self.table_rows = dict(table_rows)
-        self.fields: dict[str, Field] = {}
+        self.fields: dict[str, FieldSpec] = {}
         self.tables: dict[str, keras.layers.Embedding] = {}
         self.slopes: dict[str, keras.layers.Dense] = {}
         for feature in self.file.features:
@@ -42,7 +42,7 @@ class FirstOrderWeights(keras.layers.Layer):
                 for field in feature.kind.fields(feature):
                     self._add_field(field)
 
-    def _add_field(self, field: Field) -> None:
+    def _add_field(self, field: FieldSpec) -> None:
         name = field.input
         match field:
             case Lookup(table=table):
@@ -71,7 +71,7 @@ class FirstOrderWeights(keras.layers.Layer):
         terms = [self._term(self.fields[name], value) for name, value in inputs.items() if name in self.fields]
         return sum(terms[1:], terms[0]) if terms else ops.zeros((), dtype=self.compute_dtype)
 
-    def _term(self, field: Field, value: Any) -> Any:
+    def _term(self, field: FieldSpec, value: Any) -> Any:
         if field.input in self.slopes:
             numbers = ops.cast(value, self.compute_dtype)
             numbers = numbers if field.has_value_axis else ops.expand_dims(numbers, -1)

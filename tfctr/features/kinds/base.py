@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get
 import numpy as np
 import numpy.typing as npt
 
+from tfctr.features.kinds.fields import Elapsed, FieldSpec
 from tfctr.features.yaml_file import Strict
 
 if TYPE_CHECKING:
@@ -50,106 +51,29 @@ class InputSpec:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A trained table of an embedding.
-
-    Attributes:
-        name: The feature that owns it; features that share it name the same table.
-        rows: How many rows it has; None where that is learned from the data.
-        width: Width of a row; None for the feature file's `embedding_dimension`.
-    """
-
-    name: str
-    rows: int | None
-    width: int | None = None
-
-
-@dataclass(frozen=True)
-class Lookup:
-    """A field that is a row of a trained table.
-
-    Attributes:
-        input: The model input with the indices: int32 [...], or [..., M] when pooled.
-        table: The table.
-        pooled: Whether the field is the mean over the last axis, index 0 left out.
-        serving_row: The row that serving takes whatever the input; for bias features.
-    """
-
-    input: str
-    table: Table
-    pooled: bool = False
-    serving_row: int | None = None
-    size: ClassVar[None] = None
-
-    @property
-    def has_value_axis(self) -> bool:
-        """Whether the model input has a last axis that the field has not."""
-        return self.pooled
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A field that is a linear map of numbers.
-
-    Attributes:
-        input: The model input: float [...], or [..., n] with `size` n.
-        size: How many numbers the last axis holds; None for a single number without such an axis.
-    """
-
-    input: str
-    size: int | None = None
-    table: ClassVar[None] = None
-
-    @property
-    def has_value_axis(self) -> bool:
-        """Whether the model input has a last axis that the field has not."""
-        return self.size is not None
-
-
-@dataclass(frozen=True)
-class FrozenRow:
-    """A field that is a linear map of a row of a given table.
-
-    Attributes:
-        input: The model input with the rows: int32 [...].
-        vectors: The name of the frozen table.
-        dtype: How the table is stored, whatever the model's precision.
-    """
-
-    input: str
-    vectors: str
-    dtype: str = "float32"
-    table: ClassVar[None] = None
-    size: ClassVar[None] = None
-    has_value_axis: ClassVar[bool] = False
-
-
-Field = Lookup | Linear | FrozenRow
-
-
-@dataclass(frozen=True)
-class Elapsed:
-    """A field of the request: the time since something in the user's state, as a row of a table by log buckets.
-
-    Attributes:
-        now: The context input with the present time in seconds, int64 [B].
-        since: The state tensor with the earlier time, int64 [B].
-        table: The table.
-        boundaries: Lower edges of the buckets in 1 + seconds; bucket 0 stands for an unknown time.
-    """
-
-    now: str
-    since: str
-    table: Table
-    boundaries: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class FrozenTable:
     """Given vectors: the key of row i + 1 is `keys[i]`, and row 0 of `vectors` [1 + n, width] is zero."""
 
     keys: list[bytes]
     vectors: npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A feature in one line.
+
+    Attributes:
+        about: Its vocabulary or transform, in words.
+        kind: The kind, in words.
+        width: Width of its table or map; None for the feature file's `embedding_dimension`.
+        rows: Rows of its own table or map, bias included: the factor of the width in its parameters. None where it is
+            not known before the data is analyzed.
+    """
+
+    about: str
+    kind: str
+    rows: int | None
+    width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -332,7 +256,7 @@ class Kind(Strict):
         """Map raw tensors to its model inputs, by name; what stands in padded steps is masked by the caller."""
         raise NotImplementedError
 
-    def fields(self, at: Feature) -> tuple[Field, ...]:
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         """What its fields are made of."""
         raise NotImplementedError
 
@@ -353,24 +277,6 @@ class Kind(Strict):
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
         """Its line in `tfctr features show`."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A feature in one line.
-
-    Attributes:
-        about: Its vocabulary or transform, in words.
-        kind: The kind, in words.
-        width: Width of its table or map; None for the feature file's `embedding_dimension`.
-        rows: Rows of its own table or map, bias included: the factor of the width in its parameters. None where it is
-            not known before the data is analyzed.
-    """
-
-    about: str
-    kind: str
-    rows: int | None
-    width: int | None = None
 
 
 KINDS: dict[str, type[Kind]] = {}

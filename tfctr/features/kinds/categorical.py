@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from typing_extensions import override
 
-from tfctr.features.kinds import base
 from tfctr.features.kinds.base import (
     MISSING,
     Feature,
     InputSpec,
     Kind,
     Learned,
-    Lookup,
     Lookups,
     Reference,
     Summary,
-    Table,
     feature_kind,
 )
+from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
 from tfctr.features.yaml_file import Name, OneOf
@@ -65,30 +64,30 @@ class Categorical(Kind):
         return self
 
     @property
+    @override
     def reference(self) -> Reference | None:
-        """The feature whose vocabulary and table this one shares."""
         return (
             None
             if self.share is None
             else Reference("share", self.share, "a categorical feature that shares nothing itself")
         )
 
+    @override
     def may_refer_to(self, at: Feature, other: Feature) -> bool:
-        """Any other feature that has a vocabulary of its own."""
         return other.kind.shareable
 
     @property
+    @override
     def shareable(self) -> bool:
-        """Whether it has a vocabulary of its own."""
         return self.share is None
 
     @property
+    @override
     def is_key(self) -> bool:
-        """Whether it has one value."""
         return self.max_values is None
 
+    @override
     def check(self, at: Feature) -> None:
-        """Raise a ValueError for what can't be where the feature stands."""
         if self.max_values is not None and _owner(at).dtype != "string":
             raise ValueError(f"{at.path}.max_values: '{self.share}' must have dtype: string")
         if at.place == "bias" and self._serving_row() is None:
@@ -100,44 +99,44 @@ class Categorical(Kind):
         own = self.share is None and self.default is not None
         return self.vocabulary.constant(self.default) if own else None
 
+    @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its column, one value a row or event; several values are one string."""
         return (InputSpec(at.name, at.side, _owner(at).dtype, at.shape, self._separator(at)),)
 
     def _separator(self, at: Feature) -> str | None:
         return None if self.max_values is None else _owner(at).separator
 
+    @override
     def slice_dtype(self, at: Feature) -> str | None:
-        """The dtype of its column."""
         return _owner(at).dtype
 
     def new_values_are_normal(self, at: Feature) -> bool:
         """Learned vocabularies meet new values, and so do joined values ("A|B") and shared ones."""
         return self.share is not None or self.max_values is not None or self.vocabulary.grows
 
+    @override
     def tokens(self, at: Feature) -> Tokens | None:
-        """What is counted for its vocabulary, which several features may share."""
         return _owner(at).vocabulary.tokens(self.share or at.name, self._separator(at))
 
+    @override
     def learned_rows(self, at: Feature, learned: Learned) -> int:
-        """The tokens, index 0 and out of vocabulary."""
         return learned.token_count(at.name) + 2
 
+    @override
     def files(self, at: Feature) -> tuple[str, ...]:
-        """The file of its own vocabulary."""
         return self.vocabulary.files if self.share is None else ()
 
+    @override
     def given_tokens(self, at: Feature, data_directory: Path) -> list[bytes] | None:
-        """Its own vocabulary where a file gives it, in index order."""
         return self.vocabulary.given_tokens(data_directory) if self.share is None else None
 
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its indices."""
         values = () if self.max_values is None else (self.max_values,)
         return (InputSpec(at.name, at.side, "int32", (*at.shape, *values)),)
 
+    @override
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """Indices of the values: [...], or [..., M] of the first M tokens, padded with 0."""
         import tensorflow as tf
 
         value = raw[at.name]
@@ -160,19 +159,19 @@ class Categorical(Kind):
         indices = _owner(at).vocabulary.indices(self.share or at.name, values, lookups)
         return tf.cast(tf.where(values == MISSING[values.dtype.name], tf.zeros_like(indices), indices), tf.int32)
 
-    def fields(self, at: Feature) -> tuple[base.Field, ...]:
-        """A row of its table, or the mean over the rows of its values."""
+    @override
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         owner = _owner(at)
         table = Table(self.share or at.name, owner.vocabulary.rows, owner.dimension)
         serving_row = self._serving_row() if at.place == "bias" else None
         return (Lookup(at.name, table, self.max_values is not None, serving_row),)
 
+    @override
     def events(self, at: Feature) -> dict[str, str]:
-        """The indices in the candidate's space, for interests that compare them."""
         return {} if at.shares is None else {f"ids/{at.shares.name}": at.name}
 
+    @override
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        """Its line in `tfctr features show`."""
         owner = _owner(at)
         kind = self.kind if self.max_values is None else f"{self.kind} x{self.max_values}"
         if self.share is not None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from typing_extensions import override
+
 from tfctr.errors import UserError
-from tfctr.features.kinds import base
 from tfctr.features.kinds.base import (
     INT64_MISSING,
-    Elapsed,
     Feature,
     InputSpec,
     Kind,
     Learned,
-    Lookup,
     Lookups,
     Summary,
-    Table,
     feature_kind,
     length_name,
 )
+from tfctr.features.kinds.fields import Elapsed, FieldSpec, Lookup, Table
 
 AGE_BUCKETS = 34
 """Rows of an age table: 0 for padding and unknown, 1 + floor(log2(1 + seconds)) up to 2^32 seconds."""
@@ -37,17 +36,17 @@ class EventTime(Kind):
     places: ClassVar[tuple[str, ...]] = ("sequence",)
     single: ClassVar[bool] = True
 
+    @override
     def check(self, at: Feature) -> None:
-        """Raise a ValueError where the request has no time."""
         if at.timestamp is None:
             raise ValueError(f"{at.path}: event times need the top-level key `timestamp`")
 
+    @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its column, one time an event."""
         return (InputSpec(at.name, at.side, "int64", at.shape),)
 
+    @override
     def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
-        """Events are newest first, and all before the second of the impression."""
         times, now = record.get(at.name, []), record.get(at.timestamp or "", [])
         if times != sorted(times, reverse=True):
             raise UserError(f"{where}: {at.name} must be newest first")
@@ -57,12 +56,12 @@ class EventTime(Kind):
                 " came before the second of its impression"
             )
 
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
-        """The ages, and the time of the newest event."""
         return InputSpec(at.name, at.side, "int32", at.shape), InputSpec(_newest(at), at.side, "int64")
 
+    @override
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """Age buckets int32 [B, L], 0 for unknown, and the newest time int64 [B]."""
         import tensorflow as tf
 
         times = raw[at.name]
@@ -76,26 +75,26 @@ class EventTime(Kind):
             _newest(at): tf.where(empty, tf.constant(INT64_MISSING, tf.int64), newest),
         }
 
-    def fields(self, at: Feature) -> tuple[base.Field, ...]:
-        """A row of its table."""
+    @override
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         return (Lookup(at.name, Table(at.name, AGE_BUCKETS)),)
 
+    @override
     def request_fields(self, at: Feature) -> tuple[Elapsed, ...]:
-        """The time since the newest event."""
         assert at.timestamp is not None
         table = Table(f"{at.sequence}_recency", AGE_BUCKETS)
         return (Elapsed(at.timestamp, f"{at.sequence}/newest_time", table, AGE_BOUNDARIES),)
 
+    @override
     def state(self, at: Feature) -> dict[str, str]:
-        """The time of the newest event."""
         return {f"{at.sequence}/newest_time": _newest(at)}
 
+    @override
     def events(self, at: Feature) -> dict[str, str]:
-        """The ages."""
         return {"ages": at.name}
 
+    @override
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        """Its line in `tfctr features show`."""
         return Summary("log-scaled age", self.kind, AGE_BUCKETS)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from typing_extensions import override
 
 from tfctr.errors import UserError
-from tfctr.features.kinds import base
 from tfctr.features.kinds.base import (
     Feature,
-    FrozenRow,
     FrozenTable,
     InputSpec,
     Kind,
@@ -23,6 +22,7 @@ from tfctr.features.kinds.base import (
     Summary,
     feature_kind,
 )
+from tfctr.features.kinds.fields import FieldSpec, FrozenRow
 from tfctr.features.yaml_file import Name
 
 
@@ -43,24 +43,24 @@ class Frozen(Kind):
     places: ClassVar[tuple[str, ...]] = ("user", "candidate", "context")
 
     @property
+    @override
     def reference(self) -> Reference:
-        """The feature whose raw value chooses the row."""
         return Reference("key", self.key, "a single-valued feature of the same side")
 
+    @override
     def may_refer_to(self, at: Feature, other: Feature) -> bool:
-        """A feature of its side with one value."""
         return other.kind.is_key and (other.side, other.sequence) == (at.side, at.sequence)
 
+    @override
     def along(self, at: Feature, fields: Sequence[Feature]) -> Feature | None:
-        """The rows of the events, where a field of the sequence shares the key."""
         keys = [field for field in fields if field.shares is not None and field.shares is at.refers]
         if not keys:
             return None
         key = keys[-1]
         return replace(key, name=f"{key.sequence}_{at.name}", kind=self, refers=key, along=at)
 
+    @override
     def files(self, at: Feature) -> tuple[str, ...]:
-        """The file of the vectors."""
         return () if at.along else (self.vectors,)
 
     def frozen_table(self, at: Feature, data_directory: Path) -> FrozenTable | None:
@@ -96,12 +96,12 @@ class Frozen(Kind):
         table = np.concatenate([np.zeros_like(vectors[:1]), vectors / np.maximum(norms, 1e-12)])
         return FrozenTable(keys, table.astype(self.dtype))
 
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its rows."""
         return (InputSpec(at.name, at.side, "int32", at.shape),)
 
+    @override
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """Rows int32 [...]; 0 for a key without a vector."""
         import tensorflow as tf
 
         assert at.refers is not None
@@ -109,16 +109,16 @@ class Frozen(Kind):
         tokens = key if key.dtype == tf.string else tf.strings.as_string(key)
         return {at.name: tf.cast(lookups.rows(_table(at), tokens), tf.int32)}
 
-    def fields(self, at: Feature) -> tuple[base.Field, ...]:
-        """A linear map of the vector."""
+    @override
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         return (FrozenRow(at.name, _table(at), self.dtype),)
 
+    @override
     def events(self, at: Feature) -> dict[str, str]:
-        """The rows, for interests over similarities."""
         return {} if at.along is None else {f"rows/{at.along.name}": at.name}
 
+    @override
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        """Its line in `tfctr features show`."""
         width = None if learned is None else learned.frozen_shape(at.name)[1]
         return Summary(f"{self.vectors} by {self.key}", self.kind, width)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from typing_extensions import override
 
 from tfctr.features.kinds.base import INT64_MISSING
 
@@ -42,33 +42,33 @@ class Tokens:
         return tf.boolean_mask(values, values != "")
 
 
-class Accumulator(ABC):
-    """Gathers the numbers of a column piece by piece; pieces gathered apart can be merged."""
+class Accumulator(Protocol):
+    """Gathers the numbers of a column piece by piece; pieces that were gathered apart can be merged."""
 
-    @abstractmethod
     def add(self, values: Any) -> None:
         """Add finite numbers, float64 [n]."""
 
-    @abstractmethod
     def merge(self, other: Any) -> None:
         """Add what another accumulator of the same class has gathered."""
 
-    @abstractmethod
     def result(self) -> Any:
         """The statistics as a float vector [size], or None where no number was added."""
 
 
-class Numbers(ABC):
-    """Statistics of a numeric column: a vector of `size` floats with names."""
+class Numbers(Protocol):
+    """Statistics of a numeric column: a vector of floats."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """How many floats."""
 
-    @abstractmethod
     def start(self, seed: int) -> Accumulator:
-        """An empty accumulator."""
+        """An empty accumulator of the local pass."""
+
+    def named(self, vector: Any) -> dict[str, Any]:
+        """The statistics by name, from a list or a tensor [size]."""
 
     @staticmethod
-    @abstractmethod
     def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
         """Run Transform's analyzers.
 
@@ -80,14 +80,6 @@ class Numbers(ABC):
             A float32 vector [size] a column.
         """
 
-    @abstractmethod
-    def named(self, vector: Any) -> dict[str, Any]:
-        """The statistics by name, as `statistics.json` has them, from a NumPy vector [size]."""
-
-    @abstractmethod
-    def named_tensors(self, vector: Any) -> dict[str, Any]:
-        """The same inside a graph, from a tensor [size]."""
-
 
 @dataclass(frozen=True)
 class MeanDeviation(Numbers):
@@ -95,42 +87,39 @@ class MeanDeviation(Numbers):
 
     size = 2
 
+    @override
     def start(self, seed: int) -> Accumulator:
-        """An empty accumulator."""
         return _Moments()
 
+    @override
+    def named(self, vector: Any) -> dict[str, Any]:
+        return {"mean": vector[0], "deviation": vector[1]}
+
+    @override
     @staticmethod
     def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
-        """All columns at once: an analyzer costs seconds of fixed time, and NaN counts for nothing in it."""
         import tensorflow as tf
         import tensorflow_transform as tft
 
+        # All columns at once: an analyzer costs seconds of fixed time, and NaN counts for nothing in it.
         matrix = tf.stack(columns, axis=1)
         means = tft.mean(matrix, reduce_instance_dims=False)
         deviations = tf.sqrt(tft.var(matrix, reduce_instance_dims=False))
         pairs = tf.cast(tf.stack([means, deviations], axis=1), tf.float32)
         return [tf.ensure_shape(pairs[index], [2]) for index in range(len(columns))]
 
-    def named(self, vector: Any) -> dict[str, Any]:
-        """Mean and deviation."""
-        return {"mean": float(vector[0]), "deviation": float(vector[1])}
-
-    def named_tensors(self, vector: Any) -> dict[str, Any]:
-        """Mean and deviation."""
-        return {"mean": vector[0], "deviation": vector[1]}
-
 
 class _Moments(Accumulator):
-    """Count, mean and sum of squared differences from the mean."""
-
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
+    @override
     def add(self, values: Any) -> None:
         piece = _Moments()
         piece.count, piece.mean, piece.squares = len(values), values.mean(), values.var() * len(values)
         self.merge(piece)
 
+    @override
     def merge(self, other: _Moments) -> None:
         count = self.count + other.count
         if count:
@@ -139,32 +128,33 @@ class _Moments(Accumulator):
             self.mean += delta * other.count / count
             self.count = count
 
+    @override
     def result(self) -> Any:
         return np.array([self.mean, np.sqrt(self.squares / self.count)]) if self.count else None
 
 
 @dataclass(frozen=True)
 class Quantiles(Numbers):
-    """The edges between buckets of equal counts.
-
-    Attributes:
-        buckets: How many buckets.
-    """
+    """The edges between `buckets` buckets of equal counts; on a column of few values some edges are equal."""
 
     buckets: int
 
     @property
-    def size(self) -> int:  # type: ignore[override]
-        """Edges between the buckets; equal ones are dropped when they are named."""
+    @override
+    def size(self) -> int:
         return self.buckets - 1
 
+    @override
     def start(self, seed: int) -> Accumulator:
-        """An empty accumulator."""
-        return _Sample(self, np.random.default_rng(seed))
+        return _Sample(self.buckets, np.random.default_rng(seed))
 
+    @override
+    def named(self, vector: Any) -> dict[str, Any]:
+        return {"boundaries": vector}
+
+    @override
     @staticmethod
     def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
-        """An analyzer for each column: Transform's takes one number of buckets."""
         import tensorflow as tf
         import tensorflow_transform as tft
 
@@ -174,28 +164,20 @@ class Quantiles(Numbers):
             edges.append(tf.reshape(tft.quantiles(values, one.buckets, epsilon=_QUANTILE_ERROR), [one.size]))
         return edges
 
-    def named(self, vector: Any) -> dict[str, Any]:
-        """The boundaries, each once."""
-        return {"boundaries": np.unique(vector).tolist()}
-
-    def named_tensors(self, vector: Any) -> dict[str, Any]:
-        """The boundaries, each once."""
-        import tensorflow as tf
-
-        return {"boundaries": tf.unique(vector).y}
-
 
 class _Sample(Accumulator):
     """A uniform sample of bounded size: the values with the smallest of random keys, so that samples merge evenly."""
 
-    def __init__(self, asked: Quantiles, generator: np.random.Generator) -> None:
-        self._asked, self._generator = asked, generator
+    def __init__(self, buckets: int, generator: np.random.Generator) -> None:
+        self._buckets, self._generator = buckets, generator
         self._pieces: list[tuple[Any, Any]] = []
         self._waiting = 0
 
+    @override
     def add(self, values: Any) -> None:
         self._keep(values, self._generator.random(len(values)))
 
+    @override
     def merge(self, other: _Sample) -> None:
         self._keep(*other.sample())
 
@@ -207,15 +189,14 @@ class _Sample(Accumulator):
 
     def sample(self) -> tuple[Any, Any]:
         """The sampled values and their random keys."""
-        if not self._pieces:
-            return np.zeros(0), np.zeros(0)
-        values, keys = (np.concatenate(parts) for parts in zip(*self._pieces, strict=True))
+        values, keys = (np.concatenate([np.zeros(0), *(piece[part] for piece in self._pieces)]) for part in (0, 1))
         if len(keys) > _QUANTILE_SAMPLE:
             kept = np.argpartition(keys, _QUANTILE_SAMPLE)[:_QUANTILE_SAMPLE]
             values, keys = values[kept], keys[kept]
         self._pieces, self._waiting = [(values, keys)], len(keys)
         return values, keys
 
+    @override
     def result(self) -> Any:
         values, _ = self.sample()
-        return np.quantile(values, np.linspace(0, 1, self._asked.buckets + 1)[1:-1]) if len(values) else None
+        return np.quantile(values, np.linspace(0, 1, self._buckets + 1)[1:-1]) if len(values) else None

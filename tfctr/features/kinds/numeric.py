@@ -6,21 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
+from typing_extensions import override
 
-from tfctr.features.kinds import base
-from tfctr.features.kinds.base import (
-    INT64_MISSING,
-    Feature,
-    InputSpec,
-    Kind,
-    Learned,
-    Linear,
-    Lookup,
-    Lookups,
-    Summary,
-    Table,
-    feature_kind,
-)
+from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Learned, Lookups, Summary, feature_kind
+from tfctr.features.kinds.fields import FieldSpec, Linear, Lookup, Table
 from tfctr.features.kinds.learned import MeanDeviation, Numbers, Quantiles
 
 
@@ -39,28 +28,28 @@ class Numeric(Kind):
         """Whether it becomes the row of a table and not a number."""
         return self.transform == "bucketize"
 
+    @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its column, one number a row or event."""
         return (InputSpec(at.name, at.side, self.dtype, at.shape),)
 
+    @override
     def slice_dtype(self, at: Feature) -> str | None:
-        """The dtype of its column."""
         return self.dtype
 
+    @override
     def numbers(self, at: Feature) -> Numbers | None:
-        """What its transform needs to know of the training split."""
         return {"zscore": MeanDeviation(), "bucketize": Quantiles(self.buckets)}.get(self.transform)
 
+    @override
     def learned_rows(self, at: Feature, learned: Learned) -> int:
-        """The buckets, and index 0."""
-        return len(learned.statistics[at.name]["boundaries"]) + 2
+        return len(set(learned.statistics[at.name]["boundaries"])) + 2
 
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
-        """The transformed number, or the index of its bucket."""
         return (InputSpec(at.name, at.side, "int32" if self.bucketized else "float32", at.shape),)
 
+    @override
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """The transformed number float32 [...], or the index of its bucket int32 [...] from 1 on."""
         import tensorflow as tf
 
         value = raw[at.name]
@@ -71,7 +60,8 @@ class Numeric(Kind):
             # An infinite value is a bad one: NaN marks the row, and the client raises.
             value = tf.where(tf.math.is_inf(value), float("nan"), value)
         if self.bucketized:
-            boundaries = tf.convert_to_tensor(lookups.statistics(at.name)["boundaries"], tf.float32)
+            # Equal edges are one: they hold no bucket between them.
+            boundaries = tf.unique(tf.convert_to_tensor(lookups.statistics(at.name)["boundaries"], tf.float32)).y
             flat = tf.searchsorted(boundaries, tf.reshape(value, [-1]), side="right")
             return {at.name: tf.reshape(flat, tf.shape(value)) + 1}
         if self.transform == "log1p":
@@ -82,11 +72,11 @@ class Numeric(Kind):
             value = (value - mean) / tf.maximum(tf.cast(statistics["deviation"], tf.float32), 1e-6)
         return {at.name: value}
 
-    def fields(self, at: Feature) -> tuple[base.Field, ...]:
-        """A linear map of the number, or a row of its own table."""
+    @override
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         return (Lookup(at.name, Table(at.name, None)) if self.bucketized else Linear(at.name),)
 
+    @override
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        """Its line in `tfctr features show`."""
         rows = 2 if not self.bucketized else None if learned is None else self.learned_rows(at, learned)
         return Summary(self.transform, self.kind, rows)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from tfctr.features.kinds import base
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Learned, Lookup, Lookups, Summary, Table
+from typing_extensions import override
+
+from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Learned, Lookups, Summary
+from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
@@ -19,21 +21,21 @@ class RequestTime(Kind):
 
     places: ClassVar[tuple[str, ...]] = ("context",)
 
+    @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        """Its column."""
         return (InputSpec(at.name, at.side, "int64"),)
 
+    @override
     def new_values_are_normal(self, at: Feature) -> bool:
-        """Every request has a time of its own."""
         return True
 
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
-        """The seconds, the hour and the weekday."""
         parts = (InputSpec(f"{at.name}_{part}", at.side, "int32") for part in ("hour", "weekday"))
         return InputSpec(at.name, at.side, "int64"), *parts
 
+    @override
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """The seconds int64; hour 1 .. 24 and weekday 1 .. 7 (Monday first) int32, 0 for a missing time; all [B]."""
         import tensorflow as tf
 
         seconds = raw[at.name]
@@ -42,11 +44,11 @@ class RequestTime(Kind):
         found = {f"{at.name}_{part}": tf.cast(tf.where(known, value + 1, 0), tf.int32) for part, value in parts.items()}
         return {at.name: seconds, **found}
 
-    def fields(self, at: Feature) -> tuple[base.Field, ...]:
-        """A row for the hour and one for the weekday."""
+    @override
+    def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         rows = {f"{at.name}_hour": 25, f"{at.name}_weekday": 8}
         return tuple(Lookup(name, Table(name, count)) for name, count in rows.items())
 
+    @override
     def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        """Its line in `tfctr features show`."""
         return Summary("hour and weekday, UTC", "timestamp", 25 + 8)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import Field
+from typing_extensions import override
 
 from tfctr.features.kinds.base import Lookups
 from tfctr.features.kinds.learned import Tokens
@@ -76,12 +77,12 @@ class LearnedVocabulary(Vocabulary):
     grows: ClassVar[bool] = True
 
     @property
+    @override
     def about(self) -> str:
-        """The vocabulary in words."""
         return "learned" + (f", at least {self.min_count} times" if self.min_count > 1 else "")
 
+    @override
     def tokens(self, owner: str, separator: str | None) -> Tokens | None:
-        """What is counted in the training split."""
         return Tokens(owner, self.min_count, self.max_size, separator)
 
 
@@ -93,17 +94,17 @@ class HashVocabulary(Vocabulary):
     buckets: int = Field(ge=1)
 
     @property
+    @override
     def about(self) -> str:
-        """The vocabulary in words."""
         return f"hash to {self.buckets}"
 
     @property
+    @override
     def rows(self) -> int:
-        """Rows of the table: the buckets, and index 0."""
         return self.buckets + 1
 
+    @override
     def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
-        """The bucket, from 1 on."""
         import tensorflow as tf
 
         return tf.strings.to_hash_bucket_fast(_tokens(values), self.buckets) + 1
@@ -117,17 +118,17 @@ class FileVocabulary(Vocabulary):
     path: str
 
     @property
+    @override
     def about(self) -> str:
-        """The vocabulary in words."""
         return f"file {self.path}"
 
     @property
+    @override
     def files(self) -> tuple[str, ...]:
-        """The text file."""
         return (self.path,)
 
+    @override
     def given_tokens(self, data_directory: Path) -> list[bytes]:
-        """The lines of the file."""
         return read_user_tokens(data_directory / self.path)
 
 
@@ -140,21 +141,21 @@ class IdentityVocabulary(Vocabulary):
     dtypes: ClassVar[tuple[str, ...]] = ("int64",)
 
     @property
+    @override
     def about(self) -> str:
-        """The vocabulary in words."""
         return f"identity below {self.size}"
 
     @property
+    @override
     def rows(self) -> int:
-        """Rows of the table: the values, index 0 and out of vocabulary."""
         return self.size + 2
 
+    @override
     def constant(self, value: Any) -> int | None:
-        """The index of a value."""
         return (value if 0 <= value < self.size else self.size) + 1
 
+    @override
     def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
-        """The value plus 1, or `size` + 1."""
         import tensorflow as tf
 
         known = (values >= 0) & (values < self.size)
