@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfctr.errors import UserError
@@ -17,32 +17,10 @@ from tfctr.export.op_check import check_ops
 from tfctr.features import vocabulary
 
 UGLY = [
-    b"plain",
-    b"\r",
-    b"\n",
-    b"\r\n",
-    b"\x00",
-    b"plain\x00",
-    b"plain\r",
-    b"plain\n",
-    b" plain",
-    b"plain ",
-    b" ",
-    b"\t",
-    b"\x0b",
-    b"%",
-    b"%0A",
-    b"%250A",
-    b"%25",
-    b"%0a",
-    b"\\1",
-    "\u2028".encode(),
-    "\u0085".encode(),
-    b"\xef\xbb\xbfplain",
-    b"\xff\xfe",
-    b"\xff\n\xfe%\xe1\r",
-    b"x" * 100_000,
-]
+    b"plain", b"\r", b"\n", b"\r\n", b"\x00", b"plain\x00", b"plain\r", b"plain\n", b" plain", b"plain ", b" ", b"\t",
+    b"%", b"%0A", b"%250A", b"%25", b"%0a", b"\\1", b"\x0b", "\u2028".encode(), "\u0085".encode(), b"\xef\xbb\xbfplain",
+    b"\xff\xfe", b"\xff\n\xfe%\xe1\r", b"x" * 100_000,
+]  # fmt: skip
 TOKENS = st.lists(st.binary(min_size=1) | st.text("%025AD\n\r", min_size=1).map(str.encode), unique=True)
 
 
@@ -51,6 +29,7 @@ def ids(table: Any, tokens: list[bytes]) -> list[int]:
     return found
 
 
+@settings(deadline=None)
 @given(st.binary() | st.text("%025AD\n\r").map(str.encode))
 def test_an_escaped_token_is_one_line_and_comes_back(token: bytes) -> None:
     line = vocabulary.escape(token)
@@ -58,6 +37,7 @@ def test_an_escaped_token_is_one_line_and_comes_back(token: bytes) -> None:
     assert vocabulary.unescape(line) == token
 
 
+@settings(deadline=None)
 @given(TOKENS)
 def test_every_reader_gives_a_token_the_same_index(
     tmp_path_factory: pytest.TempPathFactory, tokens: list[bytes]
