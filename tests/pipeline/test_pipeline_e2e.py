@@ -174,8 +174,8 @@ def test_the_assets_hold_what_analyzers_learned(first: Run) -> None:
     assert assets.statistics["year"]["mean"] == pytest.approx(np.mean(years), rel=1e-6)
     assert assets.statistics["year"]["deviation"] == pytest.approx(np.std(years), rel=1e-4)
     assert assets.statistics["age"]["boundaries"] == pytest.approx(np.quantile(ages, [0.25, 0.5, 0.75]), abs=1)
-    assert set(assets.tokens("item_id")) == {token for token, count in counts.items() if count >= 2}
-    ordered = [counts[token] for token in assets.tokens("item_id")]
+    assert set(assets.tokens("item_id")) == {token.encode() for token, count in counts.items() if count >= 2}
+    ordered = [counts[token.decode()] for token in assets.tokens("item_id")]
     assert ordered == sorted(ordered, reverse=True)
 
 

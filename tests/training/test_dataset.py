@@ -52,7 +52,7 @@ def transformed(workbench: Workbench, records: list[bytes], file: FeatureFile) -
             feature = example.features.feature[spec.name]
             kind = feature.float_list if spec.dtype == "float32" else feature.int64_list
             kind.value.extend(value.tolist())
-        example.features.feature[file.label].int64_list.value.append(int(raw[file.label][row]))
+        example.features.feature[file.labels.evaluated].int64_list.value.append(int(raw[file.labels.evaluated][row]))
         if file.weight is not None:
             example.features.feature[file.weight].float_list.value.append(float(raw[file.weight][row]))
         written.append(example.SerializeToString())

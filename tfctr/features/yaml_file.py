@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import (
@@ -77,6 +77,12 @@ class Strict(BaseModel):
         return value
 
 
+def registered_name(model: type[BaseModel], key: str) -> str:
+    """The one value that a model allows for a key, by which `OneOf` chooses it."""
+    (name,) = get_args(model.model_fields[key].annotation)
+    return str(name)
+
+
 class OneOf:
     """An annotation: a mapping whose `key` names one of several models of a table, which may grow.
 
@@ -96,7 +102,7 @@ class OneOf:
         return {"oneOf": [handler(model.__pydantic_core_schema__) for model in self.table.values()]}
 
     def _validate(self, value: Any) -> BaseModel:
-        if isinstance(value, tuple(self.table.values())):
+        if isinstance(value, BaseModel) and type(value) in self.table.values():
             return value
         if not isinstance(value, Mapping):
             raise ValueError(f"must be a mapping of keys. Received: {value!r}")

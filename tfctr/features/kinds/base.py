@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfctr.features.kinds.fields import Elapsed, FieldSpec
-from tfctr.features.yaml_file import Strict
+from tfctr.features.yaml_file import Strict, registered_name
 
 if TYPE_CHECKING:
     from tfctr.features.kinds.learned import Numbers, Tokens
@@ -287,6 +287,5 @@ KindClass = TypeVar("KindClass", bound=type[Kind])
 
 def feature_kind(kind: KindClass) -> KindClass:
     """Register a feature kind under the one value that its field `kind` allows."""
-    (name,) = get_args(kind.model_fields["kind"].annotation)
-    KINDS[name] = kind
+    KINDS[registered_name(kind, "kind")] = kind
     return kind

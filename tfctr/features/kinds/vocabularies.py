@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 from typing_extensions import override
@@ -11,7 +11,7 @@ from typing_extensions import override
 from tfctr.features.kinds.base import Lookups
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.vocabulary import read_user_tokens
-from tfctr.features.yaml_file import Strict
+from tfctr.features.yaml_file import Strict, registered_name
 
 
 class Vocabulary(Strict):
@@ -62,8 +62,7 @@ VocabularyClass = TypeVar("VocabularyClass", bound=type[Vocabulary])
 
 def vocabulary_type(vocabulary: VocabularyClass) -> VocabularyClass:
     """Register a vocabulary under the one value that its field `type` allows."""
-    (name,) = get_args(vocabulary.model_fields["type"].annotation)
-    VOCABULARIES[name] = vocabulary
+    VOCABULARIES[registered_name(vocabulary, "type")] = vocabulary
     return vocabulary
 
 
