@@ -180,9 +180,9 @@ def test_mistakes_are_refused():
         GAUC("user_id", weighting="sessions")
     with pytest.raises(ValueError, match="`group` must name the feature that gauc groups by"):
         GAUC()
-    with pytest.raises(ValueError, match="no such metric. Allowed: auc, .* Received: 'ndcg'"):
+    with pytest.raises(ValueError, match=r"no such metric\. Allowed: auc, .* Received: 'ndcg'"):
         TableMetric(metric="ndcg")
-    with pytest.raises(ValueError, match="ece has no such option. Allowed: bins. Received: clip"):
+    with pytest.raises(ValueError, match=r"ece has no such option\. Allowed: bins\. Received: clip"):
         ECE(clip=0.1)
     with pytest.raises(ValueError, match="feature `session`, the group of GAUC, is missing"):
         computed([GAUC("session")], [extracts(1, 0.5, 1)])

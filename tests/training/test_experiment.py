@@ -104,7 +104,7 @@ def test_shipped_experiments_load(path: Path) -> None:
         ),
         (
             "evaluation: {demands: [{metric: ndcg, minimum: 0}]}",
-            "evaluation.demands.0.metric: there is no such metric. Allowed: auc, gauc, logloss, copc, ece, calibration. "
+            "demands.0.metric: there is no such metric. Allowed: auc, gauc, logloss, copc, ece, calibration. "
             "Received: 'ndcg'",
         ),
         ("evaluation: {demands: [{column: hour}]}", "evaluation.demands.0: the demand on gauc in hour asks nothing."),

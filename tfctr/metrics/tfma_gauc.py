@@ -60,8 +60,7 @@ class TableMetric(metric_types.Metric):
 
     @override
     def get_config(self) -> dict[str, Any]:
-        config = dict(self.kwargs)
-        return {**config, **config.pop("options")}
+        return {**{key: self.kwargs[key] for key in ("metric", "group", "name")}, **self.kwargs["options"]}
 
 
 def _alias(class_name: str, metric: str) -> type[TableMetric]:

@@ -81,22 +81,19 @@ class Demand(_Strict):
 
 
 #: `min_auc`, `max_auc_fall` and so on: the keys of what a blessing asks of all examples together.
-_OverallDemands: Any = create_model(
-    "_OverallDemands",
-    __base__=_Strict,
-    **{
-        key: (float, Field(default, ge=0, le=1, description=about))
-        for metric in METRICS.values()
-        if metric.least is not None
-        for key, default, about in (
-            (f"min_{metric.name}", metric.least, f"least {metric.title} of all examples together"),
-            (f"max_{metric.name}_fall", 0.002, "allowed fall against the latest blessed model"),
-        )
-    },
-)
+_OVERALL_DEMANDS: dict[str, Any] = {
+    key: (float, Field(default, ge=0, le=1, description=about))
+    for metric in METRICS.values()
+    if metric.least is not None
+    for key, default, about in (
+        (f"min_{metric.name}", metric.least, f"least {metric.title} of all examples together"),
+        (f"max_{metric.name}_fall", 0.002, "allowed fall against the latest blessed model"),
+    )
+}
+_Overall: Any = create_model("_Overall", __base__=_Strict, **_OVERALL_DEMANDS)
 
 
-class Evaluation(_OverallDemands):
+class Evaluation(_Overall):
     """What the evaluation reports and what a model must reach to be pushed."""
 
     slices: tuple[str, ...] = Field((), description="features to slice by, beside the feature file's meta columns")
