@@ -1,8 +1,8 @@
 """What the Evaluator measures, when it blesses a model, and how its results are read.
 
-`eval_config` writes the EvalConfig; `load_slices` and `blessing_reasons` read what the Evaluator wrote. AUC is exact
-(`tfctr.metrics.tfma_gauc.ExactAUC`): TFMA's own interpolates between 10,000 thresholds spread evenly over [0, 1], of
-which a model with a click rate of one percent uses a few hundred; the rows GAUC gathers give the exact value for free.
+`eval_config` writes the EvalConfig; `load_slices` and `blessing_reasons` read what the Evaluator wrote. The metrics are
+those of `tfctr.metrics.table`, so AUC is exact: TFMA's own interpolates between 10,000 thresholds spread evenly over
+[0, 1], of which a model with a click rate of one percent uses a few hundred.
 
 The config module is imported by its path because `tensorflow_model_analysis.EvalConfig` only exists when TFX was
 imported first.
@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.wrappers_pb2 import DoubleValue
@@ -23,38 +23,14 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 
 from tfctr.errors import UserError
 from tfctr.metrics import tfma_gauc
-from tfctr.metrics.reference import Weighting
+from tfctr.metrics.table import measurable
+from tfctr.training.experiment import Demand, Evaluation
 
 #: Modules a Beam worker must be able to import to run the Evaluator.
 BEAM_MODULES: tuple[str, ...] = (tfma_gauc.__name__,)
 
 #: Columns the metrics are sliced by unless the experiment says otherwise.
 DEFAULT_SLICES: tuple[str, ...] = ("user_activity", "hour", "gender", "item_popularity")
-
-MetricName = Literal["auc", "gauc", "logloss", "copc", "ece", "calibration"]
-#: Metrics where more is better; of the others less is, or nearer to one.
-RISING: tuple[str, ...] = ("auc", "gauc")
-
-
-@dataclass(frozen=True)
-class SliceBar:
-    """A demand on one metric in one slice.
-
-    Attributes:
-        column: the column the slice is made of.
-        metric: "auc", "gauc", "logloss", "copc", "ece" or "calibration".
-        value: the slice's value; None asks it of every value of the column.
-        minimum: the metric must be at least this.
-        maximum: the metric must be at most this.
-        max_fall: "auc" and "gauc" only: how much it may be below the latest blessed model's.
-    """
-
-    column: str
-    metric: MetricName = "gauc"
-    value: str | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    max_fall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,89 +54,54 @@ class SliceRow:
 
 
 def eval_config(
+    evaluation: Evaluation,
     *,
     label: str = "label",
     group: str = "user_id",
     weight: str = "",
     slices: Sequence[str] = DEFAULT_SLICES,
-    weighting: Weighting = "impressions",
-    min_auc: float = 0.5,
-    min_gauc: float = 0.5,
-    max_auc_fall: float = 0.005,
-    max_gauc_fall: float = 0.005,
-    slice_bars: Sequence[SliceBar] = (),
     signature: str = "serving_default",
     output: str = "probabilities",
 ) -> config_pb2.EvalConfig:
     """Return the Evaluator's configuration: metrics overall and by slice, and what a blessing needs.
 
-    The demands on AUC and GAUC hold for all examples together; a slice has none unless `slice_bars` makes one. A fall
-    is measured against the latest blessed model and is not looked at while there is none. A metric that is NaN meets
-    no demand.
+    A fall is measured against the latest blessed model and is not looked at while there is none. A metric that is NaN
+    meets no demand.
 
     Args:
+        evaluation: the experiment's demands and the weighting of groups.
         label: raw column of the label.
-        group: raw column of GAUC's groups, the user.
+        group: raw column of the groups, the user; empty for none, which leaves out the metrics that need groups.
         weight: raw column of example weights; empty for none.
-        slices: raw columns to slice by.
-        weighting: weight of a group in GAUC.
-        min_auc: least AUC of all examples.
-        min_gauc: least GAUC of all examples.
-        max_auc_fall: how much lower than the latest blessed model's the AUC may be, in absolute terms.
-        max_gauc_fall: the same for GAUC.
-        slice_bars: demands on single slices.
+        slices: raw columns to slice by, beside those of the demands.
         signature: signature of the SavedModel that takes serialized examples.
         output: name of the signature's output that holds the probabilities.
 
     Raises:
-        UserError: on a demand that no model could meet or that means nothing.
+        UserError: on a demand on a metric that needs groups when there are none.
     """
-    for name, value in {"min_auc": min_auc, "min_gauc": min_gauc}.items():
-        if not 0.0 <= value <= 1.0:
-            raise UserError(f"evaluation: `{name}` must be between 0 and 1. Received: {value}.")
-    for name, value in {"max_auc_fall": max_auc_fall, "max_gauc_fall": max_gauc_fall}.items():
-        if not 0.0 <= value <= 1.0:
+    table = measurable(grouped=bool(group))
+    thresholds: dict[str, list[config_pb2.PerSliceMetricThreshold]] = {metric.name: [] for metric in table}
+    demands = evaluation.all_demands(grouped=bool(group))
+    for demand in demands:
+        if demand.metric not in thresholds:
             raise UserError(
-                f"evaluation: `{name}` must be between 0 and 1 (a drop of 0.005 is 0.005). Received: {value}."
+                f"evaluation: {demand.metric} needs groups, and the feature file has no `group`. "
+                f"Allowed: {', '.join(thresholds)}. Received: a demand on {demand.place}."
             )
-    if weighting not in get_args(Weighting):
-        raise UserError(
-            f"evaluation: `weighting` must be one of {', '.join(get_args(Weighting))}. Received: {weighting!r}."
-        )
-    bars = {
-        "auc": [_bar(SliceBar("", "auc", minimum=min_auc, max_fall=max_auc_fall))],
-        "gauc": [_bar(SliceBar("", "gauc", minimum=min_gauc, max_fall=max_gauc_fall))],
-    }
-    columns = list(dict.fromkeys(slices))
-    for bar in slice_bars:
-        if bar.column not in columns:
-            raise UserError(
-                f"evaluation: a bar names the slice `{bar.column}`, which is not evaluated. "
-                f"Allowed: {', '.join(columns) or 'none'}. Add it to the slices."
-            )
-        if bar.metric not in get_args(MetricName):
-            raise UserError(
-                f"evaluation: there is no metric `{bar.metric}` to set a bar on. "
-                f"Allowed: {', '.join(get_args(MetricName))}."
-            )
-        bars.setdefault(bar.metric, []).append(_bar(bar))
-    own = {
-        "auc": ("ExactAUC", {"group": group}),
-        "gauc": ("GAUC", {"group": group, "weighting": weighting}),
-        "logloss": ("LogLoss", {"group": group}),
-        "copc": ("COPC", {"group": group}),
-        "ece": ("ECE", {"group": group}),
-    }
+        thresholds[demand.metric].append(_threshold(demand))
+    columns = dict.fromkeys([*slices, *(demand.column for demand in demands if demand.column)])
     metrics = [
         config_pb2.MetricConfig(
-            class_name=class_name,
+            class_name=tfma_gauc.TableMetric.__name__,
             module=tfma_gauc.__name__,
-            config=json.dumps({**arguments, "name": name}),
-            per_slice_thresholds=bars.get(name, []),
+            config=json.dumps(
+                {"metric": metric.name, "group": group, **metric.accepted({"weighting": evaluation.weighting})}
+            ),
+            per_slice_thresholds=thresholds[metric.name],
         )
-        for name, (class_name, arguments) in own.items()
+        for metric in table
     ]
-    metrics.append(config_pb2.MetricConfig(class_name="Calibration", per_slice_thresholds=bars.get("calibration", [])))
     # Under the weights of the others, TFMA's example count would be the sum of the weights.
     count = config_pb2.MetricsSpec(
         metrics=[config_pb2.MetricConfig(class_name="ExampleCount")],
@@ -224,9 +165,9 @@ def blessing_reasons(directory: str) -> list[str]:
     for spec in verdict.missing_slices:
         values = [f"{column}={value}" for column, value in sorted(spec.feature_values.items())]
         name = ", ".join([*spec.feature_keys, *values]) or "overall"
-        reasons.append(f"{name}: a bar is set for this slice, but it has no examples")
+        reasons.append(f"{name}: the experiment makes a demand on this slice, but it has no examples")
     if verdict.missing_thresholds:
-        reasons.append("no demand is configured, and a model is never blessed without one")
+        reasons.append("the evaluation makes no demand, and a model is never blessed without one")
     if not verdict.validation_ok and not reasons:
         reasons.append("the Evaluator refused the model without naming a metric")
     return reasons
@@ -240,31 +181,23 @@ def _check_written(directory: str, name: str) -> None:
         )
 
 
-def _bar(bar: SliceBar) -> config_pb2.PerSliceMetricThreshold:
-    where = f"{bar.metric} in {bar.column or 'overall'}{'' if bar.value is None else '=' + bar.value}"
-    if bar.minimum is None and bar.maximum is None and bar.max_fall is None:
-        raise UserError(f"evaluation: the bar on {where} demands nothing. Give it a minimum, a maximum or a max_fall.")
+def _threshold(demand: Demand) -> config_pb2.PerSliceMetricThreshold:
     threshold = config_pb2.MetricThreshold()
-    if bar.minimum is not None or bar.maximum is not None:
-        bounds = {"lower_bound": bar.minimum, "upper_bound": bar.maximum}
-        threshold.value_threshold.CopyFrom(
-            config_pb2.GenericValueThreshold(
-                **{name: DoubleValue(value=value) for name, value in bounds.items() if value is not None}
-            )
-        )
-    if bar.max_fall is not None:
-        if bar.metric not in RISING:
-            raise UserError(f"evaluation: `max_fall` is for {' and '.join(RISING)}. Received: the bar on {where}.")
+    bounds = {"lower_bound": demand.minimum, "upper_bound": demand.maximum}
+    given = {name: DoubleValue(value=value) for name, value in bounds.items() if value is not None}
+    if given:
+        threshold.value_threshold.CopyFrom(config_pb2.GenericValueThreshold(**given))
+    if demand.max_fall is not None:
         threshold.change_threshold.CopyFrom(
             config_pb2.GenericChangeThreshold(
-                absolute=DoubleValue(value=-bar.max_fall), direction=config_pb2.MetricDirection.HIGHER_IS_BETTER
+                absolute=DoubleValue(value=-demand.max_fall), direction=config_pb2.MetricDirection.HIGHER_IS_BETTER
             )
         )
     spec = config_pb2.SlicingSpec()
-    if bar.value is not None:
-        spec.feature_values[bar.column] = bar.value
-    elif bar.column:
-        spec.feature_keys.append(bar.column)
+    if demand.value is not None:
+        spec.feature_values[demand.column] = demand.value
+    elif demand.column:
+        spec.feature_keys.append(demand.column)
     return config_pb2.PerSliceMetricThreshold(slicing_specs=[spec], threshold=threshold)
 
 

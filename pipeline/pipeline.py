@@ -5,7 +5,7 @@ from __future__ import annotations
 from tfx import v1 as tfx
 
 from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
-from pipeline.evaluation import DEFAULT_SLICES, SliceBar, eval_config
+from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
 from tfctr.features.inputs import raw_inputs
@@ -102,23 +102,17 @@ def _after_schema(
     ).with_id("Baseline")
     # The latest blessed model of the moment of the evaluation, not of the start of the run.
     baseline.add_upstream_node(trainer)
-    demands = experiment.evaluation
     evaluator = tfx.components.Evaluator(
         examples=examples.outputs["examples"],
         example_splits=[TEST_SPLIT],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
         eval_config=eval_config(
+            experiment.evaluation,
             label=config.features.labels.evaluated,
-            group=config.features.group,
+            group=config.features.group or "",
             weight=config.features.weight or "",
             slices=slice_columns(config),
-            weighting=demands.weighting,
-            min_auc=demands.min_auc,
-            min_gauc=demands.min_gauc,
-            max_auc_fall=demands.max_auc_fall,
-            max_gauc_fall=demands.max_gauc_fall,
-            slice_bars=[SliceBar(**demand.model_dump()) for demand in demands.demands],
         ),
     )
     pusher = AtomicPusher(
@@ -135,5 +129,5 @@ def slice_columns(config: PipelineConfig) -> list[str]:
     columns = {spec.name for spec in raw_inputs(config.features) if not spec.shape}
     usual = [name for name in DEFAULT_SLICES if name in columns]
     wanted = config.experiment.evaluation
-    demanded = [demand.column for demand in wanted.demands]
+    demanded = [demand.column for demand in wanted.demands if demand.column]
     return list(dict.fromkeys([*config.features.meta, *usual, *wanted.slices, *demanded]))

@@ -1,4 +1,4 @@
-"""Prints the latest evaluation of a run's output directory: `python -m pipeline.show OUT`."""
+"""Print the latest evaluation of a run's output directory: `python -m pipeline.show OUT`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from pipeline.local_runner import OutputLayout, ends_in_words
 from pipeline.progress import quiet
 from tfctr.console import console
 from tfctr.errors import UserError
-
-_COLUMNS = ("example_count", "auc", "gauc", "logloss", "copc", "ece")
+from tfctr.metrics.table import METRICS
 
 
 def slice_table(out: str | Path) -> Table:
-    """The metrics of the latest evaluation, overall and by slice.
+    """Return the metrics of the latest evaluation, overall and by slice.
 
     Args:
-        out: A run's output directory.
+        out: a run's output directory.
 
     Raises:
         UserError: when nothing was evaluated there yet.
@@ -34,25 +33,23 @@ def slice_table(out: str | Path) -> Table:
 
         latest = Store(layout.metadata).latest("Evaluator")
         if latest is None:
-            raise UserError(f"{out}: no run has come to its evaluation yet")
+            raise UserError(f"{out}: no run has reached its evaluation yet")
         rows = load_slices(latest["evaluation"].uri)
-    has_baseline = any("auc" in row.baseline for row in rows)
-    shown = [name for name in _COLUMNS if any(name in row.metrics for row in rows)]
-    headings = ["examples" if name == "example_count" else name for name in shown]
-    table = Table("slice", *headings, *(["auc before", "gauc before"] if has_baseline else []))
+    # The demands compare those metrics with the latest blessed model of which more is better.
+    compared = [name for name, metric in METRICS.items() if metric.rising and any(name in row.baseline for row in rows)]
+    shown = [name for name, metric in METRICS.items() if metric.printed and any(name in row.metrics for row in rows)]
+    table = Table("slice", "examples", *shown, *(f"{name} before" for name in compared))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         cells = [_cell(name, row.metrics) for name in shown]
-        before = [_cell(name, row.baseline) for name in ("auc", "gauc")] if has_baseline else []
-        table.add_row(row.name, *cells, *before)
+        before = [_cell(name, row.baseline) for name in compared]
+        table.add_row(row.name, f"{row.metrics['example_count']:,.0f}", *cells, *before)
     return table
 
 
 def _cell(name: str, metrics: dict[str, float]) -> str:
-    if name not in metrics:
-        return ""
-    return f"{metrics[name]:,.0f}" if name == "example_count" else f"{metrics[name]:.4f}"
+    return f"{metrics[name]:.4f}" if name in metrics else ""
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

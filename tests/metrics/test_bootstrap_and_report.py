@@ -90,6 +90,17 @@ def test_report_is_the_metrics_of_each_slice():
         assert row.gauc == grouped.value
         assert (row.groups_used, row.coverage) == (grouped.groups_used, grouped.coverage)
         assert (row.logloss, row.copc, row.ece) == (logloss(*mine), copc(*mine), ece(*mine))
+        assert row.calibration == pytest.approx(1 / row.copc, rel=1e-12)
         assert (row.examples, row.clicks) == (mine[0].size, mine[0].sum())
     with pytest.raises(ValueError, match="slice `hour` must have one value per label"):
         report(labels, scores, users, slices={"hour": hours[:5]})
+
+
+def test_report_without_groups_has_nothing_that_needs_them():
+    labels, scores, _, generator = rows(100, 10)
+    hours = generator.integers(0, 2, 100)
+    for row in report(labels, scores, None, slices={"hour": hours}):
+        assert set(vars(row)) == {
+            *("slice", "value", "examples", "clicks"),
+            *("auc", "logloss", "copc", "ece", "calibration"),
+        }

@@ -8,12 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.evaluators import metrics_plots_and_validations_evaluator as evaluator
+from tensorflow_model_analysis.metrics.calibration import Calibration
+from tensorflow_model_analysis.metrics.metric_types import StandardMetricInputs
 from tensorflow_model_analysis.proto import config_pb2
 
 from tests.golden_cases import load
 from tests.metrics.strategies import impressions
 from tfctr.metrics import auc, copc, ece, gauc, logloss
-from tfctr.metrics.tfma_gauc import COPC, ECE, GAUC, ExactAUC, LogLoss
+from tfctr.metrics.table import METRICS
+from tfctr.metrics.tfma_gauc import COPC, ECE, GAUC, ExactAUC, LogLoss, TableMetric
 
 CONFIG = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="probabilities")])
 
@@ -54,6 +57,7 @@ def computed(metrics, examples, cuts=(), weighted=True):
     return results
 
 
+GAUC_NAMES = {"gauc", "gauc_coverage", "gauc_groups_used", "gauc_groups_skipped"}
 ALL = [ExactAUC("user_id"), LogLoss("user_id"), COPC("user_id"), ECE("user_id")]
 
 
@@ -64,13 +68,16 @@ def test_any_split_into_workers_gives_the_reference_value(rows, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=4)))
     columns = rows.labels, rows.scores, rows.groups, rows.weights
     examples = [extracts(*row) for row in zip(*columns, strict=True)]
-    grouped = [GAUC("user_id", weighting, name=weighting) for weighting in ("impressions", "clicks", "uniform")]
+    grouped = [
+        GAUC("user_id", weighting=weighting, name=weighting) for weighting in ("impressions", "clicks", "uniform")
+    ]
     results = computed([*grouped, *ALL], examples, cuts)
     for weighting in ("impressions", "clicks", "uniform"):
         expected = gauc(*columns[:3], weighting, rows.weights)
         close(results[weighting], expected.value)
         close(results[f"{weighting}_coverage"], expected.coverage)
-        assert results[f"{weighting}_groups"] == expected.groups_used
+        counts = results[f"{weighting}_groups_used"], results[f"{weighting}_groups_skipped"]
+        assert counts == (expected.groups_used, expected.groups_skipped)
     for metric in (auc, logloss, copc, ece):
         close(results[metric.__name__], metric(rows.labels, rows.scores, rows.weights))
     # Without weights the weight column is not read.
@@ -129,7 +136,7 @@ def test_slices_through_users_on_beam():
             close(metrics["gauc"], gauc(labels[rows], scores[rows], users[rows]).value)
             close(metrics["auc"], auc(labels[rows], scores[rows]))
             # The gathered rows themselves are never written.
-            assert set(metrics) == {"gauc", "gauc_coverage", "gauc_groups", "auc"}
+            assert set(metrics) == {*GAUC_NAMES, "auc"}
 
     with beam.Pipeline() as pipeline:
         evaluation = (
@@ -140,9 +147,29 @@ def test_slices_through_users_on_beam():
         assert_that(evaluation[constants.METRICS_KEY], check)
 
 
+@settings(max_examples=20, deadline=None)
+@given(rows=impressions())
+def test_calibration_is_that_of_tfma(rows):
+    examples = [extracts(*row) for row in zip(rows.labels, rows.scores, rows.groups, rows.weights, strict=True)]
+    computations = Calibration().computations(eval_config=CONFIG, model_names=[""], example_weighted=True)
+    combiner = computations[0].combiner
+    total = combiner.create_accumulator()
+    for example in examples:
+        total = combiner.add_input(total, StandardMetricInputs(example))
+    (expected,) = computations[1].result(combiner.extract_output(total)).values()
+    close(computed([TableMetric(metric="calibration")], examples)["calibration"], expected)
+
+
+def test_every_metric_of_the_table_is_made_by_its_name():
+    rows = [extracts(1, 0.5, 1), extracts(0, 0.25, 1)]
+    for name, metric in METRICS.items():
+        results = computed([TableMetric("user_id", metric=name)], rows)
+        assert set(results) == {name, *(f"{name}_{column}" for column in metric.columns)}
+
+
 def test_nan_scores_give_nan_metrics():
     results = computed([GAUC("user_id"), *ALL], [extracts(1, np.nan, 1), extracts(0, 0.5, 1)])
-    assert set(results) == {"gauc", "gauc_coverage", "gauc_groups", "auc", "logloss", "copc", "ece"}
+    assert set(results) == {*GAUC_NAMES, "auc", "logloss", "copc", "ece"}
     assert np.isnan(list(results.values())).all()
 
 
@@ -150,12 +177,20 @@ def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="query_key must be empty"):
         GAUC("user_id").computations(CONFIG, model_names=[""], query_key="user_id")
     with pytest.raises(ValueError, match="`weighting` must be one of"):
-        GAUC("user_id", "sessions")
+        GAUC("user_id", weighting="sessions")
+    with pytest.raises(ValueError, match="`group` must name the feature that gauc groups by"):
+        GAUC()
+    with pytest.raises(ValueError, match=r"no such metric\. Allowed: auc, .* Received: 'ndcg'"):
+        TableMetric(metric="ndcg")
+    with pytest.raises(ValueError, match=r"ece has no such option\. Allowed: bins\. Received: clip"):
+        ECE(clip=0.1)
     with pytest.raises(ValueError, match="feature `session`, the group of GAUC, is missing"):
         computed([GAUC("session")], [extracts(1, 0.5, 1)])
 
 
-@pytest.mark.parametrize("metric", [GAUC("user_id", "clicks", "g"), ECE("user_id", bins=5), LogLoss(clip=1e-3), *ALL])
+@pytest.mark.parametrize(
+    "metric", [GAUC("user_id", weighting="clicks", name="g"), ECE("user_id", bins=5), LogLoss(clip=1e-3), *ALL]
+)
 def test_config_round_trip(metric):
     copy = type(metric).from_config(metric.get_config())
     assert copy.get_config() == metric.get_config()

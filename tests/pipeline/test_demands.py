@@ -34,11 +34,11 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
     found = json_format.Parse(evaluator.exec_properties["eval_config"], config_pb2.EvalConfig())
     assert any(list(spec.feature_keys) == ["occupation"] for spec in found.slicing_specs)
     thresholds = [
-        (dict(slicing.feature_values), bar.threshold.value_threshold.lower_bound.value)
+        (dict(slicing.feature_values), one.threshold.value_threshold.lower_bound.value)
         for spec in found.metrics_specs
         for metric in spec.metrics
-        for bar in metric.per_slice_thresholds
-        for slicing in bar.slicing_specs
+        for one in metric.per_slice_thresholds
+        for slicing in one.slicing_specs
         if slicing.feature_values
     ]
     assert ({"occupation": "3"}, 0.61) in thresholds

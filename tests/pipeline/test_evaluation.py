@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,14 +9,14 @@ from tensorflow_model_analysis.proto import config_pb2
 from pipeline.evaluation import (
     BEAM_MODULES,
     DEFAULT_SLICES,
-    SliceBar,
     blessing_reasons,
     eval_config,
     load_slices,
 )
 from tests.pipeline.evaluator_run import evaluate, make_data
 from tfctr.errors import UserError
-from tfctr.metrics import auc, copc, ece, gauc, logloss
+from tfctr.metrics import auc, copc, ece, gauc, logloss, tfma_gauc
+from tfctr.training.experiment import Demand, Evaluation
 
 SLICES = ["gender", "hour", "item_popularity", "age"]
 
@@ -59,7 +61,8 @@ def check_rows(rows, data, scores, weights=None, baseline=None):
                 "auc": auc(*mine, weight),
                 "gauc": grouped.value,
                 "gauc_coverage": grouped.coverage,
-                "gauc_groups": grouped.groups_used,
+                "gauc_groups_used": grouped.groups_used,
+                "gauc_groups_skipped": grouped.groups_skipped,
                 "logloss": logloss(*mine, weight),
                 "copc": copc(*mine, weight),
                 "ece": ece(*mine, weight),
@@ -74,7 +77,7 @@ def check_rows(rows, data, scores, weights=None, baseline=None):
 @pytest.mark.e2e
 def test_metrics_of_every_slice_equal_numpy_and_open_with_tfma(tmp_path):
     data = make_data()
-    outcome = evaluate(tmp_path, data, eval_config(slices=SLICES), scale=1.0)
+    outcome = evaluate(tmp_path, data, eval_config(Evaluation(), slices=SLICES), scale=1.0)
     assert outcome.blessed
     assert blessing_reasons(outcome.evaluation) == []
     check_rows(load_slices(outcome.evaluation), data, served_scores(tmp_path, data))
@@ -90,7 +93,8 @@ def test_metrics_of_every_slice_equal_numpy_and_open_with_tfma(tmp_path):
 @pytest.mark.e2e
 def test_a_model_as_good_as_the_blessed_one_is_blessed_with_weights(tmp_path):
     data = make_data(seed=1)
-    config = eval_config(slices=SLICES, weight="weight", slice_bars=[SliceBar("hour", "auc", minimum=0.5)])
+    demand = Demand(column="hour", metric="auc", minimum=0.5)
+    config = eval_config(Evaluation(max_auc_fall=0.005, demands=(demand,)), slices=SLICES, weight="weight")
     outcome = evaluate(tmp_path, data, config, scale=1.0, baseline=1.5)
     assert blessing_reasons(outcome.evaluation) == []
     assert outcome.blessed
@@ -101,17 +105,20 @@ def test_a_model_as_good_as_the_blessed_one_is_blessed_with_weights(tmp_path):
 @pytest.mark.e2e
 def test_a_worse_model_is_refused_in_words(tmp_path):
     data = make_data()
-    config = eval_config(
-        slices=SLICES,
+    evaluation = Evaluation(
         min_auc=0.1,
         min_gauc=0.4,
-        slice_bars=[
-            SliceBar("gender", "auc", "F", minimum=0.6),
-            SliceBar("item_popularity", "gauc", max_fall=0.1),
-            SliceBar("hour", "logloss", "2", maximum=0.5),
-            SliceBar("hour", "gauc", "23", minimum=0.5),
-        ],
+        max_auc_fall=0.005,
+        max_gauc_fall=0.005,
+        demands=(
+            Demand(column="gender", value="F", metric="auc", minimum=0.6),
+            Demand(column="item_popularity", metric="gauc", max_fall=0.1),
+            Demand(column="hour", value="2", metric="logloss", maximum=0.5),
+            Demand(column="hour", value="23", metric="gauc", minimum=0.5),
+            Demand(metric="calibration", maximum=0.1),
+        ),
     )
+    config = eval_config(evaluation, slices=SLICES)
     outcome = evaluate(tmp_path, data, config, scale=-1.0, baseline=1.0)
     assert not outcome.blessed
     reasons = blessing_reasons(outcome.evaluation)
@@ -125,10 +132,11 @@ def test_a_worse_model_is_refused_in_words(tmp_path):
         fell(rows["item_popularity=head"], "gauc", "0.1000"),
         fell(rows["item_popularity=tail"], "gauc", "0.1000"),
         f"hour=2: logloss is {rows['hour=2'].metrics['logloss']:.4f}; at most 0.5000 is allowed",
-        "hour=23: a bar is set for this slice, but it has no examples",
+        "hour=23: the experiment makes a demand on this slice, but it has no examples",
+        f"overall: calibration is {overall.metrics['calibration']:.4f}; at most 0.1000 is allowed",
     }
     # What concerns everybody comes first.
-    assert [reason.startswith("overall") for reason in reasons[:3]] == [True] * 3
+    assert [reason.startswith("overall") for reason in reasons[:4]] == [True] * 4
 
 
 def fell(row, metric, allowed):
@@ -140,44 +148,40 @@ def fell(row, metric, allowed):
 def test_an_undefined_metric_is_no_blessing(tmp_path):
     data = make_data(60)
     data["label"][:] = 0
-    outcome = evaluate(tmp_path, data, eval_config(slices=[]), scale=1.0)
+    outcome = evaluate(tmp_path, data, eval_config(Evaluation(), slices=[]), scale=1.0)
     assert not outcome.blessed
     assert [reason.split(":")[0] for reason in blessing_reasons(outcome.evaluation)] == ["overall"] * 2
     assert all("NaN" in reason for reason in blessing_reasons(outcome.evaluation))
 
 
 def test_config_has_the_default_slices_and_demands_overall_only():
-    config = eval_config()
+    config = eval_config(Evaluation())
     assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], *([name] for name in DEFAULT_SLICES)]
     for metric in config.metrics_specs[0].metrics:
         # `threshold` would hold in every slice.
         assert not metric.HasField("threshold")
-        for bar in metric.per_slice_thresholds:
-            assert [str(spec) for spec in bar.slicing_specs] == [""]
+        for demand in metric.per_slice_thresholds:
+            assert [str(spec) for spec in demand.slicing_specs] == [""]
     assert not config.metrics_specs[0].query_key
     assert BEAM_MODULES == ("tfctr.metrics.tfma_gauc",)
     # TFX carries it as JSON.
     assert json_format.Parse(json_format.MessageToJson(config), config_pb2.EvalConfig()) == config
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"min_auc": 1.5}, "`min_auc` must be between 0 and 1"),
-        ({"max_gauc_fall": -0.1}, "`max_gauc_fall` must be between 0 and 1"),
-        (
-            {"slice_bars": [SliceBar("age", minimum=0.5)]},
-            "names the slice `age`, which is not evaluated. Allowed: user_a",
-        ),
-        ({"slice_bars": [SliceBar("hour")]}, "the bar on gauc in hour demands nothing"),
-        ({"slice_bars": [SliceBar("hour", "ece", "3", max_fall=0.1)]}, "`max_fall` is for auc and gauc.*ece in hour=3"),
-        ({"slice_bars": [SliceBar("hour", "ndcg", minimum=0.1)]}, "no metric `ndcg`"),
-        ({"weighting": "sessions"}, "`weighting` must be one of"),
-    ],
-)
-def test_demands_without_sense_are_refused(arguments, message):
-    with pytest.raises(UserError, match=message):
-        eval_config(**arguments)
+def test_the_columns_of_the_demands_are_sliced_by():
+    demands = Demand(column="age", minimum=0.5), Demand(column="hour", value="3", minimum=0.5)
+    config = eval_config(Evaluation(demands=demands), slices=["hour"])
+    assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], ["hour"], ["age"]]
+
+
+def test_without_groups_nothing_is_called_gauc():
+    config = eval_config(Evaluation(), group="")
+    names = [json.loads(metric.config)["metric"] for metric in config.metrics_specs[0].metrics]
+    assert names == ["auc", "logloss", "copc", "ece", "calibration"]
+    assert "gauc" not in str(config).replace(tfma_gauc.__name__, "")
+    for asked in (Evaluation(min_gauc=0.6), Evaluation(demands=(Demand(column="hour", metric="gauc", minimum=0.6),))):
+        with pytest.raises(UserError, match="gauc needs groups, and the feature file has no `group`"):
+            eval_config(asked, group="")
 
 
 @pytest.mark.parametrize("read", [load_slices, blessing_reasons])

@@ -93,6 +93,26 @@ def test_shipped_experiments_load(path: Path) -> None:
         ("training: {learning_rte: 0.1}", "training.learning_rte: unknown key"),
         ("training: {dtype: float64}", "training.dtype: Input should be 'float32' or 'mixed_bfloat16'"),
         ("evaluation: {min_auc: 2}", "evaluation.min_auc: Input should be less than or equal to 1. Received: 2"),
+        ("evaluation: {max_gauc_fall: -0.1}", "evaluation.max_gauc_fall: Input should be greater than or equal to 0"),
+        (
+            "evaluation: {min_ece: 0}",
+            "evaluation.min_ece: unknown key. Allowed: demands, max_auc_fall, max_gauc_fall, min_a",
+        ),
+        (
+            "evaluation: {weighting: sessions}",
+            "evaluation.weighting: Input should be 'impressions', 'clicks' or 'uniform'",
+        ),
+        (
+            "evaluation: {demands: [{metric: ndcg, minimum: 0}]}",
+            "demands.0.metric: there is no such metric. Allowed: auc, gauc, logloss, copc, ece, calibration. "
+            "Received: 'ndcg'",
+        ),
+        ("evaluation: {demands: [{column: hour}]}", "evaluation.demands.0: the demand on gauc in hour asks nothing."),
+        ("evaluation: {demands: [{value: a, minimum: 0}]}", "`value` needs the `column` that has it. Received: 'a'"),
+        (
+            "evaluation: {demands: [{column: hour, value: '3', metric: ece, max_fall: 0.1}]}",
+            "Allowed: auc, gauc. Received: the demand on ece in hour=3, of which less is better.",
+        ),
         ("model: {embedding_l2: -1}", "model: embedding_l2: Input should be greater than or equal to 0. Received: -1"),
         ("model: {tower: big}", "model: tower: unknown key"),
         ("model: {interaction: {type: nope}}", "interaction: unknown type 'nope'. Allowed: mlp"),

@@ -86,11 +86,12 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     predictions: Annotated[Path | None, typer.Option(help="save rows of label, score, group to an .npz")] = None,
 ) -> None:
-    """Report AUC, GAUC, logloss and calibration, overall and by slice, through the signature that is served."""
+    """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()
     from tfctr.export.describe import describe
     from tfctr.features.spec import FeatureFile
     from tfctr.metrics.report import report
+    from tfctr.metrics.table import measurable
     from tfctr.training.dataset import split_records
     from tfctr.training.evaluate import predict
 
@@ -106,14 +107,21 @@ def evaluate(
         rows.save(predictions)
     table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting)
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in table], indent=1))
+        typer.echo(json.dumps([vars(row) for row in table], indent=1))
         return
-    printed = Table("slice", "value", "examples", "AUC", "GAUC", "logloss", "COPC", "ECE", "users used / skipped")
+    shown = [metric for metric in measurable(rows.groups is not None) if metric.printed]
+    detailed = [metric for metric in shown if metric.columns]
+    titles = [*(metric.title for metric in shown), *(" / ".join(metric.columns.values()) for metric in detailed)]
+    printed = Table("slice", "value", "examples", *titles)
     for row in table:
-        numbers = [f"{value:.4f}" for value in (row.auc, row.gauc, row.logloss, row.copc, row.ece)]
-        users = f"{row.groups_used:,} / {row.groups_skipped:,}"
-        printed.add_row(row.slice, row.value, f"{row.examples:,}", *numbers, users)
+        numbers = [_number(getattr(row, metric.name)) for metric in shown]
+        details = [" / ".join(_number(getattr(row, column)) for column in metric.columns) for metric in detailed]
+        printed.add_row(row.slice, row.value, _number(row.examples), *numbers, *details)
     console().print(printed)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
 def inspect(

@@ -10,31 +10,33 @@ from typing import Any
 
 import keras
 import numpy as np
+from typing_extensions import override
 
 from tfctr.metrics.buffer import ImpressionBuffer
-from tfctr.metrics.reference import Array, Weighting, auc, gauc
+from tfctr.metrics.reference import Array, Weighting
+from tfctr.metrics.table import METRICS
 
 #: Inside a compiled step the value is computed anew when the rows have grown by this factor.
 REFRESH = 1.2
 
 
 class HostMetric(keras.metrics.Metric):
-    """A metric of all rows seen since the last reset, held on the host; subclasses define `compute`.
+    """A metric of the table over all rows since the last reset, held on the host; subclasses define `update_state`.
 
     `result()` is exact in eager code, where Keras reads it at the end of an epoch. Inside a compiled step it is
     computed anew only when the rows have grown by a fifth: what the progress bar shows may lag that much, and an epoch
     costs a handful of sorts instead of one a step.
     """
 
-    def __init__(self, name: str, dtype: Any = None):
+    def __init__(self, metric: str, name: str, dtype: Any = None, **options: Any):
         super().__init__(name=name, dtype=dtype)
+        self._metric, self._options = METRICS[metric], options
+        # A wrong option is an error now and not after the first epoch.
+        self._metric.check(options)
+        self._direction = "up" if self._metric.rising else "down"
         self._buffer = ImpressionBuffer()
         self._shown = float("nan")
         self._shown_rows = 0
-
-    def compute(self, labels: Array, scores: Array, groups: Array | None, weights: Array | None) -> float:
-        """Return the metric of the rows given."""
-        raise NotImplementedError
 
     def append(self, labels: Any, scores: Any, groups: Any = None, weights: Any = None) -> None:
         """Append a batch, eagerly or from inside a `tf.function`."""
@@ -60,8 +62,8 @@ class HostMetric(keras.metrics.Metric):
             return value
         return keras.ops.convert_to_tensor(np.float64(self._exact()), dtype="float64")
 
+    @override
     def reset_state(self) -> None:
-        """Forget all rows."""
         self._buffer.clear()
         self._shown_rows = 0
 
@@ -73,12 +75,14 @@ class HostMetric(keras.metrics.Metric):
     def _exact(self) -> float:
         labels, scores, groups, weights = self._buffer.columns()
         # A model that diverged is a value to see, not a reason to lose the run.
-        return float("nan") if np.isnan(scores).any() else self.compute(labels, scores, groups, weights)
+        if np.isnan(scores).any():
+            return float("nan")
+        return float(self._metric.measure(labels, scores, groups, weights, **self._options)[0])
 
 
 @keras.saving.register_keras_serializable(package="tfctr")
 class ExactAUC(HostMetric):
-    """Exact area under the ROC curve, ties one half, without thresholds.
+    """Exact area under the ROC curve: no thresholds, and a tie counts one half.
 
     Keras's own AUC interpolates between 200 fixed thresholds, most of them above the scores of a low click rate.
 
@@ -99,16 +103,11 @@ class ExactAUC(HostMetric):
     """
 
     def __init__(self, name: str = "auc", dtype: Any = None):
-        super().__init__(name=name, dtype=dtype)
-        self._direction = "up"
+        super().__init__("auc", name, dtype)
 
+    @override
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Append a batch."""
         self.append(y_true, y_pred, None, sample_weight)
-
-    def compute(self, labels: Array, scores: Array, groups: Array | None, weights: Array | None) -> float:
-        """Return the AUC."""
-        return auc(labels, scores, weights)
 
 
 @keras.saving.register_keras_serializable(package="tfctr")
@@ -131,22 +130,15 @@ class GAUC(HostMetric):
     """
 
     def __init__(self, weighting: Weighting = "impressions", name: str = "gauc", dtype: Any = None):
-        super().__init__(name=name, dtype=dtype)
-        # An unknown weighting is an error now and not after the first epoch.
-        gauc([], [], [], weighting)
+        super().__init__("gauc", name, dtype, weighting=weighting)
         self.weighting = weighting
-        self._direction = "up"
 
+    @override
     def update_state(self, y_true: Any, y_pred: Any, groups: Any, sample_weight: Any = None) -> None:
-        """Append a batch."""
         self.append(y_true, y_pred, groups, sample_weight)
 
-    def compute(self, labels: Array, scores: Array, groups: Array | None, weights: Array | None) -> float:
-        """Return the grouped AUC."""
-        return gauc(labels, scores, [] if groups is None else groups, self.weighting, weights).value
-
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments."""
         return {**super().get_config(), "weighting": self.weighting}
 
 

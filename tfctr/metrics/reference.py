@@ -242,6 +242,13 @@ def copc(labels: Any, probabilities: Any, weights: Any = None) -> float:
     return float(np.dot(rows.weights, rows.labels)) / predicted if predicted else float("nan")
 
 
+def calibration(labels: Any, probabilities: Any, weights: Any = None) -> float:
+    """Predicted clicks over clicks, `sum p / sum y`, as TFMA's metric of that name has it; NaN without clicks."""
+    rows = check_rows(labels, probabilities, weights=weights)
+    clicks = float(np.dot(rows.weights, rows.labels))
+    return float(np.dot(rows.weights, rows.scores)) / clicks if clicks else float("nan")
+
+
 def ece(labels: Any, probabilities: Any, weights: Any = None, bins: int = ECE_BINS) -> float:
     """Expected calibration error over bins of equal mass: `sum_k (n_k / n) |mean y_k - mean p_k|`.
 

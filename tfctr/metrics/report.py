@@ -1,33 +1,28 @@
 """The metrics of a data set, overall and by slice, as rows of a table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from tfctr.metrics.reference import Weighting, auc, copc, ece, gauc, logloss
+from tfctr.metrics.reference import Weighting
+from tfctr.metrics.table import measurable
 
 #: The name of the slice that holds all rows.
 OVERALL = "overall"
 
 
-@dataclass(frozen=True)
-class ReportRow:
-    """Metrics of one slice: `slice` is the column ("overall" for all rows), `value` what the column holds there."""
+class ReportRow(SimpleNamespace):
+    """One slice: `slice` is the column ("overall" for all rows), `value` what the column holds there.
+
+    Every measured metric of the table and each of its further columns is an attribute too: `auc`, `groups_used` ...
+    """
 
     slice: str
     value: str
     examples: int
     clicks: int
-    auc: float
-    gauc: float
-    logloss: float
-    copc: float
-    ece: float
-    groups_used: int
-    groups_skipped: int
-    coverage: float
 
 
 def report(
@@ -38,15 +33,15 @@ def report(
     slices: Mapping[str, Any] | None = None,
     weighting: Weighting = "impressions",
 ) -> list[ReportRow]:
-    """Return AUC, GAUC, log loss, COPC and ECE overall and for every value of every slice column.
+    """Return the metrics of the table, overall and for every value of every slice column.
 
     Args:
         labels: 0 or 1, [n].
         scores: probabilities, [n].
-        groups: user of every row, [n].
+        groups: user of every row, [n]; None leaves out the metrics that need groups.
         weights: optional, [n].
         slices: column name -> values [n]; the groups of a slice are the groups of its rows only.
-        weighting: the group weights of GAUC.
+        weighting: the weight of a group in grouped metrics.
 
     Returns:
         The overall row first, then the slices in the order given, their values ascending.
@@ -54,43 +49,34 @@ def report(
     Raises:
         ValueError: on bad rows or a column of another length.
     """
-    flat = [np.asarray(array).reshape(-1) for array in (labels, scores, groups)]
-    flat.append(np.ones(flat[0].shape) if weights is None else np.asarray(weights).reshape(-1))
+    flat = {"labels": np.asarray(labels).reshape(-1), "scores": np.asarray(scores).reshape(-1)}
+    flat["weights"] = np.ones(flat["labels"].shape) if weights is None else np.asarray(weights).reshape(-1)
+    if groups is not None:
+        flat["groups"] = np.asarray(groups).reshape(-1)
+    size = flat["labels"].size
     rows = [_row(OVERALL, "", flat, weighting)]
     for name, column in (slices or {}).items():
         values = np.asarray(column).reshape(-1)
-        if values.shape != flat[0].shape:
-            raise ValueError(
-                f"slice `{name}` must have one value per label. Received: {values.size}, not {flat[0].size}."
-            )
+        if values.size != size:
+            raise ValueError(f"slice `{name}` must have one value per label. Received: {values.size}, not {size}.")
         names, codes = np.unique(values, return_inverse=True)
         # One sort for the column instead of one comparison of the whole column per value.
         order = np.argsort(codes, kind="stable")
         edges = np.searchsorted(codes[order], np.arange(names.size + 1))
         for index, value in enumerate(names):
             chosen = order[edges[index] : edges[index + 1]]
-            rows.append(_row(name, _text(value), [array[chosen] for array in flat], weighting))
+            rows.append(_row(name, _text(value), {key: array[chosen] for key, array in flat.items()}, weighting))
     return rows
 
 
-def _row(name: str, value: str, columns: list[Any], weighting: Weighting) -> ReportRow:
-    labels, scores, groups, weights = columns
-    grouped = gauc(labels, scores, groups, weighting, weights)
-    counted = np.asarray(weights) > 0
-    return ReportRow(
-        slice=name,
-        value=value,
-        examples=int(counted.sum()),
-        clicks=int((labels[counted] == 1).sum()),
-        auc=auc(labels, scores, weights),
-        gauc=grouped.value,
-        logloss=logloss(labels, scores, weights),
-        copc=copc(labels, scores, weights),
-        ece=ece(labels, scores, weights),
-        groups_used=grouped.groups_used,
-        groups_skipped=grouped.groups_skipped,
-        coverage=grouped.coverage,
-    )
+def _row(name: str, value: str, rows: dict[str, Any], weighting: Weighting) -> ReportRow:
+    counted = rows["weights"] > 0
+    numbers: dict[str, float] = {}
+    for metric in measurable(grouped="groups" in rows):
+        found = metric.measure(**rows, **metric.accepted({"weighting": weighting}))
+        numbers.update(zip((metric.name, *metric.columns), found, strict=True))
+    clicks = int((rows["labels"][counted] == 1).sum())
+    return ReportRow(slice=name, value=value, examples=int(counted.sum()), clicks=clicks, **numbers)
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""GAUC, exact AUC, log loss, COPC and ECE for TensorFlow Model Analysis, mergeable on Beam.
+"""The metrics of the table for TensorFlow Model Analysis, mergeable on Beam.
 
 All of them read one private computation: per slice, the label, score, weight and group of every impression
 (`ImpressionBuffer`). Every other feature is dropped before the slices are fanned out. The metrics group by themselves,
@@ -9,10 +9,12 @@ Memory: 13 bytes an impression and slice it is in (21 with float64 scores), gath
 one worker. 100 million impressions need 1.3 GB there for the overall slice.
 
 Example:
-    MetricConfig(class_name="GAUC", module="tfctr.metrics.tfma_gauc", config='{"group": "user_id"}')
+    MetricConfig(
+        class_name="TableMetric", module="tfctr.metrics.tfma_gauc", config='{"metric": "gauc", "group": "user_id"}'
+    )
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -20,104 +22,61 @@ import numpy as np
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.metrics import metric_types, metric_util
 from tensorflow_model_analysis.utils import util
+from typing_extensions import override
 
 from tfctr.metrics.buffer import ImpressionBuffer
-from tfctr.metrics.reference import CLIP, ECE_BINS, Array, Weighting, auc, copc, ece, gauc, logloss
+from tfctr.metrics.table import metric_named
 
 #: Label, score, group and weight of one impression: all that is kept of it.
 Row = tuple[float, float, Any, float]
 
 
-class _RowMetric(metric_types.Metric):
-    """A metric computed from the gathered rows of a slice; `options` are the keyword arguments of its function."""
+class TableMetric(metric_types.Metric):
+    """A metric of the table, and `<name>_<column>` for each of its columns, computed from the rows of a slice.
 
-    def __init__(self, function: str, group: str, name: str, **options: Any):
+    Args:
+        group: raw feature that holds the group (user) of an impression, an integer or a string. Metrics of one group
+            share their rows, so it is worth giving to a metric that needs none.
+        metric: its name in the table.
+        name: what the results call it; by default its name in the table.
+        options: keyword arguments of the metric's function.
+    """
+
+    metric = ""
+
+    def __init__(self, group: str = "", *, metric: str = "", name: str = "", **options: Any):
+        entry = metric_named(metric or self.metric)
+        if entry.needs_group and not group:
+            raise ValueError(f"`group` must name the feature that {entry.name} groups by. Received: {group!r}.")
+        # A wrong option stops the run before any worker starts.
+        entry.check(options)
         super().__init__(
             metric_util.merge_per_key_computations(_computations),
-            function=function,
+            metric=entry.name,
             group=group,
-            name=name,
+            name=name or entry.name,
             options=options,
         )
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the class, as a MetricConfig writes them."""
-        return {"group": self.kwargs["group"], "name": self.name, **self.kwargs["options"]}
+        return {**{key: self.kwargs[key] for key in ("metric", "group", "name")}, **self.kwargs["options"]}
 
 
-class GAUC(_RowMetric):
-    """Grouped AUC, with `<name>_coverage` (impressions of the used groups over all) and `<name>_groups` (used groups).
-
-    Args:
-        group: raw feature that holds the group (user) of an impression, an integer or a string.
-        weighting: "impressions", "clicks" or "uniform".
-        name: metric name.
-    """
-
-    def __init__(self, group: str, weighting: Weighting = "impressions", name: str = "gauc"):
-        # An unknown weighting stops the run before any worker starts.
-        gauc([], [], [], weighting)
-        super().__init__("gauc", group, name, weighting=weighting)
+def _alias(class_name: str, metric: str) -> type[TableMetric]:
+    about = f"`TableMetric` of {metric}, under the name of its own that EvalConfigs may use."
+    return type(class_name, (TableMetric,), {"metric": metric, "__doc__": about, "__module__": __name__})
 
 
-class ExactAUC(_RowMetric):
-    """AUC from all scores, ties one half; TFMA's own interpolates between fixed thresholds.
-
-    Args:
-        group: the group of the GAUC in the same configuration, whose rows are then shared; without it the rows are
-            gathered once more.
-        name: metric name.
-    """
-
-    def __init__(self, group: str = "", name: str = "auc"):
-        super().__init__("auc", group, name)
-
-
-class LogLoss(_RowMetric):
-    """Log loss of the probabilities clipped to [clip, 1 - clip]; `group` as in ExactAUC."""
-
-    def __init__(self, group: str = "", clip: float = CLIP, name: str = "logloss"):
-        super().__init__("logloss", group, name, clip=clip)
-
-
-class COPC(_RowMetric):
-    """Clicks over predicted clicks, the inverse of TFMA's Calibration; `group` as in ExactAUC."""
-
-    def __init__(self, group: str = "", name: str = "copc"):
-        super().__init__("copc", group, name)
-
-
-class ECE(_RowMetric):
-    """Expected calibration error over bins of equal mass; `group` as in ExactAUC."""
-
-    def __init__(self, group: str = "", bins: int = ECE_BINS, name: str = "ece"):
-        super().__init__("ece", group, name, bins=bins)
-
-
-def _gauc_values(labels: Array, scores: Array, groups: Any, weights: Any, **options: Any) -> dict[str, float]:
-    result = gauc(labels, scores, [] if groups is None else groups, weights=weights, **options)
-    return {"": result.value, "_coverage": result.coverage, "_groups": float(result.groups_used)}
-
-
-def _without_groups(metric: Callable[..., float]) -> Callable[..., dict[str, float]]:
-    def values(labels: Array, scores: Array, groups: Any, weights: Any, **options: Any) -> dict[str, float]:
-        return {"": metric(labels, scores, weights, **options)}
-
-    return values
-
-
-#: By function name: the suffixes of the metric names it gives, and the function itself.
-_FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[..., dict[str, float]]]] = {
-    "gauc": (("", "_coverage", "_groups"), _gauc_values),
-    "auc": (("",), _without_groups(auc)),
-    "logloss": (("",), _without_groups(logloss)),
-    "copc": (("",), _without_groups(copc)),
-    "ece": (("",), _without_groups(ece)),
-}
+GAUC = _alias("GAUC", "gauc")
+ExactAUC = _alias("ExactAUC", "auc")
+LogLoss = _alias("LogLoss", "logloss")
+COPC = _alias("COPC", "copc")
+ECE = _alias("ECE", "ece")
 
 
 def _computations(
-    function: str,
+    metric: str,
     group: str,
     name: str,
     options: dict[str, Any],
@@ -128,38 +87,35 @@ def _computations(
     query_key: str | None = None,
 ) -> list[Any]:
     """Return the shared gathering of rows and the derivation of one metric from it."""
+    entry = metric_named(metric)
     if query_key:
         raise ValueError(
             f"metric `{name}` groups by `{group}` itself: MetricsSpec.query_key must be empty. Received: {query_key!r}."
         )
 
-    def key(metric: str) -> Any:
+    def key(name: str) -> Any:
         return metric_types.MetricKey(
-            metric, model_name=model_name, output_name=output_name, example_weighted=example_weighted
+            name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
         )
 
     # A leading underscore keeps the rows out of the written results; equal computations run once.
     rows_key = key(f"_impressions:{group}")
-    suffixes, compute = _FUNCTIONS[function]
+    keys = [key(name), *(key(f"{name}_{column}") for column in entry.columns)]
 
     def derive(metrics: dict[Any, Any]) -> dict[Any, float]:
         labels, scores, groups, weights = metrics[rows_key].columns()
         # A model that gives NaN is refused by the thresholds, which NaN never meets, instead of failing the run.
         if np.isnan(scores).any():
-            values = dict.fromkeys(suffixes, float("nan"))
-        else:
-            values = compute(labels, scores, groups, weights, **options)
-        return {key(name + suffix): value for suffix, value in values.items()}
+            return dict.fromkeys(keys, float("nan"))
+        values = entry.measure(labels, scores, groups, weights, **options)
+        return dict(zip(keys, map(float, values), strict=True))
 
     rows = metric_types.MetricComputation(
         keys=[rows_key],
         preprocessors=[_RowPreprocessor(group, eval_config, model_name, output_name, example_weighted)],
         combiner=_RowCombiner(rows_key),
     )
-    return [
-        rows,
-        metric_types.DerivedMetricComputation(keys=[key(name + suffix) for suffix in suffixes], result=derive),
-    ]
+    return [rows, metric_types.DerivedMetricComputation(keys=keys, result=derive)]
 
 
 class _RowPreprocessor(metric_types.Preprocessor):

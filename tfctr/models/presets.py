@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
+from tfctr.features.yaml_file import Strict
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Strict):
     """What a model is made of.
 
     Attributes:
@@ -20,8 +21,6 @@ class ModelConfig(BaseModel):
         loss: The loss and its options.
         embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     interests: tuple[dict[str, Any], ...] = ({"type": "mean"},)
     interaction: dict[str, Any] = Field(default_factory=lambda: {"type": "mlp"})

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.yaml_file import describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_loss
+from tfctr.metrics.reference import Weighting
+from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.presets import ModelConfig, preset
 
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Training(_Strict):
+class Training(Strict):
     """How to train: Adam, validation after every epoch, plateau and early stopping on the validation AUC."""
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
@@ -43,30 +41,81 @@ class Training(_Strict):
     seed: int = 1
 
 
-class Demand(_Strict):
-    """A demand on one metric in one slice, beside those on all examples together."""
+class Demand(Strict):
+    """What a blessing asks of one metric, over all examples together or in a slice."""
 
-    column: str = Field(description="the slice column")
+    column: str | None = Field(None, description="the slice column; null: all examples together")
     value: str | None = Field(None, description="the slice's value; null: every value of the column")
-    metric: Literal["auc", "gauc", "logloss", "copc", "ece", "calibration"] = "gauc"
+    metric: str = Field("gauc", description="a name of tfctr.metrics.table")
     minimum: float | None = None
     maximum: float | None = None
-    max_fall: float | None = Field(None, description="auc and gauc: allowed fall against the latest blessed model")
+    max_fall: float | None = Field(
+        None, description="allowed fall against the latest blessed model, where more is better"
+    )
+
+    @property
+    def place(self) -> str:
+        """The metric and the slice in words: "ece in hour=3"."""
+        return f"{self.metric} in {self.column or 'overall'}{'' if self.value is None else f'={self.value}'}"
+
+    @field_validator("metric")
+    @classmethod
+    def _exists(cls, metric: str) -> str:
+        return metric_named(metric).name
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.value is not None and self.column is None:
+            raise ValueError(f"`value` needs the `column` that has it. Received: {self.value!r} without a column.")
+        if self.minimum is None and self.maximum is None and self.max_fall is None:
+            raise ValueError(f"the demand on {self.place} asks nothing. Give it a minimum, a maximum or a max_fall.")
+        metric = metric_named(self.metric)
+        if self.max_fall is not None and not metric.rising:
+            allowed = ", ".join(one.name for one in METRICS.values() if one.rising)
+            raise ValueError(
+                f"`max_fall` is for metrics of which more is better. Allowed: {allowed}. "
+                f"Received: the demand on {self.place}, of which {metric.direction.value}."
+            )
+        return self
 
 
-class Evaluation(_Strict):
+#: `min_auc`, `max_auc_fall` and so on: the keys of what a blessing asks of all examples together.
+_OVERALL_DEMANDS: dict[str, Any] = {
+    key: (float, Field(default, ge=0, le=1, description=about))
+    for metric in METRICS.values()
+    if metric.least is not None
+    for key, default, about in (
+        (f"min_{metric.name}", metric.least, f"least {metric.title} of all examples together"),
+        (f"max_{metric.name}_fall", 0.002, "allowed fall against the latest blessed model"),
+    )
+}
+_Overall: Any = create_model("_Overall", __base__=Strict, **_OVERALL_DEMANDS)
+
+
+class Evaluation(_Overall):
     """What the evaluation reports and what a model must reach to be pushed."""
 
     slices: tuple[str, ...] = Field((), description="features to slice by, beside the feature file's meta columns")
-    weighting: Literal["impressions", "clicks", "uniform"] = Field("impressions", description="of users in GAUC")
-    min_auc: float = Field(0.5, ge=0, le=1)
-    min_gauc: float = Field(0.5, ge=0, le=1)
-    max_auc_fall: float = Field(0.002, ge=0, description="allowed fall against the latest blessed model")
-    max_gauc_fall: float = Field(0.002, ge=0)
-    demands: tuple[Demand, ...] = Field((), description="demands on single slices")
+    weighting: Weighting = Field("impressions", description="the weight of a group (user) in GAUC")
+    demands: tuple[Demand, ...] = Field((), description="further demands, above all on single slices")
+
+    def all_demands(self, grouped: bool) -> list[Demand]:
+        """Return the demands on all examples together, then the further ones.
+
+        Args:
+            grouped: whether the data has groups. Without them a metric that needs some has no demand by default; one
+                that the experiment file makes stays, for the evaluation to refuse.
+        """
+        found = []
+        for metric in METRICS.values():
+            least, fall = f"min_{metric.name}", f"max_{metric.name}_fall"
+            written = {least, fall} & self.model_fields_set
+            if metric.least is not None and (grouped or written or not metric.needs_group):
+                found.append(Demand(metric=metric.name, minimum=getattr(self, least), max_fall=getattr(self, fall)))
+        return [*found, *self.demands]
 
 
-class Export(_Strict):
+class Export(Strict):
     """How the SavedModel is written."""
 
     state_dtype: Literal["float32", "float16"] = "float32"
@@ -74,7 +123,7 @@ class Export(_Strict):
     fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 
-class Experiment(_Strict):
+class Experiment(Strict):
     """An experiment: a preset, changes to it, and how to train, evaluate and export it."""
 
     preset: str = "din"
@@ -108,11 +157,11 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
-        raise UserError(describe_validation_error(path, error, Experiment)) from None
+        raise UserError(describe_validation_error(path, error)) from None
     try:
         _try_layers(experiment.model_config_of())
     except ValidationError as error:
-        raise UserError(describe_validation_error(f"{path}: model", error, ModelConfig)) from None
+        raise UserError(describe_validation_error(f"{path}: model", error)) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return experiment

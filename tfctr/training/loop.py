@@ -18,7 +18,7 @@ import tensorflow as tf
 from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features.parsing import told_in_words
-from tfctr.metrics.reference import auc, gauc, logloss
+from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
@@ -132,8 +132,9 @@ def _finish_epoch(
             tf.summary.scalar(f"valid/{name}" if name in result else name, value)
     summary.close()
     console().print(
-        f"epoch {progress.epoch + 1}: validation AUC {result['auc']:.5f}, GAUC {result['gauc']:.5f}, "
-        f"logloss {result['logloss']:.5f}{' (best)' if better else ''}"
+        f"epoch {progress.epoch + 1}: validation "
+        + ", ".join(f"{METRICS[name].title} {value:.5f}" for name, value in result.items())
+        + (" (best)" if better else "")
         + "".join(f", {name} {value:.3g}" for name, value in diagnostics.items()),
         highlight=False,
         markup=False,
@@ -150,22 +151,25 @@ def _finish_epoch(
 
 
 def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[str, float]:
-    """Exact AUC, GAUC (users as the vocabulary tells them apart) and logloss of a split."""
+    """Return the metrics that the table asks for after every epoch, by name.
+
+    Users are groups as the vocabulary tells them apart. Metrics that need groups are left out when the feature file's
+    group is no input of the model.
+    """
     scores, labels, groups = [], [], []
     group = data.file.group
     for inputs, label, _ in data.batches(batch_size):
         logits = model.predict_on_batch(inputs)
         scores.append(tf.sigmoid(logits).numpy().ravel())
         labels.append(label.numpy().ravel())
-        groups.append(inputs[group].numpy().ravel() if group in inputs else np.zeros(len(labels[-1]), np.int32))
+        if group in inputs:
+            groups.append(inputs[group].numpy().ravel())
     if not scores:
         raise UserError("the validation split holds no example; check the data directory")
-    all_labels, all_scores = np.concatenate(labels), np.concatenate(scores).astype(np.float64)
-    return {
-        "auc": auc(all_labels, all_scores),
-        "gauc": gauc(all_labels, all_scores, np.concatenate(groups)).value,
-        "logloss": logloss(all_labels, all_scores),
-    }
+    rows = {"labels": np.concatenate(labels), "scores": np.concatenate(scores).astype(np.float64)}
+    if groups:
+        rows["groups"] = np.concatenate(groups)
+    return {metric.name: metric.measure(**rows)[0] for metric in measurable(grouped=bool(groups)) if metric.every_epoch}
 
 
 class _Checkpoints:
