@@ -9,8 +9,20 @@ from keras import ops
 
 from tests.backends import gradients
 from tests.golden_cases import check, compare, load, present
+from tests.registration import registrations_undone
 from tfctr.errors import UserError
-from tfctr.losses import BinaryCrossentropy, KlConsistency, RDrop, SelfEnsemble, TriBce, create_loss, tri_bce
+from tfctr.losses import (
+    LOSSES,
+    BinaryCrossentropy,
+    KlConsistency,
+    Loss,
+    RDrop,
+    SelfEnsemble,
+    TriBce,
+    base,
+    create_loss,
+    tri_bce,
+)
 
 
 def _entropy(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -188,6 +200,34 @@ def test_create() -> None:
     assert create_loss("binary_crossentropy").passes == 1
     assert create_loss({"type": "self_ensemble"}).passes == 2
     assert create_loss({"type": "self_ensemble", "passes": 3}).passes == 3
+
+
+def test_a_new_loss_is_one_class() -> None:
+    names = list(LOSSES)
+    with registrations_undone(LOSSES):
+
+        @base.loss("focal")
+        class Focal(Loss):
+            def __init__(self, gamma: float = 2.0) -> None:
+                super().__init__()
+                self.gamma = gamma
+
+            def rows(self, labels: Any, logits: Any) -> Any:
+                p = ops.sigmoid(logits[0])
+                right = labels * p + (1.0 - labels) * (1.0 - p)
+                return -((1.0 - right) ** self.gamma) * ops.log(right)
+
+        made = create_loss({"type": "focal", "gamma": 1.0})
+        assert type(made) is Focal
+        assert made.passes == 1
+        value, (gradient,), _ = gradients(lambda logits: made([1.0], logits, [1.0]), ops.zeros((1, 1)))
+        assert float(value) == pytest.approx(0.5 * np.log(2))
+        assert float(gradient[0, 0]) < 0
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
+        assert again.get_config() == made.get_config() == {"gamma": 1.0}
+        with pytest.raises(UserError, match=r"loss focal: unknown argument 'alpha'\. Allowed: gamma"):
+            create_loss({"type": "focal", "alpha": 1.0})
+    assert list(LOSSES) == names
 
 
 @pytest.mark.parametrize(

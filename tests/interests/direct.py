@@ -33,7 +33,7 @@ def direct_dta(layer: DecoupledTargetAttention, inputs: dict[str, dict[str, Any]
     query = ops.matmul(candidate["target"], layer.query.kernel)
     key = ops.matmul(events, layer.key.kernel)[:, None]
     value = ops.matmul(events, layer.value.kernel)[:, None]
-    for name in layer.frozen:
+    for name in layer.frozen_names:
         shares = bucket_shares(layer, inputs, name)
         key = key + ops.einsum("bcln,nd->bcld", shares, layer.key_tables[name])
         if layer.enrich_values:

@@ -99,10 +99,10 @@ def check_early(case: Drawn, similarity_dim: int | None) -> None:
     for kind, tables in (("key", folded.key_tables), ("value", folded.value_tables)):
         of_ids, *of_similarity = np.split(
             ops.convert_to_numpy(getattr(early, kind).kernel),
-            [width + i * (similarity_dim or width) for i in range(len(early.frozen))],
+            [width + i * (similarity_dim or width) for i in range(len(early.frozen_names))],
         )
         getattr(folded, kind).kernel.assign(of_ids)
-        for name, kernel in zip(early.frozen, of_similarity, strict=True):
+        for name, kernel in zip(early.frozen_names, of_similarity, strict=True):
             tables[name].assign(ops.convert_to_numpy(early.tables[name]) @ kernel)
     assert_near(folded(inputs), early(inputs))
 

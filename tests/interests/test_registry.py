@@ -1,12 +1,30 @@
 import json
+from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
+from keras import ops
 
-from tests.interests.helpers import CONFIGS
+from tests.composition import model_batch
+from tests.interests.helpers import CONFIGS, make_inputs, tensors
+from tests.registration import registrations_undone
+from tests.workbench import Workbench
 from tfctr.errors import UserError
-from tfctr.interests import INTERESTS, ComplementaryModality, Din, MeanPooling, create_interest, interest_arguments
+from tfctr.interests import (
+    INTERESTS,
+    ComplementaryModality,
+    Din,
+    Interest,
+    MeanPooling,
+    SequenceFacts,
+    create_interest,
+    interest_arguments,
+)
+from tfctr.interests.base import interest
 from tfctr.layers.export import EXPORTED
+from tfctr.models import ModelConfig
 
 
 def test_every_class_is_exported() -> None:
@@ -14,10 +32,77 @@ def test_every_class_is_exported() -> None:
         assert EXPORTED[cls.__name__] is cls
 
 
+def define_recent_events() -> type[Interest]:
+    """All that a new interest is: a class with the decorator, in a file that one line of the package imports."""
+
+    @interest("recent")
+    class RecentEvents(Interest):
+        weight_kinds = ("kernel",)
+
+        def __init__(self, count: int = 3, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.count = count
+
+        @classmethod
+        def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+            return {"count": sequence.max_length // 2, **options}
+
+        def build_width(self, width: int) -> None:
+            self.dense = self.make_dense("dense", width, 2 * width)
+
+        def encode(self, sequence: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+            events, _ = self.start(sequence)
+            return {"sum": ops.sum(events[:, : self.count], axis=1)}
+
+        def attend(self, state: Any, candidate: Any, context: Any, training: bool | None = None) -> Any:
+            target = self.target(candidate)
+            return self.dense(ops.concatenate([ops.zeros_like(target) + state["sum"][:, None, :], target], axis=-1))
+
+    return RecentEvents
+
+
+def test_a_new_interest_is_one_class(workbench: Workbench, tmp_path: Path) -> None:
+    names = list(INTERESTS)
+    with registrations_undone(INTERESTS):
+        made = define_recent_events()
+        assert list(INTERESTS) == [*names, "recent"]
+        assert interest_arguments("recent") == {"count": 3, "kernel_initializer": None, "kernel_regularizer": None}
+        layer = create_interest({"type": "recent", "count": 2})
+        assert type(layer) is made
+        assert layer(tensors(make_inputs())).shape == (3, 5, 8)
+        with pytest.raises(UserError, match=r"interest recent: unknown argument 'counts'\. Allowed: count"):
+            create_interest({"type": "recent", "counts": 2})
+
+        model = workbench.model(ModelConfig(interests=({"type": "recent", "kernel_regularizer": "l2"},)))
+        chosen = model.scorer.interests["history"]
+        assert chosen.count == workbench.file.sequences["history"].max_length // 2
+        inputs, labels = model_batch(workbench), np.array([[1.0], [0.0], [1.0], [0.0]], "float32")
+        before = np.asarray(chosen.dense.kernel)
+        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
+        assert last < first
+        assert not np.array_equal(before, chosen.dense.kernel)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(loaded(inputs), model(inputs))
+        assert loaded.get_config() == model.get_config()
+    assert list(INTERESTS) == names
+    assert "RecentEvents" not in EXPORTED
+
+
+def test_a_name_is_given_once() -> None:
+    with registrations_undone(INTERESTS), pytest.raises(ValueError, match="The name 'din' is already that of Din"):
+
+        @interest("din")
+        class Other(Interest):
+            pass
+
+
 def test_arguments_are_listed() -> None:
     assert interest_arguments("mean") == {}
     assert interest_arguments("din")["hidden"] == (80, 40)
     assert "kwargs" not in interest_arguments("din")
+    assert list(interest_arguments("din"))[-2:] == ["kernel_initializer", "kernel_regularizer"]
 
 
 def test_create() -> None:
@@ -58,7 +143,10 @@ def test_config_keeps_every_argument(name: str) -> None:
         ({"type": "din", "dtype": "float16"}, "interest din: unknown argument 'dtype'"),
         ({"type": "dta"}, "interest dta: `frozen` must be given"),
         ({"type": "dta", "frozen": "text", "bins": 0}, "interest dta: `bins` must be a positive whole number"),
-        ({"type": "din", "hidden": 3}, "interest din: "),
+        ({"type": "din", "hidden": 3}, "interest din: `hidden` must be a list of positive whole numbers. Received: 3"),
+        ({"type": "din", "hidden": []}, "interest din: `hidden` must have at least one width. Received: []"),
+        ({"type": "din", "softmax": "no"}, "interest din: `softmax` must be true or false. Received: 'no'"),
+        ({"type": "din", "kernel_initializer": "he"}, "interest din: `kernel_initializer` must be a Keras initializer"),
         ({"type": "din", "activation": "no_such"}, "interest din: "),
     ],
 )

@@ -12,7 +12,7 @@ from tests.models.test_model import batch
 from tests.workbench import Workbench
 from tfctr.errors import UserError
 from tfctr.interactions import INTERACTIONS, Interaction
-from tfctr.interests import INTERESTS, Interest
+from tfctr.interests import INTERESTS, Interest, SequenceFacts
 from tfctr.models import ModelConfig, RankingModel, build_model
 
 
@@ -20,18 +20,15 @@ class Probe(Interest):
     """Keeps what it is given; its auxiliary logit is one weight."""
 
     seen: ClassVar[dict[str, Any]] = {}
+    auxiliary: ClassVar[dict[str, float]] = {"own": 0.5}
 
     def __init__(self, category: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.category = category
+        self.id_names = (category,)
 
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        return (self.category,)
-
-    @property
-    def auxiliary(self) -> dict[str, float]:
-        return {"own": 0.5}
+    @classmethod
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        return {"category": sequence.category, **options}
 
     def diagnostics(self) -> dict[str, float]:
         return {"level": float(ops.convert_to_numpy(self.level))}
@@ -76,7 +73,7 @@ def test_an_interest_sees_the_ids_it_compares(workbench: Workbench, probe: Ranki
     inputs = batch(workbench, candidates=2)
     probe(inputs)
     # Left out, the category is the shared feature with the smallest vocabulary: genres, not items.
-    assert probe.scorer.interests["history"].category == "genres"
+    assert probe.scorer.interests["history"].id_names == ("genres",)
     seen = Probe.seen
     np.testing.assert_array_equal(seen["candidate"]["ids/genres"], inputs["genres"])
     real = np.arange(workbench.file.sequences["history"].max_length) < inputs["history_length"][:, None]

@@ -5,6 +5,7 @@ from typing import Any
 
 from tfctr.interests.base import INTERESTS as INTERESTS
 from tfctr.interests.base import Interest as Interest
+from tfctr.interests.base import SequenceFacts as SequenceFacts
 from tfctr.layers.registry import arguments_of, create
 
 # isort: off
@@ -35,14 +36,21 @@ def interest_arguments(kind: str) -> dict[str, Any]:
     return arguments_of(INTERESTS[kind])
 
 
-def create_interest(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interest:
+def create_interest(
+    config: str | Mapping[str, Any], sequence: SequenceFacts | None = None, **layer_arguments: Any
+) -> Interest:
     """Make an interest from its name or from `{"type": name, argument: value, ...}`.
 
     Args:
         config: a key of `INTERESTS`, or a mapping with `type` and arguments of its class.
+        sequence: what the feature file knows of the sequence, from which the interest completes its arguments.
         **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
         UserError: for an unknown type or argument, a missing argument, or a value that the interest refuses.
     """
-    return create("interest", INTERESTS, config, **layer_arguments)
+
+    def complete(made: type[Interest], options: dict[str, Any]) -> dict[str, Any]:
+        return options if sequence is None else made.complete(options, sequence)
+
+    return create("interest", INTERESTS, config, complete, **layer_arguments)

@@ -5,9 +5,10 @@ from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
-from tfctr.layers.arguments import check_count, check_flag, check_rate
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
 
@@ -33,10 +34,11 @@ class SparseTargetAttention(Interest):
             W_O that width itself.
         output_projection: false leaves out W_O, which the paper does not have; d_a is then the width of the events.
         residual: whether to add the target.
-        dropout: share of attention weights dropped in training. It hurts, says the paper.
-        sequences: S. Events and target are S slices of equal width side by side, and each slice is attended to with
-            matrices of its own: one module a behaviour sequence. With 1 it is one module on the concatenation.
+        dropout: share of attention weights dropped in training; the paper reports that it hurts.
+        sequences: S. Events and target consist of S slices of equal width, one for each behaviour sequence, and each
+            slice has an attention with matrices of its own. With 1 there is one attention over the concatenation.
         seed: of the dropout.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, S, L, d_a]`, `length` `[B]`; with `mean` only `value`, `[B, S, 1, d_a]`, and `length`.
@@ -56,6 +58,8 @@ class SparseTargetAttention(Interest):
         modules, that is `output_projection=False` and `sequences`.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         activation: Activation = "relu",
@@ -68,19 +72,16 @@ class SparseTargetAttention(Interest):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if activation not in get_args(Activation):
-            raise ValueError(f"`activation` must be one of {', '.join(get_args(Activation))}. Received: {activation!r}")
-        self.activation = activation
-        self.attention_dim = None if attention_dim is None else check_count("attention_dim", attention_dim)
+        self.activation = check_choice("activation", activation, get_args(Activation))
+        self.attention_dim = check_optional_count("attention_dim", attention_dim)
         self.output_projection = check_flag("output_projection", output_projection)
         self.residual = check_flag("residual", residual)
-        self.dropout = check_rate("dropout", dropout)
+        check_rate("dropout", dropout)
         self.sequences = check_count("sequences", sequences)
-        self.seed = seed
         self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the matrices, one of each kind a sequence."""
         if width % self.sequences:
             raise ValueError(
                 f"`sequences` must divide the width of the events, {width}. Received: sequences={self.sequences}"
@@ -101,11 +102,11 @@ class SparseTargetAttention(Interest):
             self.output_kernel = self._matrices("output", inner, own)
 
     def _matrices(self, name: str, rows: int, columns: int) -> Any:
-        shape, start = (self.sequences, rows, columns), xavier_normal((rows, columns))
-        return self.add_weight(name=f"{name}_kernel", shape=shape, initializer=start)
+        """One matrix a sequence."""
+        return self.make_weight(f"{name}_kernel", (self.sequences, rows, columns), xavier_normal((rows, columns)))
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values; the average value where no candidate matters."""
         events, state = self.start(sequence)
         value = self._project(events, self.value)
         if self.activation != "mean":
@@ -116,8 +117,8 @@ class SparseTargetAttention(Interest):
         weights = self.weights_dropout(ops.cast(weights, self.compute_dtype), training=training)
         return {**state, "value": ops.sum(weights[:, None, :, None] * value, axis=2, keepdims=True)}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the history for each candidate."""
         target = self.target(candidate)
         batch, count, width = ops.shape(target)
         # A state may have been stored in another dtype.

@@ -1,8 +1,12 @@
 """The contract of an interest module."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
 from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.masking import length_mask, zero_padding
@@ -15,18 +19,42 @@ AGE_BUCKETS = 34
 """Ages of events are below this: 0 for padding and unknown, else 1 + floor(log2(1 + seconds))."""
 
 
+@dataclass(frozen=True)
+class SequenceFacts:
+    """What only the feature file knows of a sequence, from which an interest completes its arguments.
+
+    Attributes:
+        name: the sequence.
+        max_length: the most events of a history.
+        frozen: the frozen tables that have vectors of the events.
+        features: the candidate's features that the events have too, with the number of rows of each one's embedding
+            table; None for a feature without a table of its own.
+    """
+
+    name: str
+    max_length: int
+    frozen: tuple[str, ...]
+    features: Mapping[str, int | None]
+
+    @property
+    def category(self) -> str | None:
+        """The shared feature with the smallest vocabulary; None where none has a table of its own."""
+        sizes = {name: rows for name, rows in self.features.items() if rows is not None}
+        return min(sizes, key=lambda name: sizes[name], default=None)
+
+
 class Interest(ConfiguredLayer):
     """What a user's history says about a candidate, in two steps.
 
         state  = encode(sequence)                     once a user; reads nothing of candidate or context
         output = attend(state, candidate, context)    once a candidate; reads nothing of the user but `state`
 
-    Both may be called directly, inside another layer or not: floats are cast to this layer's compute dtype here, and
-    frozen vectors stay float32, so the result is the one of `call`. That is also why the layer does not autocast.
+    Both may be called directly, inside another layer or not, and give what `call` gives: they cast floats to this
+    layer's compute dtype and leave frozen vectors in float32. The layer does not autocast, which would cast those too.
 
     sequence:
         events: float `[B, L, d]`, newest first, padded on the right.
-        length: int32 `[B]`, the real steps. Masks come from it only.
+        length: int32 `[B]`, the number of real steps. All masks are made from it.
         ages: int32 `[B, L]`, optional: 1 + floor(log2(1 + seconds before the newest event)), 0 for unknown.
         ids/<feature>: int32 `[B, L]` (`[B, L, M]` with several values), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, L]`, rows of a frozen table; 0 means that the item has no vector.
@@ -41,42 +69,49 @@ class Interest(ConfiguredLayer):
     The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
     `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.
 
-    The content of padded steps changes nothing, bit for bit. A history without any step gives zeros, where the module
-    does not say otherwise.
+    What padded steps contain does not change a single bit of the output. The output for an empty history is zero,
+    unless the module says otherwise.
 
     Args:
-        **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...).
+        **kwargs: of `keras.layers.Layer` (`name`, `dtype`, ...), and the initializers and regularizers of the module's
+            `weight_kinds`, see `ConfiguredLayer`.
     """
 
-    frozen: tuple[str, ...] = ()
+    frozen_names: tuple[str, ...] = ()
+    """The frozen tables whose rows and vectors this module needs."""
+
+    id_names: tuple[str, ...] = ()
+    """The candidate's features whose ids this module compares with those of the events."""
+
+    auxiliary: Mapping[str, float] = MappingProxyType({})
+    """Logits of its own that the module is trained by: name -> weight of their cross-entropy in the loss.
+
+    Where there are any, `attend` returns `(output, {name: logits [B, C]})`.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables whose rows and vectors this module needs."""
-        return self.frozen
+    @classmethod
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        """Return the constructor's arguments: the given ones, and what the module needs to know of the sequence.
 
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        """The candidate's features whose ids this module compares with those of the events."""
-        return ()
+        Args:
+            options: the arguments that a configuration gives.
+            sequence: the sequence that the module is for.
 
-    @property
-    def auxiliary(self) -> dict[str, float]:
-        """Logits of its own that the module is trained by: name -> weight of their cross-entropy in the loss.
-
-        Where there are any, `attend` returns `(output, {name: logits [B, C]})`.
+        Raises:
+            ValueError: if the sequence lacks what the module needs.
         """
-        return {}
+        return options
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers about the module's health, read from its variables; the training loop logs them every epoch."""
         return {}
 
+    @override
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
-        """Create the weights from the shapes of the inputs; here only the width of the events matters."""
+        # Here only the width of the events matters.
         width = input_shape["sequence"]["events"][-1]
         if width is None:
             raise ValueError("`events` must have a known width. Received: None")
@@ -108,10 +143,10 @@ class Interest(ConfiguredLayer):
         return output[0] if self.auxiliary else output
 
     def start(self, sequence: Tensors) -> tuple[Tensor, Tensors]:
-        """What every `encode` begins with.
+        """Prepare the events and the state; every `encode` begins with this.
 
         Returns:
-            The events in the compute dtype with zeros at padded steps, and the part of the state that passes through:
+            The events in the compute dtype with zeros at padded steps, and the part of the state that is not computed:
             `length` (at most L), and the compared ids and the rows of the frozen tables with zeros at padded steps.
         """
         events = sequence["events"]
@@ -122,7 +157,7 @@ class Interest(ConfiguredLayer):
         mask = length_mask(length, steps)
         state = {"length": length}
         for name in (*(f"ids/{name}" for name in self.id_names), *(f"rows/{name}" for name in self.frozen_names)):
-            state[name] = zero_padding(ops.cast(_get(sequence, name), "int32"), mask)
+            state[name] = zero_padding(ops.cast(tensor_of(sequence, name), "int32"), mask)
         return zero_padding(ops.cast(events, self.compute_dtype), mask), state
 
     def target(self, candidate: Tensors) -> Tensor:
@@ -136,23 +171,8 @@ INTERESTS: Registry[Interest] = Registry()
 interest = INTERESTS.register
 
 
-def _get(tensors: Tensors, name: str) -> Tensor:
+def tensor_of(tensors: Tensors, name: str) -> Tensor:
+    """The tensor of a name, or an error that says which names there are."""
     if name not in tensors:
         raise ValueError(f"`{name}` must be given. Received only: {', '.join(sorted(tensors))}")
     return tensors[name]
-
-
-def frozen_argument(frozen: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """The argument `frozen` of a constructor as a tuple of names."""
-    names = (frozen,) if isinstance(frozen, str) else tuple(frozen)
-    if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"`frozen` must name one frozen table or a list of different ones. Received: {frozen!r}")
-    return names
-
-
-def frozen_pair(state: Tensors, candidate: Tensors, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Vectors of candidate and history, and where one of them is missing (bool `[B, C, L]`)."""
-    missing = ops.logical_or(
-        ops.equal(_get(candidate, f"rows/{name}"), 0)[:, :, None], ops.equal(_get(state, f"rows/{name}"), 0)[:, None, :]
-    )
-    return _get(candidate, f"vectors/{name}"), _get(state, f"vectors/{name}"), missing

@@ -3,15 +3,16 @@
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
-from tfctr.interests.frozen import known_similarity
+from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
 from tfctr.layers.masking import merge_heads, split_heads
 
 
 @interest("bfs_mf")
-class BehaviorFeatureSplit(TargetAttention):
+class BehaviorFeatureSplit(FrozenInterest, TargetAttention):
     """BFS_MF: target attention over ids with the similarity of the contents as a bias of the scores.
 
         s_i = cos(v_t, v_i)                                           frozen vectors, no gradient
@@ -25,6 +26,7 @@ class BehaviorFeatureSplit(TargetAttention):
     Args:
         frozen: the frozen table, or several: each has its own similarity and its own beta, and they add up.
         num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Every beta starts at 1: the similarity counts from the first step.
 
@@ -60,6 +62,7 @@ class BehaviorFeatureSplit(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            frozen,
             num_heads=num_heads,
             attention_dim=attention_dim,
             output_projection=output_projection,
@@ -69,18 +72,17 @@ class BehaviorFeatureSplit(TargetAttention):
             seed=seed,
             **kwargs,
         )
-        self.frozen = frozen_argument(frozen)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and the betas."""
         super().build_width(width)
         self.betas = {
             name: self.add_weight(name=f"beta_{name}", shape=(self.num_heads,), initializer="ones", autocast=False)
-            for name in self.frozen
+            for name in self.frozen_names
         }
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the history for each candidate."""
         query = split_heads(self.queries(candidate), self.num_heads)
         scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
         scores = ops.cast(scores, "float32")

@@ -3,20 +3,21 @@
 import math
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
+from tfctr.interests.frozen import FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation
-from tfctr.layers.arguments import check_count
+from tfctr.layers.arguments import check_choice, check_count
 
 Mixing = Literal["fixed", "learned", "gated"]
 
 
 @interest("cmm")
-class ComplementaryModality(Interest):
+class ComplementaryModality(FrozenInterest):
     """The interest of DMF: a mixture of the modality-enriched and the modality-centric view.
 
         output = alpha * DTA(...) + (1 - alpha) * SimTier(...)
@@ -35,15 +36,16 @@ class ComplementaryModality(Interest):
         alpha: the share of DTA, or its start; 0 leaves the histogram alone, 1 DTA alone.
         mixing: `fixed`, `learned` or `gated`.
         gate_units: the width of the gate's hidden layer.
-        bins: buckets over [-1, 1], in both.
-        histogram_bins: buckets of the histogram, where they shall differ.
-        soft_buckets: whether a similarity between the centres of two buckets has a share of both, in both.
+        bins: buckets over [-1, 1], in both parts.
+        histogram_bins: buckets of the histogram, if it has a different number.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of each, in both parts.
         counts, hidden_units: of the histogram, see `SimilarityHistogram`.
         enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: of the attention, see
             `DecoupledTargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
-    Whether the gate reads the fields of the request is settled by the shapes that the layer is built with: without
-    `context["fields"]` there, it has no weights for them and reads the target and the length alone.
+    The gate reads the fields of the request only if `context["fields"]` is among the shapes that the layer is built
+    with. Otherwise it has no weights for them, and reads the target and the length alone.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -61,9 +63,10 @@ class ComplementaryModality(Interest):
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), section 4.4: alpha is fixed, and its best value between 0 and 1.
-        That value is not known to us; the default is the middle. `learned`, `gated` and `soft_buckets` are not in the
-        paper: they are what its reviewers ask for.
+        That value is not published; the default is the middle. `learned`, `gated` and `soft_buckets` are additions.
     """
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -85,15 +88,12 @@ class ComplementaryModality(Interest):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if mixing not in get_args(Mixing):
-            raise ValueError(f"`mixing` must be one of {', '.join(get_args(Mixing))}. Received: {mixing!r}")
+        super().__init__(frozen, **kwargs)
+        self.mixing = check_choice("mixing", mixing, get_args(Mixing))
         if not 0.0 <= alpha <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
             raise ValueError(f"`alpha` must be from 0 to 1, and between them unless it is fixed. Received: {alpha}")
         self.alpha = alpha
-        self.mixing = mixing
         self.gate_units = check_count("gate_units", gate_units)
-        self.histogram_bins = histogram_bins
         self.attention = DecoupledTargetAttention(
             frozen,
             bins=bins,
@@ -107,6 +107,7 @@ class ComplementaryModality(Interest):
             seed=seed,
             dtype=self.dtype_policy,
             name="attention",
+            **self.weight_arguments(DecoupledTargetAttention),
         )
         self.histogram = SimilarityHistogram(
             frozen,
@@ -116,23 +117,18 @@ class ComplementaryModality(Interest):
             soft_buckets=soft_buckets,
             dtype=self.dtype_policy,
             name="histogram",
+            **self.weight_arguments(SimilarityHistogram),
         )
 
-    @property
-    def frozen_names(self) -> tuple[str, ...]:
-        """The frozen tables."""
-        return self.attention.frozen_names
-
+    @override
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
-        """Create both parts and alpha, and the gate for the fields of the request where there are any."""
         super().build(input_shape)
         fields = input_shape.get("context", {}).get("fields")
         if self.mixing == "gated" and fields is not None:
-            shape = (fields[-1], self.gate_units)
-            self.gate_fields = self.add_weight(name="gate_fields", shape=shape, initializer="glorot_uniform")
+            self.gate_fields = self.make_weight("gate_fields", (fields[-1], self.gate_units), "glorot_uniform")
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create both parts, and alpha where it is not fixed."""
         for part in (self.attention, self.histogram):
             part.build({"sequence": {"events": (None, None, width)}})
         if self.mixing == "fixed":
@@ -143,25 +139,24 @@ class ComplementaryModality(Interest):
         )
         if self.mixing == "gated":
             self.gate_fields = None
-            self.gate_hidden = keras.layers.Dense(self.gate_units, dtype=self.dtype_policy, name="gate_hidden")
-            self.gate_hidden.build((None, None, width + 1))
+            self.gate_hidden = self.make_dense("gate_hidden", self.gate_units, width + 1)
             # Zeros: every alpha starts at the given one.
-            self.gate_kernel = self.add_weight(name="gate_kernel", shape=(self.gate_units, 1), initializer="zeros")
+            self.gate_kernel = self.make_weight("gate_kernel", (self.gate_units, 1), "zeros")
 
+    @override
     def diagnostics(self) -> dict[str, float]:
-        """Alpha, where it is one learned number."""
         if self.mixing != "learned" or not self.built:
             return {}
         return {"alpha": float(ops.convert_to_numpy(ops.sigmoid(self.alpha_logit)))}
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys, values and rows; the histogram needs nothing more."""
         if not self.built:
             self.build({"sequence": {"events": tuple(sequence["events"].shape)}})
         return self.attention.encode(sequence, training=training)
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The mixture for each candidate."""
         buckets = self.attention.buckets(state, candidate)
         shared = self.histogram.bins == self.attention.bins
         enriched = self.attention.attend_buckets(state, candidate, buckets, training)
@@ -181,7 +176,9 @@ class ComplementaryModality(Interest):
             hidden = self.gate_hidden(ops.concatenate([target, length], axis=-1))
             if self.gate_fields is not None:
                 if "fields" not in context:
-                    raise ValueError("`context` must hold `fields`, with which the gate was built. Received none")
+                    raise ValueError(
+                        f"`context` must hold `fields`, with which the gate was built. Received: {sorted(context)}"
+                    )
                 pooled = ops.mean(ops.cast(context["fields"], self.compute_dtype), axis=1)
                 hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))[:, None]
             logit = logit + ops.matmul(ops.relu(hidden), ops.cast(self.gate_kernel, self.compute_dtype))

@@ -6,8 +6,10 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.layers.arguments import check_flag, check_rate, check_units
 from tfctr.layers.dice import Dice
 from tfctr.layers.masking import length_mask, masked_softmax
 
@@ -19,13 +21,13 @@ class Din(Interest):
         w_i = MLP([t, x_i, t - x_i, t * x_i])
         output = sum_i w_i x_i                       or, with `softmax`, of the normalised weights
 
-    The first layer never sees the four joined vectors. With W = [W_1; W_2; W_3; W_4] it is
+    The four vectors are never joined. With W = [W_1; W_2; W_3; W_4] the first layer is
 
         t (W_1 + W_3) + b  +  x_i (W_2 - W_3 + diag(t) W_4)
 
-    one matrix of the candidate times the events: a fourth of the multiplications, and no tensor of shape
-    `[B, C, L, 4d]`. The share x_i (W_2 - W_3) is not put into the state: adding W_2 - W_3 to diag(t) W_4 costs less
-    than adding its product to every step, and the state stays as small as the events.
+    that is, the events times one matrix for each candidate. This takes a fourth of the multiplications and no tensor
+    of shape `[B, C, L, 4d]`. The term x_i (W_2 - W_3) is not stored in the state: adding W_2 - W_3 to diag(t) W_4
+    costs less than adding the product to every step, and the state stays as small as the events.
 
     Args:
         hidden: widths of the hidden layers.
@@ -36,6 +38,7 @@ class Din(Interest):
         seed: of the dropout.
         padding_statistics: whether padded steps count in the statistics of Dice, as in the public implementations.
             The state then keeps the padding as it came, and its content changes the output in training.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, also with
     softmax, where the reference averages the padding.
@@ -52,6 +55,8 @@ class Din(Interest):
         Zhou et al., Deep Interest Network (KDD 2018), section 4.3. `hidden=(80, 40)` as in the release.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         hidden: Sequence[int] = (80, 40),
@@ -64,17 +69,14 @@ class Din(Interest):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not hidden or any(units < 1 for units in hidden):
-            raise ValueError(f"`hidden` must be a list of widths, at least one. Received: {hidden!r}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"`dropout` must be at least 0 and below 1. Received: {dropout}")
-        self.hidden = tuple(hidden)
+        self.hidden = tuple(check_units("hidden", hidden))
+        if not self.hidden:
+            raise ValueError(f"`hidden` must have at least one width. Received: {hidden!r}")
         self.activation = activation
-        self.softmax = softmax
-        self.scale = scale
-        self.dropout = dropout
-        self.seed = seed
-        self.padding_statistics = padding_statistics
+        self.softmax = check_flag("softmax", softmax)
+        self.scale = check_flag("scale", scale)
+        self.padding_statistics = check_flag("padding_statistics", padding_statistics)
+        check_rate("dropout", dropout)
         policy = self.dtype_policy
         self.activations = [
             Dice(dtype=policy, name=f"dice_{i}")
@@ -88,28 +90,26 @@ class Din(Interest):
         ]
         # The first layer is this layer's own kernel and bias.
         widths = (*self.hidden[1:], 1)
-        self.dense = [
-            keras.layers.Dense(units, dtype=policy, name=f"dense_{i}") for i, units in enumerate(widths, start=1)
-        ]
+        self.dense = [self.make_dense(f"dense_{i}", units) for i, units in enumerate(widths, start=1)]
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the activation unit."""
         first = self.hidden[0]
-        self.kernel = self.add_weight(name="kernel", shape=(4 * width, first), initializer="glorot_uniform")
+        self.kernel = self.make_weight("kernel", (4 * width, first), "glorot_uniform")
         self.bias = self.add_weight(name="bias", shape=(first,), initializer="zeros")
         for units, activation, dense in zip(self.hidden, self.activations, self.dense, strict=True):
             activation.build((None, None, None, units))
             dense.build((None, None, None, units))
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The events, with zeros at padded steps."""
         events, state = self.start(sequence)
         if self.padding_statistics:
             events = ops.cast(sequence["events"], self.compute_dtype)
         return {"events": events, **state}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The weighted sum of the events for each candidate."""
         target = self.target(candidate)
         events = ops.cast(state["events"], self.compute_dtype)
         mask = length_mask(state["length"], ops.shape(events)[1])[:, None, :]

@@ -5,9 +5,10 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors, interest
-from tfctr.layers.arguments import check_count, check_flag, check_rate
+from tfctr.layers.arguments import check_count, check_flag, check_heads, check_rate
 from tfctr.layers.codebook import Assignment, MultiCodebook
 from tfctr.layers.hstu import HstuBlock, Variant
 from tfctr.layers.initializers import xavier_normal
@@ -25,9 +26,9 @@ class Dmqn(Interest):
                 the score of cluster w
         output  [o_1; ...; o_N] W_O
 
-    r is an embedding of the slot. All but the query, the scores and W_O is in `encode`, so the state and the cost of a
-    candidate do not grow with the history. With members that are all alike, log(size) makes attention over clusters
-    equal to attention over their members. A history without events gives zeros.
+    r is an embedding of the slot. `encode` computes everything but the query, the scores and W_O, so the state and the
+    cost of a candidate do not grow with the history. Where all members of a cluster are alike, log(size) makes
+    attention over clusters equal to attention over their members. A history without events gives zeros.
 
     Args:
         codebooks: N.
@@ -37,13 +38,14 @@ class Dmqn(Interest):
         slot_bias: whether the blocks of variant `research` have a learned bias for each pair of slots.
         num_heads: heads of the blocks and of each codebook's attention.
         size_term: whether log(size) is added to the scores.
-        describe: whether size and age of a cluster are part of it.
+        describe: whether the size and the mean age of a cluster are added to it, by W_s.
         assignment, tau_start, tau_end, anneal_steps, noise, reseed_below, balance: see `MultiCodebook`.
         dropout: of the blocks.
-        seed: of all that is random.
+        seed: of the dropout, and of noise and reseeding in `MultiCodebook`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`. Ages are used where there are any.
-    State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats whatever L is, 66 kB at
+    State: `key` and `value` `[B, N * H, W, d / H]`, `size` `[B, N, W]`: (2 d + 1) N W floats for any L, 66 kB at
     N = 4, W = 32, d = 64 in float32. The largest tensors of `encode` are `[B, L, N, W]` and `[B, L, N, d]`, never
     `[B, L, N, W, d]`: at these sizes and 10,000 events about 100 MB a user in serving and 110 to 170 MB in training.
 
@@ -58,6 +60,8 @@ class Dmqn(Interest):
         published; the sizes, the ages, the slot embedding, the absence of a causal mask over clusters and the size term
         (after TWIN-V2) are choices made here.
     """
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -81,15 +85,11 @@ class Dmqn(Interest):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
-            raise ValueError(f"`blocks` must be a whole number of at least 0. Received: {blocks!r}")
         self.num_heads = check_count("num_heads", num_heads)
         self.size_term = check_flag("size_term", size_term)
         self.describe = check_flag("describe", describe)
-        self.slot_bias = check_flag("slot_bias", slot_bias)
-        self.variant = variant
-        self.dropout = check_rate("dropout", dropout)
-        self.seed = seed
+        check_flag("slot_bias", slot_bias)
+        check_rate("dropout", dropout)
         self.codebook = MultiCodebook(
             codebooks,
             codewords,
@@ -103,6 +103,7 @@ class Dmqn(Interest):
             seed=seed,
             dtype=self.dtype_policy,
             name="codebook",
+            **self.weight_arguments(MultiCodebook),
         )
         self.blocks = [
             HstuBlock(
@@ -115,39 +116,34 @@ class Dmqn(Interest):
                 seed=None if seed is None else seed + i,
                 dtype=self.dtype_policy,
                 name=f"block{i}",
+                **self.weight_arguments(HstuBlock),
             )
-            for i in range(blocks)
+            for i in range(check_count("blocks", blocks, least=0))
         ]
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the parts."""
-        if width % self.num_heads:
-            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        check_heads(width, self.num_heads)
         books, words = self.codebook.codebooks, self.codebook.codewords
         self.codebook.build((None, None, width))
         slots = keras.initializers.RandomNormal(stddev=0.02)
-        self.slots = self.add_weight(name="slots", shape=(books, words, width), initializer=slots)
+        self.slots = self.make_weight("slots", (books, words, width), slots, kind="embeddings")
         if self.describe:
-            self.description = self._dense("description", 2, width)
+            self.description = self.make_dense("description", width, 2, use_bias=False)
         for block in self.blocks:
             block.build((None, books * words, width))
-        start = xavier_normal((width, width))
-        self.key = self.add_weight(name="key", shape=(books, width, width), initializer=start)
-        self.value = self.add_weight(name="value", shape=(books, width, width), initializer=start)
-        self.query = self._dense("query", width, books * width)
-        self.output_dense = self._dense("output", books * width, width)
-
-    def _dense(self, name: str, width: int, units: int) -> keras.layers.Dense:
-        dense = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name=name)
-        dense.build((None, None, width))
-        return dense
+        shape = (books, width, width)
+        self.key = self.make_weight("key", shape, xavier_normal((width, width)))
+        self.value = self.make_weight("value", shape, xavier_normal((width, width)))
+        self.query = self.make_dense("query", books * width, width, use_bias=False)
+        self.output_dense = self.make_dense("output", width, books * width, use_bias=False)
 
     def diagnostics(self) -> dict[str, float]:
         """How many codewords of a codebook are in use, as a perplexity."""
         return {"codebook_perplexity": self.codebook.perplexity()}
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys, values and sizes of the clusters."""
         events, state = self.start(sequence)
         mask = length_mask(state["length"], ops.shape(events)[1])
         quantized = self.codebook(events, mask=mask, training=training)
@@ -175,14 +171,13 @@ class Dmqn(Interest):
 
     def _heads(self, clusters: Tensor, kernel: Any) -> Tensor:
         """Each codebook's clusters by its own map, `[B, N * H, W, d / H]`."""
-        batch, books, words, width = ops.shape(clusters)
         mapped = ops.einsum("bnwd,nde->bnwe", clusters, ops.cast(kernel, self.compute_dtype))
-        mapped = ops.reshape(mapped, (batch, books, words, self.num_heads, width // self.num_heads))
-        mapped = ops.transpose(mapped, (0, 1, 3, 2, 4))
-        return ops.reshape(mapped, (batch, books * self.num_heads, words, width // self.num_heads))
+        mapped = split_heads(mapped, self.num_heads)
+        batch, books, heads, words, width = ops.shape(mapped)
+        return ops.reshape(mapped, (batch, books * heads, words, width))
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the clusters of every codebook for each candidate."""
         books, heads = self.codebook.codebooks, self.num_heads
         query = split_heads(self.query(self.target(candidate)), books * heads)
         key, value = (ops.cast(state[name], self.compute_dtype) for name in ("key", "value"))

@@ -3,9 +3,10 @@
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
-from tfctr.interests.frozen import frozen_buckets
+from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, frozen_buckets
 from tfctr.interests.target_attention import Activation, TargetAttention
 from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.masking import merge_heads, split_heads
@@ -13,7 +14,7 @@ from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, sco
 
 
 @interest("dta")
-class DecoupledTargetAttention(TargetAttention):
+class DecoupledTargetAttention(FrozenInterest, TargetAttention):
     """Target attention whose keys and values know how similar the candidate's content is to each event's.
 
         s_i = cos(v_t, v_i),  b_i = its bucket                        frozen vectors, no gradient
@@ -34,8 +35,9 @@ class DecoupledTargetAttention(TargetAttention):
         soft_buckets: whether a similarity between the centres of two buckets has a share of both, in E_K and in E_V,
             linearly. The output is then continuous in the similarities; it costs a second look-up and a second sum.
         num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
-    E_K and E_V start at zero: the module starts as plain target attention.
+    E_K and E_V, the `embeddings`, start at zero: the module starts as plain target attention.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -56,6 +58,8 @@ class DecoupledTargetAttention(TargetAttention):
         not published; the buckets are uniform. `soft_buckets` and `activation` are not in the paper.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -72,6 +76,7 @@ class DecoupledTargetAttention(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            frozen,
             num_heads=num_heads,
             attention_dim=attention_dim,
             output_projection=output_projection,
@@ -81,28 +86,27 @@ class DecoupledTargetAttention(TargetAttention):
             seed=seed,
             **kwargs,
         )
-        self.frozen = frozen_argument(frozen)
         self.bins = check_count("bins", bins)
         self.enrich_values = check_flag("enrich_values", enrich_values)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and the tables of the buckets."""
         super().build_width(width)
-        self.key_tables = {name: self._table("key", name, width) for name in self.frozen}
-        self.value_tables = {name: self._table("value", name, width) for name in self.frozen if self.enrich_values}
+        values = self.frozen_names if self.enrich_values else ()
+        self.key_tables = {name: self._table(f"key_similarity_{name}", width) for name in self.frozen_names}
+        self.value_tables = {name: self._table(f"value_similarity_{name}", width) for name in values}
 
-    def _table(self, kind: str, name: str, width: int) -> Any:
-        shape = (self.bins + 1, self.attention_dim or width)
-        return self.add_weight(name=f"{kind}_similarity_{name}", shape=shape, initializer="zeros")
+    def _table(self, name: str, width: int) -> Any:
+        return self.make_weight(name, (self.bins + 1, self.attention_dim or width), "zeros", kind="embeddings")
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the history for each candidate."""
         return self.attend_buckets(state, candidate, self.buckets(state, candidate), training)
 
     def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
         """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
-        return frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
+        return frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, candidate: Tensors, buckets: Tensors, training: bool | None) -> Tensor:
         """`attend` for given buckets."""

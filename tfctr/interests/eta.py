@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events
@@ -28,6 +29,7 @@ class Eta(RetrievedAttention):
         hash_bits: the number of random directions.
         top_k, num_heads, attention_dim, age_dim, dropout: see `RetrievedAttention`.
         seed: of the dropout and of the random directions.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
@@ -63,8 +65,8 @@ class Eta(RetrievedAttention):
         super().__init__(top_k, num_heads, attention_dim, age_dim, dropout, seed, **kwargs)
         self.hash_bits = check_count("hash_bits", hash_bits)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and draw the random directions."""
         super().build_width(width)
         self.rotation = self.add_weight(
             name="rotation",
@@ -74,8 +76,8 @@ class Eta(RetrievedAttention):
             autocast=False,
         )
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys, values and codes."""
         state = super().encode(sequence, training=training)
         return {**state, "codes": self.codes(exact_events(sequence, state["length"]))}
 
@@ -92,8 +94,8 @@ class Eta(RetrievedAttention):
         history = code_signs(state["codes"])
         return (target.shape[-1] - ops.matmul(target, ops.swapaxes(history, -1, -2))) / 2.0
 
+    @override
     def search(self, state: Tensors, candidate: Tensors) -> tuple[Tensor, Tensor]:
-        """The nearest events."""
         distances = self.distances(state, candidate)
         mask = length_mask(state["length"], ops.shape(distances)[-1])[:, None, :]
         return top_steps(-distances, mask, self.top_k)[1:]

@@ -1,11 +1,46 @@
-"""What the interests over frozen vectors share: similarities, and their buckets."""
+"""What the interests over frozen vectors share: their argument `frozen`, similarities, and the buckets of these."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, frozen_pair
+from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, tensor_of
+from tfctr.layers.arguments import check_names
 from tfctr.layers.similarity import cosine_similarity, similarity_buckets, soft_similarity_buckets
+
+
+class FrozenInterest(Interest):
+    """An interest that reads frozen vectors.
+
+    Args:
+        frozen: the frozen table, or several.
+        **kwargs: see `Interest`.
+    """
+
+    def __init__(self, frozen: str | list[str] | tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.frozen_names = check_names("frozen", frozen, "frozen table")
+
+    @classmethod
+    @override
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        if "frozen" in options:
+            return options
+        if not sequence.frozen:
+            raise ValueError(
+                f"sequence '{sequence.name}' has no frozen table. Add a candidate feature of kind: frozen whose key "
+                "the sequence shares, or choose an interest without similarities"
+            )
+        return {**options, "frozen": list(sequence.frozen)}
+
+
+def frozen_pair(state: Tensors, candidate: Tensors, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors of candidate and history, and where one of them is missing (bool `[B, C, L]`)."""
+    rows = tensor_of(candidate, f"rows/{name}")[:, :, None], tensor_of(state, f"rows/{name}")[:, None, :]
+    missing = ops.logical_or(ops.equal(rows[0], 0), ops.equal(rows[1], 0))
+    return tensor_of(candidate, f"vectors/{name}"), tensor_of(state, f"vectors/{name}"), missing
 
 
 def known_similarity(state: Tensors, candidate: Tensors, name: str) -> Tensor:

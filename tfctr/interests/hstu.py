@@ -1,13 +1,14 @@
 """HSTU over the history."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest
 from tfctr.interests.target_attention import TargetAttention
-from tfctr.layers.arguments import check_count, check_rate
+from tfctr.layers.arguments import check_choice, check_count, check_rate
 from tfctr.layers.hstu import HstuBlock, RelativeBias, Variant
 from tfctr.layers.masking import length_mask, split_heads, zero_padding
 
@@ -21,13 +22,13 @@ class Hstu(TargetAttention):
         x = HSTU(events + position)
         output = target attention of the candidate over x, or x of the newest event for every candidate
 
-    Positions count back from the newest event, so padding moves nothing. The history goes to the blocks reversed, with
-    the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds before the newest
-    event: right to a factor of two. A history without events gives zeros.
-    Scores are `[B, H, L, L]`: a history of thousands wants `Dmqn`.
+    Positions are counted from the newest event, so they do not depend on the padding. The blocks read the history
+    reversed, with the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds
+    before the newest event, which is right to a factor of two. A history without events gives zeros.
+    The scores are `[B, H, L, L]`; `Dmqn` is for histories of thousands of events.
 
     Args:
-        max_length: events in a history at most; the blocks divide by it.
+        max_length: the most events in a history; the blocks divide by it.
         blocks: how many.
         variant: form of the blocks, `research` or `stu`.
         relative_bias: of the blocks of `research`: `none`, `position` or `time`.
@@ -35,6 +36,7 @@ class Hstu(TargetAttention):
         num_heads: heads of the blocks and of the target attention.
         dropout: of the blocks.
         seed: of the dropout.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]` and `length` `[B]`; with `last` only `vector` `[B, d]`.
@@ -53,6 +55,8 @@ class Hstu(TargetAttention):
         the candidates; here, where the state is made before a candidate is known, the candidate attends to the output.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         max_length: int = 1024,
@@ -66,13 +70,10 @@ class Hstu(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(num_heads=num_heads, seed=seed, **kwargs)
-        if pooling not in ("target_attention", "last"):
-            raise ValueError(f"`pooling` must be target_attention or last. Received: {pooling!r}")
         self.max_length = check_count("max_length", max_length)
-        self.variant = variant
         self.relative_bias = relative_bias
-        self.pooling = pooling
-        self.dropout = check_rate("dropout", dropout)
+        self.pooling = check_choice("pooling", pooling, get_args(Pooling))
+        check_rate("dropout", dropout)
         self.blocks = [
             HstuBlock(
                 max_length,
@@ -83,21 +84,27 @@ class Hstu(TargetAttention):
                 seed=None if seed is None else seed + i,
                 dtype=self.dtype_policy,
                 name=f"block{i}",
+                **self.weight_arguments(HstuBlock),
             )
             for i in range(check_count("blocks", blocks))
         ]
 
+    @classmethod
+    @override
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        return {"max_length": sequence.max_length, **options}
+
+    @override
     def build_width(self, width: int) -> None:
-        """Create positions, blocks and, where it is used, the attention."""
         start = keras.initializers.RandomNormal(stddev=0.02)
-        self.positions = self.add_weight(name="positions", shape=(self.max_length, width), initializer=start)
+        self.positions = self.make_weight("positions", (self.max_length, width), start, kind="embeddings")
         for block in self.blocks:
             block.build((None, None, width))
         if self.pooling == "target_attention":
             super().build_width(width)
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """What the blocks make of the history."""
         events, state = self.start(sequence)
         if events.shape[1] is not None and events.shape[1] > self.max_length:
             raise ValueError(f"Histories may have at most {self.max_length} events. Received shape: {events.shape}")
@@ -121,8 +128,8 @@ class Hstu(TargetAttention):
             "value": split_heads(self.value(x), self.num_heads),
         }
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the outputs for each candidate, or the newest one's output for all."""
         if self.pooling == "target_attention":
             return super().attend(state, candidate, context, training=training)
         return ops.zeros_like(self.target(candidate)) + self.stored(state, "vector")[:, None, :]

@@ -1,19 +1,21 @@
-"""MAKE's frozen-vector stage: what the contents alone say, learned from the clicks by themselves."""
+"""MAKE's stage over frozen vectors: an interest that is learned from the contents alone."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensors, frozen_argument, frozen_pair, interest
+from tfctr.interests.base import Tensors, interest
 from tfctr.interests.din import Din
-from tfctr.layers.arguments import check_count, check_flag, check_units
+from tfctr.interests.frozen import FrozenInterest, frozen_pair
+from tfctr.layers.arguments import check_flag, check_optional_count, check_positive, check_units
 from tfctr.layers.masking import length_mask, zero_padding
 
 
 @interest("make")
-class ContentInterest(Interest):
+class ContentInterest(FrozenInterest):
     """A DIN over frozen vectors with a logit of its own; its last hidden layer is the interest.
 
         v' = v P                                                      frozen vectors, brought to `content_dim`
@@ -21,9 +23,9 @@ class ContentInterest(Interest):
         h = relu([u ; v'_t] W_1 + b_1) ...                            the last one is the output
         content logit = h w + b
 
-    The contents learn from the clicks through the `content` logit, whose cross-entropy is part of the loss. With
-    `detach` the model reads h but sends no gradient back into it: what the contents know is learned apart from the ids,
-    as in the two stages of MAKE. The logit is linear in h, so the model's own projection of h can say what it says.
+    The module learns from the clicks through the `content` logit, whose cross-entropy is part of the loss. With
+    `detach` the model reads h but sends no gradient back into it: the module is trained apart from the ids, as in the
+    two stages of MAKE. The logit is linear in h, so a projection of h in the model can be equal to it.
 
     The embeddings of events and candidate are not read. A history without events gives zeros; its logit is the bias.
 
@@ -36,6 +38,7 @@ class ContentInterest(Interest):
         units: the width of the last hidden layer, the output; that of the events when left out.
         detach: whether the output stops the gradient.
         auxiliary_weight: weight of the cross-entropy of the content logit in the loss.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, units]`; `attend` returns
     `(output, {"content": logits [B, C]})`.
@@ -61,6 +64,8 @@ class ContentInterest(Interest):
         apart by `detach`, so that the contents see no more epochs than the ids.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -73,55 +78,44 @@ class ContentInterest(Interest):
         auxiliary_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.frozen = frozen_argument(frozen)
-        self.content_dim = None if content_dim is None else check_count("content_dim", content_dim)
+        super().__init__(frozen, **kwargs)
+        self.content_dim = check_optional_count("content_dim", content_dim)
         self.unit_hidden = check_units("unit_hidden", unit_hidden)
-        self.activation = activation
         self.hidden_units = check_units("hidden_units", hidden_units)
-        self.units = None if units is None else check_count("units", units)
+        self.units = check_optional_count("units", units)
         self.detach = check_flag("detach", detach)
-        if auxiliary_weight <= 0.0:
-            raise ValueError(f"`auxiliary_weight` must be above 0. Received: {auxiliary_weight}")
-        self.auxiliary_weight = float(auxiliary_weight)
-        policy = self.dtype_policy
+        self.auxiliary = {"content": check_positive("auxiliary_weight", auxiliary_weight)}
         self.projections = {
-            name: keras.layers.Dense(content_dim, use_bias=False, dtype=policy, name=f"projection_{name}")
-            for name in (self.frozen if content_dim is not None else ())
+            name: self.make_dense(f"projection_{name}", self.content_dim, use_bias=False)
+            for name in (self.frozen_names if self.content_dim is not None else ())
         }
         self.attention = {
-            name: Din(hidden=self.unit_hidden, activation=activation, dtype=policy, name=f"unit_{name}")
-            for name in self.frozen
+            name: Din(
+                unit_hidden, activation, dtype=self.dtype_policy, name=f"unit_{name}", **self.weight_arguments(Din)
+            )
+            for name in self.frozen_names
         }
         self.hidden: list[keras.layers.Dense] = []
 
-    @property
-    def auxiliary(self) -> dict[str, float]:
-        """The logit that trains the module."""
-        return {"content": self.auxiliary_weight}
-
+    @override
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
-        """Create the layers, and their weights where the width of the frozen vectors is known."""
         super().build(input_shape)
-        widths = [input_shape["sequence"].get(f"vectors/{name}", (None,))[-1] for name in self.frozen]
+        widths = [input_shape["sequence"].get(f"vectors/{name}", (None,))[-1] for name in self.frozen_names]
         known = [width for width in widths if width is not None]
-        if len(known) == len(self.frozen):
+        if len(known) == len(self.frozen_names):
             self._build_content(known)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the hidden layers; their weights need the width of the frozen vectors."""
+        # The hidden layers' weights need the width of the frozen vectors.
         sizes = [*self.hidden_units, self.units or width]
-        self.hidden = [
-            keras.layers.Dense(size, activation="relu", dtype=self.dtype_policy, name=f"hidden_{i}")
-            for i, size in enumerate(sizes)
-        ]
-        self.logit = keras.layers.Dense(1, dtype=self.dtype_policy, name="logit")
-        self.logit.build((None, None, sizes[-1]))
+        self.hidden = [self.make_dense(f"hidden_{i}", size, activation="relu") for i, size in enumerate(sizes)]
+        self.logit = self.make_dense("logit", 1, sizes[-1])
 
     def _build_content(self, widths: Sequence[int]) -> None:
         """Create what depends on the widths of the frozen vectors."""
         joined = 0
-        for name, width in zip(self.frozen, widths, strict=True):
+        for name, width in zip(self.frozen_names, widths, strict=True):
             size = self.content_dim or width
             if self.content_dim is not None:
                 self.projections[name].build((None, None, width))
@@ -131,13 +125,13 @@ class ContentInterest(Interest):
             dense.build((None, None, joined))
             joined = dense.units
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Rows of the frozen tables and the length."""
         return self.start(sequence)[1]
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Any:
-        """The last hidden layer for each candidate, and the content logit."""
-        pairs = {name: frozen_pair(state, candidate, name)[:2] for name in self.frozen}
+        pairs = {name: frozen_pair(state, candidate, name)[:2] for name in self.frozen_names}
         if not self.hidden[0].built:
             # Weights keep this layer's name, also where a model calls `attend` by itself.
             with keras.name_scope(self.name, caller=self):

@@ -1,6 +1,7 @@
 """Mean pooling: the same interest for every candidate."""
 
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
 
@@ -22,16 +23,16 @@ class MeanPooling(Interest):
         (1, 3, 8)
     """
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The average, `[B, d]`."""
         events, state = self.start(sequence)
         # The sum of a thousand bfloat16 numbers would lose the small ones.
         total = ops.sum(ops.cast(events, "float32"), axis=1)
         length = ops.cast(ops.maximum(state["length"], 1), "float32")
         return {"mean": ops.cast(total / length[:, None], self.compute_dtype)}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The average, repeated for each candidate."""
         mean = state["mean"]
         batch, width = ops.shape(mean)
         return ops.broadcast_to(mean[:, None, :], (batch, ops.shape(candidate["target"])[1], width))

@@ -5,10 +5,11 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
-from tfctr.layers.arguments import check_count, check_rate
-from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
+from tfctr.layers.arguments import check_attention_dim, check_count, check_heads, check_optional_count, check_rate
+from tfctr.layers.masking import by_head, join_heads, length_mask, masked_softmax, zero_padding
 from tfctr.layers.retrieval import gather_steps
 
 
@@ -27,9 +28,10 @@ class RetrievedAttention(Interest):
         num_heads: H.
         attention_dim: the width of q, K and V over all heads; the width of the events when left out.
         age_dim: the width of an embedding of the event's age that is joined to the event before W_K and W_V; none when
-            left out. Histories without ages count as of unknown age.
+            left out. The ages of a history without times count as unknown.
         dropout: share of attention weights dropped in training.
         seed: of the dropout.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
@@ -38,6 +40,8 @@ class RetrievedAttention(Interest):
 
     score_dtype: str | None = None
     """The dtype of W_Q and W_K, where it is not the layer's."""
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -52,37 +56,26 @@ class RetrievedAttention(Interest):
         super().__init__(**kwargs)
         self.top_k = check_count("top_k", top_k)
         self.num_heads = check_count("num_heads", num_heads)
-        self.attention_dim = None if attention_dim is None else check_count("attention_dim", attention_dim)
-        if attention_dim is not None and attention_dim % num_heads:
-            raise ValueError(f"`attention_dim` must be a multiple of the {num_heads} heads. Received: {attention_dim}")
-        self.age_dim = None if age_dim is None else check_count("age_dim", age_dim)
-        self.dropout = check_rate("dropout", dropout)
+        self.attention_dim = check_attention_dim(attention_dim, num_heads)
+        self.age_dim = check_optional_count("age_dim", age_dim)
+        check_rate("dropout", dropout)
         self.seed = seed
         self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections."""
-        inner = self.attention_dim or width
-        if inner % self.num_heads:
-            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
-        self.inner = inner
-        joined = width + (self.age_dim or 0)
-        self.query = self._projection("query", width, inner, self.score_dtype)
-        self.key = self._projection("key", joined, inner, self.score_dtype)
-        self.value = self._projection("value", joined, inner)
-        self.output_dense = self._projection("output", inner, width)
+        self.inner = check_heads(self.attention_dim or width, self.num_heads)
+        joined, scores = width + (self.age_dim or 0), self.score_dtype or self.dtype_policy
+        self.query = self.make_dense("query", self.inner, width, use_bias=False, dtype=scores)
+        self.key = self.make_dense("key", self.inner, joined, use_bias=False, dtype=scores)
+        self.value = self.make_dense("value", self.inner, joined, use_bias=False)
+        self.output_dense = self.make_dense("output", width, self.inner, use_bias=False)
         if self.age_dim is not None:
-            self.age_table = self.add_weight(
-                name="age_table", shape=(AGE_BUCKETS, self.age_dim), initializer="random_uniform"
-            )
+            shape = (AGE_BUCKETS, self.age_dim)
+            self.age_table = self.make_weight("age_table", shape, "random_uniform", kind="embeddings")
 
-    def _projection(self, name: str, width: int, units: int, dtype: str | None = None) -> keras.layers.Dense:
-        dense = keras.layers.Dense(units, use_bias=False, dtype=dtype or self.dtype_policy, name=name)
-        dense.build((None, None, width))
-        return dense
-
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values of all events."""
         events, state = self.start(sequence)
         if self.age_dim is not None:
             table = ops.cast(ops.convert_to_tensor(self.age_table), self.compute_dtype)
@@ -94,20 +87,16 @@ class RetrievedAttention(Interest):
         """The steps for each candidate, int32 `[B, C, K]`, and which of them are found, bool `[B, C, K]`."""
         raise NotImplementedError
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the found events for each candidate."""
         indices, found = self.search(state, candidate)
         rows = gather_steps(ops.cast(state["key_value"], self.compute_dtype), indices)
-        batch, candidates, count, _ = ops.shape(rows)
-        heads = (self.num_heads, self.inner // self.num_heads)
-        rows = ops.reshape(rows, (batch, candidates, count, 2, *heads))
-        query = self.query(self.target(candidate)) / math.sqrt(heads[1])
-        query = ops.reshape(query, (batch, candidates, *heads))
-        scores = ops.einsum("bchd,bckhd->bchk", query, rows[:, :, :, 0])
+        key, value = (by_head(part, self.num_heads) for part in ops.split(rows, 2, axis=-1))
+        query = by_head(self.query(self.target(candidate)), self.num_heads)
+        scores = ops.einsum("bchd,bckhd->bchk", query / math.sqrt(query.shape[-1]), key)
         weights = ops.cast(masked_softmax(scores, found[:, :, None, :]), self.compute_dtype)
         weights = self.weights_dropout(weights, training=training)
-        pooled = ops.einsum("bchk,bckhd->bchd", weights, rows[:, :, :, 1])
-        return self.output_dense(ops.reshape(pooled, (batch, candidates, self.inner)))
+        return self.output_dense(join_heads(ops.einsum("bchk,bckhd->bchd", weights, value)))
 
 
 def exact_events(sequence: Tensors, length: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, interest
-from tfctr.layers.arguments import check_count, check_rate
+from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, interest
+from tfctr.layers.arguments import check_count, check_heads, check_rate
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads, zero_padding
 
@@ -23,7 +24,7 @@ class SasRec(Interest):
 
     Queries are normalised, keys and values are not, and the residual starts from the normalised query. Positions are
     counted from the newest event, so neither padding nor the configured maximum moves them. Of the last block only the
-    newest event is computed: nobody reads the others.
+    newest event is computed, since the others are not used.
 
     Args:
         num_blocks: the blocks.
@@ -31,6 +32,7 @@ class SasRec(Interest):
         max_length: positions with a vector of their own; older events share the last one.
         dropout: in training, of the input, the attention weights, the hidden layer and its output.
         seed: of the dropout.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history.
@@ -50,6 +52,8 @@ class SasRec(Interest):
         by the click, not by the next item.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         num_blocks: int = 2,
@@ -63,38 +67,39 @@ class SasRec(Interest):
         self.num_blocks = check_count("num_blocks", num_blocks)
         self.num_heads = check_count("num_heads", num_heads)
         self.max_length = check_count("max_length", max_length)
-        self.dropout = check_rate("dropout", dropout)
-        self.seed = seed
+        check_rate("dropout", dropout)
         policy = self.dtype_policy
         self.norm = keras.layers.LayerNormalization(epsilon=1e-8, center=False, scale=False, dtype=policy, name="norm")
         self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=policy, name="dropout")
 
+    @classmethod
+    @override
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        return {"max_length": sequence.max_length, **options}
+
+    @override
     def build_width(self, width: int) -> None:
-        """Create positions and blocks."""
-        if width % self.num_heads:
-            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        check_heads(width, self.num_heads)
         start = keras.initializers.TruncatedNormal(stddev=1.0 / math.sqrt(width))
-        self.positions = self.add_weight(name="positions", shape=(self.max_length, width), initializer=start)
+        self.positions = self.make_weight("positions", (self.max_length, width), start, kind="embeddings")
         self.norm.build((None, None, width))
         self.dense = {}
         for i in range(self.num_blocks):
             for part in ("query", "key", "value", "output", "hidden", "feed"):
-                name = f"block_{i}_{part}"
                 # The reference draws query, key and value as one matrix of three times the width.
                 fans = (width, 3 * width) if part in ("query", "key", "value") else (width, width)
-                self.dense[name] = keras.layers.Dense(
+                self.dense[f"block_{i}_{part}"] = self.make_dense(
+                    f"block_{i}_{part}",
                     width,
+                    width,
+                    xavier_normal(fans),
                     activation="relu" if part == "hidden" else None,
                     # A bias of the keys adds the same to every score of a query: the softmax takes it away.
                     use_bias=part != "key",
-                    kernel_initializer=xavier_normal(fans),
-                    dtype=self.dtype_policy,
-                    name=name,
                 )
-                self.dense[name].build((None, None, width))
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The state of the newest event after all blocks."""
         events, state = self.start(sequence)
         steps = ops.shape(events)[1]
         order = ops.arange(steps, dtype="int32")
@@ -123,8 +128,8 @@ class SasRec(Interest):
         hidden = self.drop(dense("hidden", y), training=training)
         return y + self.drop(dense("feed", hidden), training=training)
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The user's vector, repeated for each candidate."""
         user = ops.cast(state["user"], self.compute_dtype)
         batch, width = ops.shape(user)
         return ops.broadcast_to(user[:, None, :], (batch, ops.shape(candidate["target"])[1], width))

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.interests.retrieved import exact_events
@@ -64,8 +65,8 @@ class Sdim(Interest):
         self.l2_normalise = check_flag("l2_normalise", l2_normalise)
         self.seed = seed
 
+    @override
     def build_width(self, width: int) -> None:
-        """Draw the random directions."""
         self.rotation = self.add_weight(
             name="rotation",
             shape=(width, self.num_hashes, self.hash_bits),
@@ -74,8 +75,8 @@ class Sdim(Interest):
             autocast=False,
         )
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The sums of all buckets of all tables, normalised where that is asked for."""
         _, state = self.start(sequence)
         # Sums of thousands of events in float32, whatever the precision of the rest; padding is zero and adds nothing.
         events = exact_events(sequence, state["length"])
@@ -93,8 +94,8 @@ class Sdim(Interest):
         """The bucket in each table, int32 `[..., num_hashes]`, of float32 `[..., d]`."""
         return sign_codes(x, ops.convert_to_tensor(self.rotation))
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The mean of the candidate's buckets."""
         codes = self.codes(ops.cast(candidate["target"], "float32"))
         tables = ops.arange(self.num_hashes, dtype="int32") * 2**self.hash_bits
         return ops.mean(gather_steps(ops.cast(state["buckets"], self.compute_dtype), codes + tables), axis=-2)

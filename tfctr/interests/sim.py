@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events
-from tfctr.layers.arguments import check_flag, check_units
+from tfctr.layers.arguments import check_choice, check_flag, check_names, check_positive, check_units
 from tfctr.layers.masking import length_mask
 from tfctr.layers.retrieval import top_steps
 
@@ -23,7 +23,7 @@ class Sim(RetrievedAttention):
         soft:  r_i = (x_i W_b) . (t W_a);   found = the K events with the largest r_i
         output = target attention over the found events, see `RetrievedAttention`
 
-    The choice of K passes no gradient, so the soft search is trained by a logit of its own, `search`:
+    No gradient passes through the choice of the K events, so the soft search is trained by its own logit, `search`:
 
         u = sum_i r_i x_i,   logit = MLP([u ; t])
 
@@ -33,14 +33,15 @@ class Sim(RetrievedAttention):
     Args:
         search: `soft` or `hard`.
         category: for the hard search, the candidate's feature whose ids are compared, or a list of features, any of
-            which may agree. With several values one common value is enough; missing ids agree with nothing. The soft
-            search reads no category, whatever is named here.
+            which may agree. With several values one common value is enough; a missing id agrees with no other. The
+            soft search reads no category, whatever is named here.
         auxiliary_units: widths of the hidden layers of the search's logit.
         auxiliary_weight: weight of its cross-entropy in the loss.
         padding_competes: padded steps take part in the soft search with score 0, before events with a negative score,
             and take their places, as in the public code. What is found then depends on how long the padding is.
         top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`; the paper joins the time
             gap to the event, which is `age_dim` here.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; `attend` of the soft search returns
@@ -84,51 +85,43 @@ class Sim(RetrievedAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(top_k, num_heads, attention_dim, age_dim, dropout, seed, **kwargs)
-        if search not in SEARCHES:
-            raise ValueError(f"`search` must be one of {', '.join(SEARCHES)}. Received: {search!r}")
-        names = (category,) if isinstance(category, str) else tuple(category or ())
-        if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-            raise ValueError(f"`category` must name one feature or a list of different ones. Received: {category!r}")
-        if search == "hard" and not names:
-            raise ValueError(f"`category` must be given for the hard search. Received: {category!r}")
-        if auxiliary_weight <= 0.0:
-            raise ValueError(f"`auxiliary_weight` must be above 0. Received: {auxiliary_weight}")
-        self.mode = search
-        self.category = names
+        self.mode = check_choice("search", search, SEARCHES)
+        names = check_names("category", category, "feature") if category else ()
+        weight = check_positive("auxiliary_weight", auxiliary_weight)
+        if search == "hard":
+            if not names:
+                raise ValueError(f"`category` must be given for the hard search. Received: {category!r}")
+            self.id_names = names
+        else:
+            self.auxiliary = {"search": weight}
         self.auxiliary_units = check_units("auxiliary_units", auxiliary_units)
-        self.auxiliary_weight = float(auxiliary_weight)
         self.padding_competes = check_flag("padding_competes", padding_competes)
         if padding_competes and search == "hard":
             raise ValueError("`padding_competes` must be false for the hard search, which has no scores")
 
-    @property
-    def id_names(self) -> tuple[str, ...]:
-        """The categories, where the search compares them."""
-        return self.category if self.mode == "hard" else ()
+    @classmethod
+    @override
+    def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+        return {"category": sequence.category, **options}
 
-    @property
-    def auxiliary(self) -> dict[str, float]:
-        """The logit that trains the soft search."""
-        return {"search": self.auxiliary_weight} if self.mode == "soft" else {}
-
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections of the attention and, for the soft search, its own and its head."""
         super().build_width(width)
         if self.mode == "hard":
             return
-        self.search_query = self._projection("search_query", width, self.inner, "float32")
-        self.search_key = self._projection("search_key", width, self.inner, "float32")
+        exact = {"use_bias": False, "dtype": "float32"}
+        self.search_query = self.make_dense("search_query", self.inner, width, **exact)
+        self.search_key = self.make_dense("search_key", self.inner, width, **exact)
         self.head = []
         before = 2 * width
         for i, units in enumerate([*self.auxiliary_units, 1]):
             activation = None if i == len(self.auxiliary_units) else "relu"
-            dense = keras.layers.Dense(units, activation=activation, dtype="float32", name=f"search_head_{i}")
-            dense.build((None, None, before))
-            self.head.append(dense)
+            name = f"search_head_{i}"
+            self.head.append(self.make_dense(name, units, before, activation=activation, dtype="float32"))
             before = units
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values, and what the search compares."""
         state = super().encode(sequence, training=training)
         if self.mode == "hard":
             return state
@@ -147,11 +140,11 @@ class Sim(RetrievedAttention):
         return ops.matmul(query, ops.swapaxes(ops.cast(state["search_sum"], "float32"), -1, -2))
 
     def matches(self, state: Tensors, candidate: Tensors) -> Tensor:
-        """Where candidate and event share a category, bool `[B, C, L]`; padded steps have no ids."""
+        """Where candidate and event share a category, bool `[B, C, L]`; false at padded steps, which have no ids."""
         found = None
-        for name in self.category:
+        for name in self.id_names:
             ours, theirs = (_several(tensors[f"ids/{name}"]) for tensors in (candidate, state))
-            # One pair of values at a time: together they would be [B, C, L, M, M].
+            # One pair of values is compared at a time, since all pairs together would be [B, C, L, M, M].
             for i in range(ours.shape[-1]):
                 wanted = ours[:, :, None, i]
                 for j in range(theirs.shape[-1]):
@@ -159,8 +152,8 @@ class Sim(RetrievedAttention):
                     found = equal if found is None else ops.logical_or(found, equal)
         return found
 
+    @override
     def search(self, state: Tensors, candidate: Tensors) -> tuple[Tensor, Tensor]:
-        """The newest events of the category, or those with the best scores."""
         if self.mode == "hard":
             mask = self.matches(state, candidate)
             return top_steps(ops.zeros_like(mask, dtype="float32"), mask, self.top_k)[1:]
@@ -171,8 +164,8 @@ class Sim(RetrievedAttention):
         _, indices, found = top_steps(ops.where(real, scores, 0.0), ops.ones_like(real), self.top_k)
         return indices, ops.logical_and(found, indices < state["length"][:, None, None])
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Any:
-        """Attention over the found events; with the soft search also its logits."""
         output = super().attend(state, candidate, context, training=training)
         if self.mode == "hard":
             return output

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument, interest
-from tfctr.interests.frozen import frozen_buckets
-from tfctr.layers.arguments import check_count, check_flag
+from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, frozen_buckets
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
 from tfctr.layers.masking import length_mask
 from tfctr.layers.similarity import bucket_sum
 
@@ -15,7 +15,7 @@ COUNTS = ("raw", "log1p", "fraction")
 
 
 @interest("simtier")
-class SimilarityHistogram(Interest):
+class SimilarityHistogram(FrozenInterest):
     """How many events are how similar to the candidate.
 
         c_n = number of real events whose similarity falls into bucket n
@@ -31,6 +31,7 @@ class SimilarityHistogram(Interest):
         hidden_units: the width of the hidden layer; `units` when left out.
         soft_buckets: whether an event between the centres of two buckets counts in both, by linear shares. The counts
             still sum to the length.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, units]`.
     State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -52,6 +53,8 @@ class SimilarityHistogram(Interest):
         Multimodal Fusion (2025), section 4.4: a histogram and an MLP.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -62,36 +65,32 @@ class SimilarityHistogram(Interest):
         soft_buckets: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if counts not in COUNTS:
-            raise ValueError(f"`counts` must be one of {', '.join(COUNTS)}. Received: {counts!r}")
-        self.frozen = frozen_argument(frozen)
+        super().__init__(frozen, **kwargs)
         self.bins = check_count("bins", bins)
-        self.counts = counts
-        self.units = None if units is None else check_count("units", units)
-        self.hidden_units = None if hidden_units is None else check_count("hidden_units", hidden_units)
+        self.counts = check_choice("counts", counts, COUNTS)
+        self.units = check_optional_count("units", units)
+        self.hidden_units = check_optional_count("hidden_units", hidden_units)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the two dense layers."""
         units = self.units or width
         hidden = self.hidden_units or units
-        self.hidden = keras.layers.Dense(hidden, activation="relu", dtype=self.dtype_policy, name="hidden")
-        self.hidden.build((None, None, len(self.frozen) * (self.bins + 1)))
-        self.output_dense = keras.layers.Dense(units, dtype=self.dtype_policy, name="output")
-        self.output_dense.build((None, None, hidden))
+        counted = len(self.frozen_names) * (self.bins + 1)
+        self.hidden = self.make_dense("hidden", hidden, counted, activation="relu")
+        self.output_dense = self.make_dense("output", units, hidden)
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Rows of the frozen tables and the length."""
         return self.start(sequence)[1]
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The histogram of each candidate through the dense layers."""
         return self.attend_buckets(state, self.buckets(state, candidate))
 
     def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
         """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
-        return frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
+        return frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, buckets: Tensors) -> Tensor:
         """`attend` for given buckets."""
@@ -103,7 +102,7 @@ class SimilarityHistogram(Interest):
     def features(self, length: Tensor, buckets: Tensors) -> Tensor:
         """f(c), float32 `[B, C, tables * (bins + 1)]`."""
         histograms = []
-        for name in self.frozen:
+        for name in self.frozen_names:
             shape = ops.shape(buckets[name])
             real = ops.cast(length_mask(length, shape[-1]), "float32")[:, None, :]
             real = ops.broadcast_to(real, shape)[:, None]

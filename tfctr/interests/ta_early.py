@@ -3,19 +3,20 @@
 from typing import Any, Literal, get_args
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, frozen_argument, interest
-from tfctr.interests.frozen import frozen_buckets, known_similarity
+from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, frozen_buckets, known_similarity
 from tfctr.interests.target_attention import Activation, TargetAttention
-from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.masking import split_heads
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
+from tfctr.layers.masking import by_head, join_heads, split_heads
 from tfctr.layers.similarity import embed_buckets
 
 Similarity = Literal["bucket", "scalar"]
 
 
 @interest("ta_early")
-class EarlyFusionAttention(TargetAttention):
+class EarlyFusionAttention(FrozenInterest, TargetAttention):
     """Target attention whose events are joined with their similarity to the candidate before they are projected.
 
         s_i = cos(v_t, v_i)                                           frozen vectors, no gradient
@@ -23,10 +24,10 @@ class EarlyFusionAttention(TargetAttention):
         q = t W_Q,  K_i = z_i W_K,  V_i = z_i W_V
         output = concat_h(softmax(q_h K_h^T / sqrt(d_h)) V_h) W_O
 
-    It is the TA_early of the DMF paper, there to be compared with: K and V depend on the candidate and are really
-    built, `[B, C, L, d]`, with a projection of every event for every candidate, O(B C L d^2). That cost is the point of
-    the baseline and is not optimised away. It could be: with buckets, z_i W_K = x_i W_x + (T W_s)[b_i], which is
-    `DecoupledTargetAttention` with E_K = T W_s; a test holds the two equal.
+    It is TA_early, a baseline of the DMF paper: K and V depend on the candidate and are really built, `[B, C, L, d]`,
+    with a projection of every event for every candidate, O(B C L d^2). That cost is what the baseline shows, so it is
+    not optimised away. It could be: with buckets, z_i W_K = x_i W_x + (T W_s)[b_i], which is
+    `DecoupledTargetAttention` with E_K = T W_s; a test checks that the two are equal.
 
     A missing vector has a bucket of its own; as a scalar it is 0.
 
@@ -37,6 +38,7 @@ class EarlyFusionAttention(TargetAttention):
         similarity_dim: the width of the embeddings of the buckets; that of the events when left out.
         soft_buckets: whether a similarity between the centres of two buckets is embedded between the two.
         num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `events` `[B, L, d]`, `rows/<frozen>` `[B, L]`, `length` `[B]`; there is nothing to project in advance.
@@ -56,6 +58,8 @@ class EarlyFusionAttention(TargetAttention):
         number or embedded is not published: both are here.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -73,6 +77,7 @@ class EarlyFusionAttention(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            frozen,
             num_heads=num_heads,
             attention_dim=attention_dim,
             output_projection=output_projection,
@@ -82,58 +87,49 @@ class EarlyFusionAttention(TargetAttention):
             seed=seed,
             **kwargs,
         )
-        if similarity not in get_args(Similarity):
-            raise ValueError(f"`similarity` must be one of {', '.join(get_args(Similarity))}. Received: {similarity!r}")
-        self.frozen = frozen_argument(frozen)
-        self.similarity = similarity
+        self.similarity = check_choice("similarity", similarity, get_args(Similarity))
         self.bins = check_count("bins", bins)
-        self.similarity_dim = None if similarity_dim is None else check_count("similarity_dim", similarity_dim)
+        self.similarity_dim = check_optional_count("similarity_dim", similarity_dim)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and the tables of the buckets."""
         super().build_width(width)
         self.tables = {}
         if self.similarity == "bucket":
             shape = (self.bins + 1, self.similarity_dim or width)
-            for name in self.frozen:
-                self.tables[name] = self.add_weight(
-                    name=f"similarity_{name}", shape=shape, initializer="random_uniform"
-                )
+            for name in self.frozen_names:
+                self.tables[name] = self.make_weight(f"similarity_{name}", shape, "random_uniform", kind="embeddings")
 
+    @override
     def key_width(self, width: int) -> int:
-        """The width of an event joined with its similarities."""
         each = self.similarity_dim or width if self.similarity == "bucket" else 1
-        return width + len(self.frozen) * each
+        return width + len(self.frozen_names) * each
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """The events themselves."""
         events, state = self.start(sequence)
         return {**state, "events": events}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the joined events of each candidate."""
         joined = self._joined(state, candidate)
-        batch, candidates, steps, _ = ops.shape(joined)
-        key, value = self.key(joined), self.value(joined)
-        heads = (self.num_heads, key.shape[-1] // self.num_heads)
-        key, value = (ops.reshape(one, (batch, candidates, steps, *heads)) for one in (key, value))
+        key, value = (by_head(dense(joined), self.num_heads) for dense in (self.key, self.value))
         query = split_heads(self.queries(candidate), self.num_heads)
         weights = self.attention(ops.einsum("bhcd,bclhd->bhcl", query, key), state, training)
-        pooled = ops.einsum("bhcl,bclhd->bchd", weights, value)
-        return self.project(ops.reshape(pooled, (batch, candidates, heads[0] * heads[1])))
+        return self.project(join_heads(ops.einsum("bhcl,bclhd->bchd", weights, value)))
 
     def _joined(self, state: Tensors, candidate: Tensors) -> Tensor:
-        """Events and what is known of their similarity, `[B, C, L, d + e]`."""
+        """The events, joined with their similarities, `[B, C, L, d + e]`."""
         events = self.stored(state, "events")
         batch, steps, width = ops.shape(events)
         candidates = ops.shape(candidate["target"])[1]
         parts = [ops.broadcast_to(events[:, None], (batch, candidates, steps, width))]
         if self.similarity == "scalar":
-            for name in self.frozen:
+            for name in self.frozen_names:
                 parts.append(ops.cast(known_similarity(state, candidate, name), self.compute_dtype)[..., None])
         else:
-            buckets = frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets)
+            buckets = frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
             for name, table in self.tables.items():
                 parts.append(embed_buckets(ops.cast(table, self.compute_dtype), buckets[name]))
         return ops.concatenate(parts, axis=-1)

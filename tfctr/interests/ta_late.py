@@ -2,14 +2,14 @@
 
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, frozen_argument, interest
-from tfctr.interests.frozen import frozen_buckets
+from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.interests.frozen import FrozenInterest, frozen_buckets
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation, TargetAttention
-from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.arguments import check_choice, check_count, check_flag
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
 
@@ -17,7 +17,7 @@ Branch = Literal["attention", "histogram"]
 
 
 @tfctr_export
-class SimilarityAttention(TargetAttention):
+class SimilarityAttention(FrozenInterest, TargetAttention):
     """Target attention over the similarities of the events alone: keys and values are rows of their buckets.
 
         q = t W_Q,  K_i = E_K[b_i],  V_i = E_V[b_i]
@@ -28,10 +28,13 @@ class SimilarityAttention(TargetAttention):
         bins: how many buckets over [-1, 1]; one more stands for a missing vector.
         soft_buckets: whether a similarity between the centres of two buckets has a share of both.
         num_heads, attention_dim, scale, activation, dropout, seed: see `TargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, H * d_h]`.
     State: `rows/<frozen>` `[B, L]`, `length` `[B]`.
     """
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class SimilarityAttention(TargetAttention):
         **kwargs: Any,
     ) -> None:
         super().__init__(
+            frozen,
             num_heads=num_heads,
             attention_dim=attention_dim,
             output_projection=False,
@@ -56,25 +60,25 @@ class SimilarityAttention(TargetAttention):
             seed=seed,
             **kwargs,
         )
-        self.frozen = frozen_argument(frozen)
         self.bins = check_count("bins", bins)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projection of the query and the two tables."""
         inner = self.attention_dim or width
-        self.query = self._projection("query", width, inner)
-        shape = (self.bins + 1, inner)
-        self.key_table = self.add_weight(name="key_table", shape=shape, initializer="random_uniform")
-        self.value_table = self.add_weight(name="value_table", shape=shape, initializer="random_uniform")
+        self.query = self.make_dense("query", inner, width, use_bias=False)
+        self.key_table, self.value_table = (
+            self.make_weight(name, (self.bins + 1, inner), "random_uniform", kind="embeddings")
+            for name in ("key_table", "value_table")
+        )
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Rows of the frozen table and the length."""
         return self.start(sequence)[1]
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the similarities for each candidate."""
-        (buckets,) = frozen_buckets(state, candidate, self.frozen, self.bins, self.soft_buckets).values()
+        (buckets,) = frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets).values()
         added = score_buckets(self.queries(candidate), ops.cast(self.key_table, self.compute_dtype), self.num_heads)
         weights = self.attention(bucket_lookup(added, buckets), state, training)
         # Sums of many small numbers: float32 also under half precision.
@@ -83,7 +87,7 @@ class SimilarityAttention(TargetAttention):
 
 
 @interest("ta_late")
-class LateFusionAttention(Interest):
+class LateFusionAttention(FrozenInterest):
     """Target attention over the ids of the events and a branch over their similarities, which meet at the end only.
 
         r_id = target attention over X, without W_O
@@ -105,6 +109,7 @@ class LateFusionAttention(Interest):
         counts: of the histogram, see `SimilarityHistogram`.
         num_heads, attention_dim, scale, activation, dropout, seed: of the attention over ids, and of that over
             similarities; see `TargetAttention`.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `rows/<frozen>` `[B, L]`, `length` `[B]`.
@@ -125,6 +130,8 @@ class LateFusionAttention(Interest):
         is our reconstruction. `histogram` is TA+SIMTIER, the base of the paper's experiment in production.
     """
 
+    weight_kinds = ("kernel", "embeddings")
+
     def __init__(
         self,
         frozen: str | list[str] | tuple[str, ...],
@@ -140,14 +147,8 @@ class LateFusionAttention(Interest):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if branch not in get_args(Branch):
-            raise ValueError(f"`branch` must be one of {', '.join(get_args(Branch))}. Received: {branch!r}")
-        self.frozen = frozen_argument(frozen)
-        self.branch = branch
-        self.bins = check_count("bins", bins)
-        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
-        self.counts = counts
+        super().__init__(frozen, **kwargs)
+        self.branch = check_choice("branch", branch, get_args(Branch))
         buckets: dict[str, Any] = {"bins": bins, "soft_buckets": soft_buckets, "dtype": self.dtype_policy}
         heads: dict[str, Any] = {
             "num_heads": num_heads,
@@ -163,26 +164,25 @@ class LateFusionAttention(Interest):
         if branch == "histogram":
             self.branches.append(SimilarityHistogram(frozen, counts=counts, name="histogram", **buckets))
         else:
-            for i, name in enumerate(self.frozen, start=1):
+            for i, name in enumerate(self.frozen_names, start=1):
                 own: dict[str, Any] = {"seed": None if seed is None else seed + i, "name": f"similarity_{name}"}
                 self.branches.append(SimilarityAttention(name, **own, **heads, **buckets))
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the branches and what joins them."""
         for part in (self.attention, *self.branches):
             part.build({"sequence": {"events": (None, None, width)}})
         inner = self.attention.attention_dim or width
         joined = inner + (width if self.branch == "histogram" else inner * len(self.branches))
-        self.output_dense = keras.layers.Dense(width, use_bias=False, dtype=self.dtype_policy, name="output")
-        self.output_dense.build((None, None, joined))
+        self.output_dense = self.make_dense("output", width, joined, use_bias=False)
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values of the ids, and rows."""
         state = self.start(sequence)[1]
         return {**self.attention.encode(sequence, training=training), **state}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """The branches for each candidate, joined."""
         parts = (self.attention, *self.branches)
         found = [part.attend(state, candidate, context, training=training) for part in parts]
         return self.output_dense(ops.concatenate(found, axis=-1))

@@ -5,8 +5,10 @@ from typing import Any, Literal, get_args
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.layers.arguments import check_attention_dim, check_choice, check_count, check_flag, check_heads, check_rate
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
 
 Activation = Literal["softmax", "sigmoid", "relu"]
@@ -32,6 +34,7 @@ class TargetAttention(Interest):
             latter need not sum to 1, so that how many events match shows in the size of the output, as in DIN.
         dropout: share of attention weights dropped in training.
         seed: of the dropout.
+        kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key` and `value` `[B, H, L, d_h]`, `length` `[B]`.
@@ -51,6 +54,8 @@ class TargetAttention(Interest):
         (2025).
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         num_heads: int = 4,
@@ -64,57 +69,41 @@ class TargetAttention(Interest):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if activation not in get_args(Activation):
-            raise ValueError(f"`activation` must be one of {', '.join(get_args(Activation))}. Received: {activation!r}")
-        if num_heads < 1:
-            raise ValueError(f"`num_heads` must be at least 1. Received: {num_heads}")
-        if attention_dim is not None and (attention_dim < 1 or attention_dim % num_heads):
-            raise ValueError(f"`attention_dim` must be a multiple of the {num_heads} heads. Received: {attention_dim}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"`dropout` must be at least 0 and below 1. Received: {dropout}")
-        self.num_heads = num_heads
-        self.attention_dim = attention_dim
-        self.projections = projections
-        self.output_projection = output_projection
-        self.scale = scale
-        self.activation = activation
-        self.dropout = dropout
-        self.seed = seed
+        self.activation = check_choice("activation", activation, get_args(Activation))
+        self.num_heads = check_count("num_heads", num_heads)
+        self.attention_dim = check_attention_dim(attention_dim, num_heads)
+        self.projections = check_flag("projections", projections)
+        self.output_projection = check_flag("output_projection", output_projection)
+        self.scale = check_flag("scale", scale)
+        check_rate("dropout", dropout)
         self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections."""
-        inner = self.attention_dim or width
-        if inner % self.num_heads:
-            raise ValueError(f"The width of the events must be a multiple of the {self.num_heads} heads. Got: {width}")
+        inner = check_heads(self.attention_dim or width, self.num_heads)
         if not self.projections:
             if inner != width:
                 raise ValueError(f"Without projections `attention_dim` must be the width {width}. Received: {inner}")
             return
-        self.query = self._projection("query", width, inner)
-        self.key = self._projection("key", self.key_width(width), inner)
-        self.value = self._projection("value", self.key_width(width), inner)
+        self.query = self.make_dense("query", inner, width, use_bias=False)
+        self.key = self.make_dense("key", inner, self.key_width(width), use_bias=False)
+        self.value = self.make_dense("value", inner, self.key_width(width), use_bias=False)
         if self.output_projection:
-            self.output_dense = self._projection("output", inner, width)
+            self.output_dense = self.make_dense("output", width, inner, use_bias=False)
 
     def key_width(self, width: int) -> int:
         """The width of what keys and values are projections of; here the events."""
         return width
 
-    def _projection(self, name: str, width: int, units: int) -> keras.layers.Dense:
-        dense = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name=name)
-        dense.build((None, None, width))
-        return dense
-
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values."""
         events, state = self.start(sequence)
         key = self.key(events) if self.projections else events
         value = self.value(events) if self.projections else events
         return {**state, "key": split_heads(key, self.num_heads), "value": split_heads(value, self.num_heads)}
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the history for each candidate."""
         query = split_heads(self.queries(candidate), self.num_heads)
         scores = ops.matmul(query, ops.swapaxes(self.stored(state, "key"), -1, -2))
         weights = self.attention(scores, state, training)

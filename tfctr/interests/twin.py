@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Tensor, Tensors, interest
 from tfctr.interests.retrieved import RetrievedAttention, exact_events, known_ages
@@ -25,7 +26,8 @@ class Twin(RetrievedAttention):
     Args:
         top_k, num_heads, attention_dim, dropout, seed: see `RetrievedAttention`.
         age_bias: whether the event's age adds a learned number to the scores of each head. TWIN compresses every
-            attribute of the interaction to one such number; the age is the one that every history has.
+            attribute of the interaction to one such number; here it is done for the age, which every history has.
+        kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
         **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
@@ -62,16 +64,15 @@ class Twin(RetrievedAttention):
         super().__init__(top_k, num_heads, attention_dim, None, dropout, seed, **kwargs)
         self.age_bias = check_flag("age_bias", age_bias)
 
+    @override
     def build_width(self, width: int) -> None:
-        """Create the projections and the numbers of the ages."""
         super().build_width(width)
         if self.age_bias:
-            self.age_scores = self.add_weight(
-                name="age_scores", shape=(AGE_BUCKETS, self.num_heads), initializer="zeros", autocast=False
-            )
+            shape = (AGE_BUCKETS, self.num_heads)
+            self.age_scores = self.make_weight("age_scores", shape, "zeros", kind="embeddings", autocast=False)
 
+    @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:
-        """Keys and values of all events, and what their ages add."""
         events, state = self.start(sequence)
         state["key"] = split_heads(self.key(exact_events(sequence, state["length"])), self.num_heads)
         state["value"] = split_heads(self.value(events), self.num_heads)
@@ -80,8 +81,8 @@ class Twin(RetrievedAttention):
             state["bias"] = ops.transpose(bias, (0, 2, 1))
         return state
 
+    @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        """Attention over the best events of each head."""
         query = split_heads(self.query(ops.cast(candidate["target"], "float32")), self.num_heads)
         key = ops.cast(state["key"], "float32")
         scores = ops.matmul(query / math.sqrt(query.shape[-1]), ops.swapaxes(key, -1, -2))

@@ -63,6 +63,28 @@ def check_choice(name: str, choice: Choice, allowed: Collection[Any]) -> Choice:
     return choice
 
 
+def check_names(name: str, names: Any, what: str) -> tuple[str, ...]:
+    """One name or several different ones; `what` says of what."""
+    found = (names,) if isinstance(names, str) else tuple(names)
+    if not found or not all(isinstance(one, str) and one for one in found) or len(set(found)) < len(found):
+        raise ValueError(f"`{name}` must name one {what} or a list of different ones. Received: {names!r}")
+    return found
+
+
+def check_heads(width: int, heads: int) -> int:
+    """The width of the events, which the heads must divide."""
+    if width % heads:
+        raise ValueError(f"The width of the events must be a multiple of the {heads} heads. Received: {width}")
+    return width
+
+
+def check_attention_dim(width: Any, heads: int) -> int | None:
+    """The width of an attention over all heads, which they must divide, or None."""
+    if width is not None and check_count("attention_dim", width) % heads:
+        raise ValueError(f"`attention_dim` must be a multiple of the {heads} heads. Received: {width}")
+    return check_optional_count("attention_dim", width)
+
+
 def check_activation(name: str, activation: Any, more: Collection[str] = ()) -> str | None:
     """The name of a Keras activation, one of `more`, or None for none."""
     if activation is None:

@@ -71,9 +71,10 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
             setattr(self, name, value)
         self._initializers_used = 0
 
-    def weight_arguments(self) -> dict[str, Any]:
-        """Return the initializer and regularizer arguments for a part of this layer that has the same kinds."""
-        return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self))}
+    def weight_arguments(self, part: type[Any]) -> dict[str, Any]:
+        """Return the initializer and regularizer arguments that a part of this layer takes too."""
+        taken = arguments_of(part)
+        return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
     def make_weight(self, name: str, shape: Any, initializer: Any, kind: str = "kernel", **options: Any) -> Any:
         """Return a new weight of a kind.

@@ -1,4 +1,4 @@
-"""Masks that come from lengths, and the masked forms of a few operations."""
+"""Masks made from lengths, the masked forms of a few operations, and the heads of an attention."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def length_mask(length: Any, size: Any) -> Any:
 def zero_padding(x: Any, mask: Any) -> Any:
     """`x` `[B, L]` or `[B, L, d]` with the padded steps replaced by zeros.
 
-    A choice, not a product: a product would keep a NaN or an infinity of the padding.
+    The zeros are put in by `where`: a product with the mask would keep a NaN or an infinity of the padding.
     """
     while len(mask.shape) < len(x.shape):
         mask = mask[..., None]
@@ -25,7 +25,7 @@ def zero_padding(x: Any, mask: Any) -> Any:
 
 
 def masked_softmax(scores: Any, mask: Any) -> Any:
-    """Softmax over the last axis, in float32; masked steps weigh 0, and a row without any real step is all 0.
+    """Softmax over the last axis, in float32. Masked steps weigh 0, and a row without any real step is zero everywhere.
 
     Args:
         scores: float `[..., L]`.
@@ -38,13 +38,23 @@ def masked_softmax(scores: Any, mask: Any) -> Any:
     return ops.softmax(scores, axis=-1) * real
 
 
+def by_head(x: Any, heads: int) -> Any:
+    """`[..., heads * dh]` as `[..., heads, dh]`."""
+    *leading, width = ops.shape(x)
+    return ops.reshape(x, (*leading, heads, width // heads))
+
+
+def join_heads(x: Any) -> Any:
+    """`[..., heads, dh]` as `[..., heads * dh]`, the inverse of `by_head`."""
+    *leading, heads, width = ops.shape(x)
+    return ops.reshape(x, (*leading, heads * width))
+
+
 def split_heads(x: Any, heads: int) -> Any:
-    """`[B, S, heads * dh]` as `[B, heads, S, dh]`."""
-    batch, steps, width = ops.shape(x)
-    return ops.transpose(ops.reshape(x, (batch, steps, heads, width // heads)), (0, 2, 1, 3))
+    """`[..., S, heads * dh]` as `[..., heads, S, dh]`."""
+    return ops.swapaxes(by_head(x, heads), -3, -2)
 
 
 def merge_heads(x: Any) -> Any:
-    """`[B, heads, S, dh]` as `[B, S, heads * dh]`, the inverse of `split_heads`."""
-    batch, heads, steps, width = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, steps, heads * width))
+    """`[..., heads, S, dh]` as `[..., S, heads * dh]`, the inverse of `split_heads`."""
+    return join_heads(ops.swapaxes(x, -3, -2))

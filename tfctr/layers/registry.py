@@ -36,13 +36,21 @@ def arguments_of(made: type[Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
 
 
-def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str, Any], **layer_arguments: Any) -> Made:
+def create(
+    kind: str,
+    table: Mapping[str, type[Made]],
+    config: str | Mapping[str, Any],
+    complete: Callable[[type[Made], dict[str, Any]], dict[str, Any]] | None = None,
+    **layer_arguments: Any,
+) -> Made:
     """Make the object that `config` describes.
 
     Args:
         kind: what is made, for the messages: `interaction`.
         table: the classes by the name that `type` selects.
         config: a name, or a mapping with `type` and arguments of the class.
+        complete: gives the arguments of the class from those in `config`; a ValueError of it is reported as one of the
+            constructor is.
         **layer_arguments: arguments of `keras.layers.Layer` (`name`, `dtype`); these come from code, never from a file.
 
     Raises:
@@ -58,16 +66,22 @@ def create(kind: str, table: Mapping[str, type[Made]], config: str | Mapping[str
     if not isinstance(chosen, str) or chosen not in table:
         problem = "`type` is missing" if chosen is None else f"unknown type {chosen!r}"
         raise UserError(f"{kind}: {problem}. Allowed: {', '.join(table)}")
-    allowed = arguments_of(table[chosen])
-    unknown = [name for name in arguments if name not in allowed]
-    if unknown:
-        named = ", ".join(repr(name) for name in unknown)
-        raise UserError(f"{kind} {chosen}: unknown argument {named}. Allowed: {', '.join(allowed) or 'none'}")
-    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
-    missing = [f"`{name}`" for name in required if name not in arguments]
-    if missing:
-        raise UserError(f"{kind} {chosen}: {', '.join(missing)} must be given")
+    made = table[chosen]
     try:
-        return table[chosen](**arguments, **layer_arguments)
+        if complete is not None:
+            arguments = complete(made, arguments)
+        _check_names(made, arguments)
+        return made(**arguments, **layer_arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"{kind} {chosen}: {error}") from error
+
+
+def _check_names(made: type[Any], arguments: Mapping[str, Any]) -> None:
+    allowed = arguments_of(made)
+    unknown = ", ".join(repr(name) for name in arguments if name not in allowed)
+    if unknown:
+        raise ValueError(f"unknown argument {unknown}. Allowed: {', '.join(allowed) or 'none'}")
+    required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
+    missing = ", ".join(f"`{name}`" for name in required if name not in arguments)
+    if missing:
+        raise ValueError(f"{missing} must be given")

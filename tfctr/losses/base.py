@@ -31,11 +31,11 @@ class Loss(Configured):
         """Take no arguments; a loss that has some says so."""
 
     def rows(self, labels: Any, logits: Any) -> Any:
-        """The loss `[n]` of each row."""
+        """Return the loss `[n]` of each row."""
         raise NotImplementedError
 
     def total(self, labels: Any, logits: Any, weights: Any) -> Any:
-        """The weighted mean of the rows; a loss that is no mean of rows has its own."""
+        """Return the weighted mean of the rows; a loss that is not such a mean overrides this."""
         return weighted_mean(self.rows(labels, logits), weights)
 
     def __call__(self, labels: Any, logits: Any, weights: Any) -> Any:
@@ -43,13 +43,13 @@ class Loss(Configured):
         labels, logits, weights = (ops.cast(tensor, "float32") for tensor in (labels, logits, weights))
         if logits.shape[0] != self.passes:
             raise ValueError(f"`logits` must be [{self.passes}, n]. Received shape: {tuple(logits.shape)}")
-        # A product would keep a NaN of a row without weight, and its gradient.
+        # Rows without weight are replaced: their product with 0 would keep a NaN, and so would its gradient.
         valid = weights > 0
         return self.total(ops.where(valid, labels, 0.0), ops.where(valid, logits, 0.0), weights)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The loss that `get_config` described."""
+        """Make the loss that `get_config` described."""
         return cls(**config)
 
 

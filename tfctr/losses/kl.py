@@ -23,7 +23,7 @@ class KlConsistency(Loss):
 
     References:
         QNN-alpha (2025), figure 6 compares a "KL loss" whose formula neither paper nor released code gives; this form
-        is a reading.
+        is our reconstruction.
     """
 
     passes = 2

@@ -11,7 +11,7 @@ from tfctr.losses.base import Loss, cross_entropy, divergence, log_probabilities
 
 @loss("r_drop")
 class RDrop(Loss):
-    """R-Drop: both passes learn the label, and each the other.
+    """R-Drop: both passes learn the label, and each learns from the other.
 
         loss = BCE(p_1, y) + BCE(p_2, y) + alpha / 2 * (KL(p_1 || p_2) + KL(p_2 || p_1))
 

@@ -9,13 +9,13 @@ from tfctr.losses.base import Loss, cross_entropy, log_probabilities, loss, mean
 
 
 def tri_bce(fused: Any, parts: Any) -> Any:
-    """L + sum_k max(0, L_k - L) L_k, of the fused prediction's loss L and those of its parts, with all gradients."""
+    """L + sum_k max(0, L_k - L) L_k, of a fused prediction's loss L and its parts' losses L_k, with all gradients."""
     return fused + ops.sum(ops.maximum(parts - fused, 0.0) * parts)
 
 
 @loss("tri_bce")
 class TriBce(Loss):
-    """Tri-BCE: the mean of two passes learns the label, and each pass the more, the further it lags behind the mean.
+    """Tri-BCE: the mean of two passes learns the label, and so does each pass in so far as it is worse than the mean.
 
         loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L),    L = BCE(m, y),  L_k = BCE(p_k, y),  m = (p_1 + p_2) / 2
 

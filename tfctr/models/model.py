@@ -12,7 +12,7 @@ from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import InputSpec, model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
-from tfctr.interests import INTERESTS, create_interest, interest_arguments
+from tfctr.interests import SequenceFacts, create_interest
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -93,20 +93,23 @@ class RankingModel(keras.Model):
 
     def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
         """The module of a sequence, completed with what only the feature file knows."""
-        options = {key: value for key, value in entry.items() if key != "content"}
         features = tuple(self.file.shared_fields(sequence).values())
-        options = _with_frozen(self.file, sequence, options)
-        options = _with_category(features, self.embeddings.table_rows, options)
-        options = _with_max_length(self.file, sequence, options)
-        interest = create_interest(options, dtype=self.dtype_policy.name)
+        frozen = tuple(sorted(self.file.frozen_of_sequence(sequence)))
+        facts = SequenceFacts(
+            sequence,
+            max_length=self.file.sequences[sequence].max_length,
+            frozen=frozen,
+            features={name: self.embeddings.table_rows.get(name) for name in features},
+        )
+        options = {key: value for key, value in entry.items() if key != "content"}
+        interest = create_interest(options, facts, dtype=self.dtype_policy.name)
         unknown = [name for name in interest.id_names if name not in features]
         if unknown:
             raise UserError(
                 f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
                 f"Allowed: {', '.join(features)}"
             )
-        content = tuple(sorted(self.file.frozen_of_sequence(sequence))) if entry.get("content") else ()
-        return InterestEntry(interest, features, content)
+        return InterestEntry(interest, features, frozen if entry.get("content") else ())
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """See the class."""
@@ -232,37 +235,6 @@ class RankingModel(keras.Model):
             "frozen_shapes": {name: list(shape) for name, shape in self.embeddings.frozen_shapes.items()},
             "config": self.model_config.model_dump(mode="json"),
         }
-
-
-def _with_frozen(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """An interest over similarities that names no frozen table gets all that the sequence has."""
-    kind = entry.get("type")
-    if "frozen" in entry or kind not in INTERESTS or "frozen" not in interest_arguments(kind):
-        return entry
-    tables = sorted(file.frozen_of_sequence(sequence))
-    if not tables:
-        raise UserError(
-            f"interest {kind}: sequence '{sequence}' has no frozen table. Add a candidate feature of kind: frozen "
-            "whose key the sequence shares, or choose an interest without similarities"
-        )
-    return {**entry, "frozen": tables}
-
-
-def _with_category(features: tuple[str, ...], table_rows: dict[str, int], entry: dict[str, Any]) -> dict[str, Any]:
-    """An interest that compares categories and names none gets the shared feature with the smallest vocabulary."""
-    kind = entry.get("type")
-    if "category" in entry or kind not in INTERESTS or "category" not in interest_arguments(kind):
-        return entry
-    sizes = {name: table_rows[name] for name in features if name in table_rows}
-    return {**entry, "category": min(sizes, key=lambda name: sizes[name])} if sizes else entry
-
-
-def _with_max_length(file: FeatureFile, sequence: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """An interest with weights for each step gets as many as the sequence has."""
-    kind = entry.get("type")
-    if "max_length" in entry or kind not in INTERESTS or "max_length" not in interest_arguments(kind):
-        return entry
-    return {**entry, "max_length": file.sequences[sequence].max_length}
 
 
 def dummy_inputs(file: FeatureFile, batch: int = 1, candidates: int = 1) -> dict[str, Any]:

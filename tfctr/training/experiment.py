@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tfctr.errors import UserError
 from tfctr.features.yaml_file import describe_validation_error, load_yaml
 from tfctr.interactions import create_interaction
-from tfctr.interests import INTERESTS, create_interest, interest_arguments
+from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_loss
 from tfctr.models.presets import ModelConfig, preset
+
+# Stands for the sequences of a feature file where there is none at hand.
+ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
 
 class _Strict(BaseModel):
@@ -121,10 +124,4 @@ def _try_layers(config: ModelConfig) -> None:
     create_interaction(config.interaction)
     for entry in config.interests:
         options = {key: value for key, value in entry.items() if key not in ("sequence", "content")}
-        known = interest_arguments(options["type"]) if options.get("type") in INTERESTS else {}
-        # Left out, they mean what the sequence has, which only the feature file knows.
-        if "frozen" in known:
-            options.setdefault("frozen", ["any"])
-        if "category" in known:
-            options.setdefault("category", "any")
-        create_interest(options)
+        create_interest(options, ANY_SEQUENCE)
