@@ -3,40 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tfctr.interactions.base import Interaction
-from tfctr.interactions.cin import Cin
-from tfctr.interactions.cross_net import CrossNet
-from tfctr.interactions.dcn import Dcn, DcnV2
-from tfctr.interactions.deepfm import DeepFm
-from tfctr.interactions.dlf import Dlf
-from tfctr.interactions.dlf_released import DlfReleased
-from tfctr.interactions.fm import Fm
-from tfctr.interactions.mlp import Mlp
-from tfctr.interactions.neuron import Neuron, QuadraticNeuron
-from tfctr.interactions.qin import FoldedQin, Qin
-from tfctr.interactions.qnn_alpha import QnnAlpha, QnnAlphaReleased
-from tfctr.interactions.wide_deep import WideDeep
-from tfctr.interactions.xdeepfm import XDeepFm
+from tfctr.interactions.base import INTERACTIONS as INTERACTIONS
+from tfctr.interactions.base import Interaction as Interaction
 from tfctr.layers.registry import create
 
-INTERACTIONS: dict[str, type[Interaction]] = {
-    "mlp": Mlp,
-    "qnn_alpha": QnnAlpha,
-    "qnn_alpha_released": QnnAlphaReleased,
-    "neuron": Neuron,
-    "qin": Qin,
-    "fm": Fm,
-    "cross_net": CrossNet,
-    "cin": Cin,
-    "wide_deep": WideDeep,
-    "deepfm": DeepFm,
-    "xdeepfm": XDeepFm,
-    "dcn": Dcn,
-    "dcnv2": DcnV2,
-    "dlf": Dlf,
-    "dlf_released": DlfReleased,
-}
-"""The backbones by the name that a configuration uses."""
+# isort: off
+# The backbones are listed to users in the order of these imports.
+from tfctr.interactions.mlp import Mlp as Mlp
+from tfctr.interactions.qnn_alpha import QnnAlpha as QnnAlpha, QnnAlphaReleased as QnnAlphaReleased
+from tfctr.interactions.neuron import Neuron as Neuron, QuadraticNeuron as QuadraticNeuron
+from tfctr.interactions.qin import FoldedQin as FoldedQin, Qin as Qin
+from tfctr.interactions.fm import Fm as Fm
+from tfctr.interactions.cross_net import CrossNet as CrossNet
+from tfctr.interactions.cin import Cin as Cin
+from tfctr.interactions.wide_deep import WideDeep as WideDeep
+from tfctr.interactions.deepfm import DeepFm as DeepFm
+from tfctr.interactions.xdeepfm import XDeepFm as XDeepFm
+from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2
+from tfctr.interactions.dlf import Dlf as Dlf
+from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
+# isort: on
 
 
 def create_interaction(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interaction:
@@ -50,27 +36,3 @@ def create_interaction(config: str | Mapping[str, Any], **layer_arguments: Any) 
         UserError: for an unknown type or argument, a missing argument, or a value that the backbone refuses.
     """
     return create("interaction", INTERACTIONS, config, **layer_arguments)
-
-
-__all__ = [
-    "INTERACTIONS",
-    "Cin",
-    "CrossNet",
-    "Dcn",
-    "DcnV2",
-    "DeepFm",
-    "Dlf",
-    "DlfReleased",
-    "Fm",
-    "FoldedQin",
-    "Interaction",
-    "Mlp",
-    "Neuron",
-    "Qin",
-    "QnnAlpha",
-    "QnnAlphaReleased",
-    "QuadraticNeuron",
-    "WideDeep",
-    "XDeepFm",
-    "create_interaction",
-]

@@ -4,18 +4,22 @@ from typing import Any, Literal
 
 import keras
 from keras import ops
+from typing_extensions import override
 
+from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
-from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.tokens import known_width
 
 VERSIONS = ("v1", "v2", "mix")
 
 
 @tfctr_export
-class CrossV1(keras.layers.Layer):
+class CrossV1(ConfiguredLayer):
     """One cross layer with a vector of weights.
 
         y = x + x_0 (w . x) + b
@@ -36,29 +40,31 @@ class CrossV1(keras.layers.Layer):
         Wang et al., Deep & Cross Network for Ad Click Predictions (2017), equation 3.
     """
 
+    weight_kinds = ("kernel",)
+
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights."""
         dim = input_shape[-1]
-        self.kernel = self.add_weight(name="kernel", shape=(dim, 1), initializer=xavier_normal())
+        self.kernel = self.make_weight("kernel", (dim, 1), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
         self.built = True
 
+    @override
     def call(self, inputs: Any, x0: Any) -> Any:
-        """Apply the layer; see the class."""
-        # A sum, not a matrix product: a kernel of one column is what broken matrix multiplications trip over.
+        # A sum and not a matrix product, since some matrix multiplications are wrong for a kernel of one column.
         weight = ops.sum(inputs * self.kernel[:, 0], axis=-1, keepdims=True)
         return inputs + x0 * weight + self.bias
 
 
 @tfctr_export
-class CrossV2(keras.layers.Layer):
+class CrossV2(ConfiguredLayer):
     """One cross layer with a matrix of weights.
 
         y = x + x_0 * act(norm(W x + b))
 
     Args:
         activation: a Keras activation's name; None, as published, for none.
-        batch_norm: whether to normalize W x + b; not so as published.
+        batch_norm: whether to normalize W x + b; the paper does not.
 
     Call arguments:
         inputs: x, float `[..., D]`.
@@ -79,43 +85,40 @@ class CrossV2(keras.layers.Layer):
         QNN-alpha (2025), table 5.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(self, activation: str | None = None, batch_norm: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.activation = check_activation("activation", activation)
-        self.batch_norm = check_flag("batch_norm", batch_norm)
-        self.act = keras.activations.get(activation)
-        self.norm = BatchNormalization(name="bn", dtype=self.dtype_policy) if batch_norm else None
+        self.act = keras.activations.get(check_activation("activation", activation))
+        normalized = check_flag("batch_norm", batch_norm)
+        self.norm = BatchNormalization(name="bn", dtype=self.dtype_policy) if normalized else None
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights."""
         dim = input_shape[-1]
-        self.kernel = self.add_weight(name="kernel", shape=(dim, dim), initializer=xavier_normal())
+        self.kernel = self.make_weight("kernel", (dim, dim), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
         if self.norm is not None:
             self.norm.build(input_shape)
         self.built = True
 
+    @override
     def call(self, inputs: Any, x0: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Apply the layer; see the class."""
         projected = ops.matmul(inputs, self.kernel) + self.bias
         if self.norm is not None:
             projected = self.norm(projected, mask=mask, training=training)
         return inputs + x0 * self.act(projected)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "activation": self.activation, "batch_norm": self.batch_norm}
-
 
 @tfctr_export
-class CrossMix(keras.layers.Layer):
+class CrossMix(ConfiguredLayer):
     """One cross layer with a mixture of low-rank experts.
 
         y = x + sum_m g_m x_0 * (U_m tanh(C_m tanh(V_m^T x)) + b)
 
-    As the gates sum to one, the bias is outside of the sum, and the experts are mixed before they are projected back to
-    D, with the U_m as one matrix.
+    As the gates sum to one, the bias is added outside of the sum. The experts are mixed before they are projected back
+    to D, with all U_m as one matrix.
 
     Args:
         experts: the number of experts.
@@ -136,42 +139,38 @@ class CrossMix(keras.layers.Layer):
 
     References:
         Wang et al., DCN V2 (2021), the mixture of low-rank DCN, with tanh. The weights start as in the public
-        implementations, where the fans of an expert's matrix count the others' too.
+        implementations, where the fans of a matrix are those of all experts together.
     """
+
+    weight_kinds = ("kernel",)
 
     def __init__(self, experts: int = 4, rank: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.experts = check_count("experts", experts)
         self.rank = check_count("rank", rank)
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the weights."""
-        dim = input_shape[-1]
-        if dim is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        dim = known_width(input_shape)
         experts, rank = self.experts, self.rank
 
         def add(name: str, rows: int) -> Any:
             start = xavier_normal((rows * rank, experts * rank))
-            return self.add_weight(name=name, shape=(experts, rows, rank), initializer=start)
+            return self.make_weight(name, (experts, rows, rank), start)
 
         self.inward, self.between, self.outward = add("V", dim), add("C", rank), add("U", dim)
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
         self.built = True
 
+    @override
     def call(self, inputs: Any, x0: Any, gates: Any) -> Any:
-        """Apply the layer; see the class."""
         inner = ops.tanh(ops.einsum("...d,mdr->...mr", inputs, self.inward))
         inner = ops.tanh(ops.einsum("...ms,mrs->...mr", inner, self.between))
         mixed = ops.einsum("...mr,mdr->...d", inner * ops.expand_dims(gates, -1), self.outward)
         return inputs + x0 * (mixed + self.bias)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "experts": self.experts, "rank": self.rank}
 
-
-@tfctr_export
+@interaction("cross_net")
 class CrossNet(HeadedInteraction):
     """A cross network and a linear head: each layer raises the degree of the products by one.
 
@@ -183,8 +182,8 @@ class CrossNet(HeadedInteraction):
     Args:
         layers: K.
         version: `v1`, `v2` or `mix`.
-        activation: after the projection of a `v2` layer; None, as published, for none.
-        batch_norm: whether to normalize the projection of a `v2` layer; not so as published.
+        activation: the activation of the projection of a `v2` layer; None, as published, for none.
+        batch_norm: whether to normalize the projection of a `v2` layer; the paper does not.
         dropout: the rate after each layer; 0 as published.
         experts: the number of experts of `mix`; a single one has no gate.
         rank: the width of an expert of `mix`.
@@ -218,48 +217,35 @@ class CrossNet(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if version not in VERSIONS:
-            raise ValueError(f"`version` must be one of {', '.join(VERSIONS)}. Received: {version!r}")
-        if version != "v2" and (activation is not None or batch_norm):
+        self.version = check_choice("version", version, VERSIONS)
+        if version != "v2" and (activation is not None or check_flag("batch_norm", batch_norm)):
             raise ValueError(f"`activation` and `batch_norm` are for version v2 only. Received version: {version!r}")
-        self.layers = check_count("layers", layers)
-        self.version = version
-        self.activation = check_activation("activation", activation)
-        self.batch_norm = check_flag("batch_norm", batch_norm)
-        self.dropout = check_rate("dropout", dropout)
+        names, policy = [f"layer{i}" for i in range(check_count("layers", layers))], self.dtype_policy
         self.experts = check_count("experts", experts)
-        self.rank = check_count("rank", rank)
-        names, policy = [f"layer{i}" for i in range(layers)], self.dtype_policy
-        if version == "v1":
-            self.crosses = [CrossV1(name=name, dtype=policy) for name in names]
-        elif version == "v2":
-            self.crosses = [CrossV2(activation, batch_norm, name=name, dtype=policy) for name in names]
-        else:
-            self.crosses = [CrossMix(experts, rank, name=name, dtype=policy) for name in names]
-        self.drops = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in range(layers)]
+        rank, rate = check_count("rank", rank), check_rate("dropout", dropout)
 
+        def cross(name: str) -> keras.layers.Layer:
+            options = {"name": name, "dtype": policy, **self.weight_arguments()}
+            if version == "v1":
+                return CrossV1(**options)
+            return CrossV2(activation, batch_norm, **options) if version == "v2" else CrossMix(experts, rank, **options)
+
+        self.crosses = [cross(name) for name in names]
+        self.drops = [keras.layers.Dropout(rate, name=f"dropout{i}", dtype=policy) for i in range(layers)]
+
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Create the layers."""
-        dim = input_shape[-1]
-        if dim is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        dim = known_width(input_shape)
         for cross in self.crosses:
             cross.build((None, dim))
         if self.version == "mix" and self.experts > 1:
-            # The reference has a matrix `[D, 1]` for each expert, and draws it as such.
-            self.gate = keras.layers.Dense(
-                self.experts,
-                activation="softmax",
-                use_bias=False,
-                kernel_initializer=xavier_normal((dim, 1)),
-                name="gate",
-                dtype=self.dtype_policy,
-            )
-            self.gate.build((None, dim))
+            # The reference has a matrix `[D, 1]` for each expert, which has those fans.
+            start = xavier_normal((dim, 1))
+            self.gate = self.make_dense("gate", self.experts, dim, start, activation="softmax", use_bias=False)
         return dim
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The output `[..., D]` of the last layer."""
         x = inputs
         for cross, drop in zip(self.crosses, self.drops, strict=True):
             if self.version == "v1":
@@ -271,8 +257,3 @@ class CrossNet(HeadedInteraction):
                 x = cross(x, inputs, gates)
             x = drop(x, training=training)
         return x
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "layers version activation batch_norm dropout experts rank"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

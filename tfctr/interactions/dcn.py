@@ -4,26 +4,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interactions.base import Eats
+from tfctr.interactions.base import interaction
 from tfctr.interactions.cross_net import CrossNet
-from tfctr.interactions.headed import (
-    DeepConfig,
-    HeadedInteraction,
-    create_deep,
-    create_part,
-    deep_config,
-    flat_shape,
-    flatten,
-)
-from tfctr.layers.export import tfctr_export
-from tfctr.layers.registry import arguments_of
+from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep, create_part
+from tfctr.layers.arguments import check_choice
+from tfctr.layers.tokens import as_vector, flat_shape
 
 Structure = Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"]
 STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
 
 
-@tfctr_export
+@interaction("dcnv2")
 class DcnV2(HeadedInteraction):
     """DCN V2: a cross network before or beside a deep network, under one linear layer.
 
@@ -32,17 +25,18 @@ class DcnV2(HeadedInteraction):
         parallel            logit = w . [cross(x); deep(x)] + b
         stacked_parallel    logit = w . [deep'(cross(x)); deep(x)] + b
 
-    With `deep={"type": "qnn_alpha"}` it is the QNN plug-in; the published results of that are with
+    With `deep={"type": "qnn_alpha"}` this is the QNN plug-in. Its published results were computed with
     `deep={"type": "qnn_alpha_released"}, cross={"activation": "relu", "batch_norm": true, "dropout": 0.1}`.
 
     Args:
         structure: one of the above.
         cross: arguments of `CrossNet`.
-        deep: the deep part: any backbone with a linear head, whose head is left out; not used by `crossnet_only`.
-        stacked_deep: the part deep' of `stacked_parallel`, whose weights are its own; by default as `deep`.
+        deep: the deep part, which may be any backbone with a linear head, without its head; `crossnet_only` does not
+            use it.
+        stacked_deep: the part deep' of `stacked_parallel`, which has weights of its own; by default as `deep`.
 
     Call arguments:
-        inputs: float `[..., F, E]` when a deep part eats fields, else `[..., D]`.
+        inputs: float `[..., F, E]` if a deep part eats fields, else `[..., D]`.
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
@@ -73,39 +67,33 @@ class DcnV2(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if structure not in STRUCTURES:
-            raise ValueError(f"`structure` must be one of {', '.join(STRUCTURES)}. Received: {structure!r}")
+        self.structure = check_choice("structure", structure, STRUCTURES)
         if stacked_deep is not None and structure != "stacked_parallel":
             raise ValueError(f"`stacked_deep` is for structure stacked_parallel only. Received: {structure!r}")
-        self.structure = structure
         self.cross = self._create_cross({} if cross is None else cross)
-        # Made even when it is not used, so that a wrong configuration is told; without weights until it is built.
-        self.deep = self._create_deep(deep, "deep")
+        # Made even if it is not used, so that an error in its configuration is found. Only `build` gives it weights.
+        self.deep = self._create_deep("deep", deep)
         self.stacked_deep = None
         if structure == "stacked_parallel":
-            self.stacked_deep = self._create_deep(deep if stacked_deep is None else stacked_deep, "stacked_deep")
+            self.stacked_deep = self._create_deep("stacked_deep", deep if stacked_deep is None else stacked_deep)
+        parts = [] if structure == "crossnet_only" else [self.deep, self.stacked_deep]
+        self.eats = "fields" if any(part is not None and part.eats == "fields" for part in parts) else "flat"
 
     def _create_cross(self, config: Mapping[str, Any]) -> CrossNet:
         if not isinstance(config, Mapping):
             raise ValueError(f"`cross` must be a mapping of arguments of CrossNet. Received: {config!r}")
         config = {"type": "cross_net", "version": self.version, **config}
-        cross = create_part("cross", {"cross_net": CrossNet}, config, name="cross", dtype=self.dtype_policy)
+        cross = create_part(self, "cross", {"cross_net": CrossNet}, config)
         cross.headless = True
         return cross
 
-    def _create_deep(self, config: DeepConfig, name: str) -> HeadedInteraction:
-        deep = create_deep(config, name, name=name, dtype=self.dtype_policy)
+    def _create_deep(self, argument: str, config: DeepConfig) -> HeadedInteraction:
+        deep = create_deep(self, config, argument)
         deep.headless = True
         return deep
 
-    @property
-    def eats(self) -> Eats:
-        """`fields` when a deep part does."""
-        parts = [] if self.structure == "crossnet_only" else [self.deep, self.stacked_deep]
-        return "fields" if any(part is not None and part.eats == "fields" for part in parts) else "flat"
-
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Build the parts."""
         flat = flat_shape(input_shape) if self.eats == "fields" else input_shape
         self.cross.build(flat)
         for deep in (self.deep, self.stacked_deep):
@@ -117,9 +105,9 @@ class DcnV2(HeadedInteraction):
             return self.deep.width
         return self.deep.width + (self.cross if self.stacked_deep is None else self.stacked_deep).width
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """What the linear layer reads, `[..., width]`."""
-        flat = flatten(inputs) if self.eats == "fields" else inputs
+        flat = as_vector(inputs) if self.eats == "fields" else inputs
         crossed = self.cross.hidden(flat, mask=mask, training=training)
 
         def deep(part: HeadedInteraction, x: Any) -> Any:
@@ -136,21 +124,10 @@ class DcnV2(HeadedInteraction):
             crossed = deep(self.stacked_deep, crossed)
         return ops.concatenate([crossed, beside], axis=-1)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        cross = self.cross.get_config()
-        return {
-            **super().get_config(),
-            "structure": self.structure,
-            "cross": {name: cross[name] for name in arguments_of(CrossNet)},
-            "deep": deep_config(self.deep),
-            "stacked_deep": None if self.stacked_deep is None else deep_config(self.stacked_deep),
-        }
 
-
-@tfctr_export
+@interaction("dcn")
 class Dcn(DcnV2):
-    """DCN: as `DcnV2`, with the cross layers of the first version, a vector of weights each.
+    """DCN: as `DcnV2`, but each cross layer has a vector of weights, not a matrix.
 
     Args:
         structure: as in `DcnV2`; the paper has `parallel`.

@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interactions.base import Eats
+from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
-from tfctr.layers.arguments import check_count, check_flag, check_rate, check_units
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_positive, check_rate, check_units
 from tfctr.layers.block_fusion import AttentionFusion, BlockFusion, GatePooling, MlpFusion
-from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind, check_epsilon
+from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.tokens import as_vector, token_shape
 
@@ -19,7 +21,7 @@ FUSIONS = ("naf", "concat", "mlp", "gate_pooling", "attention_pooling")
 
 
 @tfctr_export
-class DlfLayer(keras.layers.Layer):
+class DlfLayer(ConfiguredLayer):
     """One layer of DLF: parallel blocks, their fusion, and the gated residual.
 
         Z = [Z_L; Z_C; Z_D; fusion(Z_L, Z_C, Z_D)]      by tokens
@@ -28,14 +30,14 @@ class DlfLayer(keras.layers.Layer):
     Args:
         tokens: n, the tokens that each block and the fusion give.
         rank: R, the columns that the products of tokens are compressed to.
-        hidden: widths of further layers in the blocks.
+        hidden: widths of layers with ReLU before the last one of each block.
         gate: whether the residual is gated.
         fusion: as for `Dlf`, except `late`.
         attention_layers: the number of attention layers of `naf`.
         epsilon: the least value of the gate.
         dropout: the rate after the ReLUs of the blocks.
         layer_norm: whether to normalize every token of the output.
-        blocks: which of `low`, `high` and `implicit` there are.
+        blocks: the blocks, from `low`, `high` and `implicit`.
 
     Call arguments:
         inputs: float `[..., N, d]`.
@@ -53,6 +55,8 @@ class DlfLayer(keras.layers.Layer):
     References:
         Wang et al., DLF (2025), equations 5 to 15, in the reading that `Dlf` explains.
     """
+
+    weight_kinds = ("kernel",)
 
     def __init__(
         self,
@@ -73,18 +77,19 @@ class DlfLayer(keras.layers.Layer):
         self.rank = check_count("rank", rank)
         self.hidden = check_units("hidden", hidden)
         self.gate = check_flag("gate", gate)
-        self.fusion = _check_fusion(fusion, FUSIONS)
+        self.fusion = check_choice("fusion", fusion, FUSIONS)
         self.attention_layers = check_count("attention_layers", attention_layers)
-        self.epsilon = check_epsilon(epsilon)
+        self.epsilon = check_positive("epsilon", epsilon)
         self.dropout = check_rate("dropout", dropout)
         self.layer_norm = check_flag("layer_norm", layer_norm)
         self.blocks = list(blocks)
 
+    @override
     def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
-        """Create blocks, fusion and residual."""
-        policy, width = self.dtype_policy, token_shape(inputs_shape)[1]
+        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
+        width = token_shape(inputs_shape)[1]
         self.parts = [
-            DlfBlock(kind, self.tokens, self.rank, self.hidden, self.dropout, name=kind, dtype=policy)
+            DlfBlock(kind, self.tokens, self.rank, self.hidden, self.dropout, name=kind, **options)
             for kind in self.blocks
         ]
         for part in self.parts:
@@ -93,46 +98,39 @@ class DlfLayer(keras.layers.Layer):
         if self.fuse is not None:
             self.fuse.build([(*inputs_shape[:-2], self.tokens, width)] * len(self.parts))
         count = self.tokens * (len(self.parts) + (self.fuse is not None))
-        self.residual = GatedResidual(count, self.gate, self.epsilon, name="residual", dtype=policy)
+        self.residual = GatedResidual(count, self.gate, self.epsilon, name="residual", **options)
         self.residual.build(inputs_shape)
         self.norm: keras.layers.Layer | None = None
         if self.layer_norm:
-            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=policy)
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
             self.norm.build((*inputs_shape[:-2], count, width))
         self.built = True
 
     def _fusion(self) -> BlockFusion | None:
-        policy = self.dtype_policy
-        if self.fusion == "naf":
-            return AttentionFusion(self.attention_layers, name="naf", dtype=policy)
-        if self.fusion == "attention_pooling":
-            return AttentionFusion(self.attention_layers, self_attention=False, name="attention_pooling", dtype=policy)
+        options = {"name": self.fusion, "dtype": self.dtype_policy, **self.weight_arguments()}
+        if self.fusion in ("naf", "attention_pooling"):
+            return AttentionFusion(self.attention_layers, self_attention=self.fusion == "naf", **options)
         if self.fusion == "mlp":
-            return MlpFusion(name="mlp", dtype=policy)
-        return GatePooling(name="gate_pooling", dtype=policy) if self.fusion == "gate_pooling" else None
+            return MlpFusion(**options)
+        return GatePooling(**options) if self.fusion == "gate_pooling" else None
 
+    @override
     def call(self, inputs: Any, base: Any, training: bool | None = None) -> Any:
-        """Apply the layer; see the class."""
         blocks = [part(inputs, base, training=training) for part in self.parts]
         if self.fuse is not None:
             blocks.append(self.fuse(blocks))
         outputs = ops.concatenate(blocks, axis=-2) + self.residual(inputs)
         return outputs if self.norm is None else self.norm(outputs)
 
+    @override
     def compute_output_shape(
         self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """The tokens are replaced."""
         count = self.tokens * (len(self.blocks) + (self.fusion != "concat"))
         return (*inputs_shape[:-2], count, inputs_shape[-1])
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "tokens rank hidden gate fusion attention_layers epsilon dropout layer_norm blocks"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
-
-@tfctr_export
+@interaction("dlf")
 class Dlf(HeadedInteraction):
     """DLF, dynamic low-order-aware fusion, as the paper writes it.
 
@@ -144,45 +142,45 @@ class Dlf(HeadedInteraction):
         E^{l+1} = Z + max(epsilon, P W_gate) * P                  P = E^l, mapped to as many tokens as Z has
         logit = w . flatten(E^{L+1}) + b
 
-    The paper's shapes do not fit together: W_{L_I}, R x d, cannot be multiplied by an N x N matrix, nor Z, four blocks
-    wide, be added to E. This reading keeps every operation and repairs the shapes:
+    The paper's shapes do not fit together: W_{L_I}, R x d, cannot be multiplied by an N x N matrix, and Z, which is as
+    wide as four blocks, cannot be added to E. This reading keeps every operation and repairs the shapes:
 
-    - E^l are tokens `[N_l, d]`; Y is `[N_l, R]`; W_L, W_C and W_D take the flattened block to n tokens of width d. For
-      W_D, "a multi-layer perceptron" in the text, this makes an ordinary dense layer over all features.
+    - E^l are tokens `[N_l, d]`; Y is `[N_l, R]`; W_L, W_C and W_D map the flattened block to n tokens of width d. W_D,
+      "a multi-layer perceptron" in the text, is thus an ordinary dense layer over all features.
     - The concatenation of equation 15 stacks tokens, so that N_{l+1} = 4 n; those of equations 12 and 14 join features,
-      as the widths of their matrices say. W_gate and the matrices of NAF act on the features of each token.
-    - Where numbers of tokens differ, a learned matrix maps one to the other: T the fields to N_l tokens, another E^l to
-      the tokens of Z. The released code does the same.
+      as follows from the widths of their matrices. W_gate and the matrices of NAF act on the features of each token.
+    - Where numbers of tokens differ, a learned matrix maps one to the other: T maps the fields to N_l tokens, and P has
+      a matrix that maps E^l to as many tokens as Z has. The released code does the same.
 
     `DlfReleased` is what the authors released; it has neither gate nor NAF.
 
-    What the paper takes away or puts in the place of NAF is an option:
+    The ablations of the paper and its alternatives to NAF are options:
 
     - `gate=False` adds P itself.
-    - `rli=False` leaves out the low block. The paper takes it away from a model that has lost the gate ("further
-      removed"): its row "w/o RLI" is `rli=False, gate=False`.
-    - `fusion="late"` is its row "w/o NAF", "where fusion is only performed in the final layer as in traditional
+    - `rli=False` leaves out the low block. The paper removes it from a model that already lacks the gate ("further
+      removed"), so that its row "w/o RLI" is `rli=False, gate=False`.
+    - `fusion="late"` is the paper's row "w/o NAF", "where fusion is only performed in the final layer as in traditional
       two-stream models": each block is a stack of its own up to the linear head.
     - `fusion="concat"`, `"mlp"`, `"gate_pooling"` and `"attention_pooling"` are those of its figure 3, which gives no
-      equations. Each takes NAF's place in Z; `concat` leaves the place empty. `AttentionFusion` (without
-      self-attention), `MlpFusion` and `GatePooling` say how the words were read.
+      equations. Each takes the place of NAF in Z; with `concat` the place stays empty. See `AttentionFusion` (without
+      self-attention), `MlpFusion` and `GatePooling` for how they are implemented here.
 
-    Nothing in these equations bounds the numbers: the degree of E^l in the fields doubles with every layer. With many
+    Nothing in these equations bounds the values: the degree of E^l in the fields doubles with every layer. With many
     layers or large embeddings, set `layer_norm`, which the released code has.
 
     Args:
         layers: L.
         tokens: n, the tokens that each block and the fusion give.
         rank: R, the columns that the products of tokens are compressed to.
-        hidden: widths of further layers, with ReLU, before each block's last one; none in the equations.
+        hidden: widths of layers with ReLU before the last one of each block; the equations have none.
         gate: whether the residual is gated.
         rli: whether there is the low block.
         fusion: `naf`, `concat`, `mlp`, `gate_pooling`, `attention_pooling` or `late`.
-        attention_layers: the number of attention layers of `naf` and `attention_pooling`; the paper's figure 4 finds 2
-            the best.
-        epsilon: the least value of the gate; the paper says only that it is small.
+        attention_layers: the number of attention layers of `naf` and `attention_pooling`; 2 is the best in the paper's
+            figure 4.
+        epsilon: the least value of the gate; the paper says no more than that it is small.
         dropout: the rate after the ReLUs of the blocks.
-        layer_norm: whether to normalize every token after each layer; not in the equations.
+        layer_norm: whether to normalize every token after each layer; the equations do not.
 
     Call arguments:
         inputs: float `[..., F, E]`.
@@ -200,6 +198,8 @@ class Dlf(HeadedInteraction):
         Wang et al., DLF: Enhancing Explicit-Implicit Interaction via Dynamic Low-Order-Aware Fusion for CTR Prediction
         (2025), equations 5 to 16, table 3 and figures 3 and 4.
     """
+
+    eats: Eats = "fields"
 
     def __init__(
         self,
@@ -223,19 +223,14 @@ class Dlf(HeadedInteraction):
         self.hidden_units = check_units("hidden", hidden)
         self.gate = check_flag("gate", gate)
         self.rli = check_flag("rli", rli)
-        self.fusion = _check_fusion(fusion, (*FUSIONS, "late"))
+        self.fusion = check_choice("fusion", fusion, (*FUSIONS, "late"))
         self.attention_layers = check_count("attention_layers", attention_layers)
-        self.epsilon = check_epsilon(epsilon)
+        self.epsilon = check_positive("epsilon", epsilon)
         self.dropout = check_rate("dropout", dropout)
         self.layer_norm = check_flag("layer_norm", layer_norm)
 
-    @property
-    def eats(self) -> Eats:
-        """`fields`."""
-        return "fields"
-
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Create the layers, one stack of them or one for each block."""
         width = token_shape(input_shape)[1]
         kinds = list(BLOCKS if self.rli else BLOCKS[1:])
         late = self.fusion == "late"
@@ -257,6 +252,7 @@ class Dlf(HeadedInteraction):
                     blocks=blocks,
                     name=f"{blocks[0]}{i}" if late else f"layer{i}",
                     dtype=self.dtype_policy,
+                    **self.weight_arguments(),
                 )
                 layer.build(shape, input_shape)
                 shape = layer.compute_output_shape(shape, input_shape)
@@ -264,8 +260,8 @@ class Dlf(HeadedInteraction):
             size += token_shape(shape)[0] * width
         return size
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The tokens of the last layer, flattened; arguments as in a call."""
         outputs = []
         for first in range(0, len(self.stack), self.layers):
             x = inputs
@@ -273,16 +269,3 @@ class Dlf(HeadedInteraction):
                 x = layer(x, inputs, training=training)
             outputs.append(as_vector(x))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "layers tokens rank hidden gate rli fusion attention_layers epsilon dropout layer_norm"
-        own = {name: getattr(self, name) for name in names.split()}
-        # `hidden` is also the method of a headed backbone; the place in the order is kept.
-        return {**super().get_config(), **own, "hidden": self.hidden_units}
-
-
-def _check_fusion(fusion: Any, allowed: Sequence[str]) -> Any:
-    if fusion not in allowed:
-        raise ValueError(f"`fusion` must be one of {', '.join(allowed)}. Received: {fusion!r}")
-    return fusion

@@ -3,14 +3,14 @@
 from typing import Any
 
 from keras import ops
+from typing_extensions import override
 
-from tfctr.interactions.base import Eats, Interaction
+from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.layers.arguments import check_flag
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.pairwise import bi_interaction
 
 
-@tfctr_export
+@interaction("fm")
 class Fm(Interaction):
     """A factorization machine: first-order weights and the inner products of all pairs of fields.
 
@@ -36,34 +36,24 @@ class Fm(Interaction):
         Rendle, Factorization Machines (2010), equation 1.
     """
 
+    weight_kinds = ("bias",)
+    eats: Eats = "fields"
+    wide: bool = True
+
     def __init__(self, bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.use_bias = check_flag("bias", bias)
 
-    @property
-    def eats(self) -> Eats:
-        """`fields`."""
-        return "fields"
-
-    @property
-    def wide(self) -> bool:
-        """True."""
-        return True
-
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the bias."""
-        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros") if self.use_bias else None
+        self.bias = self.make_weight("bias", (1,), "zeros", kind="bias") if self.use_bias else None
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        """The logits; see the class."""
         logits = ops.sum(bi_interaction(inputs), axis=-1)
         if linear is not None:
             logits = logits + ops.cast(linear, logits.dtype)
         if self.bias is not None:
             logits = logits + ops.cast(self.bias, logits.dtype)
         return ops.cast(logits, self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "bias": self.use_bias}

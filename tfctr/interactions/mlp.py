@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from typing_extensions import override
+
+from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
-from tfctr.layers.export import tfctr_export
 from tfctr.layers.mlp import MlpBlock
+from tfctr.layers.tokens import known_width
 
 
-@tfctr_export
+@interaction("mlp")
 class Mlp(HeadedInteraction):
     """A multi-layer perceptron over the concatenated fields, and a linear head.
 
@@ -42,26 +45,14 @@ class Mlp(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.block = MlpBlock(hidden, activation, batch_norm, dropout, name="block", dtype=self.dtype_policy)
+        options = {"name": "block", "dtype": self.dtype_policy, **self.weight_arguments()}
+        self.block = MlpBlock(hidden, activation, batch_norm, dropout, **options)
 
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Build the block."""
         self.block.build(input_shape)
-        width = self.block.compute_output_shape(input_shape)[-1]
-        if width is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
-        return width
+        return known_width(self.block.compute_output_shape(input_shape))
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The output of the last hidden layer; the inputs themselves where there is none."""
         return self.block(inputs, mask=mask, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden": self.block.hidden,
-            "activation": self.block.activation,
-            "batch_norm": self.block.batch_norm,
-            "dropout": self.block.dropout,
-        }

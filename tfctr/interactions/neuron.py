@@ -7,20 +7,24 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.errors import UserError
+from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
-from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.tokens import known_width
 
 Tensor = Any
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a format may combine: its input and the projections of it.
+    """The input of a layer and its projections, which a format combines.
 
     Attributes:
         x: The input, [..., D].
@@ -42,14 +46,14 @@ class Format:
     """One neuron format.
 
     Attributes:
-        output: The layer's output from its terms.
-        parts: In how many equal parts the first linear map is split; 0 for no such map.
-        share: Width of a part as a share of D.
-        reads: What the first map reads; x itself by default.
-        second: What the second map reads; None for no such map.
-        second_reads: Width of that as a share of D.
-        second_share: Width of the second map as a share of D.
-        bilinear: Whether there is a bilinear term. Such formats work on a compressed input.
+        output: The function that makes the layer's output from its terms.
+        parts: The number of equal parts that the first linear map is split into; 0 for no such map.
+        share: The width of a part as a share of D.
+        reads: The input of the first map; x itself by default.
+        second: The input of the second map; None for no such map.
+        second_reads: The width of that input as a share of D.
+        second_share: The width of the second map as a share of D.
+        bilinear: Whether there is a bilinear term. The backbone compresses the input of such formats.
         alpha: Whether there is a trained scale.
     """
 
@@ -113,15 +117,8 @@ FORMATS: dict[str, Format] = {
 """The formats by their name in the QNN-alpha paper; T26 to T30 are in its released code only."""
 
 
-def check_format(name: str) -> str:
-    """A name of `FORMATS`."""
-    if name not in FORMATS:
-        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}. Received: {name!r}")
-    return name
-
-
 @tfctr_export
-class QuadraticNeuron(keras.layers.Layer):
+class QuadraticNeuron(ConfiguredLayer):
     """One layer of quadratic neurons of a format.
 
         y = g(x),    g a row of `FORMATS`, such as T9: x * (W x + b) + x
@@ -146,39 +143,36 @@ class QuadraticNeuron(keras.layers.Layer):
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), table 1.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(self, format: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.format = check_format(format)
+        self.format = check_choice("format", format, FORMATS)
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the maps that the format has."""
-        dim, made = input_shape[-1], FORMATS[self.format]
-        if dim is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        dim, made = known_width(input_shape), FORMATS[self.format]
         if made.half_wide and dim % 2:
             raise ValueError(f"Format {self.format} needs an even width. Received shape: {input_shape}")
         part = int(dim * made.share)
-        self.linear = self._dense("linear", dim, made.parts * part) if made.parts else None
+        self.linear = self.make_dense("linear", made.parts * part, dim, xavier_normal()) if made.parts else None
         self.second = None
         if made.second is not None:
-            self.second = self._dense("linear2", int(dim * made.second_reads), int(dim * made.second_share))
+            width, units = int(dim * made.second_reads), int(dim * made.second_share)
+            self.second = self.make_dense("linear2", units, width, xavier_normal())
         if made.bilinear:
             limit = 1.0 / math.sqrt(dim)
             start = keras.initializers.RandomUniform(-limit, limit)
-            self.tensor = self.add_weight(name="bilinear", shape=(dim, dim, dim), initializer=start)
-            self.tensor_bias = self.add_weight(name="bilinear_bias", shape=(dim,), initializer=start)
+            self.tensor = self.make_weight("bilinear", (dim, dim, dim), start)
+            # A clone has a seed of its own; with the same initializer the bias would start as a part of the tensor.
+            self.tensor_bias = self.add_weight(name="bilinear_bias", shape=(dim,), initializer=start.clone())
         if made.alpha:
             self.alpha = self.add_weight(name="alpha", shape=(dim,), initializer="ones")
         self.built = True
 
-    def _dense(self, name: str, width: int, units: int) -> keras.layers.Dense:
-        dense = keras.layers.Dense(units, kernel_initializer=xavier_normal(), name=name, dtype=self.dtype_policy)
-        dense.build((None, width))
-        return dense
-
+    @override
     def call(self, inputs: Any) -> Any:
-        """Apply the format; see the class."""
         made = FORMATS[self.format]
         h = () if self.linear is None else tuple(ops.split(self.linear(made.reads(inputs)), made.parts, axis=-1))
         v = self.second(made.second(inputs, h)) if self.second is not None and made.second is not None else None
@@ -186,38 +180,35 @@ class QuadraticNeuron(keras.layers.Layer):
         return made.output(Terms(inputs, h, v, bilinear, self.alpha if made.alpha else None))
 
     def _bilinear(self, inputs: Any) -> Any:
-        """x^T A_k x + beta_k, by one product with all A_k side by side."""
+        """x^T A_k x + beta_k, computed by one product with all A_k side by side."""
         dim = inputs.shape[-1]
         rows = ops.reshape(inputs, (-1, dim))
         products = ops.matmul(rows, ops.reshape(ops.transpose(self.tensor, (1, 0, 2)), (dim, dim * dim)))
         sums = ops.sum(ops.reshape(products, (-1, dim, dim)) * rows[:, None, :], axis=-1) + self.tensor_bias
         return ops.reshape(sums, ops.shape(inputs))
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "format": self.format}
 
-
-@tfctr_export
+@interaction("neuron")
 class Neuron(HeadedInteraction):
     """A network of quadratic neurons of one format, and a linear head.
 
         x^l = dropout(act(norm(g(x^{l-1})))),    logit = w . x^L + b
 
-    T1, T2 and T6, whose bilinear term costs the cube of the width, work on z = C x of `compressed_dim` numbers.
+    The bilinear term of T1, T2 and T6 costs the cube of the width. Their input is therefore z = C x, which has
+    `compressed_dim` numbers.
 
     Args:
         format: T1 to T30, see `FORMATS`.
         layers: L.
-        activation: after each layer (the paper's post-activation); None for none.
-        batch_norm: whether to normalize before it. The logs of the paper's ReLU rows of T3, T4, T5, T7 and T8 have
-            this normalization, its other rows have not.
+        activation: the activation after each layer (the paper's post-activation); None for none.
+        batch_norm: whether to normalize before the activation. In the paper's logs, the ReLU rows of T3, T4, T5, T7 and
+            T8 have this normalization and the other rows do not.
         dropout: the rate after each layer.
-        compressed_dim: width of z, for the formats with a bilinear term.
+        compressed_dim: the width of z, for the formats with a bilinear term.
 
     Call arguments:
         inputs: float `[..., D]`.
@@ -249,19 +240,16 @@ class Neuron(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.format = check_format(format)
+        self.format = check_choice("format", format, FORMATS)
         self.layers = check_count("layers", layers)
-        self.activation = check_activation("activation", activation)
+        self.act = keras.activations.get(check_activation("activation", activation))
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
         self.compressed_dim = check_count("compressed_dim", compressed_dim)
-        self.act = keras.activations.get(activation)
 
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Create the layers."""
-        width, policy = input_shape[-1], self.dtype_policy
-        if width is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        width, policy, numbers = known_width(input_shape), self.dtype_policy, range(self.layers)
         if FORMATS[self.format].half_wide and width % 2:
             raise UserError(
                 f"interaction neuron: format {self.format} needs an even number of inputs, fields times embedding "
@@ -269,23 +257,21 @@ class Neuron(HeadedInteraction):
             )
         self.compress = None
         if FORMATS[self.format].bilinear:
-            self.compress = keras.layers.Dense(
-                self.compressed_dim, use_bias=False, kernel_initializer=xavier_normal(), name="compress", dtype=policy
-            )
-            self.compress.build((None, width))
+            self.compress = self.make_dense("compress", self.compressed_dim, width, xavier_normal(), use_bias=False)
             width = self.compressed_dim
-        self.neurons = [QuadraticNeuron(self.format, name=f"layer{i}", dtype=policy) for i in range(self.layers)]
-        self.norms = [
-            BatchNormalization(name=f"bn{i}", dtype=policy) for i in range(self.layers if self.batch_norm else 0)
+        self.neurons = [
+            QuadraticNeuron(self.format, name=f"layer{i}", dtype=policy, **self.weight_arguments()) for i in numbers
         ]
-        self.drops = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in range(self.layers)]
+        normalized = numbers if self.batch_norm else ()
+        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in normalized]
+        self.drops = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in numbers]
         layers: list[keras.layers.Layer] = [*self.neurons, *self.norms]
         for layer in layers:
             layer.build((None, width))
         return width
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The output of the last layer, before the linear head; arguments as in a call."""
         x = inputs if self.compress is None else self.compress(inputs)
         for i, neuron in enumerate(self.neurons):
             x = neuron(x)
@@ -293,8 +279,3 @@ class Neuron(HeadedInteraction):
                 x = self.norms[i](x, mask=mask, training=training)
             x = self.drops[i](self.act(x), training=training)
         return x
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "format layers activation batch_norm dropout compressed_dim"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -4,23 +4,27 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
+from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.tokens import known_width
 
 
 @tfctr_export
-class QuadraticProduct(keras.layers.Layer):
+class QuadraticProduct(ConfiguredLayer):
     """One layer of QIN's backbone: the input times a sum of projections of itself, then norm and activation.
 
         y = act(norm(x * sum_r (x W_r + b_r))) + x
 
-    Unlike `KhatriRaoProduct`, the projections are linear when they meet the input and the product is what is normalized
-    and activated. In inference the R matrices are therefore one, which `fold` makes of them.
+    Unlike in `KhatriRaoProduct`, the projections stay linear, and the product is what is normalized and activated. In
+    inference the R matrices are therefore equal to one, their sum, which `fold` computes.
 
     Args:
         rows: R, the number of projections that are summed.
@@ -29,7 +33,7 @@ class QuadraticProduct(keras.layers.Layer):
         dropout: the rate after the activation.
         linear_dropout: the rate on each projection, before the sum.
         residual: whether to add the input.
-        shift: whether a vector is added to the product: what a folded normalization leaves.
+        shift: whether a vector is added to the product, the rest of a folded normalization.
 
     Call arguments:
         inputs: float `[..., D]`.
@@ -48,6 +52,8 @@ class QuadraticProduct(keras.layers.Layer):
         act(x * W x); normalization, dropout and residual are those of the released code.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         rows: int,
@@ -61,25 +67,21 @@ class QuadraticProduct(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.rows = check_count("rows", rows)
-        self.activation = check_activation("activation", activation, more=("prelu",))
-        self.batch_norm = check_flag("batch_norm", batch_norm)
-        self.dropout = check_rate("dropout", dropout)
-        self.linear_dropout = check_rate("linear_dropout", linear_dropout)
         self.residual = check_flag("residual", residual)
         self.shift = check_flag("shift", shift)
         policy = self.dtype_policy
-        self.norm = BatchNormalization(name="bn", dtype=policy) if batch_norm else None
+        self.norm = BatchNormalization(name="bn", dtype=policy) if check_flag("batch_norm", batch_norm) else None
+        activation = check_activation("activation", activation, more=("prelu",))
         self.act = activation_layer(activation, "activation", policy)
-        self.linear_drop = keras.layers.Dropout(linear_dropout, name="linear_dropout", dtype=policy)
-        self.drop = keras.layers.Dropout(dropout, name="dropout", dtype=policy)
+        rate = check_rate("linear_dropout", linear_dropout)
+        self.linear_drop = keras.layers.Dropout(rate, name="linear_dropout", dtype=policy)
+        self.drop = keras.layers.Dropout(check_rate("dropout", dropout), name="dropout", dtype=policy)
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the projections."""
-        dim = input_shape[-1]
-        if dim is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
-        self.kernel = self.add_weight(name="kernel", shape=(dim, self.rows * dim), initializer=xavier_normal())
+        dim = known_width(input_shape)
+        self.kernel = self.make_weight("kernel", (dim, self.rows * dim), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
         if self.shift:
             self.offset = self.add_weight(name="shift", shape=(dim,), initializer="zeros")
@@ -88,8 +90,8 @@ class QuadraticProduct(keras.layers.Layer):
                 layer.build(input_shape)
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Apply the layer; see the class."""
         factors = self.linear_drop(ops.matmul(inputs, self.kernel) + self.bias, training=training)
         if self.rows > 1:
             factors = ops.reshape(factors, (*ops.shape(inputs)[:-1], self.rows, inputs.shape[-1]))
@@ -122,29 +124,24 @@ class QuadraticProduct(keras.layers.Layer):
         folded.bias.assign(bias)
         folded.act.set_weights(self.act.get_weights())
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "rows activation batch_norm dropout linear_dropout residual shift"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
-
-@tfctr_export
+@interaction("qin")
 class Qin(HeadedInteraction):
     """QIN's quadratic network.
 
         x^l = act(norm(x^{l-1} * sum_r (x^{l-1} W^l_r + b^l_r))) + x^{l-1}
         logit = w . x^L + b
 
-    The reference warns that training can be unstable with four rows, and names three as the safe number.
+    The reference warns that training can be unstable with four rows, and says that three are safe.
 
     Args:
         layers: L.
         rows: R, the number of projections that are summed.
-        activation: `prelu` (one slope a layer), a Keras activation's name, or None.
+        activation: `prelu` (one slope per layer), a Keras activation's name, or None.
         batch_norm: whether to normalize before each activation.
         dropout: the rate after each activation.
         linear_dropout: the rate on each projection; by default `dropout`.
@@ -186,14 +183,12 @@ class Qin(HeadedInteraction):
         self.activation = check_activation("activation", activation, more=("prelu",))
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
-        self.linear_dropout = None if linear_dropout is None else check_rate("linear_dropout", linear_dropout)
+        self.linear_dropout = check_rate("linear_dropout", dropout if linear_dropout is None else linear_dropout)
         self.residual = check_flag("residual", residual)
 
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Create the layers."""
-        width = input_shape[-1]
-        if width is None:
-            raise ValueError(f"The last axis of the inputs must be known. Received shape: {input_shape}")
+        width = known_width(input_shape)
         self.products = []
         for i in range(self.layers):
             product = QuadraticProduct(
@@ -201,25 +196,26 @@ class Qin(HeadedInteraction):
                 activation=self.activation,
                 batch_norm=self.batch_norm,
                 dropout=self.dropout,
-                linear_dropout=self.dropout if self.linear_dropout is None else self.linear_dropout,
+                linear_dropout=self.linear_dropout,
                 residual=self.residual,
                 shift=self.shift,
                 name=f"layer{i}",
                 dtype=self.dtype_policy,
+                **self.weight_arguments(),
             )
             product.build((None, width))
             self.products.append(product)
         return width
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The output `[..., D]` of the last layer, before the linear head; arguments as in a call."""
         x = inputs
         for product in self.products:
             x = product(x, mask=mask, training=training)
         return x
 
     def fold(self) -> "Qin":
-        """The same function in inference, with one matrix a layer for R and for the normalization's scale."""
+        """An equal backbone for inference, in which one matrix per layer stands for R and the normalization's scale."""
         if self.rows == 1 and not self.batch_norm:
             return self
         folded = FoldedQin(
@@ -235,26 +231,21 @@ class Qin(HeadedInteraction):
             product.fold_into(other)
         return folded
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "layers rows activation batch_norm dropout linear_dropout residual"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
-
 
 @tfctr_export
 class FoldedQin(Qin):
-    """`Qin` as it is served: one matrix a layer. Only for inference; `Qin.fold` makes it.
+    """`Qin` as it is served, with one matrix per layer. It is for inference only, and `Qin.fold` makes it.
 
         x^l = act(x^{l-1} * (x^{l-1} W^l + b^l) + c^l) + x^{l-1}
 
-    W and b are the sums over the rows, times the normalization's scale, c is its shift: R times fewer parameters and
-    multiplications in the layers.
+    W and b are the sums over the rows, times the normalization's scale, and c is the normalization's shift. The layers
+    have R times fewer parameters and multiplications.
 
     Args:
         layers: L.
         activation: as in `Qin`.
         residual: whether each layer adds its input.
-        shift: whether there is a c, that is, whether the trained backbone normalized.
+        shift: whether there is a c, that is, whether the trained backbone has batch normalization.
 
     Call arguments and output shape: see `Qin`.
 
@@ -275,10 +266,3 @@ class FoldedQin(Qin):
     ) -> None:
         super().__init__(layers, 1, activation, batch_norm=False, dropout=0.0, residual=residual, **kwargs)
         self.shift = check_flag("shift", shift)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        config = super().get_config()
-        for name in ("rows", "batch_norm", "dropout", "linear_dropout"):
-            del config[name]
-        return {**config, "shift": self.shift}

@@ -5,18 +5,21 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 from keras import ops
+from typing_extensions import override
 
 from tfctr.errors import UserError
-from tfctr.interactions.base import Eats
-from tfctr.interactions.headed import HeadedInteraction, flatten
+from tfctr.interactions.base import interaction
+from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
 @tfctr_export
-class KhatriRaoProduct(keras.layers.Layer):
+class KhatriRaoProduct(ConfiguredLayer):
     """One layer of QNN-alpha: the input times a sum of activated projections of itself.
 
     With H heads of width d = D / H and R rows, head by head (`released=False`, equation 10 of the paper):
@@ -24,7 +27,7 @@ class KhatriRaoProduct(keras.layers.Layer):
         y_h = x_h * sum_r act(norm(x_h W_hr + b_hr)) + x_h
 
     The released code (`released=True`) differs where H > 1: every W_hr reads the whole x, so that heads save nothing,
-    and x_h in the product is the h-th slice of every field of x, while the residual is x as it lies in memory.
+    and x_h in the product is the h-th slice of every field of x, while the residual is x in its own order.
 
     Args:
         heads: H.
@@ -50,6 +53,8 @@ class KhatriRaoProduct(keras.layers.Layer):
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), section 3.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         heads: int,
@@ -67,10 +72,6 @@ class KhatriRaoProduct(keras.layers.Layer):
         self.heads = heads
         self.rows = rows
         self.fields = fields
-        self.activation = activation
-        self.batch_norm = batch_norm
-        self.dropout = dropout
-        self.mid_dropout = mid_dropout
         self.residual = residual
         self.released = released
         policy = self.dtype_policy
@@ -80,8 +81,8 @@ class KhatriRaoProduct(keras.layers.Layer):
         self.act = keras.activations.get(activation)
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the projections."""
         dim = input_shape[-1]
         if dim is None or dim % (self.heads * self.fields):
             raise ValueError(
@@ -91,14 +92,14 @@ class KhatriRaoProduct(keras.layers.Layer):
         width = dim // self.heads
         fans = (dim, self.rows * dim) if self.released else (width, self.rows * width)
         shape = fans if self.released else (self.heads, *fans)
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=xavier_normal(fans))
+        self.kernel = self.make_weight("kernel", shape, xavier_normal(fans))
         self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
         if self.norm is not None:
             self.norm.build((*input_shape[:-1], self.rows * dim))
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Apply the layer; see the class."""
         leading, dim = ops.shape(inputs)[:-1], inputs.shape[-1]
         width = dim // self.heads
         if self.released or self.heads == 1:
@@ -122,13 +123,13 @@ class KhatriRaoProduct(keras.layers.Layer):
     def fold_into(self, folded: "KhatriRaoProduct") -> None:
         """Give a layer without normalization the weights that make it equal to this one in inference.
 
-        The normalization goes into kernel and bias; where `folded` has one row, the rows are summed, which only a layer
-        without activation stands. The sums run in float64.
+        The normalization goes into kernel and bias. If `folded` has one row, the rows are summed, which is correct only
+        without an activation. The sums run in float64.
         """
         kernel, bias = (ops.convert_to_numpy(value).astype("float64") for value in (self.kernel, self.bias))
         scale, shift = (np.ones_like(bias), 0.0) if self.norm is None else self.norm.affine()
         bias = bias * scale + shift
-        # Outputs lie head after head, in a head row after row; the paper's kernel has its heads in front.
+        # The outputs are ordered by head, then by row. The paper's kernel has the heads as its first axis.
         kernel = kernel * (scale if self.released else scale.reshape(self.heads, 1, -1))
         if folded.rows < self.rows:
             width = len(bias) // (self.heads * self.rows)
@@ -137,18 +138,13 @@ class KhatriRaoProduct(keras.layers.Layer):
         folded.kernel.assign(kernel.reshape(folded.kernel.shape))
         folded.bias.assign(bias.reshape(-1))
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "heads rows fields activation batch_norm dropout mid_dropout residual released"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
 
 def by_head(inputs: Any, fields: int, heads: int) -> Any:
-    """Reorder `[..., D]` from field after field to head after head: a head holds its slice of every field."""
+    """Reorder `[..., D]` from field after field to head after head, where a head has its slice of every field."""
     if heads == 1:
         return inputs
     leading, dim = ops.shape(inputs)[:-1], inputs.shape[-1]
@@ -156,7 +152,7 @@ def by_head(inputs: Any, fields: int, heads: int) -> Any:
     return ops.reshape(ops.swapaxes(split, -3, -2), (*leading, dim))
 
 
-@tfctr_export
+@interaction("qnn_alpha")
 class QnnAlpha(HeadedInteraction):
     """QNN-alpha as the paper writes it: each head has weights of its own for its slice of every field.
 
@@ -164,8 +160,8 @@ class QnnAlpha(HeadedInteraction):
         logit = w . x^L + b
 
     A head keeps its slice through all layers; the last linear layer joins them. Parameters and multiplications of the
-    layers are divided by the number of heads. `QnnAlphaReleased` is the form of the released code; with one head they
-    are the same function. Train it with the `self_ensemble` loss, which needs dropout to have an effect.
+    layers are divided by the number of heads. `QnnAlphaReleased` is the form of the released code; with one head both
+    are the same function. Train it with the `self_ensemble` loss, which has no effect without dropout.
 
     Args:
         layers: L.
@@ -210,29 +206,23 @@ class QnnAlpha(HeadedInteraction):
         super().__init__(**kwargs)
         self.layers = check_count("layers", layers)
         self.heads = check_count("heads", heads)
+        # With more than one head, each reads a slice of every field.
+        self.eats = "flat" if heads == 1 else "fields"
         self.rows = check_count("rows", rows)
         self.activation = check_activation("activation", activation)
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
-        self.mid_dropout = None if mid_dropout is None else check_rate("mid_dropout", mid_dropout)
+        self.mid_dropout = check_rate("mid_dropout", dropout if mid_dropout is None else mid_dropout)
         self.residual = check_flag("residual", residual)
 
-    @property
-    def eats(self) -> Eats:
-        """`flat` with one head; slices of every field need `fields`."""
-        return "flat" if self.heads == 1 else "fields"
-
+    @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        """Create the layers."""
-        fields, width = (1, input_shape[-1]) if self.eats == "flat" else input_shape[-2:]
-        if fields is None or width is None:
-            raise ValueError(f"The axes of fields and of their width must be known. Received shape: {input_shape}")
+        self.fields, width = (1, known_width(input_shape)) if self.eats == "flat" else token_shape(input_shape)
         if width % self.heads:
             raise UserError(
                 f"interaction {type(self).__name__}: `heads` must divide the embedding width {width}. "
                 f"Received: {self.heads}"
             )
-        self.fields, shape = fields, (None, fields * width)
         self.products = []
         for i in range(self.layers):
             product = KhatriRaoProduct(
@@ -242,21 +232,22 @@ class QnnAlpha(HeadedInteraction):
                 activation=self.activation,
                 batch_norm=self.batch_norm,
                 dropout=self.dropout,
-                mid_dropout=self.dropout if self.mid_dropout is None else self.mid_dropout,
+                mid_dropout=self.mid_dropout,
                 residual=self.residual,
                 released=self.released,
                 name=f"layer{i}",
                 dtype=self.dtype_policy,
+                **self.weight_arguments(),
             )
-            product.build(shape)
+            product.build((None, self.fields * width))
             self.products.append(product)
-        return fields * width
+        return self.fields * width
 
+    @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """The output `[..., D]` of the last layer, before the linear head; arguments as in a call."""
         x = inputs
         if self.eats == "fields":
-            x = flatten(x)
+            x = as_vector(x)
             if not self.released:
                 x = by_head(x, self.fields, self.heads)
         for product in self.products:
@@ -264,7 +255,7 @@ class QnnAlpha(HeadedInteraction):
         return x
 
     def fold(self) -> "QnnAlpha":
-        """The same function in inference: normalization in the kernels and, without mid-activation, one row for R."""
+        """An equal backbone for inference, without normalization and, if there is no mid-activation, with one row."""
         rows = 1 if self.activation in (None, "linear") else self.rows
         if rows == self.rows and not self.batch_norm:
             return self
@@ -275,19 +266,14 @@ class QnnAlpha(HeadedInteraction):
             product.fold_into(other)
         return folded
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "layers heads rows activation batch_norm dropout mid_dropout residual"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
-
-@tfctr_export
+@interaction("qnn_alpha_released")
 class QnnAlphaReleased(QnnAlpha):
     """QNN-alpha as its authors released it, and as their published results were computed.
 
-    It differs from `QnnAlpha` where there is more than one head: each head's weights read the whole input, so that
-    parameters and cost do not shrink with heads, and the product lies head after head while the residual that is added
-    to it, and the next layer's slices, lie field after field. Arguments, inputs and outputs are those of `QnnAlpha`.
+    It differs from `QnnAlpha` if there is more than one head. Each head's weights read the whole input, so that more
+    heads do not save parameters. The product is ordered by head, but the residual that is added to it, and the slices
+    of the next layer, are ordered by field. Arguments, inputs and outputs are those of `QnnAlpha`.
 
     Example:
         >>> layer = QnnAlphaReleased(layers=1, rows=2, heads=2)

@@ -2,24 +2,25 @@
 
 from typing import Any
 
-from tfctr.interactions.base import Eats, Interaction
-from tfctr.interactions.headed import DeepConfig, create_deep, deep_config
-from tfctr.layers.export import tfctr_export
+from typing_extensions import override
+
+from tfctr.interactions.base import Interaction, interaction
+from tfctr.interactions.headed import DeepConfig, create_deep
 
 
-@tfctr_export
+@interaction("wide_deep")
 class WideDeep(Interaction):
     """Wide & Deep: first-order weights beside a deep network.
 
         logit = linear + deep(x)
 
-    The bias is that of the deep part. With `deep={"type": "qnn_alpha"}` it is the QNN plug-in.
+    The bias is that of the deep part. With `deep={"type": "qnn_alpha"}` this is the QNN plug-in.
 
     Args:
-        deep: the deep part: any backbone with a linear head.
+        deep: the deep part, which may be any backbone with a linear head.
 
     Call arguments:
-        inputs: what the deep part eats: float `[..., F, E]` or `[..., D]`.
+        inputs: what the deep part eats, float `[..., F, E]` or `[..., D]`.
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
         linear: float `[...]`, the sum of first-order weights; None for 0.
@@ -39,30 +40,20 @@ class WideDeep(Interaction):
         QNN-alpha (2025), table 5.
     """
 
+    weight_kinds = ("kernel",)
+    wide: bool = True
+
     def __init__(self, deep: DeepConfig = "mlp", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.deep = create_deep(deep, name="deep", dtype=self.dtype_policy)
+        self.deep = create_deep(self, deep)
+        self.eats = self.deep.eats
 
-    @property
-    def eats(self) -> Eats:
-        """What the deep part eats."""
-        return self.deep.eats
-
-    @property
-    def wide(self) -> bool:
-        """True."""
-        return True
-
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Build the deep part."""
         self.deep.build(input_shape)
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        """The logits; see the class."""
         logits = self.deep(inputs, mask=mask, training=training)
         return logits if linear is None else logits + linear
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "deep": deep_config(self.deep)}

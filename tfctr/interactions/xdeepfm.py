@@ -3,23 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tfctr.interactions.base import Eats, Interaction
+from typing_extensions import override
+
+from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.interactions.cin import Cin
-from tfctr.interactions.headed import DeepConfig, create_deep, deep_config, eaten, eaten_shape
-from tfctr.layers.export import tfctr_export
+from tfctr.interactions.headed import DeepConfig, create_deep
 
 
-@tfctr_export
+@interaction("xdeepfm")
 class XDeepFm(Interaction):
     """xDeepFM: first-order weights, a compressed interaction network and a deep network, each with its logit.
 
         logit = linear + CIN(x) + deep(x)
 
-    With `deep={"type": "qnn_alpha_released"}` it is the QNN plug-in as released; with `deep=None` what benchmarks list
-    as CIN.
+    With `deep={"type": "qnn_alpha_released"}` this is the QNN plug-in as released. With `deep=None` it is the model
+    that benchmarks list as CIN.
 
     Args:
-        deep: the deep part: any backbone with a linear head; None for none.
+        deep: the deep part, which may be any backbone with a linear head; None for none.
         maps: the number of feature maps of each layer of the CIN.
         activation: the activation of the CIN's layers; None for none.
 
@@ -43,6 +44,10 @@ class XDeepFm(Interaction):
         Lian et al., xDeepFM (2018), equation 9. QNN-alpha (2025), table 5.
     """
 
+    weight_kinds = ("kernel",)
+    eats: Eats = "fields"
+    wide: bool = True
+
     def __init__(
         self,
         deep: DeepConfig | None = "mlp",
@@ -51,38 +56,19 @@ class XDeepFm(Interaction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.cin = Cin(maps=maps, activation=activation, name="cin", dtype=self.dtype_policy)
-        self.deep = None if deep is None else create_deep(deep, name="deep", dtype=self.dtype_policy)
+        self.cin = Cin(maps, activation, name="cin", dtype=self.dtype_policy, **self.weight_arguments())
+        self.deep = None if deep is None else create_deep(self, deep)
 
-    @property
-    def eats(self) -> Eats:
-        """`fields`."""
-        return "fields"
-
-    @property
-    def wide(self) -> bool:
-        """True."""
-        return True
-
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Build both parts."""
         self.cin.build(input_shape)
         if self.deep is not None:
-            self.deep.build(eaten_shape(self.deep, input_shape))
+            self.deep.build(self.deep.eaten_shape(input_shape))
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        """The logits; see the class."""
         logits = self.cin(inputs)
         if self.deep is not None:
-            logits = logits + self.deep(eaten(self.deep, inputs), mask=mask, training=training)
+            logits = logits + self.deep(self.deep.eaten(inputs), mask=mask, training=training)
         return logits if linear is None else logits + linear
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "deep": None if self.deep is None else deep_config(self.deep),
-            "maps": self.cin.maps,
-            "activation": self.cin.activation,
-        }

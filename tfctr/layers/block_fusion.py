@@ -1,11 +1,12 @@
-"""How the outputs of parallel blocks, each `[..., n, d]`, become one: attention, a perceptron, or gates."""
+"""Layers that fuse the outputs of parallel blocks, each `[..., n, d]`, by attention, a perceptron, or gates."""
 
 from typing import Any
 
-import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
@@ -14,8 +15,8 @@ from tfctr.layers.tokens import as_tokens, softmax, token_shape
 Shape = tuple[int | None, ...]
 
 
-class BlockFusion(keras.layers.Layer):
-    """One block made of several of its shape.
+class BlockFusion(ConfiguredLayer):
+    """A layer that fuses several blocks of one shape into one block of that shape.
 
     Call arguments:
         inputs: a list of at least two blocks, each float `[..., n, d]`.
@@ -27,15 +28,13 @@ class BlockFusion(keras.layers.Layer):
         ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.
     """
 
+    weight_kinds = ("kernel",)
     blocks: int
     tokens: int
     width: int
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
+    @override
     def build(self, input_shape: list[Shape]) -> None:
-        """Take the measures of the blocks."""
         shapes = {token_shape(shape) for shape in input_shape}
         if len(input_shape) < 2 or len(shapes) > 1:
             raise ValueError(f"The inputs must be at least two blocks of one shape. Received shapes: {input_shape}")
@@ -45,11 +44,11 @@ class BlockFusion(keras.layers.Layer):
         self.built = True
 
     def build_weights(self) -> None:
-        """Create the weights; the measures are known."""
+        """Create the weights, for `blocks` blocks of `tokens` tokens of `width` numbers."""
         raise NotImplementedError
 
+    @override
     def compute_output_shape(self, input_shape: list[Shape]) -> Shape:
-        """The shape of one block."""
         return tuple(input_shape[0])
 
 
@@ -63,13 +62,13 @@ class AttentionFusion(BlockFusion):
         self_M  = A_MM V_M
         y       = relu([cross_L + self_L; cross_C + self_C; ...] W_F + b_F)
 
-    W_att is one matrix for all blocks, as f_att in the paper has no index. With more than one attention layer the sums
-    cross_M + self_M take the place of the Z_M in the next one: the paper counts attention layers but writes one.
+    W_att is one matrix for all blocks, as f_att in the paper has no index. The paper counts attention layers but writes
+    only one of them; here the sums cross_M + self_M are the inputs Z_M of the next attention layer.
 
     Args:
         layers: the number of attention layers.
-        self_attention: whether self_M is part of the sums; without it this is the paper's attention pooling, which
-            it calls cross-attention between modules only.
+        self_attention: whether self_M is part of the sums. Without it this is the paper's attention pooling, "only
+            cross-attention between modules".
 
     Call arguments:
         inputs: a list of at least two blocks, each float `[..., n, d]`.
@@ -94,41 +93,23 @@ class AttentionFusion(BlockFusion):
         self.layers = check_count("layers", layers)
         self.self_attention = check_flag("self_attention", self_attention)
 
+    @override
     def build_weights(self) -> None:
-        """Create the projections."""
         d, numbers = self.width, range(self.layers)
-        # Three matrices side by side: each starts as a matrix of its own would.
+        # Each kernel is three matrices side by side, which have the fans of one of them.
         self.projections = [
-            self._dense(f"projection{i}", 3 * d, d, activation=None, use_bias=False, fans=(d, d)) for i in numbers
+            self.make_dense(f"projection{i}", 3 * d, d, xavier_normal((d, d)), use_bias=False) for i in numbers
         ]
-        # In one list, layer after layer: Keras saves no lists of lists.
+        # One list for all layers, since Keras saves no lists of lists.
         self.crosses = [
-            self._dense(f"cross{i}_{m}", d, (self.blocks - 1) * d) for i in numbers for m in range(self.blocks)
+            self.make_dense(f"cross{i}_{m}", d, (self.blocks - 1) * d, xavier_normal(), activation="relu")
+            for i in numbers
+            for m in range(self.blocks)
         ]
-        self.fuse = self._dense("fuse", d, self.blocks * d)
+        self.fuse = self.make_dense("fuse", d, self.blocks * d, xavier_normal(), activation="relu")
 
-    def _dense(
-        self,
-        name: str,
-        units: int,
-        width: int,
-        activation: str | None = "relu",
-        use_bias: bool = True,
-        fans: tuple[int, int] | None = None,
-    ) -> keras.layers.Dense:
-        dense = keras.layers.Dense(
-            units,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=xavier_normal(fans),
-            name=name,
-            dtype=self.dtype_policy,
-        )
-        dense.build((None, width))
-        return dense
-
+    @override
     def call(self, inputs: list[Any]) -> Any:
-        """Fuse the blocks; see the class."""
         blocks = list(inputs)
         for i, projection in enumerate(self.projections):
             attended = self._attend(projection(ops.concatenate(blocks, axis=-2)))
@@ -140,7 +121,7 @@ class AttentionFusion(BlockFusion):
         return self.fuse(ops.concatenate(blocks, axis=-1))
 
     def _attend(self, projected: Any) -> list[list[Any]]:
-        """A_MX V_X by X and M, all pairs at once, of the projections `[..., blocks * n, 3 * d]`."""
+        """A_MX V_X at the place [X][M], from the projections `[..., blocks * n, 3 * d]` of all blocks."""
         query, keys, values = ops.split(projected, 3, axis=-1)
         weights = self.attention(query, keys)
         leading = ops.shape(values)[:-2]
@@ -152,7 +133,7 @@ class AttentionFusion(BlockFusion):
         ]
 
     def attention(self, query: Any, keys: Any) -> Any:
-        """The weights A of all tokens over the tokens of each block.
+        """The attention weights A of all tokens over the tokens of each block.
 
         Args:
             query: float `[..., blocks * n, d]`, block after block.
@@ -164,14 +145,10 @@ class AttentionFusion(BlockFusion):
         scores = ops.matmul(query, ops.swapaxes(keys, -1, -2)) / self.width**0.5
         return softmax(as_tokens(scores, self.blocks, self.tokens))
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "layers": self.layers, "self_attention": self.self_attention}
-
 
 @tfctr_export
 class MlpFusion(BlockFusion):
-    """A perceptron over the features of the tokens of one place in all blocks.
+    """A perceptron over the features of the tokens that stand at one position in all blocks.
 
         y = relu(relu([Z_L; Z_C; ...] W_1 + b_1) W_2 + b_2)
 
@@ -189,25 +166,29 @@ class MlpFusion(BlockFusion):
         (8, 50, 4, 16)
 
     References:
-        Wang et al., DLF (2025), figure 3, which names MLP-based fusion and gives no equation: two layers, each as wide
-        as a token.
+        Wang et al., DLF (2025), figure 3, which names MLP-based fusion and gives no equation. Here it has two layers,
+        each as wide as a token.
     """
 
+    @override
     def build_weights(self) -> None:
-        """Create the layers."""
-        self.block = MlpBlock([self.width, self.width], name="block", dtype=self.dtype_policy)
+        self.block = MlpBlock(
+            [self.width, self.width], name="block", dtype=self.dtype_policy, **self.weight_arguments()
+        )
         self.block.build((None, self.blocks * self.width))
 
+    @override
     def call(self, inputs: list[Any]) -> Any:
-        """Fuse the blocks; see the class."""
         return self.block(ops.concatenate(inputs, axis=-1))
 
 
 @tfctr_export
 class GatePooling(BlockFusion):
-    """A sum of the blocks, each element with a learned gate that is the same for all inputs.
+    """A sum of the blocks, in which each element has a learned gate that is the same for all inputs.
 
-        y = sum_M sigmoid(g_M) * Z_M        g_M of the shape [n, d] of a block
+        y = sum_M sigmoid(g_M) * Z_M        g_M: [n, d], the shape of a block
+
+    The gates count as kernels for initializer and regularizer. By default they start at zero, that is, half open.
 
     Call arguments:
         inputs: a list of at least two blocks, each float `[..., n, d]`.
@@ -227,11 +208,11 @@ class GatePooling(BlockFusion):
         "data-dependent importance scores" of attention pooling, so these gates do not depend on the data.
     """
 
+    @override
     def build_weights(self) -> None:
-        """Create the gates, which start half open."""
         shape = (self.blocks, self.tokens, self.width)
-        self.gates = self.add_weight(name="gates", shape=shape, initializer="zeros")
+        self.gates = self.make_weight("gates", shape, "zeros")
 
+    @override
     def call(self, inputs: list[Any]) -> Any:
-        """Fuse the blocks; see the class."""
         return ops.sum(ops.stack(inputs, axis=-3) * ops.sigmoid(self.gates), axis=-3)

@@ -1,15 +1,18 @@
-"""The quantization of a long history: codebooks whose codewords gather the events that are nearest to them."""
+"""The quantization of a long history by codebooks, whose codewords gather the events that are nearest to them."""
 
 import math
 from typing import Any, Literal
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.arguments import check_choice, check_count, check_flag
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import zero_padding
+from tfctr.layers.tokens import known_width
 
 Assignment = Literal["straight_through", "soft"]
 _USAGE_MOMENTUM = 0.99
@@ -18,8 +21,8 @@ _NOISE_ROWS = 4096
 
 
 @tfctr_export
-class MultiCodebook(keras.layers.Layer):
-    """Several codebooks, each of which splits the events of a history into clusters of its own.
+class MultiCodebook(ConfiguredLayer):
+    """Several codebooks, each of which splits the events of a history into clusters.
 
     For each codebook n of W codewords c_nw:
 
@@ -27,31 +30,31 @@ class MultiCodebook(keras.layers.Layer):
         A_lw = how far event l belongs to codeword w
         size_w = sum_l A_lw,    z_w = sum_l A_lw h_l / size_w;   zeros for an empty cluster
 
-    In training A comes from softmax((s + g) / tau), with g Gumbel noise; tau falls exponentially from `tau_start` to
-    `tau_end` over `anneal_steps` training steps. `straight_through`: the forward pass takes the one best codeword, the
-    gradient is that of the softmax, and serving takes the best codeword without noise. `soft`: the softmax itself, in
-    serving too, without noise and at the tau that training has reached. Either way serving is training without noise.
+    In training A comes from softmax((s + g) / tau), with Gumbel noise g. The temperature tau falls exponentially from
+    `tau_start` to `tau_end` over `anneal_steps` training steps. With `soft`, A is this softmax. With `straight_through`
+    the forward pass takes the one best codeword, and the gradient is that of the softmax. Serving does the same without
+    noise, at the temperature that training has reached.
 
-    A codeword that hardly any event chooses learns nothing. With `reseed_below` a codeword whose moving share of the
+    A codeword that hardly any event chooses learns nothing. With `reseed_below`, a codeword whose moving share of the
     events falls below that part of an equal share moves onto a random event of the batch. It moves by an offset that is
-    not trained: only such variables can be changed inside a training step on every backend.
+    not trained, since only such variables can be changed inside a training step on every backend.
 
     Args:
-        codebooks: N.
-        codewords: W, of each codebook.
+        codebooks: N, the number of codebooks.
+        codewords: W, the number of codewords of each codebook.
         assignment: `straight_through` or `soft`.
         tau_start: the temperature at the first step.
         tau_end: the temperature from `anneal_steps` on.
-        anneal_steps: training steps.
+        anneal_steps: the number of training steps in which the temperature falls.
         noise: whether there is Gumbel noise in training.
-        reseed_below: see above; 0 turns it off.
-        balance: weight of a penalty, the variance over codewords of W times their share of the batch's events.
-        seed: of noise and re-seeding.
+        reseed_below: the part of an equal share below which a codeword moves, see above; 0 for never.
+        balance: the weight of a penalty, the variance over codewords of W times their share of the batch's events.
+        seed: the seed of codebooks, noise and re-seeding.
 
     Call arguments:
         inputs: float `[B, L, d]`.
         mask: bool `[B, L]`, true for real events.
-        training: whether to draw noise, anneal, and watch the usage.
+        training: whether to draw noise, anneal the temperature, and update the usage.
 
     Output shape:
         `{"clusters": [B, N, W, d], "assignment": [B, L, N, W]}`, the second float32, zeros at padded events.
@@ -65,6 +68,8 @@ class MultiCodebook(keras.layers.Layer):
         Wei et al., Deep Multiple Quantization Network (2025), MCQM: maps, inner products, Gumbel-Softmax and pooling.
         The scale 1 / sqrt(d), mean pooling, temperatures and re-seeding are not published.
     """
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -81,8 +86,6 @@ class MultiCodebook(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if assignment not in ("straight_through", "soft"):
-            raise ValueError(f"`assignment` must be straight_through or soft. Received: {assignment!r}")
         if not 0.0 < tau_end <= tau_start:
             raise ValueError(f"0 < `tau_end` <= `tau_start` must hold. Received: {tau_end} and {tau_start}")
         if not 0.0 <= reseed_below < 1.0 or balance < 0.0:
@@ -92,7 +95,7 @@ class MultiCodebook(keras.layers.Layer):
             )
         self.codebooks = check_count("codebooks", codebooks)
         self.codewords = check_count("codewords", codewords)
-        self.assignment = assignment
+        self.assignment = check_choice("assignment", assignment, ("straight_through", "soft"))
         self.tau_start = tau_start
         self.tau_end = tau_end
         self.anneal_steps = check_count("anneal_steps", anneal_steps)
@@ -103,46 +106,29 @@ class MultiCodebook(keras.layers.Layer):
         self.generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create maps and codebooks."""
-        width = input_shape[-1]
-        if width is None:
-            raise ValueError(f"The width of the inputs must be known. Received shape: {input_shape}")
+        width = known_width(input_shape)
         shape = (self.codebooks, self.codewords, width)
-        self.map = keras.layers.Dense(
-            self.codebooks * width,
-            kernel_initializer=xavier_normal((width, width)),
-            dtype=self.dtype_policy,
-            name="map",
-        )
-        self.map.build((None, None, width))
+        self.map = self.make_dense("map", self.codebooks * width, width, xavier_normal((width, width)))
         start = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(width), seed=self.seed)
-        # Not cast by a mixed policy: an offset that is read in half precision and written back would lose its digits.
-        self.codebook = self.add_weight(
-            name="codebook", shape=shape, initializer=start, dtype="float32", autocast=False
-        )
-        self.offset = self.add_weight(
-            name="offset", shape=shape, initializer="zeros", trainable=False, dtype="float32", autocast=False
-        )
-        self.usage = self.add_weight(
-            name="usage",
-            shape=shape[:2],
-            initializer=keras.initializers.Constant(1.0 / self.codewords),
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-        )
+        # Without autocast, since an offset that is read in half precision and written back would lose precision.
+        whole: dict[str, Any] = {"dtype": "float32", "autocast": False}
+        self.codebook = self.make_weight("codebook", shape, start, kind="embeddings", **whole)
+        self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", trainable=False, **whole)
+        equal = keras.initializers.Constant(1.0 / self.codewords)
+        self.usage = self.add_weight(name="usage", shape=shape[:2], initializer=equal, trainable=False, **whole)
         self.step = self.add_weight(
-            name="step", shape=(), initializer="zeros", trainable=False, dtype="int32", autocast=False
+            name="step", shape=(), initializer="zeros", trainable=False, **{**whole, "dtype": "int32"}
         )
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> dict[str, Any]:
-        """The clusters; see the class."""
         batch, steps, width = ops.shape(inputs)
         mapped = ops.reshape(self.map(inputs), (batch, steps, self.codebooks, width))
         words = self.codebook + self.offset
-        # float32 under every policy: near ties would else be decided one way in training and another in serving.
+        # Float32 under every policy, since training and serving could otherwise decide near ties in different ways.
         scores = ops.einsum("blnd,nwd->blnw", ops.cast(mapped, "float32"), words) / math.sqrt(width)
         chosen = self._assign(scores, training)
         real = ops.cast(mask, "float32")[:, :, None, None]
@@ -158,7 +144,7 @@ class MultiCodebook(keras.layers.Layer):
 
     @property
     def tau(self) -> Any:
-        """The present temperature."""
+        """The temperature at the present step."""
         progress = ops.minimum(ops.cast(self.step, "float32") / self.anneal_steps, 1.0)
         return self.tau_start * ops.exp(progress * math.log(self.tau_end / self.tau_start))
 
@@ -177,10 +163,10 @@ class MultiCodebook(keras.layers.Layer):
         return best + (soft - ops.stop_gradient(soft))
 
     def _gumbel(self, scores: Any) -> Any:
-        """Gumbel noise in the shape of the scores: each event takes a random row of a table drawn anew every step.
+        """Gumbel noise of the shape of the scores.
 
-        So W random numbers are drawn for each of `_NOISE_ROWS` rows and one for each event, not W for each event: XLA
-        on CPU draws the latter again wherever they are read, which made a training step twenty times slower.
+        Each event takes a random row of a table of noise that is drawn anew every step. Noise of its own for each event
+        would make a training step twenty times slower: XLA on CPU draws such numbers again wherever they are read.
         """
         uniform = keras.random.uniform(
             (_NOISE_ROWS, self.codewords), 1e-7, 1.0 - 1e-7, dtype="float32", seed=self.generator
@@ -191,7 +177,7 @@ class MultiCodebook(keras.layers.Layer):
         return ops.reshape(ops.take(-ops.log(-ops.log(uniform)), rows, axis=0), shape)
 
     def _watch(self, chosen: Any, mapped: Any, mask: Any, words: Any) -> None:
-        """Count the step, keep the moving usage, re-seed, and add the penalty."""
+        """Count the step, update the moving usage, re-seed dead codewords, and add the penalty."""
         events = ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)
         share = ops.sum(chosen, axis=(0, 1)) / events
         if self.balance:
@@ -200,7 +186,7 @@ class MultiCodebook(keras.layers.Layer):
         if self.reseed_below:
             drawn, real = self._random_events(mapped, mask)
             dead = ops.logical_and(usage < self.reseed_below / self.codewords, real)
-            # A tensor: `where` takes no variable on JAX.
+            # On JAX `where` takes tensors, but no variables.
             offset = ops.convert_to_tensor(self.offset)
             self.offset.assign(ops.where(dead[..., None], offset + ops.stop_gradient(drawn - words), offset))
             usage = ops.where(dead, 1.0 / self.codewords, usage)
@@ -208,7 +194,7 @@ class MultiCodebook(keras.layers.Layer):
         self.step.assign(self.step + 1)
 
     def _random_events(self, mapped: Any, mask: Any) -> tuple[Any, Any]:
-        """A random event for each codeword, mapped by its codebook, float32 `[N, W, d]`; false where none was found."""
+        """A random event for each codeword, mapped by its codebook, float32 `[N, W, d]`; and whether there is one."""
         batch, steps, codebooks, width = ops.shape(mapped)
         shape = (self.codebooks, self.codewords)
         length = ops.sum(ops.cast(mask, "int32"), axis=1)
@@ -222,12 +208,7 @@ class MultiCodebook(keras.layers.Layer):
         return ops.cast(drawn, "float32"), of_row > 0
 
     def perplexity(self) -> float:
-        """exp(entropy) of the moving usage, the mean over codebooks: W when all are used alike, 1 when one is."""
+        """exp(entropy) of the moving usage, averaged over codebooks: from 1 (one codeword) to W (all alike)."""
         share = self.usage / ops.sum(self.usage, axis=-1, keepdims=True)
         entropy = -ops.sum(share * ops.log(ops.maximum(share, 1e-12)), axis=-1)
         return float(ops.convert_to_numpy(ops.mean(ops.exp(entropy))))
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "codebooks codewords assignment tau_start tau_end anneal_steps noise reseed_below balance seed"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -2,31 +2,32 @@
 
 from typing import Any
 
-import keras
 from keras import ops
+from typing_extensions import override
 
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.normalization import BatchNormalization
 
 
 @tfctr_export
-class Dice(keras.layers.Layer):
-    """Data-adaptive activation: a PReLU whose kink follows the distribution of its input.
+class Dice(ConfiguredLayer):
+    """Data-adaptive activation: a PReLU whose threshold follows the distribution of its input.
 
         p = sigmoid((x - mean) / sqrt(var + epsilon))
         y = p * x + (1 - p) * alpha * x
 
-    Mean and variance are those of a batch normalization without scale and shift; alpha is one slope per channel,
-    zero at the start.
+    Mean and variance are those of a batch normalization without scale and shift. Alpha is one slope per channel, which
+    starts at zero.
 
     Args:
-        epsilon: added to the variance.
+        epsilon: a small number that is added to the variance.
         momentum: the share of the old moving statistics that is kept.
 
     Call arguments:
         inputs: float `[..., D]`.
         mask: bool, broadcasts to the leading axes; rows that are false do not count in the statistics.
-        training: use and update with the statistics of this batch.
+        training: whether to use and update batch statistics.
 
     Output shape:
         The shape of `inputs`.
@@ -36,10 +37,10 @@ class Dice(keras.layers.Layer):
         release has one more factor inside the sigmoid, which neither the paper nor the libraries have.
     """
 
+    weight_kinds = ("alpha",)
+
     def __init__(self, epsilon: float = 1e-9, momentum: float = 0.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.epsilon = epsilon
-        self.momentum = momentum
         self.normalization = BatchNormalization(
             epsilon=epsilon,
             momentum=momentum,
@@ -50,21 +51,17 @@ class Dice(keras.layers.Layer):
         )
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create one slope per channel."""
-        self.alpha = self.add_weight(name="alpha", shape=(input_shape[-1],), initializer="zeros")
+        self.alpha = self.make_weight("alpha", (input_shape[-1],), "zeros", kind="alpha")
         self.normalization.build(input_shape)
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Activate; see the class."""
         share = ops.sigmoid(self.normalization(inputs, mask=mask, training=training))
         alpha = ops.cast(self.alpha, self.compute_dtype)
         return inputs * (share * (1.0 - alpha) + alpha)
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "epsilon": self.epsilon, "momentum": self.momentum}

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.layers.arguments import check_count, check_flag, check_rate, check_units
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_positive, check_rate, check_units
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
@@ -17,20 +18,20 @@ BLOCKS: tuple[Kind, ...] = ("low", "high", "implicit")
 
 
 @tfctr_export
-class DlfBlock(keras.layers.Layer):
+class DlfBlock(ConfiguredLayer):
     """One of the three blocks of a DLF layer, from N tokens to n.
 
         low:      Z_L = relu(flatten(B X^T Y_L) W_L + b_L)       B: the fields
         high:     Z_C = relu(flatten(X X^T Y_C) W_C + b_C)
         implicit: Z_D = relu(flatten(X) W_D + b_D)
 
-    Fields that are not as many as the tokens of X are mapped to N of them first, by a matrix of their own.
+    If X has another number of tokens than there are fields, a learned matrix first maps the fields to N tokens.
 
     Args:
         kind: `low`, `high` or `implicit`.
         tokens: n.
         rank: R, the number of columns of Y.
-        hidden: widths of layers, each with its ReLU, before the last one; none in the paper's equations.
+        hidden: widths of layers with ReLU before the last one; the paper's equations have none.
         dropout: the rate after every ReLU.
 
     Call arguments:
@@ -50,6 +51,8 @@ class DlfBlock(keras.layers.Layer):
         Wang et al., DLF (2025), equations 5 to 7, in the reading that `Dlf` explains.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         kind: Kind,
@@ -60,33 +63,31 @@ class DlfBlock(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if kind not in BLOCKS:
-            raise ValueError(f"`kind` must be one of {', '.join(BLOCKS)}. Received: {kind!r}")
-        self.kind = kind
+        self.kind = check_choice("kind", kind, BLOCKS)
         self.tokens = check_count("tokens", tokens)
         self.rank = check_count("rank", rank)
         self.hidden = check_units("hidden", hidden)
         self.dropout = check_rate("dropout", dropout)
 
+    @override
     def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
-        """Create the matrices."""
-        policy = self.dtype_policy
+        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
         (count, self.width), fields = token_shape(inputs_shape), token_shape(base_shape)[0]
         self.base_map: TokenMap | None = None
         if self.kind == "low" and fields != count:
-            self.base_map = TokenMap(count, name="base", dtype=policy)
+            self.base_map = TokenMap(count, name="base", **options)
             self.base_map.build(base_shape)
         self.products: TokenProducts | None = None
         if self.kind != "implicit":
-            self.products = TokenProducts(self.rank, name="products", dtype=policy)
+            self.products = TokenProducts(self.rank, name="products", **options)
             self.products.build(inputs_shape)
         units = [*self.hidden, self.tokens * self.width]
-        self.block = MlpBlock(units, dropout=self.dropout, name="block", dtype=policy)
+        self.block = MlpBlock(units, dropout=self.dropout, name="block", **options)
         self.block.build((None, count * (self.width if self.products is None else self.rank)))
         self.built = True
 
+    @override
     def call(self, inputs: Any, base: Any, training: bool | None = None) -> Any:
-        """Apply the block; see the class."""
         x = inputs
         if self.products is not None:
             if self.kind == "high":
@@ -96,28 +97,23 @@ class DlfBlock(keras.layers.Layer):
             x = self.products(inputs, base)
         return as_tokens(self.block(as_vector(x), training=training), self.tokens, self.width)
 
+    @override
     def compute_output_shape(
         self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
-        """The tokens are replaced."""
         return (*inputs_shape[:-2], self.tokens, inputs_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "kind tokens rank hidden dropout"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
 
 @tfctr_export
-class GatedResidual(keras.layers.Layer):
-    """The residual of a DLF layer: its input as n tokens, weighed by itself.
+class GatedResidual(ConfiguredLayer):
+    """The residual of a DLF layer: its input as n tokens, each element times a gate that the tokens compute.
 
-        y = max(epsilon, P W) * P,    P = the input, mapped to n tokens where it has another number
+        y = max(epsilon, P W) * P,    P = the input, mapped to n tokens if it has another number of them
 
     Args:
         tokens: n.
-        gate: whether to weigh; else y = P.
-        epsilon: the least weight.
+        gate: whether there is a gate; else y = P.
+        epsilon: the least value of the gate.
 
     Call arguments:
         inputs: float `[..., N, d]`.
@@ -133,39 +129,29 @@ class GatedResidual(keras.layers.Layer):
         Wang et al., DLF (2025), equation 9.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(self, tokens: int, gate: bool = True, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tokens = check_count("tokens", tokens)
         self.gate = check_flag("gate", gate)
-        self.epsilon = check_epsilon(epsilon)
+        self.epsilon = check_positive("epsilon", epsilon)
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the matrices."""
         count, width = token_shape(input_shape)
         self.map: TokenMap | None = None
         if count != self.tokens:
-            self.map = TokenMap(self.tokens, name="map", dtype=self.dtype_policy)
+            self.map = TokenMap(self.tokens, name="map", dtype=self.dtype_policy, **self.weight_arguments())
             self.map.build(input_shape)
-        shape = (width, width)
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=xavier_normal()) if self.gate else None
+        self.kernel = self.make_weight("kernel", (width, width), xavier_normal()) if self.gate else None
         self.built = True
 
+    @override
     def call(self, inputs: Any) -> Any:
-        """Apply the layer; see the class."""
         x = inputs if self.map is None else self.map(inputs)
         return x if self.kernel is None else ops.maximum(ops.matmul(x, self.kernel), self.epsilon) * x
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The tokens are replaced."""
         return (*input_shape[:-2], self.tokens, input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "tokens": self.tokens, "gate": self.gate, "epsilon": self.epsilon}
-
-
-def check_epsilon(epsilon: Any) -> float:
-    """The least weight of a gate, a positive number."""
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or epsilon <= 0.0:
-        raise ValueError(f"`epsilon` must be a positive number. Received: {epsilon!r}")
-    return float(epsilon)

@@ -1,14 +1,17 @@
-"""The non-linear block of the released DLF."""
+"""The non-linear block of DLF as its authors released it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.layers.arguments import check_count, check_rate, check_units
+from tfctr.layers.arguments import check_count, check_optional_count, check_rate, check_units
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.tokens import TokenProducts, as_tokens, as_vector, softmax, token_shape
 
@@ -16,20 +19,20 @@ Shape = tuple[int | None, ...]
 
 
 @tfctr_export
-class DlfReleasedBlock(keras.layers.Layer):
-    """A block of the released DLF that makes n tokens of a normalized vector.
+class DlfReleasedBlock(ConfiguredLayer):
+    """A block of the released DLF, which makes n tokens from a normalized vector.
 
         y = reshape(MLP(LN(v)))             hidden layers of MLP: linear, batch normalization, ReLU, dropout
 
     Without heads v = flatten(B X^T Y), the products of tokens. With heads it is the self-attention of the tokens,
-    flattened feature after feature, and the result is read in that order too:
+    flattened feature after feature, and the MLP's output has that order too:
 
         v = flatten((softmax(X W_q (X W_k)^T) X W_v)^T)         by head; the scores are not scaled
 
     Args:
         tokens: n.
         rank: the columns of Y; not used with heads.
-        heads: the heads of the attention, which must divide the width of a token; None for products.
+        heads: the number of heads of the attention, which must divide the width of a token; None for products.
         hidden: widths of the hidden layers.
         dropout: the rate after each hidden layer.
 
@@ -50,6 +53,8 @@ class DlfReleasedBlock(keras.layers.Layer):
         The authors' released code of DLF (2025).
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         tokens: int = 32,
@@ -62,45 +67,37 @@ class DlfReleasedBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.tokens = check_count("tokens", tokens)
         self.rank = check_count("rank", rank)
-        self.heads = None if heads is None else check_count("heads", heads)
+        self.heads = check_optional_count("heads", heads)
         self.hidden = check_units("hidden", hidden)
         self.dropout = check_rate("dropout", dropout)
         self.supports_masking = True
 
+    @override
     def build(self, inputs_shape: Shape, base_shape: Shape | None = None) -> None:
-        """Create products or attention, and the layers after it."""
-        policy = self.dtype_policy
+        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
         count, self.width = token_shape(inputs_shape)
         if self.heads is None:
-            self.products = TokenProducts(self.rank, name="products", dtype=policy)
+            self.products = TokenProducts(self.rank, name="products", **options)
             self.products.build(inputs_shape)
         elif self.width % self.heads:
             raise ValueError(f"`heads` must divide the width {self.width} of the tokens. Received: {self.heads}")
         else:
             self.query, self.key, self.value = (
-                keras.layers.Dense(
-                    self.width, use_bias=False, kernel_initializer=xavier_normal(), name=name, dtype=policy
-                )
+                self.make_dense(name, self.width, self.width, xavier_normal(), use_bias=False)
                 for name in ("query", "key", "value")
             )
-            for dense in (self.query, self.key, self.value):
-                dense.build((None, self.width))
         size = count * (self.rank if self.heads is None else self.width)
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=policy)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
         self.norm.build((None, size))
+        output = self.tokens * self.width
         self.block = MlpBlock(
-            self.hidden,
-            batch_norm=True,
-            dropout=self.dropout,
-            output=self.tokens * self.width,
-            name="block",
-            dtype=policy,
+            self.hidden, batch_norm=True, dropout=self.dropout, output=output, name="block", **options
         )
         self.block.build((None, size))
         self.built = True
 
+    @override
     def call(self, inputs: Any, base: Any = None, mask: Any = None, training: bool | None = None) -> Any:
-        """Apply the block; see the class."""
         if self.heads is None:
             x = self.block(self.norm(as_vector(self.products(inputs, base))), mask=mask, training=training)
             return as_tokens(x, self.tokens, self.width)
@@ -109,24 +106,13 @@ class DlfReleasedBlock(keras.layers.Layer):
         return ops.swapaxes(as_tokens(x, self.width, self.tokens), -1, -2)
 
     def _attend(self, x: Any, heads: int) -> Any:
-        """Multi-head self-attention `[..., N, d]`."""
-        leading, count = ops.shape(x)[:-2], x.shape[-2]
-
-        def split(projected: Any) -> Any:
-            return ops.swapaxes(ops.reshape(projected, (*leading, count, heads, self.width // heads)), -3, -2)
-
-        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        attended = ops.matmul(softmax(ops.matmul(query, ops.swapaxes(key, -1, -2))), value)
-        return ops.reshape(ops.swapaxes(attended, -3, -2), (*leading, count, self.width))
+        """Multi-head self-attention of tokens `[..., N, d]`."""
+        query, key, value = (split_heads(dense(x), heads) for dense in (self.query, self.key, self.value))
+        return merge_heads(ops.matmul(softmax(ops.matmul(query, ops.swapaxes(key, -1, -2))), value))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        """None: the caller owns the mask; Keras must not attach it to the tokens."""
+        """None, so that Keras does not attach the mask of the rows to the tokens; the caller has the mask."""
 
+    @override
     def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape | None = None) -> Shape:
-        """The tokens are replaced."""
         return (*inputs_shape[:-2], self.tokens, inputs_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = "tokens rank heads hidden dropout"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -1,15 +1,17 @@
-"""The block of HSTU, hierarchical sequential transduction units, in its two published forms."""
+"""The block of HSTU (hierarchical sequential transduction units) in its two published forms."""
 
 import math
 from typing import Any, Literal
 
 import keras
 from keras import ops
+from typing_extensions import override
 
-from tfctr.layers.arguments import check_count, check_flag, check_rate
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
-from tfctr.layers.masking import zero_padding
+from tfctr.layers.masking import split_heads, zero_padding
 
 Variant = Literal["research", "stu"]
 RelativeBias = Literal["none", "position", "time", "slots"]
@@ -20,7 +22,7 @@ _EPSILON = 1e-6
 
 
 @tfctr_export
-class HstuBlock(keras.layers.Layer):
+class HstuBlock(ConfiguredLayer):
     """Attention without a softmax, gated, without a feed-forward part.
 
         u, v, q, k = split(f(norm(x)))
@@ -32,29 +34,33 @@ class HstuBlock(keras.layers.Layer):
     [u; norm(a); u * norm(a)]. `stu` is the production form: SiLU on u only; s = 1 / sqrt(query_dim); norms with scale
     and shift; no relative bias; an output map without a bias over [u; a; u * norm(a)].
 
-    N is `max_length`, never the padded length of a batch: else scores would change with what a request is batched with.
+    N is `max_length`, not the padded length of a batch, so that the scores of a request do not depend on the other
+    requests in its batch.
+
+    The tables of the relative bias count as embeddings for initializer and regularizer.
 
     Args:
         max_length: N, and the size of the relative bias.
         variant: `research` or `stu`.
         num_heads: H.
-        value_dim: width of a head's values; the width of the inputs divided by H when left out.
-        query_dim: width of a head's queries and keys; likewise.
+        value_dim: the width of a head's values; by default the width of the inputs divided by H.
+        query_dim: the width of a head's queries and keys; by default the width of the inputs divided by H.
         causal: whether a step sees only itself and earlier ones; else all real steps.
-        relative_bias: of `research`: `none`; `position`, a number for each distance; `time`, that and a number for each
-            bucket floor(ln(max(|t_{i+1} - t_j|, 1)) / 0.301), at most 128; `slots`, a number for each pair (i, j).
-        concatenate: of `research`: see above.
-        group_norm: of `stu`: normalize each head of a by itself, with one scale and shift a head.
-        window: steps see at most so many positions back; 0 for all.
-        context_length: so many first steps are a prefix that sees all steps but targets.
-        dropout: of what the output map reads.
-        seed: of the dropout.
+        relative_bias: for `research`: `none`; `position`, a number for each distance; `time`, in addition a number for
+            each bucket floor(ln(max(|t_{i+1} - t_j|, 1)) / 0.301), at most 128; `slots`, a number for each pair (i, j).
+        concatenate: for `research`: what the output map reads, see above.
+        group_norm: for `stu`: whether to normalize each head of a by itself, with one scale and one shift per head.
+        window: how many positions back a step can see; 0 for all.
+        context_length: the number of first steps that are a prefix, which sees all steps but the targets.
+        dropout: the rate on the inputs of the output map.
+        seed: the seed of the dropout.
 
     Call arguments:
         inputs: float `[B, L, d]`, L at most `max_length`, oldest first.
-        mask: bool `[B, L]`, true for real steps; all when left out.
+        mask: bool `[B, L]`, true for real steps; None if all are.
         timestamps: `[B, L]` in seconds, for `relative_bias="time"`.
-        num_targets: int `[B]`: so many last real steps are targets, which see the history and themselves only.
+        num_targets: int `[B]`, the number of last real steps that are targets, which see only the history and
+            themselves.
         training: whether to drop out.
 
     Output shape:
@@ -68,6 +74,8 @@ class HstuBlock(keras.layers.Layer):
         Zhai et al., Actions Speak Louder than Words (2024), equations 1 to 3; the two forms are those of the authors'
         generative-recommenders repository, research/modeling/sequential/hstu.py and modules/stu.py.
     """
+
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -87,30 +95,27 @@ class HstuBlock(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if variant not in ("research", "stu"):
-            raise ValueError(f"`variant` must be research or stu. Received: {variant!r}")
+        self.variant = check_choice("variant", variant, ("research", "stu"))
         if relative_bias not in RELATIVE_BIASES or (variant == "stu" and relative_bias != "none"):
             allowed = "none" if variant == "stu" else ", ".join(RELATIVE_BIASES)
             raise ValueError(
                 f"`relative_bias` of variant {variant} must be one of {allowed}. Received: {relative_bias!r}"
             )
         self.max_length = check_count("max_length", max_length)
-        self.variant = variant
         self.num_heads = check_count("num_heads", num_heads)
-        self.value_dim = None if value_dim is None else check_count("value_dim", value_dim)
-        self.query_dim = None if query_dim is None else check_count("query_dim", query_dim)
+        self.value_dim = check_optional_count("value_dim", value_dim)
+        self.query_dim = check_optional_count("query_dim", query_dim)
         self.causal = check_flag("causal", causal)
         self.relative_bias = relative_bias
         self.concatenate = check_flag("concatenate", concatenate)
         self.group_norm = check_flag("group_norm", group_norm)
-        self.window = _whole_number("window", window)
-        self.context_length = _whole_number("context_length", context_length)
-        self.dropout = check_rate("dropout", dropout)
-        self.seed = seed
+        self.window = check_count("window", window, least=0)
+        self.context_length = check_count("context_length", context_length, least=0)
         affine = variant == "stu"
         self.norm_in = self._norm("norm_in", affine)
         self.norm_out = self._norm("norm_out", affine and not group_norm)
-        self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        rate = check_rate("dropout", dropout)
+        self.drop = keras.layers.Dropout(rate, seed=seed, dtype=self.dtype_policy, name="dropout")
         self.supports_masking = True
 
     def _norm(self, name: str, affine: bool) -> keras.layers.LayerNormalization:
@@ -118,8 +123,8 @@ class HstuBlock(keras.layers.Layer):
             epsilon=_EPSILON, center=affine, scale=affine, dtype=self.dtype_policy, name=name
         )
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the maps and the biases."""
         dim = input_shape[-1]
         if dim is None or ((self.value_dim is None or self.query_dim is None) and dim % self.num_heads):
             raise ValueError(f"The width must be a multiple of {self.num_heads} heads. Received shape: {input_shape}")
@@ -127,36 +132,27 @@ class HstuBlock(keras.layers.Layer):
         self.value_width = self.value_dim or dim // heads
         self.query_width = self.query_dim or dim // heads
         start = keras.initializers.RandomNormal(stddev=0.02) if research else xavier_normal()
-        self.uvqk = keras.layers.Dense(
-            2 * heads * (self.value_width + self.query_width),
-            use_bias=not research,
-            kernel_initializer=start,
-            dtype=self.dtype_policy,
-            name="uvqk",
-        )
-        self.output_map = keras.layers.Dense(
-            dim, use_bias=research, kernel_initializer="glorot_uniform", dtype=self.dtype_policy, name="output"
-        )
-        width = heads * self.value_width
+        units, width = 2 * heads * (self.value_width + self.query_width), heads * self.value_width
+        self.uvqk = self.make_dense("uvqk", units, dim, start, use_bias=not research)
+        gated = width if research and not self.concatenate else 3 * width
+        self.output_map = self.make_dense("output", dim, gated, use_bias=research)
         self.norm_in.build((None, None, dim))
-        self.uvqk.build((None, None, dim))
         self.norm_out.build((None, None, heads, self.value_width) if self.group_norm else (None, None, width))
-        self.output_map.build((None, None, width if research and not self.concatenate else 3 * width))
-        small = keras.initializers.RandomNormal(stddev=0.02)
         if self.group_norm:
             self.gamma = self.add_weight(name="group_gamma", shape=(heads,), initializer="ones")
             self.beta = self.add_weight(name="group_beta", shape=(heads,), initializer="zeros")
         if self.relative_bias in ("position", "time"):
-            self.position_bias = self.add_weight(
-                name="position_bias", shape=(2 * self.max_length - 1,), initializer=small
-            )
+            self.position_bias = self._small("position_bias", 2 * self.max_length - 1)
         if self.relative_bias == "time":
-            self.time_bias = self.add_weight(name="time_bias", shape=(TIME_BUCKETS,), initializer=small)
+            self.time_bias = self._small("time_bias", TIME_BUCKETS)
         if self.relative_bias == "slots":
-            shape = (self.max_length, self.max_length)
-            self.slot_bias = self.add_weight(name="slot_bias", shape=shape, initializer=small)
+            self.slot_bias = self._small("slot_bias", self.max_length, self.max_length)
         self.built = True
 
+    def _small(self, name: str, *shape: int) -> Any:
+        return self.make_weight(name, shape, keras.initializers.RandomNormal(stddev=0.02), kind="embeddings")
+
+    @override
     def call(
         self,
         inputs: Any,
@@ -165,7 +161,6 @@ class HstuBlock(keras.layers.Layer):
         num_targets: Any = None,
         training: bool | None = None,
     ) -> Any:
-        """Apply the block; see the class."""
         if inputs.shape[1] is not None and inputs.shape[1] > self.max_length:
             raise ValueError(
                 f"`inputs` may have at most {self.max_length} steps. Received shape: {tuple(inputs.shape)}"
@@ -178,26 +173,22 @@ class HstuBlock(keras.layers.Layer):
         ends = [heads * sum(widths[: i + 1]) for i in range(3)]
         u, v, q, k = ops.split(ops.silu(mixed) if self.variant == "research" else mixed, ends, axis=-1)
         u = ops.silu(u) if self.variant == "stu" else u
-        v, q, k = (self._by_head(part) for part in (zero_padding(v, mask), q, k))
+        v, q, k = (split_heads(part, heads) for part in (zero_padding(v, mask), q, k))
         scores = ops.matmul(q, ops.swapaxes(k, -1, -2))
         if self.variant == "stu":
             scores = scores / math.sqrt(self.query_width)
         bias = self._bias(steps, timestamps)
         if bias is not None:
             scores = scores + ops.cast(bias, scores.dtype)
-        # Divided before the product, which may run in half precision.
+        # Divided before the product, which may overflow in half precision.
         weights = ops.silu(scores) / self.max_length
         visible = self._visible(steps, mask, num_targets)
         weights = ops.where(visible[:, None], weights, ops.zeros_like(weights))
         attended = ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3))
         return zero_padding(inputs + self.output_map(self._gate(u, attended, training)), mask)
 
-    def _by_head(self, x: Any) -> Any:
-        batch, steps, width = ops.shape(x)
-        return ops.transpose(ops.reshape(x, (batch, steps, self.num_heads, width // self.num_heads)), (0, 2, 1, 3))
-
     def _gate(self, u: Any, attended: Any, training: bool | None) -> Any:
-        """What the output map reads, from u `[B, L, H * dv]` and a `[B, L, H, dv]`."""
+        """The inputs of the output map, from u `[B, L, H * dv]` and a `[B, L, H, dv]`."""
         flat = ops.reshape(attended, ops.shape(u))
         if self.group_norm:
             scale, shift = (ops.cast(one, self.compute_dtype)[:, None] for one in (self.gamma, self.beta))
@@ -212,7 +203,7 @@ class HstuBlock(keras.layers.Layer):
         return self.drop(gated, training=training)
 
     def _bias(self, steps: Any, timestamps: Any) -> Any:
-        """The relative bias, `[L, L]` or `[B, 1, L, L]`; None for none."""
+        """The relative bias, `[L, L]` or `[B, 1, L, L]`; None if there is none."""
         if self.relative_bias == "none":
             return None
         if self.relative_bias == "slots":
@@ -224,7 +215,7 @@ class HstuBlock(keras.layers.Layer):
         if timestamps is None:
             raise ValueError('`relative_bias="time"` needs `timestamps`.')
         times = ops.cast(timestamps, "float32") if not _whole(timestamps) else timestamps
-        # The row of a step asks with the time of the next one: what it predicts happens then.
+        # Row i uses the time of step i + 1, since that is the event that step i predicts.
         following = ops.concatenate([times[:, 1:], times[:, -1:]], axis=1)
         gaps = ops.cast(ops.abs(following[:, :, None] - times[:, None, :]), "float32")
         buckets = ops.floor(ops.log(ops.maximum(gaps, 1.0)) / TIME_BUCKET_WIDTH)
@@ -232,16 +223,16 @@ class HstuBlock(keras.layers.Layer):
         return position + ops.take(self.time_bias, buckets)[:, None]
 
     def _visible(self, steps: Any, mask: Any, num_targets: Any) -> Any:
-        """Which step `[B, L, ...]` sees which real step `[B, ..., L]`."""
+        """Whether a step (row) sees a real step (column): bool `[B, L, L]`."""
         places = ops.arange(steps, dtype="int32")[None, :]
         own = ops.equal(places[:, :, None], places[:, None, :])
         real = ops.sum(ops.cast(mask, "int32"), axis=1)[:, None]
         if self.context_length:
-            # The prefix is one position, the first.
+            # All steps of the prefix have the first position.
             places = ops.maximum(places - self.context_length + 1, 0)
             real = real - self.context_length + 1
         if num_targets is not None:
-            # All targets share the position after the history's last.
+            # All targets have the position after the last one of the history.
             real = real - ops.cast(num_targets, "int32")[:, None]
             places = ops.minimum(places, real)
         rows, columns = places[:, :, None], places[:, None, :]
@@ -253,25 +244,11 @@ class HstuBlock(keras.layers.Layer):
             visible = ops.logical_or(visible, ops.logical_and(rows == 0, columns < real[:, :, None]))
         return ops.logical_and(visible, mask[:, None, :])
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...], **_: Any) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        names = (
-            "max_length variant num_heads value_dim query_dim causal relative_bias concatenate group_norm window "
-            "context_length dropout seed"
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}
 
 
 def _whole(x: Any) -> bool:
-    """Whether a tensor holds integers, whose differences are exact where float32's are not."""
+    """Whether a tensor holds integers. Their differences are exact, those of large numbers in float32 are not."""
     return "int" in str(getattr(x.dtype, "name", x.dtype))
-
-
-def _whole_number(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"`{name}` must be a whole number of at least 0. Received: {value!r}")
-    return value

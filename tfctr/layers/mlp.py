@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from typing_extensions import override
 
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
+from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.dice import Dice
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -13,26 +16,24 @@ from tfctr.layers.prelu import PReLU
 
 
 def activation_layer(activation: str | None, name: str, dtype: Any) -> keras.layers.Layer:
-    """The layer of an activation: `prelu` (one shared slope), `dice`, a Keras activation's name, or None for linear."""
+    """The layer of an activation: `prelu` (one slope), `dice`, a Keras activation's name, or None for linear."""
     if activation == "prelu":
         return PReLU(name=name, dtype=dtype)
     if activation == "dice":
-        from tfctr.layers.dice import Dice  # dice.py builds on normalization.py, as this file does
-
         return Dice(name=name, dtype=dtype)
     return keras.layers.Activation(activation, name=name, dtype=dtype)
 
 
 @tfctr_export
-class MlpBlock(keras.layers.Layer):
+class MlpBlock(ConfiguredLayer):
     """A stack of dense layers: for each, linear -> batch normalization -> activation -> dropout.
 
         h_0 = x,    h_i = dropout(activation(norm(h_{i-1} W_i + b_i)))
 
-    Kernels start Xavier-normal (not truncated), biases at zero.
+    Kernels start Xavier-normal (not truncated), and biases start at zero.
 
     Args:
-        hidden: the widths of the layers; without any, and without `output`, the block is the identity.
+        hidden: the widths of the layers. If there are none, and no `output`, the block is the identity.
         activation: a Keras activation's name, `prelu`, `dice`, or None.
         batch_norm: whether to normalize before the activation.
         dropout: the dropout rate after each activation.
@@ -47,6 +48,8 @@ class MlpBlock(keras.layers.Layer):
         `[..., output or hidden[-1]]`; the shape of the inputs where there is neither.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(
         self,
         hidden: Sequence[int],
@@ -59,23 +62,20 @@ class MlpBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden = check_units("hidden", hidden)
         self.activation = check_activation("activation", activation, more=("prelu", "dice"))
-        self.batch_norm = check_flag("batch_norm", batch_norm)
-        self.dropout = check_rate("dropout", dropout)
-        self.output_units = None if output is None else check_count("output", output)
-        widths = [*self.hidden, *([] if output is None else [output])]
+        widths = [*self.hidden, *([] if output is None else [check_count("output", output)])]
         policy = self.dtype_policy
         self.dense = [
-            keras.layers.Dense(units, kernel_initializer=xavier_normal(), name=f"dense{i}", dtype=policy)
-            for i, units in enumerate(widths)
+            self.make_dense(f"dense{i}", units, initializer=xavier_normal()) for i, units in enumerate(widths)
         ]
-        numbers = range(len(self.hidden))
-        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in numbers] if batch_norm else []
+        numbers, rate = range(len(self.hidden)), check_rate("dropout", dropout)
+        normalized = numbers if check_flag("batch_norm", batch_norm) else ()
+        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in normalized]
         self.activations = [activation_layer(activation, f"activation{i}", policy) for i in numbers]
-        self.dropouts = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in numbers]
+        self.dropouts = [keras.layers.Dropout(rate, name=f"dropout{i}", dtype=policy) for i in numbers]
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Build the layers one after the other."""
         shape = tuple(input_shape)
         for i, dense in enumerate(self.dense):
             dense.build(shape)
@@ -85,8 +85,8 @@ class MlpBlock(keras.layers.Layer):
                     layer.build(shape)
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Apply the stack; see the class."""
         x = inputs
         for i, dense in enumerate(self.dense):
             x = dense(x)
@@ -99,17 +99,6 @@ class MlpBlock(keras.layers.Layer):
             x = self.dropouts[i](x, training=training)
         return x
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The leading axes of the inputs and the last width."""
         return (*input_shape[:-1], self.dense[-1].units) if self.dense else tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "hidden": self.hidden,
-            "activation": self.activation,
-            "batch_norm": self.batch_norm,
-            "dropout": self.dropout,
-            "output": self.output_units,
-        }

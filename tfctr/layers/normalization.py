@@ -2,14 +2,16 @@
 
 from typing import Any
 
-import keras
 from keras import ops
+from typing_extensions import override
 
+from tfctr.layers.arguments import check_positive
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 
 
 @tfctr_export
-class BatchNormalization(keras.layers.Layer):
+class BatchNormalization(ConfiguredLayer):
     """Batch normalization over all axes but one, with a mask for padding rows.
 
     In training, over the n valid rows of the batch:
@@ -25,15 +27,15 @@ class BatchNormalization(keras.layers.Layer):
     Args:
         axis: the channel axis; statistics run over all other axes.
         momentum: the share of the old moving statistics that is kept.
-        epsilon: added to the variance.
+        epsilon: a small number that is added to the variance.
         center: whether to add `beta`.
         scale: whether to multiply by `gamma`.
 
     Call arguments:
         inputs: float `[..., D]` for `axis=-1`.
-        mask: bool, the leading axes of `inputs` (any number of them), true where a row is valid. Rows that are not
-            valid do not count in the statistics, whatever they hold.
-        training: use and update with the statistics of this batch. A layer with `trainable=False` never does.
+        mask: bool, of the shape of the leading axes of `inputs` (any number of them), true where a row is valid. Other
+            rows do not count in the statistics, even if they hold NaN.
+        training: whether to use and update batch statistics. A layer with `trainable=False` never does.
 
     Output shape:
         The shape of `inputs`.
@@ -41,6 +43,8 @@ class BatchNormalization(keras.layers.Layer):
     References:
         Ioffe and Szegedy, Batch Normalization (2015).
     """
+
+    weight_kinds = ("gamma", "beta")
 
     def __init__(
         self,
@@ -53,29 +57,23 @@ class BatchNormalization(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"`momentum` must be between 0 and 1. Received: {momentum}")
-        if epsilon <= 0.0:
-            raise ValueError(f"`epsilon` must be positive. Received: {epsilon}")
+            raise ValueError(f"`momentum` must be between 0 and 1. Received: {momentum!r}")
         self.axis = axis
         self.momentum = momentum
-        self.epsilon = epsilon
+        self.epsilon = check_positive("epsilon", epsilon)
         self.center = center
         self.scale = scale
         self.supports_masking = True
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create one value per channel."""
         channels = input_shape[self.axis]
         if channels is None:
             raise ValueError(f"Axis {self.axis} of the inputs must have a known size. Received shape: {input_shape}")
         shape = (channels,)
-        # Without autocast: a moving average rounded to bfloat16 would stop moving.
-        self.gamma = (
-            self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False) if self.scale else None
-        )
-        self.beta = (
-            self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False) if self.center else None
-        )
+        # Without autocast, since a moving average that is rounded to bfloat16 would stop moving.
+        self.gamma = self.make_weight("gamma", shape, "ones", kind="gamma", autocast=False) if self.scale else None
+        self.beta = self.make_weight("beta", shape, "zeros", kind="beta", autocast=False) if self.center else None
         self.moving_mean = self.add_weight(
             name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
         )
@@ -84,8 +82,8 @@ class BatchNormalization(keras.layers.Layer):
         )
         self.built = True
 
+    @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        """Normalize; see the class."""
         x = ops.cast(inputs, self.variable_dtype)
         rank = len(x.shape)
         channel = self.axis % rank
@@ -104,15 +102,17 @@ class BatchNormalization(keras.layers.Layer):
         return ops.cast(y, self.compute_dtype)
 
     def _update(self, x: Any, mask: Any, axes: list[int]) -> tuple[Any, Any]:
-        """Mean and biased variance of the valid rows; moves the moving statistics."""
+        """Update the moving statistics, and return mean and biased variance of the valid rows."""
         if mask is None:
             weights = ops.ones([1] * len(x.shape), dtype=x.dtype)
         else:
             missing = len(x.shape) - len(mask.shape)
             if missing < 0:
-                raise ValueError(f"`mask` must have leading axes of the inputs. Received: {mask.shape} for {x.shape}")
+                raise ValueError(
+                    f"`mask` must have the leading axes of the inputs, {x.shape}. Received shape: {mask.shape}"
+                )
             weights = ops.reshape(ops.cast(mask, x.dtype), (*ops.shape(mask), *[1] * missing))
-            # A product would keep a NaN of the padding.
+            # Not a product, which would keep a NaN of the padding.
             x = ops.where(weights > 0, x, ops.zeros_like(x))
         weights = ops.broadcast_to(weights, ops.shape(x))
         count = ops.sum(weights, axis=axes, keepdims=True)
@@ -127,7 +127,7 @@ class BatchNormalization(keras.layers.Layer):
         return mean, variance
 
     def affine(self) -> tuple[Any, Any]:
-        """The scale and the shift that inference applies, x * scale + shift: two float64 NumPy vectors."""
+        """Scale and shift as inference applies them, x * scale + shift: two float64 NumPy vectors."""
         mean, variance = (
             ops.convert_to_numpy(value).astype("float64") for value in (self.moving_mean, self.moving_variance)
         )
@@ -137,17 +137,6 @@ class BatchNormalization(keras.layers.Layer):
         shift = -mean * scale
         return scale, shift if self.beta is None else shift + ops.convert_to_numpy(self.beta)
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The shape of the inputs."""
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-        }

@@ -1,24 +1,38 @@
-"""Layers over tokens `[..., N, d]`: rows that stand for fields, or for what a layer has made of them."""
+"""Layers over tokens `[..., N, d]`. A token is a field of the input or a combination of fields."""
 
 from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.layers.arguments import check_count
+from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 
 
 def _start() -> keras.initializers.Initializer:
-    """U(-sqrt(6 / out), sqrt(6 / out)) for a matrix `[in, out]`: as DLF's code draws its token matrices."""
+    """U(-sqrt(6 / out), sqrt(6 / out)) for a matrix `[in, out]`, as in the released code of DLF."""
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="uniform")
 
 
-def token_shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
-    """The known number and width of tokens.
+def known_width(shape: tuple[int | None, ...]) -> int:
+    """The size of the last axis.
 
     Raises:
-        ValueError: when either is unknown.
+        ValueError: if it is unknown.
+    """
+    width = shape[-1]
+    if width is None:
+        raise ValueError(f"The last axis of the inputs must be known. Received shape: {shape}")
+    return width
+
+
+def token_shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
+    """The number and the width of the tokens.
+
+    Raises:
+        ValueError: if either is unknown.
     """
     tokens, width = shape[-2:]
     if tokens is None or width is None:
@@ -27,7 +41,7 @@ def token_shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
 
 
 @tfctr_export
-class TokenMap(keras.layers.Layer):
+class TokenMap(ConfiguredLayer):
     """Linear combinations of tokens, without bias.
 
         y_m = sum_n C_nm x_n
@@ -49,44 +63,42 @@ class TokenMap(keras.layers.Layer):
         The linear compression of Wang et al., DLF (2025), as released; after Zhang et al., Wukong (2024), section 3.5.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(self, tokens: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tokens = check_count("tokens", tokens)
 
+    @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the matrix."""
         shape = (token_shape(input_shape)[0], self.tokens)
-        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=_start())
+        self.kernel = self.make_weight("kernel", shape, _start())
         self.built = True
 
+    @override
     def call(self, inputs: Any) -> Any:
-        """Apply the layer; see the class."""
-        # With the tokens last this is one product with a plain matrix.
+        # With the tokens on the last axis this is one product with a plain matrix.
         return ops.swapaxes(ops.matmul(ops.swapaxes(inputs, -1, -2), self.kernel), -1, -2)
 
+    @override
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """The tokens are replaced."""
         return (*input_shape[:-2], self.tokens, input_shape[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "tokens": self.tokens}
 
 
 @tfctr_export
-class TokenProducts(keras.layers.Layer):
+class TokenProducts(ConfiguredLayer):
     """The inner products of all pairs of tokens, with the second axis of pairs compressed.
 
         y = B (X^T Y),    equal to (B X^T) Y
 
-    The N x N matrix of products is never built: the first form costs N d R where the second costs N^2 (d + R).
+    The N x N matrix of products is never computed. The first form costs N d R, the second N^2 (d + R).
 
     Args:
         rank: R.
 
     Call arguments:
         inputs: X, float `[..., N, d]`.
-        base: B, float `[..., K, d]`, the tokens that X is multiplied with; None for X itself.
+        base: B, float `[..., K, d]`, the tokens that X is multiplied by; None for X itself.
 
     Output shape:
         `[..., K, R]`.
@@ -99,30 +111,34 @@ class TokenProducts(keras.layers.Layer):
         Wang et al., DLF (2025), the products of equations 5 and 6; after Zhang et al., Wukong (2024), section 3.6.
     """
 
+    weight_kinds = ("kernel",)
+
     def __init__(self, rank: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rank = check_count("rank", rank)
 
+    @override
     def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...] | None = None) -> None:
-        """Create the matrix."""
         shape = (token_shape(inputs_shape)[0], self.rank)
-        self.projection = self.add_weight(name="projection", shape=shape, initializer=_start())
+        self.projection = self.make_weight("projection", shape, _start())
         self.built = True
 
+    @override
     def call(self, inputs: Any, base: Any = None) -> Any:
-        """Apply the layer; see the class."""
         compressed = ops.matmul(ops.swapaxes(inputs, -1, -2), self.projection)
         return ops.matmul(inputs if base is None else base, compressed)
 
+    @override
     def compute_output_shape(
         self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...] | None = None
     ) -> tuple[int | None, ...]:
-        """The width becomes the rank."""
         return (*(base_shape or inputs_shape)[:-1], self.rank)
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {**super().get_config(), "rank": self.rank}
+
+def flat_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape `[..., N * d]` of what `as_vector` makes of tokens `[..., N, d]`."""
+    tokens, width = token_shape(shape)
+    return (*shape[:-2], tokens * width)
 
 
 def as_vector(tokens: Any) -> Any:
@@ -136,7 +152,7 @@ def as_tokens(vector: Any, tokens: int, width: int) -> Any:
 
 
 def softmax(scores: Any) -> Any:
-    """Softmax over the last axis in float32, whatever the type of the scores; given back in their type."""
+    """Softmax over the last axis, computed in float32 and returned in the type of the scores."""
     if scores.shape[-1] == 1:  # The softmax of one number is 1; Keras warns about it.
         return ops.ones_like(scores)
     return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
