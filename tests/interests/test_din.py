@@ -88,9 +88,9 @@ def test_scale_divides_by_the_root_of_the_width() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden": []}, "`hidden` must be a list of widths"),
-        ({"hidden": [4, 0]}, "`hidden` must be a list of widths"),
-        ({"dropout": 1.0}, "`dropout` must be at least 0 and below 1"),
+        ({"hidden": []}, "`hidden` must have at least one width"),
+        ({"hidden": [4, 0]}, "`hidden` must be a list of positive whole numbers"),
+        ({"dropout": 1.0}, "`dropout` must be at least 0 and less than 1"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -281,7 +281,7 @@ def test_state_does_not_depend_on_bins_or_vectors() -> None:
         ({"enrich_values": "no"}, "`enrich_values` must be true or false"),
         ({"soft_buckets": 1}, "`soft_buckets` must be true or false"),
         ({"activation": "tanh"}, "`activation` must be one of softmax, sigmoid, relu"),
-        ({"num_heads": 0}, "`num_heads` must be at least 1"),
+        ({"num_heads": 0}, "`num_heads` must be a positive whole number"),
         ({"attention_dim": 10}, "`attention_dim` must be a multiple of the 4 heads"),
     ],
 )

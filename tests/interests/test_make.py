@@ -126,11 +126,11 @@ def test_widths_may_be_known_later() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"auxiliary_weight": 0.0}, "`auxiliary_weight` must be above 0"),
+        ({"auxiliary_weight": 0.0}, "`auxiliary_weight` must be a positive number"),
         ({"detach": "yes"}, "`detach` must be true or false"),
         ({"content_dim": 0}, "`content_dim` must be a positive whole number"),
         ({"hidden_units": [0]}, "`hidden_units` must be a list of positive whole numbers"),
-        ({"unit_hidden": []}, "`hidden` must be a list of widths"),
+        ({"unit_hidden": []}, "`hidden` must have at least one width"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -78,7 +78,7 @@ def test_a_new_interest_is_one_class(workbench: Workbench, tmp_path: Path) -> No
         assert chosen.count == workbench.file.sequences["history"].max_length // 2
         inputs, labels = model_batch(workbench), np.array([[1.0], [0.0], [1.0], [0.0]], "float32")
         before = np.asarray(chosen.dense.kernel)
-        model.compile(optimizer=keras.optimizers.SGD(0.1))
+        model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
         first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
         assert last < first
         assert not np.array_equal(before, chosen.dense.kernel)

@@ -208,7 +208,7 @@ def test_state_of_the_soft_search() -> None:
         ({"search": "hard"}, "`category` must be given for the hard search"),
         ({"search": "hard", "category": ["brand", "brand"]}, "`category` must name one feature or a list"),
         ({"search": "hard", "category": "brand", "padding_competes": True}, "`padding_competes` must be false"),
-        ({"auxiliary_weight": 0.0}, "`auxiliary_weight` must be above 0"),
+        ({"auxiliary_weight": 0.0}, "`auxiliary_weight` must be a positive number"),
         ({"auxiliary_units": 3}, "`auxiliary_units` must be a list"),
         ({"top_k": 0}, "`top_k` must be a positive whole number"),
         ({"attention_dim": 5}, "`attention_dim` must be a multiple of the 2 heads"),

@@ -85,10 +85,10 @@ class ContentInterest(FrozenInterest):
         self.units = check_optional_count("units", units)
         self.detach = check_flag("detach", detach)
         self.auxiliary = {"content": check_positive("auxiliary_weight", auxiliary_weight)}
-        self.projections = {
-            name: self.make_dense(f"projection_{name}", self.content_dim, use_bias=False)
-            for name in (self.frozen_names if self.content_dim is not None else ())
-        }
+        self.projections = {}
+        if self.content_dim is not None:
+            for name in self.frozen_names:
+                self.projections[name] = self.make_dense(f"projection_{name}", self.content_dim, use_bias=False)
         self.attention = {
             name: Din(
                 unit_hidden, activation, dtype=self.dtype_policy, name=f"unit_{name}", **self.weight_arguments(Din)

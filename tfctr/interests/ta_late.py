@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import Interest, Tensor, Tensors, interest
+from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.frozen import FrozenInterest, frozen_buckets
 from tfctr.interests.simtier import SimilarityHistogram
 from tfctr.interests.target_attention import Activation, TargetAttention
@@ -149,24 +149,27 @@ class LateFusionAttention(FrozenInterest):
     ) -> None:
         super().__init__(frozen, **kwargs)
         self.branch = check_choice("branch", branch, get_args(Branch))
-        buckets: dict[str, Any] = {"bins": bins, "soft_buckets": soft_buckets, "dtype": self.dtype_policy}
-        heads: dict[str, Any] = {
+
+        def part(made: type[Any], **own: Any) -> Any:
+            return made(dtype=self.dtype_policy, **own, **self.weight_arguments(made))
+
+        buckets = {"bins": bins, "soft_buckets": soft_buckets}
+        heads = {
             "num_heads": num_heads,
             "attention_dim": attention_dim,
             "scale": scale,
             "activation": activation,
             "dropout": dropout,
         }
-        self.attention = TargetAttention(
-            output_projection=False, seed=seed, dtype=self.dtype_policy, name="attention", **heads
-        )
-        self.branches: list[Interest] = []
+        self.attention = part(TargetAttention, output_projection=False, seed=seed, name="attention", **heads)
         if branch == "histogram":
-            self.branches.append(SimilarityHistogram(frozen, counts=counts, name="histogram", **buckets))
+            self.branches = [part(SimilarityHistogram, frozen=frozen, counts=counts, name="histogram", **buckets)]
         else:
-            for i, name in enumerate(self.frozen_names, start=1):
-                own: dict[str, Any] = {"seed": None if seed is None else seed + i, "name": f"similarity_{name}"}
-                self.branches.append(SimilarityAttention(name, **own, **heads, **buckets))
+            seeds = [None if seed is None else seed + i for i in range(1, len(self.frozen_names) + 1)]
+            self.branches = [
+                part(SimilarityAttention, frozen=name, seed=own, name=f"similarity_{name}", **heads, **buckets)
+                for name, own in zip(self.frozen_names, seeds, strict=True)
+            ]
 
     @override
     def build_width(self, width: int) -> None:

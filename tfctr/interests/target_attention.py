@@ -1,7 +1,7 @@
 """Multi-head target attention."""
 
 import math
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import keras
 from keras import ops
@@ -54,7 +54,7 @@ class TargetAttention(Interest):
         (2025).
     """
 
-    weight_kinds = ("kernel",)
+    weight_kinds: ClassVar[tuple[str, ...]] = ("kernel",)
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class Configured:
         bound = inspect.signature(type(self)).bind(*self._given.args, **self._given.keywords)
         bound.apply_defaults()
         config = {name: bound.arguments[name] for name in arguments_of(type(self))}
-        inherited = super().get_config() if hasattr(super(), "get_config") else {}
+        inherited: dict[str, Any] = getattr(super(), "get_config", dict)()
         return {**json.loads(json.dumps(config, default=keras.saving.serialize_keras_object)), **inherited}
 
 
@@ -73,9 +73,9 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
             setattr(self, name, value)
         self._initializers_used = 0
 
-    def weight_arguments(self, part: type[Any]) -> dict[str, Any]:
-        """Return the initializer and regularizer arguments that a part of this layer takes too."""
-        taken = arguments_of(part)
+    def weight_arguments(self, part: type[Any] | None = None) -> dict[str, Any]:
+        """Return the initializer and regularizer arguments for a part: those that its class takes, or else all."""
+        taken = arguments_of(part or type(self))
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
     def make_part(self, part: type[Part], name: str, *args: Any, **kwargs: Any) -> Part:

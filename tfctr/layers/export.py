@@ -1,4 +1,4 @@
-"""The decorator that makes a class or function loadable by name from a saved model."""
+"""The decorator by which a saved model finds a class or function under its name."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

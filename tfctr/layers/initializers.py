@@ -1,4 +1,4 @@
-"""Start values as the published models draw them."""
+"""Initial values as the published models draw them."""
 
 import math
 
@@ -6,7 +6,7 @@ import keras
 
 
 def xavier_normal(fans: tuple[int, int] | None = None, gain: float = 1.0) -> keras.initializers.Initializer:
-    """Xavier-normal start values that are not truncated: N(0, gain^2 * 2 / (fan_in + fan_out)).
+    """Xavier-normal initial values that are not truncated: N(0, gain^2 * 2 / (fan_in + fan_out)).
 
     The Keras initializer of this name cuts the draw at two standard deviations, which the reference code does not.
 
