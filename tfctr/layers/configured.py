@@ -11,7 +11,7 @@ import keras
 from tfctr.layers.arguments import check_keras
 from tfctr.layers.registry import arguments_of
 
-Part = TypeVar("Part")
+Part = TypeVar("Part", bound=keras.layers.Layer)
 
 
 class Configured:
@@ -87,7 +87,8 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
             *args: positional arguments of the class.
             **kwargs: further arguments of the class.
         """
-        return part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
+        made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
+        return made
 
     def make_weight(self, name: str, shape: Any, initializer: Any, kind: str = "kernel", **options: Any) -> Any:
         """Return a new weight of a kind.

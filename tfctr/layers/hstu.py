@@ -178,7 +178,7 @@ class HstuBlock(ConfiguredLayer):
         bias = self._bias(steps, timestamps)
         if bias is not None:
             scores = scores + ops.cast(bias, scores.dtype)
-        # Divided before the product, which may overflow in half precision.
+        # Divided before the product, since the product may run in half precision.
         weights = ops.silu(scores) / self.max_length
         visible = self._visible(steps, mask, num_targets)
         weights = ops.where(visible[:, None], weights, ops.zeros_like(weights))
