@@ -12,7 +12,7 @@ from tests.golden_cases import GoldenCase, check, load, names
 from tests.layer_checks import check_layer
 from tfctr.errors import UserError
 from tfctr.interactions import QnnAlpha, QnnAlphaReleased
-from tfctr.interactions.qnn_alpha import by_head
+from tfctr.interactions.qnn_alpha import order_by_head
 from tfctr.losses import SelfEnsemble
 
 STEP = "qnn_alpha_self_ensemble_step_h2_r3_l2_bn"
@@ -127,7 +127,7 @@ def test_doubling_the_batch_is_not_the_published_step() -> None:
 
 
 def test_slices_of_every_field() -> None:
-    order = ops.convert_to_numpy(by_head(np.arange(8.0)[None], fields=2, heads=2))[0]
+    order = ops.convert_to_numpy(order_by_head(np.arange(8.0)[None], fields=2, heads=2))[0]
     np.testing.assert_array_equal(order, [0, 1, 4, 5, 2, 3, 6, 7])
 
 

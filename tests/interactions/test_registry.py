@@ -1,8 +1,75 @@
-import pytest
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.composition import model_batch
+from tests.registration import registrations_undone
 from tfctr.errors import UserError
-from tfctr.interactions import INTERACTIONS, Mlp, QnnAlpha, QnnAlphaReleased, create_interaction
+from tfctr.interactions import INTERACTIONS, Interaction, Mlp, QnnAlpha, QnnAlphaReleased, create_interaction
+from tfctr.interactions.base import interaction
+from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.export import EXPORTED
 from tfctr.layers.registry import arguments_of
+from tfctr.models import ModelConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.workbench import Workbench
+
+
+def define_squares() -> type[Interaction]:
+    """All that a new backbone is: a class with the decorator, in a file that one line of the package imports."""
+
+    @interaction("squares")
+    class Squares(HeadedInteraction):
+        def __init__(self, units: int = 3, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.units = units
+
+        def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+            self.dense = self.make_dense("dense", self.units, input_shape[-1])
+            return self.units
+
+        def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+            return ops.square(self.dense(inputs))
+
+    return Squares
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("whole", [None, "wide_deep", "dcnv2"])
+def test_a_new_backbone_is_one_class(workbench: Workbench, tmp_path: Path, whole: str | None) -> None:
+    names = list(INTERACTIONS)
+    with registrations_undone(INTERACTIONS):
+        made = define_squares()
+        assert list(INTERACTIONS) == [*names, "squares"]
+        assert list(arguments_of(made)) == ["units", "kernel_initializer", "kernel_regularizer"]
+        assert type(create_interaction({"type": "squares", "units": 2})) is made
+        with pytest.raises(UserError, match=r"interaction squares: unknown argument 'unit'\. Allowed: units, kernel_"):
+            create_interaction({"type": "squares", "unit": 2})
+
+        own = {"type": "squares", "units": 2, "kernel_regularizer": "l2"}
+        model = workbench.model(ModelConfig(interaction=own if whole is None else {"type": whole, "deep": own}))
+        backbone = model.scorer.interaction
+        chosen = backbone if whole is None else backbone.deep
+        inputs, labels = model_batch(workbench), np.array([[1.0], [0.0], [1.0], [0.0]], "float32")
+        before = np.asarray(chosen.dense.kernel)
+        model.compile(optimizer=keras.optimizers.SGD(0.01))
+        first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
+        assert last < first
+        assert not np.array_equal(before, chosen.dense.kernel)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(loaded(inputs), model(inputs))
+        assert loaded.get_config() == model.get_config()
+    assert list(INTERACTIONS) == names
+    assert "Squares" not in EXPORTED
 
 
 def test_create() -> None:

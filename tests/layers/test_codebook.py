@@ -162,7 +162,7 @@ def test_clusters_are_means_that_keep_the_sum(codebooks: int, codewords: int, se
 
 
 def test_bad_arguments_are_told() -> None:
-    with pytest.raises(ValueError, match="`assignment` must be straight_through or soft"):
+    with pytest.raises(ValueError, match="`assignment` must be one of straight_through, soft"):
         MultiCodebook(1, 2, assignment="hard")
     with pytest.raises(ValueError, match="0 < `tau_end` <= `tau_start`"):
         MultiCodebook(1, 2, tau_end=2.0)

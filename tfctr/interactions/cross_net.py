@@ -91,7 +91,7 @@ class CrossV2(ConfiguredLayer):
         super().__init__(**kwargs)
         self.act = keras.activations.get(check_activation("activation", activation))
         normalized = check_flag("batch_norm", batch_norm)
-        self.norm = BatchNormalization(name="bn", dtype=self.dtype_policy) if normalized else None
+        self.norm = self.make_part(BatchNormalization, "bn") if normalized else None
         self.supports_masking = True
 
     @override
@@ -220,18 +220,17 @@ class CrossNet(HeadedInteraction):
         self.version = check_choice("version", version, VERSIONS)
         if version != "v2" and (activation is not None or check_flag("batch_norm", batch_norm)):
             raise ValueError(f"`activation` and `batch_norm` are for version v2 only. Received version: {version!r}")
-        names, policy = [f"layer{i}" for i in range(check_count("layers", layers))], self.dtype_policy
+        numbers = range(check_count("layers", layers))
         self.experts = check_count("experts", experts)
         rank, rate = check_count("rank", rank), check_rate("dropout", dropout)
-
-        def cross(name: str) -> keras.layers.Layer:
-            options = {"name": name, "dtype": policy, **self.weight_arguments()}
-            if version == "v1":
-                return CrossV1(**options)
-            return CrossV2(activation, batch_norm, **options) if version == "v2" else CrossMix(experts, rank, **options)
-
-        self.crosses = [cross(name) for name in names]
-        self.drops = [keras.layers.Dropout(rate, name=f"dropout{i}", dtype=policy) for i in range(layers)]
+        parts: dict[str, tuple[Any, ...]] = {
+            "v1": (CrossV1,),
+            "v2": (CrossV2, activation, batch_norm),
+            "mix": (CrossMix, experts, rank),
+        }
+        part, *arguments = parts[version]
+        self.crosses = [self.make_part(part, f"layer{i}", *arguments) for i in numbers]
+        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:

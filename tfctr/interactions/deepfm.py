@@ -52,7 +52,7 @@ class DeepFm(Interaction):
     def __init__(self, deep: DeepConfig = "mlp", fm_scale: float = 1.0, fm_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fm_scale = check_positive("fm_scale", fm_scale)
-        self.fm = Fm(bias=check_flag("fm_bias", fm_bias), name="fm", dtype=self.dtype_policy)
+        self.fm = self.make_part(Fm, "fm", check_flag("fm_bias", fm_bias))
         self.deep = create_deep(self, deep)
 
     @override

@@ -86,10 +86,9 @@ class DlfLayer(ConfiguredLayer):
 
     @override
     def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
-        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
         width = token_shape(inputs_shape)[1]
         self.parts = [
-            DlfBlock(kind, self.tokens, self.rank, self.hidden, self.dropout, name=kind, **options)
+            self.make_part(DlfBlock, kind, kind, self.tokens, self.rank, self.hidden, self.dropout)
             for kind in self.blocks
         ]
         for part in self.parts:
@@ -98,21 +97,20 @@ class DlfLayer(ConfiguredLayer):
         if self.fuse is not None:
             self.fuse.build([(*inputs_shape[:-2], self.tokens, width)] * len(self.parts))
         count = self.tokens * (len(self.parts) + (self.fuse is not None))
-        self.residual = GatedResidual(count, self.gate, self.epsilon, name="residual", **options)
+        self.residual = self.make_part(GatedResidual, "residual", count, self.gate, self.epsilon)
         self.residual.build(inputs_shape)
         self.norm: keras.layers.Layer | None = None
         if self.layer_norm:
-            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
+            self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
             self.norm.build((*inputs_shape[:-2], count, width))
         self.built = True
 
     def _fusion(self) -> BlockFusion | None:
-        options = {"name": self.fusion, "dtype": self.dtype_policy, **self.weight_arguments()}
         if self.fusion in ("naf", "attention_pooling"):
-            return AttentionFusion(self.attention_layers, self_attention=self.fusion == "naf", **options)
+            return self.make_part(AttentionFusion, self.fusion, self.attention_layers, self.fusion == "naf")
         if self.fusion == "mlp":
-            return MlpFusion(**options)
-        return GatePooling(**options) if self.fusion == "gate_pooling" else None
+            return self.make_part(MlpFusion, self.fusion)
+        return self.make_part(GatePooling, self.fusion) if self.fusion == "gate_pooling" else None
 
     @override
     def call(self, inputs: Any, base: Any, training: bool | None = None) -> Any:
@@ -239,7 +237,9 @@ class Dlf(HeadedInteraction):
         for blocks in [[kind] for kind in kinds] if late else [kinds]:
             shape = tuple(input_shape)
             for i in range(self.layers):
-                layer = DlfLayer(
+                layer = self.make_part(
+                    DlfLayer,
+                    f"{blocks[0]}{i}" if late else f"layer{i}",
                     tokens=self.tokens,
                     rank=self.rank,
                     hidden=self.hidden_units,
@@ -250,9 +250,6 @@ class Dlf(HeadedInteraction):
                     dropout=self.dropout,
                     layer_norm=self.layer_norm,
                     blocks=blocks,
-                    name=f"{blocks[0]}{i}" if late else f"layer{i}",
-                    dtype=self.dtype_policy,
-                    **self.weight_arguments(),
                 )
                 layer.build(shape, input_shape)
                 shape = layer.compute_output_shape(shape, input_shape)

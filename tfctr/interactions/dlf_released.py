@@ -92,16 +92,15 @@ class DlfReleasedLayer(ConfiguredLayer):
         self.linear = self._map("linear", self.linear_tokens, inputs_shape)
         self.base_map = self._map("base", count, base_shape) if fields != count else None
         self.residual = self._map("residual", total, inputs_shape) if count != total else None
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
+        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
         self.norm.build((*inputs_shape[:-2], total, width))
         self.built = True
 
     def _block(self, name: str, tokens: int, heads: int | None = None) -> DlfReleasedBlock:
-        options = {"name": name, "dtype": self.dtype_policy, **self.weight_arguments()}
-        return DlfReleasedBlock(tokens, self.rank, heads, self.hidden, self.dropout, **options)
+        return self.make_part(DlfReleasedBlock, name, tokens, self.rank, heads, self.hidden, self.dropout)
 
     def _map(self, name: str, tokens: int, shape: Shape) -> TokenMap:
-        layer = TokenMap(tokens, name=name, dtype=self.dtype_policy, **self.weight_arguments())
+        layer = self.make_part(TokenMap, name, tokens)
         layer.build(shape)
         return layer
 
@@ -207,7 +206,9 @@ class DlfReleased(HeadedInteraction):
         self.stack: list[DlfReleasedLayer] = []
         shape = tuple(input_shape)
         for i in range(self.layers):
-            layer = DlfReleasedLayer(
+            layer = self.make_part(
+                DlfReleasedLayer,
+                f"layer{i}",
                 product_tokens=self.product_tokens,
                 linear_tokens=self.linear_tokens,
                 attention_tokens=self.attention_tokens if self.attention else None,
@@ -215,16 +216,12 @@ class DlfReleased(HeadedInteraction):
                 heads=self.heads,
                 hidden=self.hidden_units,
                 dropout=self.dropout,
-                name=f"layer{i}",
-                dtype=self.dtype_policy,
-                **self.weight_arguments(),
             )
             layer.build(shape, input_shape)
             shape = layer.compute_output_shape(shape, input_shape)
             self.stack.append(layer)
         tokens, width = token_shape(shape)
-        options = {"name": "block", "dtype": self.dtype_policy, **self.weight_arguments()}
-        self.block = MlpBlock(self.head_hidden, batch_norm=True, dropout=self.dropout, **options)
+        self.block = self.make_part(MlpBlock, "block", self.head_hidden, batch_norm=True, dropout=self.dropout)
         self.block.build((None, tokens * width))
         return self.head_hidden[-1] if self.head_hidden else tokens * width
 

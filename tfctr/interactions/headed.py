@@ -90,12 +90,12 @@ def create_part(whole: Interaction, argument: str, table: Mapping[str, type[Part
     Raises:
         ValueError: for a configuration that the registry refuses.
     """
-    if isinstance(config, str):
-        config = {"type": config}
-    if isinstance(config, Mapping):
-        config = {**whole.weight_arguments(), **config}
+
+    def complete(part: type[Part], arguments: dict[str, Any]) -> dict[str, Any]:
+        return {**whole.weight_arguments(part), **arguments}
+
     try:
-        return create(argument, table, config, name=argument, dtype=whole.dtype_policy)
+        return create(argument, table, config, complete, name=argument, dtype=whole.dtype_policy)
     except UserError as error:
         # Constructors raise a ValueError. The registry that makes the whole backbone turns it into a UserError and says
         # which backbone it is about.

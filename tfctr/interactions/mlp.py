@@ -45,8 +45,7 @@ class Mlp(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        options = {"name": "block", "dtype": self.dtype_policy, **self.weight_arguments()}
-        self.block = MlpBlock(hidden, activation, batch_norm, dropout, **options)
+        self.block = self.make_part(MlpBlock, "block", hidden, activation, batch_norm, dropout)
 
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:

@@ -249,7 +249,7 @@ class Neuron(HeadedInteraction):
 
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        width, policy, numbers = known_width(input_shape), self.dtype_policy, range(self.layers)
+        width, numbers = known_width(input_shape), range(self.layers)
         if FORMATS[self.format].half_wide and width % 2:
             raise UserError(
                 f"interaction neuron: format {self.format} needs an even number of inputs, fields times embedding "
@@ -259,12 +259,9 @@ class Neuron(HeadedInteraction):
         if FORMATS[self.format].bilinear:
             self.compress = self.make_dense("compress", self.compressed_dim, width, xavier_normal(), use_bias=False)
             width = self.compressed_dim
-        self.neurons = [
-            QuadraticNeuron(self.format, name=f"layer{i}", dtype=policy, **self.weight_arguments()) for i in numbers
-        ]
-        normalized = numbers if self.batch_norm else ()
-        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in normalized]
-        self.drops = [keras.layers.Dropout(self.dropout, name=f"dropout{i}", dtype=policy) for i in numbers]
+        self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format) for i in numbers]
+        self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in numbers if self.batch_norm]
+        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", self.dropout) for i in numbers]
         layers: list[keras.layers.Layer] = [*self.neurons, *self.norms]
         for layer in layers:
             layer.build((None, width))

@@ -69,13 +69,12 @@ class QuadraticProduct(ConfiguredLayer):
         self.rows = check_count("rows", rows)
         self.residual = check_flag("residual", residual)
         self.shift = check_flag("shift", shift)
-        policy = self.dtype_policy
-        self.norm = BatchNormalization(name="bn", dtype=policy) if check_flag("batch_norm", batch_norm) else None
+        self.norm = self.make_part(BatchNormalization, "bn") if check_flag("batch_norm", batch_norm) else None
         activation = check_activation("activation", activation, more=("prelu",))
-        self.act = activation_layer(activation, "activation", policy)
-        rate = check_rate("linear_dropout", linear_dropout)
-        self.linear_drop = keras.layers.Dropout(rate, name="linear_dropout", dtype=policy)
-        self.drop = keras.layers.Dropout(check_rate("dropout", dropout), name="dropout", dtype=policy)
+        self.act = activation_layer(activation, "activation", self.dtype_policy)
+        rate, linear_rate = check_rate("dropout", dropout), check_rate("linear_dropout", linear_dropout)
+        self.linear_drop = self.make_part(keras.layers.Dropout, "linear_dropout", linear_rate)
+        self.drop = self.make_part(keras.layers.Dropout, "dropout", rate)
         self.supports_masking = True
 
     @override
@@ -191,7 +190,9 @@ class Qin(HeadedInteraction):
         width = known_width(input_shape)
         self.products = []
         for i in range(self.layers):
-            product = QuadraticProduct(
+            product = self.make_part(
+                QuadraticProduct,
+                f"layer{i}",
                 rows=self.rows,
                 activation=self.activation,
                 batch_norm=self.batch_norm,
@@ -199,9 +200,6 @@ class Qin(HeadedInteraction):
                 linear_dropout=self.linear_dropout,
                 residual=self.residual,
                 shift=self.shift,
-                name=f"layer{i}",
-                dtype=self.dtype_policy,
-                **self.weight_arguments(),
             )
             product.build((None, width))
             self.products.append(product)

@@ -14,6 +14,7 @@ from tfctr.layers.arguments import check_activation, check_count, check_flag, ch
 from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.masking import by_head, join_heads
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.tokens import as_vector, known_width, token_shape
 
@@ -74,10 +75,9 @@ class KhatriRaoProduct(ConfiguredLayer):
         self.fields = fields
         self.residual = residual
         self.released = released
-        policy = self.dtype_policy
-        self.norm = BatchNormalization(name="bn", dtype=policy) if batch_norm else None
-        self.mid_drop = keras.layers.Dropout(mid_dropout, name="mid_dropout", dtype=policy)
-        self.drop = keras.layers.Dropout(dropout, name="dropout", dtype=policy)
+        self.norm = self.make_part(BatchNormalization, "bn") if batch_norm else None
+        self.mid_drop = self.make_part(keras.layers.Dropout, "mid_dropout", mid_dropout)
+        self.drop = self.make_part(keras.layers.Dropout, "dropout", dropout)
         self.act = keras.activations.get(activation)
         self.supports_masking = True
 
@@ -105,17 +105,14 @@ class KhatriRaoProduct(ConfiguredLayer):
         if self.released or self.heads == 1:
             projected = ops.matmul(inputs, ops.reshape(self.kernel, (dim, self.rows * dim)))
         else:
-            split = ops.reshape(inputs, (*leading, self.heads, width))
-            projected = ops.einsum("...hd,hdk->...hk", split, self.kernel)
-            projected = ops.reshape(projected, (*leading, self.rows * dim))
+            projected = join_heads(ops.einsum("...hd,hdk->...hk", by_head(inputs, self.heads), self.kernel))
         projected = projected + self.bias
         if self.norm is not None:
             projected = self.norm(projected, mask=mask, training=training)
         factors = self.mid_drop(self.act(projected), training=training)
         factors = ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2)
-        factors = ops.reshape(factors, (*leading, dim))
-        own = by_head(inputs, self.fields, self.heads) if self.released else inputs
-        outputs = own * factors
+        own = order_by_head(inputs, self.fields, self.heads) if self.released else inputs
+        outputs = own * join_heads(factors)
         if self.residual:
             outputs = outputs + inputs
         return self.drop(outputs, training=training)
@@ -143,7 +140,7 @@ class KhatriRaoProduct(ConfiguredLayer):
         return input_shape
 
 
-def by_head(inputs: Any, fields: int, heads: int) -> Any:
+def order_by_head(inputs: Any, fields: int, heads: int) -> Any:
     """Reorder `[..., D]` from field after field to head after head, where a head has its slice of every field."""
     if heads == 1:
         return inputs
@@ -225,7 +222,9 @@ class QnnAlpha(HeadedInteraction):
             )
         self.products = []
         for i in range(self.layers):
-            product = KhatriRaoProduct(
+            product = self.make_part(
+                KhatriRaoProduct,
+                f"layer{i}",
                 heads=self.heads,
                 rows=self.rows,
                 fields=self.fields,
@@ -235,9 +234,6 @@ class QnnAlpha(HeadedInteraction):
                 mid_dropout=self.mid_dropout,
                 residual=self.residual,
                 released=self.released,
-                name=f"layer{i}",
-                dtype=self.dtype_policy,
-                **self.weight_arguments(),
             )
             product.build((None, self.fields * width))
             self.products.append(product)
@@ -249,7 +245,7 @@ class QnnAlpha(HeadedInteraction):
         if self.eats == "fields":
             x = as_vector(x)
             if not self.released:
-                x = by_head(x, self.fields, self.heads)
+                x = order_by_head(x, self.fields, self.heads)
         for product in self.products:
             x = product(x, mask=mask, training=training)
         return x

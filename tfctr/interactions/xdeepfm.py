@@ -56,7 +56,7 @@ class XDeepFm(Interaction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.cin = Cin(maps, activation, name="cin", dtype=self.dtype_policy, **self.weight_arguments())
+        self.cin = self.make_part(Cin, "cin", maps, activation)
         self.deep = None if deep is None else create_deep(self, deep)
 
     @override

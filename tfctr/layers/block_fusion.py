@@ -172,9 +172,7 @@ class MlpFusion(BlockFusion):
 
     @override
     def build_weights(self) -> None:
-        self.block = MlpBlock(
-            [self.width, self.width], name="block", dtype=self.dtype_policy, **self.weight_arguments()
-        )
+        self.block = self.make_part(MlpBlock, "block", [self.width, self.width])
         self.block.build((None, self.blocks * self.width))
 
     @override

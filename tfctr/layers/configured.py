@@ -4,12 +4,14 @@ import functools
 import inspect
 import json
 import random
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import keras
 
 from tfctr.layers.arguments import check_keras
 from tfctr.layers.registry import arguments_of
+
+Part = TypeVar("Part", bound=keras.layers.Layer)
 
 
 class Configured:
@@ -75,6 +77,18 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Return the initializer and regularizer arguments for a part: those that its class takes, or else all."""
         taken = arguments_of(part or type(self))
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
+
+    def make_part(self, part: type[Part], name: str, *args: Any, **kwargs: Any) -> Part:
+        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers.
+
+        Args:
+            part: the class of the new layer.
+            name: its name.
+            *args: positional arguments of the class.
+            **kwargs: further arguments of the class.
+        """
+        made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
+        return made
 
     def make_weight(self, name: str, shape: Any, initializer: Any, kind: str = "kernel", **options: Any) -> Any:
         """Return a new weight of a kind.

@@ -41,13 +41,8 @@ class Dice(ConfiguredLayer):
 
     def __init__(self, epsilon: float = 1e-9, momentum: float = 0.99, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.normalization = BatchNormalization(
-            epsilon=epsilon,
-            momentum=momentum,
-            center=False,
-            scale=False,
-            dtype=self.dtype_policy,
-            name="normalization",
+        self.normalization = self.make_part(
+            BatchNormalization, "normalization", epsilon=epsilon, momentum=momentum, center=False, scale=False
         )
         self.supports_masking = True
 

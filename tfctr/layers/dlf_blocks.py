@@ -71,18 +71,17 @@ class DlfBlock(ConfiguredLayer):
 
     @override
     def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
-        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
         (count, self.width), fields = token_shape(inputs_shape), token_shape(base_shape)[0]
         self.base_map: TokenMap | None = None
         if self.kind == "low" and fields != count:
-            self.base_map = TokenMap(count, name="base", **options)
+            self.base_map = self.make_part(TokenMap, "base", count)
             self.base_map.build(base_shape)
         self.products: TokenProducts | None = None
         if self.kind != "implicit":
-            self.products = TokenProducts(self.rank, name="products", **options)
+            self.products = self.make_part(TokenProducts, "products", self.rank)
             self.products.build(inputs_shape)
         units = [*self.hidden, self.tokens * self.width]
-        self.block = MlpBlock(units, dropout=self.dropout, name="block", **options)
+        self.block = self.make_part(MlpBlock, "block", units, dropout=self.dropout)
         self.block.build((None, count * (self.width if self.products is None else self.rank)))
         self.built = True
 
@@ -142,7 +141,7 @@ class GatedResidual(ConfiguredLayer):
         count, width = token_shape(input_shape)
         self.map: TokenMap | None = None
         if count != self.tokens:
-            self.map = TokenMap(self.tokens, name="map", dtype=self.dtype_policy, **self.weight_arguments())
+            self.map = self.make_part(TokenMap, "map", self.tokens)
             self.map.build(input_shape)
         self.kernel = self.make_weight("kernel", (width, width), xavier_normal()) if self.gate else None
         self.built = True

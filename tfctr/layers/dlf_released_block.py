@@ -74,10 +74,9 @@ class DlfReleasedBlock(ConfiguredLayer):
 
     @override
     def build(self, inputs_shape: Shape, base_shape: Shape | None = None) -> None:
-        options = {"dtype": self.dtype_policy, **self.weight_arguments()}
         count, self.width = token_shape(inputs_shape)
         if self.heads is None:
-            self.products = TokenProducts(self.rank, name="products", **options)
+            self.products = self.make_part(TokenProducts, "products", self.rank)
             self.products.build(inputs_shape)
         elif self.width % self.heads:
             raise ValueError(f"`heads` must divide the width {self.width} of the tokens. Received: {self.heads}")
@@ -87,11 +86,11 @@ class DlfReleasedBlock(ConfiguredLayer):
                 for name in ("query", "key", "value")
             )
         size = count * (self.rank if self.heads is None else self.width)
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=self.dtype_policy)
+        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
         self.norm.build((None, size))
         output = self.tokens * self.width
-        self.block = MlpBlock(
-            self.hidden, batch_norm=True, dropout=self.dropout, output=output, name="block", **options
+        self.block = self.make_part(
+            MlpBlock, "block", self.hidden, batch_norm=True, dropout=self.dropout, output=output
         )
         self.block.build((None, size))
         self.built = True

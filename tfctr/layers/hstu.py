@@ -115,13 +115,11 @@ class HstuBlock(ConfiguredLayer):
         self.norm_in = self._norm("norm_in", affine)
         self.norm_out = self._norm("norm_out", affine and not group_norm)
         rate = check_rate("dropout", dropout)
-        self.drop = keras.layers.Dropout(rate, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.drop = self.make_part(keras.layers.Dropout, "dropout", rate, seed=seed)
         self.supports_masking = True
 
     def _norm(self, name: str, affine: bool) -> keras.layers.LayerNormalization:
-        return keras.layers.LayerNormalization(
-            epsilon=_EPSILON, center=affine, scale=affine, dtype=self.dtype_policy, name=name
-        )
+        return self.make_part(keras.layers.LayerNormalization, name, epsilon=_EPSILON, center=affine, scale=affine)
 
     @override
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -180,7 +178,7 @@ class HstuBlock(ConfiguredLayer):
         bias = self._bias(steps, timestamps)
         if bias is not None:
             scores = scores + ops.cast(bias, scores.dtype)
-        # Divided before the product, which may overflow in half precision.
+        # Divided before the product, since the product may run in half precision.
         weights = ops.silu(scores) / self.max_length
         visible = self._visible(steps, mask, num_targets)
         weights = ops.where(visible[:, None], weights, ops.zeros_like(weights))

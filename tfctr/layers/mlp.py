@@ -63,15 +63,14 @@ class MlpBlock(ConfiguredLayer):
         self.hidden = check_units("hidden", hidden)
         self.activation = check_activation("activation", activation, more=("prelu", "dice"))
         widths = [*self.hidden, *([] if output is None else [check_count("output", output)])]
-        policy = self.dtype_policy
         self.dense = [
             self.make_dense(f"dense{i}", units, initializer=xavier_normal()) for i, units in enumerate(widths)
         ]
         numbers, rate = range(len(self.hidden)), check_rate("dropout", dropout)
         normalized = numbers if check_flag("batch_norm", batch_norm) else ()
-        self.norms = [BatchNormalization(name=f"bn{i}", dtype=policy) for i in normalized]
-        self.activations = [activation_layer(activation, f"activation{i}", policy) for i in numbers]
-        self.dropouts = [keras.layers.Dropout(rate, name=f"dropout{i}", dtype=policy) for i in numbers]
+        self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in normalized]
+        self.activations = [activation_layer(activation, f"activation{i}", self.dtype_policy) for i in numbers]
+        self.dropouts = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
         self.supports_masking = True
 
     @override

@@ -11,7 +11,7 @@ def bi_interaction(fields: Any) -> Any:
 
         sum_{i<j} e_i * e_j = ((sum_i e_i)^2 - sum_i e_i^2) / 2
 
-    The difference is taken in float32: in half precision little would be left of it.
+    The difference is computed in float32, since in half precision it would lose most of its digits.
 
     Args:
         fields: float `[..., F, E]`.

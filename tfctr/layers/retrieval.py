@@ -13,17 +13,17 @@ def top_steps(scores: Any, mask: Any, count: int) -> tuple[Any, Any, Any]:
 
     Args:
         scores: float32 `[..., L]`.
-        mask: bool, broadcasts to `scores`; steps that may be chosen. The others come after all of these.
-        count: how many, K.
+        mask: bool, broadcasts to `scores`; true for steps that may be chosen.
+        count: K, the number of steps to choose.
 
     Returns:
-        The scores `[..., K]`, the steps, int32 and below L, and which of them may be chosen, bool. Always K of them:
-        where fewer exist, the rest is 0, 0 and false. The gradient passes through the scores.
+        The scores `[..., K]`, the steps, int32 and below L, and whether they may be chosen, bool. There are always K:
+        where fewer may be chosen, the rest are 0, 0 and false. The gradient passes through the scores.
     """
     steps = scores.shape[-1]
     scores = ops.where(mask, scores, -float("inf"))
     if steps is None or steps < count:
-        # More columns than steps, also where the number of steps is not known before the graph runs.
+        # Padded, so that there are at least K columns even if the number of steps is known only when the graph runs.
         scores = ops.pad(scores, [(0, 0)] * (len(scores.shape) - 1) + [(0, count)], constant_values=-float("inf"))
     best, indices = ops.top_k(scores, count)
     found = best > -float("inf")
@@ -40,7 +40,7 @@ def gather_steps(rows: Any, indices: Any) -> Any:
     Returns:
         `[B, ..., K, w]`.
     """
-    # One gather of whole rows. `take_along_axis` would spread the indices over the width first.
+    # One gather of whole rows. `take_along_axis` would first repeat the indices for each column.
     batch, steps, width = ops.shape(rows)
     offsets = ops.reshape(ops.arange(batch, dtype="int32") * steps, (batch,) + (1,) * (len(indices.shape) - 1))
     return ops.take(ops.reshape(rows, (batch * steps, width)), indices + offsets, axis=0)
@@ -67,7 +67,7 @@ def sign_codes(x: Any, rotation: Any) -> Any:
 def code_signs(codes: Any) -> Any:
     """Codes `[..., groups]` as float32 signs `[..., groups * CODE_BITS]`: 1 for a set bit, -1 for any other.
 
-    The inner product of two such rows is their length less twice the Hamming distance of the codes.
+    The inner product of two such rows is their length minus twice the Hamming distance of the codes.
     """
     bits = ops.bitwise_and(ops.right_shift(codes[..., None], ops.arange(CODE_BITS, dtype="int32")), 1)
     *leading, groups, _ = ops.shape(bits)

@@ -1,11 +1,11 @@
 """Cosine similarity of frozen vectors, its buckets, and look-ups and sums by bucket.
 
-Buckets are hard or soft, and every function here takes either. Hard: int32, the bucket itself. Soft: float32, a
-position on the axis of the buckets' centres, which shares itself between the two neighbours: 3.25 is bucket 3 with
-weight 0.75 and bucket 4 with 0.25. In both, the number of bins stands for missing.
+Every function here takes hard or soft buckets. A hard bucket is its number, int32. A soft bucket is a float32 position
+between the centres of two neighbouring buckets: 3.25 stands for bucket 3 with weight 0.75 and bucket 4 with 0.25. In
+both forms the number of bins stands for a missing similarity.
 
-No function here builds a one-hot tensor: with C candidates, L steps and N buckets nothing is larger than
-`[B, H, C, max(L, N)]`. `embed_buckets` alone gives what is larger, since that is what it is for.
+No function here builds a one-hot tensor: with C candidates, L steps and N buckets no tensor is larger than
+`[B, H, C, max(L, N)]`, except for the result of `embed_buckets`.
 """
 
 from typing import Any
@@ -18,8 +18,9 @@ def cosine_similarity(candidate: Any, history: Any) -> Any:
     """Inner products `[B, C, L]` of L2-normalised vectors `[B, C, dm]` and `[B, L, dm]`, always in float32.
 
     Raises:
-        ValueError: if the vectors are not float32. Half-precision vectors would move similarities over bucket edges,
-            so that training and serving disagree; an autocasting layer between table and here is the usual cause.
+        ValueError: if the vectors are not float32. Half-precision vectors would move similarities over the edges of
+            buckets, so that training and serving would disagree. The usual cause is a layer with autocast between the
+            table and this function.
     """
     for name, vectors in (("candidate", candidate), ("history", history)):
         dtype = str(getattr(vectors.dtype, "name", vectors.dtype))
@@ -35,8 +36,8 @@ def similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> Any:
 
     Args:
         similarity: float32.
-        bins: how many buckets; -1 falls into bucket 0 and 1 into bucket `bins - 1`.
-        missing: bool, broadcasts to `similarity`; true where one of the two vectors does not exist.
+        bins: the number of buckets. A similarity of -1 falls into bucket 0, and one of 1 into bucket `bins - 1`.
+        missing: bool, broadcasts to `similarity`; true if one of the two vectors does not exist.
 
     Returns:
         int32, the shape of `similarity`, values 0 to `bins`. No gradient passes.
@@ -45,7 +46,7 @@ def similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> Any:
     if missing is not None:
         absent = ops.logical_or(absent, missing)
     position = ops.floor((ops.clip(similarity, -1.0, 1.0) + 1.0) * (bins / 2.0))
-    # The choice comes before the cast: a NaN as an integer is undefined.
+    # Chosen before the cast, since a NaN as an integer is undefined.
     position = ops.where(absent, float(bins), ops.minimum(position, bins - 1.0))
     return ops.cast(position, "int32")
 
@@ -56,13 +57,13 @@ def soft_similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> 
         position = clip((clip(s, -1, 1) + 1) / 2 * bins - 1/2, 0, bins - 1),   or `bins` where s is NaN or missing
 
     Bucket n has its centre at position n, where soft and hard buckets are the same. Beyond the outermost centres the
-    position stays. A look-up by position is continuous in s, so that rounding moves it by as little; by a hard bucket
-    it jumps at the edges.
+    position is that of the centre. A look-up by position is continuous in s, so that a rounding error changes it only a
+    little; a look-up by hard bucket jumps at the edges.
 
     Args:
         similarity: float32.
-        bins: how many buckets.
-        missing: bool, broadcasts to `similarity`; true where one of the two vectors does not exist.
+        bins: the number of buckets.
+        missing: bool, broadcasts to `similarity`; true if one of the two vectors does not exist.
 
     Returns:
         float32, the shape of `similarity`. No gradient passes.
@@ -75,18 +76,18 @@ def soft_similarity_buckets(similarity: Any, bins: int, missing: Any = None) -> 
 
 
 def _neighbours(buckets: Any) -> list[tuple[Any, Any]]:
-    """What buckets stand for: pairs of an int32 bucket and the share that falls to it, None for all."""
+    """The buckets that each bucket stands for: pairs of an int32 bucket and its share, None for a share of 1."""
     if keras.backend.standardize_dtype(buckets.dtype) == "int32":
         return [(buckets, None)]
     lower = ops.floor(buckets)
     share = buckets - lower
-    # A whole position, as of a missing vector, has no second neighbour, and the last bucket none above it.
+    # A whole position has no second neighbour: there is no bucket above the last one or above that of missing vectors.
     upper = ops.where(share > 0.0, lower + 1.0, lower)
     return [(ops.cast(lower, "int32"), 1.0 - share), (ops.cast(upper, "int32"), share)]
 
 
 def bucket_lookup(values: Any, buckets: Any) -> Any:
-    """`values[b, c, buckets[b, c, l], h]`: one number per head, candidate and step; between two for soft buckets.
+    """`values[b, c, buckets[b, c, l], h]` for each head, candidate and step; for soft buckets a mean of two values.
 
     Args:
         values: float `[B, C, N, H]`.
@@ -104,12 +105,12 @@ def bucket_lookup(values: Any, buckets: Any) -> Any:
 
 
 def _lookup(values: Any, buckets: Any) -> Any:
-    # One gather of rows of H numbers. `take_along_axis` would spread 64-bit indices over the heads: three times slower.
+    # One gather of rows of H numbers. `take_along_axis` is three times slower, as it repeats the indices for each head.
     batch, candidates, size, heads = ops.shape(values)
     rows = ops.reshape(values, (batch * candidates * size, heads))
     offsets = ops.reshape(ops.arange(batch * candidates, dtype="int32") * size, (batch, candidates, 1))
     found = ops.take(rows, buckets + offsets, axis=0)
-    # JAX forgets the shape of the indices where there is nothing to take from, as for no candidates.
+    # JAX loses the shape of the indices if there is nothing to take from, as with no candidates.
     found = ops.reshape(found, (batch, candidates, ops.shape(buckets)[2], heads))
     return ops.transpose(found, (0, 3, 1, 2))
 
@@ -148,9 +149,9 @@ def block_diagonal(table: Any, heads: int) -> Any:
 
         out[h, e, n, g] = table[n, h * dh + e] where g = h, else 0
 
-    One product with this matrix, some `heads` times larger than need be, is cheaper than one small product a head, and
-    needs no broadcasting over batch axes: TensorFlow 2.21 corrupts memory where the operands of a matmul are
-    `[B, 1, ...]` and `[1, 1, ...]` (oneDNN, tensorflow/tensorflow#117700).
+    One product with this matrix, which is `heads` times larger than the table, is cheaper than one small product per
+    head. It also needs no broadcasting over batch axes, with which TensorFlow 2.21 corrupts memory if the operands of a
+    matmul are `[B, 1, ...]` and `[1, 1, ...]` (oneDNN, tensorflow/tensorflow#117700).
 
     Returns:
         `[heads, dh, N, heads]`.
@@ -161,12 +162,12 @@ def block_diagonal(table: Any, heads: int) -> Any:
 
 
 def score_buckets(query: Any, table: Any, heads: int) -> Any:
-    """What each bucket adds to the score of each head: q_h E_h^T.
+    """The part of each head's score that a bucket adds: q_h E_h^T.
 
     Args:
         query: float `[B, C, heads * dh]`.
         table: E, `[N, heads * dh]`, of the same dtype.
-        heads: how many.
+        heads: the number of heads.
 
     Returns:
         `[B, C, N, heads]`.
@@ -178,7 +179,7 @@ def score_buckets(query: Any, table: Any, heads: int) -> Any:
 
 
 def pool_buckets(histogram: Any, table: Any) -> Any:
-    """Weighted histograms times the rows that their buckets stand for: h_h E_h, the heads joined.
+    """Weighted histograms times the rows of their buckets, h_h E_h, with the heads joined.
 
     Args:
         histogram: float `[B, C, heads, N]`.
@@ -194,7 +195,7 @@ def pool_buckets(histogram: Any, table: Any) -> Any:
 
 
 def embed_buckets(table: Any, buckets: Any) -> Any:
-    """The row of each bucket, or between two rows for soft ones.
+    """The row of each bucket; for soft buckets a weighted mean of two rows.
 
     Args:
         table: float `[N, e]`.

@@ -201,9 +201,7 @@ class Scorer(keras.layers.Layer):
         state, candidate, context = inputs["state"], inputs["candidate"], inputs["context"]
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
-        x = fields
-        if self.interaction.eats == "flat":
-            x = ops.reshape(fields, (*ops.shape(fields)[:2], fields.shape[-2] * fields.shape[-1]))
+        x = self.interaction.eaten(fields)
         wide = {} if self.first_order is None else {"linear": self._linear(state, candidate, context)}
         passes = self.passes if training else 1
         logits = [self.interaction(x, mask=mask, training=training, **wide) for _ in range(passes)]
