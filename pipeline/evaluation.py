@@ -87,7 +87,7 @@ def eval_config(
         if demand.metric not in thresholds:
             raise UserError(
                 f"evaluation: {demand.metric} needs groups, and the feature file has no `group`. "
-                f"Allowed: {', '.join(thresholds)}. Received: a demand on {demand.place}."
+                f"Allowed: {', '.join(thresholds)}. Received: a demand on {demand.metric}."
             )
         thresholds[demand.metric].append(_threshold(demand))
     columns = dict.fromkeys([*slices, *(demand.column for demand in demands if demand.column)])

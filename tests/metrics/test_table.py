@@ -23,7 +23,7 @@ def brier(labels, probabilities, weights=None, power: float = 2.0) -> float:
 @pytest.fixture
 def demonstration(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one entry of a new metric."""
-    monkeypatch.setitem(METRICS, "brier", Metric("brier", brier, Direction.FALLING, "Brier score"))
+    monkeypatch.setitem(METRICS, "brier", Metric("brier", "Brier score", brier, Direction.FALLING))
 
 
 @pytest.mark.usefixtures("demonstration")

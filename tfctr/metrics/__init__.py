@@ -1,6 +1,7 @@
-"""Metrics: one NumPy definition (`reference`), and Keras and TFMA metrics that call it.
+"""Metrics: their NumPy definitions (`reference`), and the table of them from which everything else follows (`table`).
 
-Only NumPy is imported here; `tfctr.metrics.keras_metrics` needs Keras, `tfctr.metrics.tfma_gauc` needs TFMA.
+Only NumPy is imported here. The metrics for Keras are in `tfctr.metrics.keras_metrics`, those for TensorFlow Model
+Analysis in `tfctr.metrics.tfma_gauc`; both call the functions of the table.
 """
 
 from tfctr.metrics.bootstrap import BootstrapResult, bootstrap_difference
@@ -9,6 +10,7 @@ from tfctr.metrics.reference import (
     GroupAuc,
     Weighting,
     auc,
+    calibration,
     copc,
     ece,
     gauc,
@@ -27,6 +29,7 @@ __all__ = [
     "Weighting",
     "auc",
     "bootstrap_difference",
+    "calibration",
     "copc",
     "ece",
     "gauc",

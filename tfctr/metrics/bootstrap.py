@@ -1,19 +1,26 @@
-"""Is one model better than another, or did the sample of users make it look so: a paired bootstrap over users."""
+"""A paired bootstrap over users: how sure it is that one model is better than another.
 
+GAUC and AUC have a resampling of their own here, which computes the ranks once and not per replicate.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tfctr.metrics.reference import Floats, Impressions, Weighting, auc, check_rows, gauc, group_auc, group_weights
+from tfctr.metrics.reference import Floats, Impressions, Weighting, check_rows, group_auc, group_weights
+from tfctr.metrics.table import METRICS
 
 BootstrapMetric = Literal["auc", "gauc"]
+#: From how often each user is drawn, [users], to the difference of the metric.
+_Difference = Callable[[Floats], float]
 
 
 @dataclass(frozen=True)
 class BootstrapResult:
-    """The difference `second - first` of a metric and how sure it is.
+    """The difference `second - first` of a metric, and the interval that it lies in.
 
     Attributes:
         first: the metric of the first scores on all rows.
@@ -37,8 +44,8 @@ class BootstrapResult:
 class _PairCounts:
     """AUC of one score vector under any weights of the users, after one sort.
 
-    A replicate only changes how often a user is counted, so the ranks never change: with `C` the running sum of the
-    sorted negatives' weights, `AUC = sum_p w_p (C[lower_p] + C[upper_p]) / 2 / (sum_p w_p * C[-1])`.
+    A replicate only changes how often a user is counted, and never the ranks. With `C` the running sum of the sorted
+    negatives' weights, `AUC = sum_p w_p (C[lower_p] + C[upper_p]) / 2 / (sum_p w_p * C[-1])`.
     """
 
     def __init__(self, rows: Impressions, users: npt.NDArray[np.int64]):
@@ -98,16 +105,19 @@ def bootstrap_difference(
         raise ValueError(f"`replicates` must be at least 1. Received: {replicates}.")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"`confidence` must be between 0 and 1. Received: {confidence}.")
-    generator = np.random.default_rng(seed)
+    entry = METRICS[metric]
+    options = entry.accepted({"weighting": weighting})
+    values = [entry.measure(labels, scores, groups, weights, **options)[0] for scores in (first, second)]
+    rows, others = (check_rows(labels, scores, groups, weights) for scores in (first, second))
     if metric == "gauc":
-        values = (
-            gauc(labels, first, groups, weighting, weights).value,
-            gauc(labels, second, groups, weighting, weights).value,
-        )
-        differences = _gauc_differences(labels, first, second, groups, weighting, weights, replicates, generator)
+        users, difference = _gauc_difference(rows, others, weighting)
     else:
-        values = (auc(labels, first, weights), auc(labels, second, weights))
-        differences = _auc_differences(labels, first, second, groups, weights, replicates, generator)
+        users, difference = _auc_difference(rows, others)
+    generator = np.random.default_rng(seed)
+    differences = np.empty(replicates)
+    for row in range(replicates):
+        drawn = generator.integers(0, max(users, 1), users)
+        differences[row] = difference(np.bincount(drawn, minlength=users).astype(np.float64))
     differences = differences[~np.isnan(differences)]
     low = high = p_value = float("nan")
     if differences.size:
@@ -116,45 +126,22 @@ def bootstrap_difference(
         # The observed sample counts as one more replicate, so the p-value is never zero.
         extreme = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
         p_value = min(1.0, 2.0 * (extreme + 1) / (differences.size + 1))
-    return BootstrapResult(*values, values[1] - values[0], low, high, p_value, int(differences.size))
+    return BootstrapResult(values[0], values[1], values[1] - values[0], low, high, p_value, int(differences.size))
 
 
-def _gauc_differences(
-    labels: Any,
-    first: Any,
-    second: Any,
-    groups: Any,
-    weighting: Weighting,
-    weights: Any,
-    replicates: int,
-    generator: np.random.Generator,
-) -> Floats:
-    tables = group_auc(labels, first, groups, weights), group_auc(labels, second, groups, weights)
+def _gauc_difference(first: Impressions, second: Impressions, weighting: Weighting) -> tuple[int, _Difference]:
+    tables = [group_auc(rows.labels, rows.scores, rows.groups, rows.weights) for rows in (first, second)]
     weight = group_weights(tables[0], weighting)
     gain = weight * np.where(weight > 0, tables[1].auc - tables[0].auc, 0.0)
-    differences = np.empty(replicates)
-    for row in range(replicates):
-        counts = _draw(weight.size, generator)
+
+    def difference(counts: Floats) -> float:
         total = np.dot(counts, weight)
-        differences[row] = np.dot(counts, gain) / total if total > 0 else np.nan
-    return differences
+        return float(np.dot(counts, gain) / total) if total > 0 else float("nan")
+
+    return weight.size, difference
 
 
-def _auc_differences(
-    labels: Any, first: Any, second: Any, groups: Any, weights: Any, replicates: int, generator: np.random.Generator
-) -> Floats:
-    rows = check_rows(labels, first, groups, weights), check_rows(labels, second, groups, weights)
-    names, codes = np.unique(np.asarray(rows[0].groups), return_inverse=True)
-    rankings = tuple(_PairCounts(half, codes) for half in rows)
-    differences = np.empty(replicates)
-    for row in range(replicates):
-        counts = _draw(names.size, generator)
-        differences[row] = rankings[1].auc(counts) - rankings[0].auc(counts)
-    return differences
-
-
-def _draw(users: int, generator: np.random.Generator) -> Floats:
-    """How often each user is drawn, [users]."""
-    return (
-        np.bincount(generator.integers(0, users, users), minlength=users).astype(np.float64) if users else np.zeros(0)
-    )
+def _auc_difference(first: Impressions, second: Impressions) -> tuple[int, _Difference]:
+    names, codes = np.unique(np.asarray(first.groups), return_inverse=True)
+    rankings = _PairCounts(first, codes), _PairCounts(second, codes)
+    return names.size, lambda counts: rankings[1].auc(counts) - rankings[0].auc(counts)

@@ -31,7 +31,7 @@ class ImpressionBuffer:
             self._pack()
 
     def add_rows(self, labels: Array, scores: Array, groups: Array | None = None, weights: Array | None = None) -> None:
-        """Append columns of one length; the score's own precision is kept."""
+        """Append columns of one length; scores keep their precision."""
         scores = np.array(scores).reshape(-1)
         if scores.size == 0:
             return

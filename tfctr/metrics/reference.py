@@ -1,4 +1,4 @@
-"""Ranking and calibration metrics in NumPy: the definitions that every other implementation is tested against.
+"""Ranking and calibration metrics in NumPy: the definitions that `tfctr.metrics.table` lists and all else calls.
 
 Conventions, the same for every function here:
 

@@ -14,9 +14,9 @@ OVERALL = "overall"
 
 
 class ReportRow(SimpleNamespace):
-    """One slice: `slice` is the column ("overall" for all rows), `value` what the column holds there.
+    """The metrics of one slice: `slice` is the column ("overall" for all rows), `value` what the column holds there.
 
-    Every measured metric of the table and each of its further columns is an attribute too: `auc`, `groups_used` ...
+    Every metric of the table that was measured is an attribute (`auc`), and so are its further columns (`groups_used`).
     """
 
     slice: str

@@ -26,34 +26,31 @@ class Metric:
 
     Attributes:
         name: what results, experiment files and thresholds call it.
+        title: its heading in tables that people read.
         function: takes labels, scores and, with `needs_group`, groups; then `weights` and its options by keyword. It
             returns the value, or with `columns` an object that has the value as `value` and an attribute per column.
         direction: which values are better.
-        title: its heading in tables that people read; by default the name.
-        needs_group: it is measured inside groups, and left out where the data has none.
-        columns: what the report holds beside the value, by name, with the heading of each.
-        least: the smallest value over all examples with which a model is blessed, unless the experiment file says
-            otherwise: `min_<name>` and `max_<name>_fall` are keys of it then. None makes no such demand.
-        every_epoch: it is measured on the validation split after every epoch.
-        printed: it stands in tables that people read.
+        needs_group: the metric is measured inside groups, and left out where the data has none.
+        columns: what the report holds beside the value: the name of each further column and its heading.
+        minimum: the least value over all examples that a blessing needs. The experiment file can change it with the key
+            `min_<name>`, and has `max_<name>_fall` beside it. None: there are no such keys and no such demand.
+        every_epoch: the metric is measured on the validation split after every epoch.
+        printed: the metric is shown in tables that people read.
     """
 
     name: str
+    title: str
     function: Callable[..., Any]
     direction: Direction
-    title: str = ""
     needs_group: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
-    least: float | None = None
+    minimum: float | None = None
     every_epoch: bool = False
     printed: bool = True
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "title", self.title or self.name)
-
     @property
     def rising(self) -> bool:
-        """Whether more is better, so that a fall against another model is a loss."""
+        """Whether more is better, so that a limit on its fall against another model makes sense."""
         return self.direction is Direction.RISING
 
     @property
@@ -67,7 +64,7 @@ class Metric:
         return {name: value for name, value in options.items() if name in self.options}
 
     def check(self, options: Mapping[str, Any]) -> None:
-        """Raise a ValueError on an option that the metric has not, or a value that its function refuses."""
+        """Raise a ValueError for an option that the metric does not have, or a value that its function refuses."""
         unknown = [name for name in options if name not in self.options]
         if unknown:
             allowed = ", ".join(self.options) or "none"
@@ -77,40 +74,21 @@ class Metric:
     def measure(
         self, labels: Any, scores: Any, groups: Any = None, weights: Any = None, **options: Any
     ) -> tuple[float, ...]:
-        """Return the value, and after it one number per column.
-
-        Args:
-            labels: 0 or 1, [n].
-            scores: probabilities, [n].
-            groups: the group of every row, [n]; not read by a metric that needs none.
-            weights: optional, [n].
-            options: keyword arguments of the function.
-
-        Raises:
-            ValueError: on bad rows or a bad option.
-        """
+        """Return the value, and after it one number per column; the rows are those of `report`."""
         grouping = [[] if groups is None else groups] if self.needs_group else []
         found = self.function(labels, scores, *grouping, weights=weights, **options)
         return (found.value, *(getattr(found, column) for column in self.columns)) if self.columns else (found,)
 
 
+_GROUPS = {"groups_used": "users used", "groups_skipped": "skipped", "coverage": "coverage"}
 _ENTRIES = (
-    Metric("auc", auc, Direction.RISING, "AUC", least=0.5, every_epoch=True),
-    Metric(
-        "gauc",
-        gauc,
-        Direction.RISING,
-        "GAUC",
-        needs_group=True,
-        columns={"groups_used": "users used", "groups_skipped": "skipped", "coverage": "coverage"},
-        least=0.5,
-        every_epoch=True,
-    ),
-    Metric("logloss", logloss, Direction.FALLING, every_epoch=True),
-    Metric("copc", copc, Direction.NEAREST_ONE, "COPC"),
-    Metric("ece", ece, Direction.FALLING, "ECE"),
+    Metric("auc", "AUC", auc, Direction.RISING, minimum=0.5, every_epoch=True),
+    Metric("gauc", "GAUC", gauc, Direction.RISING, needs_group=True, columns=_GROUPS, minimum=0.5, every_epoch=True),
+    Metric("logloss", "logloss", logloss, Direction.FALLING, every_epoch=True),
+    Metric("copc", "COPC", copc, Direction.NEAREST_ONE),
+    Metric("ece", "ECE", ece, Direction.FALLING),
     # The inverse of COPC, which would tell a reader of the same table nothing new.
-    Metric("calibration", calibration, Direction.NEAREST_ONE, printed=False),
+    Metric("calibration", "calibration", calibration, Direction.NEAREST_ONE, printed=False),
 )
 #: Every metric by its name.
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}

@@ -42,6 +42,7 @@ class TableMetric(metric_types.Metric):
         options: keyword arguments of the metric's function.
     """
 
+    #: The metric that a class stands for whose configuration names none.
     metric = ""
 
     def __init__(self, group: str = "", *, metric: str = "", name: str = "", **options: Any):
@@ -64,7 +65,7 @@ class TableMetric(metric_types.Metric):
 
 
 def _alias(class_name: str, metric: str) -> type[TableMetric]:
-    about = f"`TableMetric` of {metric}, under the name of its own that EvalConfigs may use."
+    about = f"The {metric} of the table, under the class name that EvalConfigs had for it before `TableMetric`."
     return type(class_name, (TableMetric,), {"metric": metric, "__doc__": about, "__module__": __name__})
 
 
@@ -92,11 +93,10 @@ def _computations(
         raise ValueError(
             f"metric `{name}` groups by `{group}` itself: MetricsSpec.query_key must be empty. Received: {query_key!r}."
         )
+    source = {"model_name": model_name, "output_name": output_name, "example_weighted": example_weighted}
 
     def key(name: str) -> Any:
-        return metric_types.MetricKey(
-            name, model_name=model_name, output_name=output_name, example_weighted=example_weighted
-        )
+        return metric_types.MetricKey(name, **source)
 
     # A leading underscore keeps the rows out of the written results; equal computations run once.
     rows_key = key(f"_impressions:{group}")
@@ -112,7 +112,7 @@ def _computations(
 
     rows = metric_types.MetricComputation(
         keys=[rows_key],
-        preprocessors=[_RowPreprocessor(group, eval_config, model_name, output_name, example_weighted)],
+        preprocessors=[_RowPreprocessor(group, eval_config, **source)],
         combiner=_RowCombiner(rows_key),
     )
     return [rows, metric_types.DerivedMetricComputation(keys=keys, result=derive)]
@@ -121,13 +121,10 @@ def _computations(
 class _RowPreprocessor(metric_types.Preprocessor):
     """Reduces an example's extracts to one `Row`, before the slices are fanned out."""
 
-    def __init__(self, group: str, eval_config: Any, model_name: str, output_name: str, example_weighted: bool):
-        super().__init__(name=f"impression_row:{group}:{model_name}:{output_name}:{example_weighted}")
+    def __init__(self, group: str, eval_config: Any, **source: Any):
+        super().__init__(name=":".join(("impression_row", group, *map(str, source.values()))))
         self._group = group
-        self._eval_config = eval_config
-        self._model_name = model_name
-        self._output_name = output_name
-        self._example_weighted = example_weighted
+        self._source = {"eval_config": eval_config, **source}
 
     def process(self, extracts: Any) -> Iterator[Row]:
         group = None
@@ -136,13 +133,8 @@ class _RowPreprocessor(metric_types.Preprocessor):
             group = None if values is None or np.size(values) == 0 else metric_util.to_scalar(values, self._group)
             if group is None:
                 raise ValueError(f"feature `{self._group}`, the group of GAUC, is missing in an example.")
-        for label, score, weight in metric_util.to_label_prediction_example_weight(
-            metric_types.StandardMetricInputs(extracts),
-            eval_config=self._eval_config,
-            model_name=self._model_name,
-            output_name=self._output_name,
-            example_weighted=self._example_weighted,
-        ):
+        inputs = metric_types.StandardMetricInputs(extracts)
+        for label, score, weight in metric_util.to_label_prediction_example_weight(inputs, **self._source):
             yield label.item(), score.item(), group, weight.item()
 
 

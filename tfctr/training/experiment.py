@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from tfctr.errors import UserError
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
@@ -44,37 +44,27 @@ class Training(Strict):
 class Demand(Strict):
     """What a blessing asks of one metric, over all examples together or in a slice."""
 
-    column: str | None = Field(None, description="the slice column; null: all examples together")
+    column: str | None = Field(None, min_length=1, description="the slice column; null: all examples together")
     value: str | None = Field(None, description="the slice's value; null: every value of the column")
-    metric: str = Field("gauc", description="a name of tfctr.metrics.table")
+    metric: Annotated[str, AfterValidator(lambda name: metric_named(name).name)] = "gauc"
     minimum: float | None = None
     maximum: float | None = None
     max_fall: float | None = Field(
         None, description="allowed fall against the latest blessed model, where more is better"
     )
 
-    @property
-    def place(self) -> str:
-        """The metric and the slice in words: "ece in hour=3"."""
-        return f"{self.metric} in {self.column or 'overall'}{'' if self.value is None else f'={self.value}'}"
-
-    @field_validator("metric")
-    @classmethod
-    def _exists(cls, metric: str) -> str:
-        return metric_named(metric).name
-
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if self.value is not None and self.column is None:
             raise ValueError(f"`value` needs the `column` that has it. Received: {self.value!r} without a column.")
         if self.minimum is None and self.maximum is None and self.max_fall is None:
-            raise ValueError(f"the demand on {self.place} asks nothing. Give it a minimum, a maximum or a max_fall.")
-        metric = metric_named(self.metric)
+            raise ValueError(f"the demand on {self.metric} asks nothing; give it a minimum, a maximum or a max_fall")
+        metric = METRICS[self.metric]
         if self.max_fall is not None and not metric.rising:
-            allowed = ", ".join(one.name for one in METRICS.values() if one.rising)
+            allowed = ", ".join(name for name, other in METRICS.items() if other.rising)
             raise ValueError(
-                f"`max_fall` is for metrics of which more is better. Allowed: {allowed}. "
-                f"Received: the demand on {self.place}, of which {metric.direction.value}."
+                f"`max_fall` needs a metric of which more is better. Allowed: {allowed}. "
+                f"Received: {self.metric}, of which {metric.direction.value}."
             )
         return self
 
@@ -83,9 +73,9 @@ class Demand(Strict):
 _OVERALL_DEMANDS: dict[str, Any] = {
     key: (float, Field(default, ge=0, le=1, description=about))
     for metric in METRICS.values()
-    if metric.least is not None
+    if metric.minimum is not None
     for key, default, about in (
-        (f"min_{metric.name}", metric.least, f"least {metric.title} of all examples together"),
+        (f"min_{metric.name}", metric.minimum, f"least {metric.title} of all examples together"),
         (f"max_{metric.name}_fall", 0.002, "allowed fall against the latest blessed model"),
     )
 }
@@ -107,11 +97,11 @@ class Evaluation(_Overall):
                 that the experiment file makes stays, for the evaluation to refuse.
         """
         found = []
-        for metric in METRICS.values():
-            least, fall = f"min_{metric.name}", f"max_{metric.name}_fall"
+        for name, metric in METRICS.items():
+            least, fall = f"min_{name}", f"max_{name}_fall"
             written = {least, fall} & self.model_fields_set
-            if metric.least is not None and (grouped or written or not metric.needs_group):
-                found.append(Demand(metric=metric.name, minimum=getattr(self, least), max_fall=getattr(self, fall)))
+            if metric.minimum is not None and (grouped or written or not metric.needs_group):
+                found.append(Demand(metric=name, minimum=getattr(self, least), max_fall=getattr(self, fall)))
         return [*found, *self.demands]
 
 
