@@ -337,7 +337,7 @@ def test_bad_timeout(timeout: float, connect: Connect) -> None:
 
 def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server: StubServer) -> None:
     server.replace_output["probabilities"] = np.zeros((1, 2), np.float32)
-    with pytest.raises(CodecError, match=r"\[1, 2\] probabilities for 3 candidates"):
+    with pytest.raises(CodecError, match=r"must be \[1, 3\]. Received: \[1, 2\]"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
