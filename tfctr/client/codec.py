@@ -171,7 +171,7 @@ def string_array(values: Sequence[bytes]) -> Array:
 
 def _string_list(content: bytes, size: int, name: str) -> list[bytes]:
     """Strings in `tensor_content`: the lengths of all strings as varints, then the bytes of all strings."""
-    lengths = []
+    lengths: list[int] = []
     at = 0
     for _ in range(size):
         length = shift = 0

@@ -66,10 +66,7 @@ class Driver(ABC):
     """
 
     def __init__(
-        self,
-        target: str,
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Sequence[tuple[str, Any]] = (),
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, options: Sequence[tuple[str, Any]] = ()
     ):
         self.target = target
         self._credentials = credentials

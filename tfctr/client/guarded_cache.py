@@ -1,4 +1,4 @@
-"""A state cache that cannot fail or delay a request."""
+"""A wrapper around the state cache, which keeps its failures and delays away from requests."""
 
 import logging
 import math

@@ -87,13 +87,9 @@ class Ranking:
     async def model_status(self, timeout_seconds: float) -> list[VersionStatus]:
         """Implements `RankingClient.model_status`."""
         reply = await self._caller.one(Call.status(self._versions.spec()), Deadline(timeout_seconds))
+        state = wire.ModelVersionStatus.State.Name
         found = [
-            VersionStatus(
-                entry.version,
-                wire.ModelVersionStatus.State.Name(entry.state),
-                entry.status.error_code,
-                entry.status.error_message,
-            )
+            VersionStatus(entry.version, state(entry.state), entry.status.error_code, entry.status.error_message)
             for entry in reply.model_version_status
         ]
         return sorted(found, key=lambda status: -status.version)
@@ -103,12 +99,7 @@ class Ranking:
         return (await self._versions.latest(Deadline(timeout_seconds))).model
 
     async def _probabilities(
-        self,
-        user: Features,
-        candidates: Candidates,
-        context: Features,
-        identity: Identity | None,
-        deadline: Deadline,
+        self, user: Features, candidates: Candidates, context: Features, identity: Identity | None, deadline: Deadline
     ) -> Array:
         state, is_own = await self._state(user, identity, deadline)
         try:
@@ -150,12 +141,7 @@ class Ranking:
         return state, is_leader and not was_cached
 
     async def _score_or_invalidate(
-        self,
-        state: UserState,
-        candidates: Candidates,
-        context: Features,
-        identity: Identity | None,
-        deadline: Deadline,
+        self, state: UserState, candidates: Candidates, context: Features, identity: Identity | None, deadline: Deadline
     ) -> Array:
         """Scores the candidates. A state that is rejected or whose version is gone is removed from the cache."""
         try:

@@ -60,7 +60,7 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
             with contextlib.suppress(UnicodeEncodeError):  # below, each value is converted alone and its row named
                 return codec.string_array([value.encode() for value in values])
         encoded = separator.encode()
-        return codec.string_array([_string(spec, value, where, row, encoded) for row, value in enumerate(values)])
+        return codec.string_array([_string(spec, v, _at(where, row), encoded) for row, v in enumerate(values)])
     dtype = codec.DTYPES[spec.dtype][0]
     if not isinstance(values, np.ndarray):
         values = list(values)
@@ -73,63 +73,58 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
         with np.errstate(over="ignore"):
             return array.astype(dtype)
     rows = values.tolist() if isinstance(values, np.ndarray) else values
-    return np.array([absent if v is None else _number(spec, v, where, row) for row, v in enumerate(rows)], dtype)
+    return np.array([absent if v is None else _number(spec, v, _at(where, row)) for row, v in enumerate(rows)], dtype)
 
 
-def _number(spec: TensorSpec, value: Any, where: str, row: int) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, np.generic):
+def _at(where: str, row: int) -> str:
+    return where.replace("#", str(row))
+
+
+def _number(spec: TensorSpec, value: Any, where: str) -> Any:
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     if isinstance(value, bool | int):
         if spec.dtype == wire.DT_INT64 and not -(2**63) <= value < 2**63:
-            place = where.replace("#", str(row))
-            raise BadRequestError(f"{place} must fit 64 bits; hash or shorten such ids. Received: {value}")
-        if spec.dtype == wire.DT_FLOAT:
-            return float(value)
-        return int(value)
+            raise BadRequestError(f"{where} must fit 64 bits; hash or shorten such ids. Received: {value}")
+        return float(value) if spec.dtype == wire.DT_FLOAT else int(value)
     if isinstance(value, float) and spec.dtype == wire.DT_FLOAT:
         return value
-    raise _wrong(spec, value, where, row)
+    raise _wrong(spec, value, where)
 
 
-def _string(spec: TensorSpec, value: Any, where: str, row: int, separator: bytes) -> bytes:
+def _string(spec: TensorSpec, value: Any, where: str, separator: bytes) -> bytes:
     if isinstance(value, str):
-        return _utf8(value, where, row)
+        return _utf8(value, where)
     if isinstance(value, bytes):
         return value
     if value is None:
         return b""
     if isinstance(value, np.ndarray):
-        value = value.tolist()
-        return _string(spec, value, where, row, separator)
+        return _string(spec, value.tolist(), where, separator)
     if isinstance(value, list | tuple):
         tokens = []
         for token in value:
             if not isinstance(token, str | bytes):
-                raise _wrong(spec, token, where, row)
-            token = _utf8(token, where, row) if isinstance(token, str) else token
+                raise _wrong(spec, token, where)
+            token = _utf8(token, where) if isinstance(token, str) else token
             if separator in token:
-                place = where.replace("#", str(row))
                 raise BadRequestError(
-                    f"{place}: a token in a list must not contain the separator '{separator.decode()}'. "
+                    f"{where}: a token in a list must not contain the separator '{separator.decode()}'. "
                     f"Give either a list of single tokens or one joined string. Received: {token!r}"
                 )
             tokens.append(token)
         return separator.join(tokens)
-    raise _wrong(spec, value, where, row)
+    raise _wrong(spec, value, where)
 
 
-def _utf8(value: str, where: str, row: int) -> bytes:
+def _utf8(value: str, where: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise BadRequestError(f"{where.replace('#', str(row))} must be valid text. Received: {error}") from None
+        raise BadRequestError(f"{where} must be valid text. Received: {error}") from None
 
 
-def _wrong(spec: TensorSpec, value: Any, where: str, row: int) -> BadRequestError:
+def _wrong(spec: TensorSpec, value: Any, where: str) -> BadRequestError:
     text = repr(value)
     text = text if len(text) <= 40 else text[:37] + "..."
-    return BadRequestError(
-        f"{where.replace('#', str(row))} must be {_EXPECTED[spec.dtype]}. Received: {text} ({type(value).__name__})"
-    )
+    return BadRequestError(f"{where} must be {_EXPECTED[spec.dtype]}. Received: {text} ({type(value).__name__})")
