@@ -26,8 +26,8 @@ _BAD_TAG = -1
 def wire_name(state_name: str) -> str:
     """The name of a state tensor in a signature: `history/events` becomes `state_history_events`.
 
-    A client passes the outputs of `user_tower` to `score` under the same names. TensorFlow changes "/" to "_" in the names
-    of inputs but not of outputs, so the names in a signature must have no "/".
+    A client passes the outputs of `user_tower` to `score` under the same names. TensorFlow changes "/" to "_" in
+    the names of inputs but not of outputs, so the names in a signature must have no "/".
     """
     return f"state_{state_name.replace('/', '_')}"
 
