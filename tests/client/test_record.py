@@ -82,7 +82,7 @@ FLOATS = st.sampled_from([np.float32, np.float16]).flatmap(
 @example(np.array([np.inf, 1], np.float32), "int8")
 @example(np.array([7e4], np.float32), "float16")
 def test_error_of_every_precision_is_bounded(tensor: np.ndarray, precision: Precision) -> None:
-    """Any float at all: what fewer bits cannot hold is kept as it is."""
+    """A tensor with values that fewer bits cannot hold is stored unchanged."""
     found = stored({"x": tensor}, precision)["x"]
     assert found.dtype == tensor.dtype
     assert found.shape == tensor.shape

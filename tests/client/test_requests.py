@@ -262,6 +262,6 @@ def test_feature_file_guards_names_and_knows_separators(tmp_path: Path) -> None:
     assert declared.groups == {"seen": ("liked",)}
     builder = RequestBuilder(model(), declared=declared)
     assert builder.user({"gender": ["a", "b"], "liked": [1]})["gender"].tolist() == [b"a,b"]
-    assert builder.dropped == {"user.liked": 1}  # declared, but newer than the served version
+    assert builder.dropped == {"user.liked": 1}  # declared, but the served version does not have it
     with pytest.raises(BadRequestError, match=r"Did you mean 'gender'\?.*Received: 'gendr'"):
         builder.user({"gendr": "F"})
