@@ -8,7 +8,6 @@ import threading
 from concurrent import futures
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
@@ -279,9 +278,7 @@ class Server:
     def __enter__(self) -> Server:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

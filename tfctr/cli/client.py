@@ -34,16 +34,13 @@ def rank(
     model: Model,
     user: Annotated[str, typer.Option(help=f"raw user features: {_SOURCE}")],
     candidates: Annotated[
-        str,
-        typer.Option(help=f"a list of candidates or a mapping of columns: {_SOURCE}; .jsonl: one candidate a line"),
+        str, typer.Option(help=f"a list of candidates or a mapping of columns: {_SOURCE}; .jsonl: one candidate a line")
     ],
     target: Target = "localhost:8500",
     context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
     k: Annotated[int, typer.Option("-k", min=0, help="number of candidates to print")] = 10,
     version: Version = None,
-    features: Annotated[
-        Path | None, typer.Option(help="feature file (YAML); a feature that it does not have is then an error")
-    ] = None,
+    features: Annotated[Path | None, typer.Option(help="feature file; names that are not in it are errors")] = None,
     timeout: Seconds = 5.0,
     tls: Tls = False,
     ca: Ca = None,
@@ -55,11 +52,9 @@ def rank(
     from tfctr.client import RankingClient
 
     given = {"--user": user, "--candidates": candidates, "--context": context}
-    if sum(source == "-" for source in given.values()) > 1:
-        raise UserError(
-            "only one of --user, --candidates and --context can be read from standard input (-). "
-            f"Received: {', '.join(option for option, source in given.items() if source == '-')}"
-        )
+    from_input = [option for option, source in given.items() if source == "-"]
+    if len(from_input) > 1:
+        raise UserError(f"only one of {', '.join(given)} may be standard input (-). Received: {', '.join(from_input)}")
     values = {option: _read(source, option) for option, source in given.items()}
     with RankingClient(
         target,

@@ -1,7 +1,5 @@
 """The asyncio client."""
 
-from types import TracebackType
-
 from tfctr.client.base import ClientBase
 from tfctr.client.codec import Array
 from tfctr.client.drivers import AsyncioDriver
@@ -28,9 +26,7 @@ class AsyncRankingClient(ClientBase):
     async def __aenter__(self) -> "AsyncRankingClient":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

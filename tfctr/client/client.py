@@ -1,7 +1,5 @@
 """The blocking client, for use from threads."""
 
-from types import TracebackType
-
 from tfctr.client.base import ClientBase
 from tfctr.client.codec import Array
 from tfctr.client.drivers import BlockingDriver, run
@@ -29,9 +27,7 @@ class RankingClient(ClientBase):
     def __enter__(self) -> "RankingClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -120,10 +120,13 @@ def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
     values = getattr(proto, field)
     if len(values) > size:
         raise CodecError(f"{name}: shape {list(shape)} has {size} elements. Received: {len(values)} values")
-    if proto.dtype == wire.DT_STRING:
-        given = list(values)
-        return string_array(given + [given[-1] if given else b""] * (size - len(given))).reshape(shape)
-    return _fill(_numbers(values, dtype, name), shape, size)
+    given = string_array(list(values)) if proto.dtype == wire.DT_STRING else _numbers(values, dtype, name)
+    if given.size < size:  # values that are not given equal the last one, or zero if none is given
+        full = np.empty(size, dtype)
+        full[: given.size] = given
+        full[given.size :] = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
+        given = full
+    return given.reshape(shape)
 
 
 def _numbers(values: Any, dtype: np.dtype[Any], name: str) -> Array:
@@ -137,16 +140,6 @@ def _numbers(values: Any, dtype: np.dtype[Any], name: str) -> Array:
         return np.array(values, dtype)
     except OverflowError as error:
         raise CodecError(f"{name}: the values must fit {dtype}. Received: {error}") from error
-
-
-def _fill(given: Array, shape: tuple[int, ...], size: int) -> Array:
-    """The values in their shape. Missing ones are equal to the last one given, or zero if none is given."""
-    if given.size == size:
-        return given.reshape(shape)
-    full = np.empty(size, given.dtype)
-    full[: given.size] = given
-    full[given.size :] = given[-1] if given.size else 0
-    return full.reshape(shape)
 
 
 def _shape(proto: wire.TensorProto, name: str) -> tuple[int, ...]:

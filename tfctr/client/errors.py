@@ -1,19 +1,14 @@
 """The errors of the client. Each message says what is wrong and what to do."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from tfctr.errors import UserError
 
 
 class ClientError(UserError):
-    """Base class of all errors that the client raises.
+    """Base class of all errors of the client. If `retryable`, the same call may succeed when sent again at once."""
 
-    Attributes:
-        retryable: whether the same call may succeed when it is sent again at once.
-    """
-
-    retryable: ClassVar[bool] = False
+    retryable = False
 
 
 class BadRequestError(ClientError):

@@ -84,13 +84,11 @@ class RequestBuilder:
         _mapping(user, "user")
         specs = self.model.user_inputs
         self._check_names("user", user, specs)
-        inputs = {
-            name: self._scalar(spec, user.get(name), "user")
-            for name, spec in specs.items()
-            if spec.rank == 1 and name not in self._lengths
-        }
+        inputs = {}
         for name, spec in specs.items():
-            if spec.rank == 2 and name not in self._fields:
+            if spec.rank == 1 and name not in self._lengths:
+                inputs[name] = self._scalar(spec, user.get(name), "user")
+            elif spec.rank == 2 and name not in self._fields:
                 inputs[name] = self._vector(spec, user.get(name))
         for sequence, fields in self.model.sequences.items():
             inputs |= self._sequence(sequence, fields, user)

@@ -50,10 +50,7 @@ _HINTS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.UNAVAILABLE: (UnavailableError, "Check that the server runs at this address and is ready."),
     grpc.StatusCode.CANCELLED: (UnavailableError, "The channel was closed or the server stopped."),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "Send less, or add servers; a retry makes it worse."),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (
-        DeadlineError,
-        "Give more time (timeout_seconds=...), fewer candidates, or a faster server.",
-    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "Give more time (timeout_seconds=...) or fewer candidates."),
 }
 _QUEUE_FULL = "queue"
 """An overloaded TensorFlow Serving answers UNAVAILABLE with the message "The batch scheduling queue ... is full"."""
