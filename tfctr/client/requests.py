@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import reprlib
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -169,7 +170,7 @@ class RequestBuilder:
         if value is None:
             return _full(spec, max(width, 0))[None]
         if not isinstance(value, list | tuple | np.ndarray) or (width >= 0 and len(value) != width):
-            raise BadRequestError(f"user.{spec.name} must be a list of {width} values. Received: {value!r}")
+            raise BadRequestError(f"user.{spec.name} must be a list of {width} values. Received: {reprlib.repr(value)}")
         return self._column(spec, value, f"user.{spec.name}[#]")[None]
 
     def _check_names(self, where: str, given: Any, known: Mapping[str, TensorSpec]) -> None:

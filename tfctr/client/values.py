@@ -1,6 +1,7 @@
 """Conversion of feature values to the arrays that a signature takes."""
 
 import contextlib
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -125,6 +126,5 @@ def _utf8(value: str, where: str) -> bytes:
 
 
 def _wrong(spec: TensorSpec, value: Any, where: str) -> BadRequestError:
-    text = repr(value)
-    text = text if len(text) <= 40 else text[:37] + "..."
-    return BadRequestError(f"{where} must be {_EXPECTED[spec.dtype]}. Received: {text} ({type(value).__name__})")
+    received = f"{reprlib.repr(value)} ({type(value).__name__})"
+    return BadRequestError(f"{where} must be {_EXPECTED[spec.dtype]}. Received: {received}")
