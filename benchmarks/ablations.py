@@ -1,13 +1,13 @@
-"""The papers' ablations on MovieLens-1M: a sample of users, long histories, paired seeds.
+"""The ablations of the papers on MovieLens-1M, with a sample of users, long histories and paired seeds.
 
     tfctr data prepare movielens-1m --source SOURCE --out DATA --users 1000 --history-length 200
     python -m benchmarks.ablations --data DATA --work WORK
 
-benchmarks/ablations.yaml says which models there are and which pairs are compared. Every model trains on the same rows
-with the same settings and seeds. What is finished in WORK is not done again; `--only NAME,NAME` trains a part, and
-`--tables` only prints. docs/benchmarks.md holds the results.
+benchmarks/ablations.yaml lists the models and the pairs that are compared. All models are trained on the same rows
+with the same settings and seeds. Finished trainings in WORK are used again. `--only NAME,NAME` trains some of the
+models, `--tables` only prints the tables. docs/benchmarks.md has the results.
 
-The same on synthetic users whose first interest shows only in events older than the newest 50:
+The same for synthetic users whose first interest shows only in events older than the newest 50:
 
     tfctr data synthesize --out DATA --rows 12000 --users 300 --items 600 --history-length 1000 --old-interest-after 50
     python -m benchmarks.ablations --data DATA --work WORK --plan benchmarks/long_history.yaml
@@ -32,17 +32,17 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 def main(
     data: Annotated[Path, typer.Option(help="The prepared data directory.")],
-    work: Annotated[Path, typer.Option(help="Where predictions go.")],
-    only: Annotated[str, typer.Option(help="Comma-separated names; all when left out.")] = "",
+    work: Annotated[Path, typer.Option(help="Directory for the predictions.")],
+    only: Annotated[str, typer.Option(help="Comma-separated names; default: all.")] = "",
     plan_file: Annotated[Path, typer.Option("--plan", help="Models and pairs.")] = PLAN,
-    tables: Annotated[bool, typer.Option("--tables", help="Train nothing.")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="Only print the tables.")] = False,
 ) -> None:
     """Train every model with every seed, then print the tables."""
     plan = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
     names = only.split(",") if only else list(plan["models"])
     work.mkdir(parents=True, exist_ok=True)
     if not tables:
-        # Seed by seed, so that an interrupted run has whole rows of the table.
+        # Seed by seed, so that an interrupted run has complete results for some seeds.
         for seed in plan["seeds"]:
             for name in names:
                 if not (work / f"{name}-{seed}.npz").exists():
@@ -101,7 +101,7 @@ _CACHE: dict[tuple[str, int], Any] = {}
 
 
 def _loaded(data: Path, split: str, file: Any, assets: Any) -> Any:
-    """A split held in memory as model inputs: parsing 200 events a row anew every epoch costs more than the steps."""
+    """A split in memory as model inputs: parsing 200 events of each row in each epoch takes longer than training."""
     import tensorflow as tf
 
     from tfctr.features.transform import FileLookups, RawFunction

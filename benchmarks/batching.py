@@ -1,4 +1,4 @@
-"""The embedded server with batching off and on: `python -m benchmarks.batching`."""
+"""Speed of the embedded server without and with batching: `python -m benchmarks.batching`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARAMETERS = (
 
 
 def request() -> predict_pb2.PredictRequest:
-    """One user, 500 candidates, on the hand-made model of the tests."""
+    """A request for one user and 500 candidates with the small model of the tests."""
     made = predict_pb2.PredictRequest()
     made.model_spec.name, made.model_spec.signature_name = "small", "score"
     arrays = {
@@ -39,7 +39,7 @@ def request() -> predict_pb2.PredictRequest:
 
 
 def measure(address: str, callers: int, seconds: float) -> str:
-    """p50 and p99 in milliseconds and requests a second of so many closed loops."""
+    """p50 and p99 in milliseconds, and requests per second, of this many closed loops."""
     taken: list[float] = []
     end = time.monotonic() + seconds
 
@@ -60,7 +60,7 @@ def measure(address: str, callers: int, seconds: float) -> str:
 
 
 def main() -> None:
-    """Prints one line a setting."""
+    """Prints one line for each setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     seconds = parser.parse_args().seconds

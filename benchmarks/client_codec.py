@@ -1,7 +1,7 @@
-"""Microseconds the client spends on the wire format: `python -m benchmarks.client_codec [--json FILE]`.
+"""Microseconds that the client takes to encode and decode messages: `python -m benchmarks.client_codec [--json FILE]`.
 
-Times are the median of many repetitions in one process, so they leave gRPC and the network out. "official" is
-TensorFlow's own `make_tensor_proto` and `make_ndarray`, when TensorFlow is installed.
+Times are medians of many repetitions in one process, without gRPC and the network. "official" is TensorFlow's
+`make_tensor_proto` and `make_ndarray`, if TensorFlow is installed.
 """
 
 import argparse

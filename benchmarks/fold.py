@@ -1,9 +1,9 @@
-"""What folding a backbone at export saves: milliseconds a request, as trained and as served.
+"""The time that folding a backbone at export saves: milliseconds per request, as trained and as served.
 
     python -m benchmarks.fold [--widths 256,1024] [--rows 4] [--layers 4] [--candidates 500]
 
-Random weights, medians of compiled calls after warm-up on whatever device the Keras backend finds; KERAS_BACKEND=jax
-measures on JAX. tests/interactions/test_qin.py holds that the outputs are the same.
+The weights are random. Times are medians of compiled calls after warm-up, on the device of the Keras backend;
+KERAS_BACKEND=jax measures with JAX. tests/interactions/test_qin.py checks that the outputs are equal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfctr.interactions import Interaction, create_interaction
 
 def main(
     widths: Annotated[str, typer.Option(help="Comma-separated widths of the backbone's input.")] = "256,1024",
-    rows: Annotated[int, typer.Option(min=1, help="R, the projections of a layer.")] = 4,
+    rows: Annotated[int, typer.Option(min=1, help="R, the number of projections of a layer.")] = 4,
     layers: Annotated[int, typer.Option(min=1)] = 4,
     candidates: Annotated[int, typer.Option(min=1)] = 500,
     rounds: Annotated[int, typer.Option(min=1)] = 50,

@@ -1,10 +1,10 @@
-"""Cost of a candidate by the length of the history, through the signatures of real SavedModels.
+"""Cost of a candidate by the length of the history, with the signatures of real SavedModels.
 
     python -m benchmarks.history_length [--lengths 100,1000,10000] [--candidates 100] [--plot FILE.svg]
 
-For each preset and length it exports a model with random weights whose histories hold that many events, loads it, and
-times `user_tower` for one user with a full history and `score` for that user's state and so many candidates: medians of
-calls after warm-up. The plot needs matplotlib, which nothing else here does. docs/benchmarks.md holds the results.
+For each preset and length, a model with random weights and histories of this length is exported and loaded. Measured
+are `user_tower` for a user with a full history, and `score` for the state of this user and the candidates. Times are
+medians of calls after warm-up. Only the plot needs matplotlib. docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ SECONDS = 3.0
 def main(
     lengths: Annotated[str, typer.Option(help="Comma-separated.")] = "100,1000,10000",
     candidates: Annotated[int, typer.Option(min=1)] = 100,
-    models: Annotated[str, typer.Option(help="Comma-separated; all when left out.")] = "",
-    plot: Annotated[Path | None, typer.Option(help="Where a drawing goes, .svg.")] = None,
+    models: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="SVG file for a plot.")] = None,
 ) -> None:
     """Measure, print the table, draw."""
     sizes = [int(length) for length in lengths.split(",")]
@@ -62,7 +62,7 @@ def _measure(name: str, length: int, candidates: int, directory: Path) -> dict[s
     from benchmarks.served_models import batch_of_one, export
 
     served = export(MODELS[name], length, directory / f"{name}-{length}".replace(" ", "-"))
-    # A name of its own: the signatures die with the loaded object.
+    # Kept in a variable, because the signatures cannot be called after the loaded object is deleted.
     loaded = tf.saved_model.load(str(served.path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
     raw = {**served.user(0), "history_length": length}

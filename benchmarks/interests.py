@@ -1,11 +1,11 @@
-"""Speed of the interests: encode once a request, attend once a request for all its candidates.
+"""Speed of the interests: one `encode` for each request, and one `attend` for all its candidates.
 
     python -m benchmarks.interests [--candidates 500] [--lengths 50,200,1000] [--width 64] [--users 1] [--train]
 
-Prints a table of medians over `--rounds` calls of the compiled functions, after warm-up, on whatever device the Keras
-backend finds; KERAS_BACKEND=jax measures on JAX. `dta (direct)` is the same numbers with K and V built for every pair
-of candidate and step, `din (joined)` is DIN with [t, x, t-x, t*x] built; both for comparison. With `--train` it is a
-training step's forward and backward pass, one candidate a row.
+Prints medians over `--rounds` calls of the compiled functions, after warm-up, on the device of the Keras backend;
+KERAS_BACKEND=jax measures with JAX. Two rows are for comparison: `dta (direct)` has the same outputs but computes K
+and V for each pair of candidate and step, and `din (joined)` is DIN with the concatenation [t, x, t-x, t*x]. With
+`--train`, the forward and backward pass of a training step with one candidate per row is measured.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 class JoinedDin(Din):
-    """DIN as it is usually written: the four vectors joined for every pair."""
+    """DIN as usually implemented, with the concatenation of four vectors for each pair."""
 
     def scores(self, target: Any, events: Any, counted: Any, training: bool | None) -> Any:
         shape = (*ops.shape(target)[:2], *ops.shape(events)[1:])
@@ -49,7 +49,7 @@ class JoinedDin(Din):
 
 
 class DirectDta(DecoupledTargetAttention):
-    """DTA with K and V built for every pair."""
+    """DTA with K and V computed for each pair."""
 
     def call(self, inputs: dict[str, dict[str, Any]], training: bool | None = None) -> Any:
         return direct_dta(self, inputs)
@@ -99,7 +99,7 @@ def serve_times(layer: Interest, inputs: dict[str, dict[str, Any]], rounds: int)
     attend = compiled(lambda state, candidate: layer.attend(state, candidate, {}, training=False))
     sequence = inputs["sequence"]
     state = dict(encode(sequence))
-    # The gather of frozen vectors is the model's, so it is not part of this time.
+    # The model gathers the frozen vectors, so that is not part of this time.
     state.update({name: value for name, value in sequence.items() if name.startswith("vectors/")})
     return median_ms(lambda: encode(sequence), rounds), median_ms(lambda: attend(state, inputs["candidate"]), rounds)
 
@@ -150,10 +150,10 @@ def main() -> None:
     parser.add_argument("--lengths", default="50,200,1000")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--vector", type=int, default=64, help="width of the frozen vectors")
-    parser.add_argument("--users", type=int, default=1, help="requests in a call when serving")
+    parser.add_argument("--users", type=int, default=1, help="requests in a serving call")
     parser.add_argument("--batch", type=int, default=1024, help="rows of a training step")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--only", default="", help="names, separated by commas")
+    parser.add_argument("--only", default="", help="comma-separated names; default: all")
     parser.add_argument("--train", action="store_true")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {devices()}")

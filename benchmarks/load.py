@@ -1,7 +1,7 @@
-"""Clients of benchmarks/serving.py: processes that send requests at given moments and note how long each one took.
+"""Clients of benchmarks/serving.py: processes that send requests at planned times and record their latencies.
 
-Open loop: arrivals are a Poisson process whatever the answers do, and a request's time runs from its planned moment, so
-that a server which falls behind is seen to.
+The load is an open loop: requests are planned as a Poisson process that does not wait for answers. A latency starts at
+the planned time, so that it shows when the server falls behind.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ USERS = 32
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to ask for one ranking.
+    """A way to request a ranking.
 
     Attributes:
         kind: "warm" (score with a cached state), "cold" (user_tower, then score), "one call" (both in one graph) or
             "tiled" (serving_default with the user in every example).
-        candidates: of a request.
+        candidates: number of candidates of a request.
     """
 
     kind: str
@@ -38,12 +38,12 @@ class Mode:
 
 
 class Requests:
-    """Sends requests of one mode; they are ready before the clock starts, where a client would not build them.
+    """Sends requests of one mode. Parts that a client would not build for each request are prepared in advance.
 
     Args:
-        address: of the server.
-        served: the model behind it.
-        mode: how to ask.
+        address: address of the server.
+        served: the served model.
+        mode: how to request a ranking.
     """
 
     def __init__(self, address: str, served: ServedModel, mode: Mode):
@@ -89,12 +89,12 @@ class Requests:
             self._prepared.append(request)
 
     def __call__(self, number: int) -> Any:
-        """Sends one and reads the probabilities."""
+        """Sends one request and reads the probabilities."""
         if self._channel is not None:
             reply = self._predict(self._prepared[number % len(self._prepared)], timeout=30.0)
             return self._codec.decode(reply.outputs["probabilities"], "probabilities")
         chosen = number % USERS
-        # A user's next history version is another key: the state must be computed.
+        # A new history version makes a new cache key, so the state must be computed.
         version = 0 if self._mode.kind == "warm" else number
         return self._client.rank(
             self._users[chosen],
@@ -110,7 +110,7 @@ class Requests:
 
 
 def sequential(send: Callable[[int], Any], seconds: float, at_least: int = 7) -> list[float]:
-    """Seconds of requests sent one after the other."""
+    """Seconds of each request, sent one after the other."""
     for number in range(3):
         send(number)
     taken: list[float] = []
@@ -124,7 +124,7 @@ def sequential(send: Callable[[int], Any], seconds: float, at_least: int = 7) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """What open-loop clients saw: latencies in seconds, failures, and answers a second."""
+    """The result of an open loop: latencies in seconds, failures, and answers per second."""
 
     latencies: list[float]
     failures: int
@@ -132,10 +132,10 @@ class Outcome:
 
 
 def open_loop(address: str, served: ServedModel, mode: Mode, rate: float, seconds: float, processes: int) -> Outcome:
-    """Sends `rate` requests a second from several processes that start together."""
+    """Sends `rate` requests per second from several processes that start together."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(processes), context.Queue()
-    served = replace(served, cost=None)  # its class would bring TensorFlow into every client
+    served = replace(served, cost=None)  # importing its class would load TensorFlow in all clients
     workers = [
         context.Process(
             target=_client, args=(address, served, mode, rate / processes, seconds, seed, barrier, results), daemon=True
@@ -184,13 +184,13 @@ def _client(
 
 
 def cpu_seconds(process: int) -> float:
-    """Processor time that a process has used."""
+    """CPU time that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def loopback_bytes() -> int:
-    """Bytes that went over the loopback interface so far."""
+    """Total bytes on the loopback interface so far."""
     for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines():
         name, _, counters = line.partition(":")
         if name.strip() == "lo":

@@ -1,11 +1,11 @@
-"""Quality on MovieLens-1M: presets over seeds on one shared Transform, slices, paired bootstrap over users.
+"""Quality on MovieLens-1M: presets with several seeds on one Transform output, slices, paired bootstrap over users.
 
     tfctr data prepare movielens-1m --source SOURCE --out DATA
     python -m pipeline.local_runner --data DATA --features configs/movielens.yaml --experiment EXPERIMENT --out RUN
     python -m benchmarks.movielens --data DATA --run RUN --work WORK
 
-The models train on the Transform output of RUN with the pipeline's own training, are exported, and score the raw test
-split through `serving_default`. What is finished in WORK is not done again. docs/benchmarks.md holds the results.
+The models are trained on the Transform output of RUN with the training of the pipeline, exported, and score the raw
+test split with `serving_default`. Finished trainings in WORK are used again. docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ METRICS = ("auc", "gauc", "logloss", "copc")
 
 def main(
     data: Annotated[Path, typer.Option(help="The prepared data directory.")],
-    run: Annotated[Path, typer.Option(help="The output directory of a pipeline run on it.")],
-    work: Annotated[Path, typer.Option(help="Where models and predictions go.")],
+    run: Annotated[Path, typer.Option(help="Output directory of a pipeline run on this data.")],
+    work: Annotated[Path, typer.Option(help="Directory for models and predictions.")],
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     epochs: Annotated[int, typer.Option(min=1)] = 3,
     embedding_l2: Annotated[float, typer.Option(min=0)] = 1e-5,

@@ -1,10 +1,10 @@
-"""One thread for an operation, or one a core: latency of `score` through the embedded server, servers side by side.
+"""Latency of `score` in the embedded server with one thread for an operation, and with one per core.
 
     python -m benchmarks.op_threads --work DIR [--presets din,dmf,dmqn] [--histories 50,200] [--candidates 100,500,1200]
         [--rounds 30]
 
-Two servers of the same model run at once, and a client asks them in turns, a few requests each, so that what else the
-machine does meets both. The first requests of a turn do not count. docs/server.md holds the results.
+Two servers of the same model run at the same time. A client sends a few requests to each of them in turn, so that other
+load on the machine affects both. The first requests of a turn do not count. docs/server.md has the results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SKIPPED, COUNTED = 3, 8
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Where models go; those that are there are used again.")],
+    work: Annotated[Path, typer.Option(help="Directory for models; existing ones are used again.")],
     presets: Annotated[str, typer.Option(help="Comma-separated.")] = "din,dmf,dmqn",
     histories: Annotated[str, typer.Option(help="Comma-separated.")] = "50,200",
     candidates: Annotated[str, typer.Option(help="Comma-separated.")] = "100,500,1200",

@@ -1,4 +1,4 @@
-"""What benchmarks print and draw with."""
+"""Printing and plotting for benchmarks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tfctr.console import console
 
 
 def say(line: str) -> None:
-    """Prints a line as it is."""
+    """Prints a line."""
     console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def subplots(columns: int, **options: Any) -> tuple[Any, Any]:
-    """An empty figure and its axes, `[columns]`; matplotlib is not in the lock.
+    """An empty figure and its axes, `[columns]`. matplotlib is not among the locked packages.
 
     Raises:
         SystemExit: matplotlib is not installed.
@@ -32,12 +32,12 @@ def subplots(columns: int, **options: Any) -> tuple[Any, Any]:
 
 
 def by_history(ax: Any, title: str) -> None:
-    """Logarithmic axes over the events of a history."""
+    """Makes the axes logarithmic, over the number of events of a history."""
     ax.set(xscale="log", yscale="log", xlabel="events in the history", title=title)
     ax.grid(True, which="major", alpha=0.3)
 
 
 def save(figure: Any, path: Path) -> None:
-    """Writes the figure, the same bytes for the same numbers."""
+    """Writes the figure. The same numbers give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})

@@ -1,18 +1,18 @@
-"""A training step with the Self-Ensemble loss: two calls of the backbone, or one call over a doubled batch.
+"""Time of a training step with the Self-Ensemble loss: two calls of the backbone, or one call with a doubled batch.
 
     python -m benchmarks.self_ensemble [--widths 112,320,624] [--batch 1024] [--rounds 20]
 
 The step is forward, backward and Adam of QNN-alpha with batch normalization on given embeddings, compiled by XLA:
 
-- `calls`: the backbone is called once a pass, as the model does;
-- `doubled`: one call over the batch twice; its normalization takes the statistics of both passes together, which is not
-  the published step;
-- `doubled, apart`: one call over [2, B, D], with statistics of each pass and two updates of the moving averages, which
+- `calls`: the backbone is called once for each pass, as the model does;
+- `doubled`: one call with the batch twice. The normalization uses the statistics of both passes together, which differs
+  from the published step;
+- `doubled, apart`: one call with [2, B, D], the statistics of each pass and two updates of the moving averages, which
   is the published step.
 
-The forms take turns, so that a busy machine slows all of them: the table has the least time of each in ms, and the
-median over the turns of its time relative to `calls` in the same turn. Before that it prints how far
-value, gradients and moving averages of a step of each form, without dropout, are from those of `calls`.
+The forms run in turn, so that load on the machine slows down all of them. The table has the shortest time of each
+form in ms, and the median over all turns of its time relative to `calls` in the same turn. Before that, the
+differences of loss, gradients and moving averages to those of `calls` are printed, for a step without dropout.
 """
 
 import argparse
@@ -39,7 +39,7 @@ FORMS = ("calls", "doubled", "doubled, apart")
 
 
 class PassesApart(BatchNormalization):
-    """Batch normalization of [passes, B, ...] with the statistics of each pass; the moving ones move once a pass."""
+    """Batch normalization of [passes, B, ...] with the statistics of each pass, and one moving update for each pass."""
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         axes = list(range(1, len(inputs.shape) - 1))
@@ -92,13 +92,13 @@ def make_inputs(batch: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def differences(width: int, batch: int, layers: int, rows: int) -> dict[str, float]:
-    """The largest relative difference of value, gradients and moving statistics after a step to those of `calls`."""
+    """The largest relative differences of loss, gradients and moving statistics after a step to those of `calls`."""
     found: dict[str, list[Any]] = {}
     for form in FORMS:
         backbone = make_backbone(form, width, layers, rows, dropout=0.0)
         found[form] = [one.numpy() for one in make_step(form, backbone)(*make_inputs(batch, width))]
         found[form] += [ops.convert_to_numpy(one) for one in backbone.non_trainable_weights if "moving" in one.path]
-    # A bias in front of a normalization has a gradient of rounding only.
+    # The gradient of a bias before a normalization is zero, apart from rounding.
     kept = [i for i, one in enumerate(found["calls"]) if np.max(np.abs(one)) > 1e-6]
     return {
         form: max(np.max(np.abs(values[i] - found["calls"][i])) / np.max(np.abs(found["calls"][i])) for i in kept)
@@ -107,7 +107,7 @@ def differences(width: int, batch: int, layers: int, rows: int) -> dict[str, flo
 
 
 def step_times(width: int, batch: int, layers: int, rows: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every round, by form."""
+    """Milliseconds of each round, by form."""
     steps = {form: make_step(form, make_backbone(form, width, layers, rows, dropout=0.1)) for form in FORMS}
     inputs = make_inputs(batch, width)
     times: dict[str, list[float]] = {form: [] for form in FORMS}
@@ -122,7 +122,7 @@ def step_times(width: int, batch: int, layers: int, rows: int, rounds: int) -> d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--widths", default="112,320,624", help="D, by commas")
+    parser.add_argument("--widths", default="112,320,624", help="comma-separated values of D")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2)

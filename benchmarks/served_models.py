@@ -1,4 +1,4 @@
-"""SavedModels with random weights and histories of any length, and requests for them: what speed benchmarks serve."""
+"""SavedModels with random weights and histories of any length, and requests for them, for speed benchmarks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ServedModel:
-    """An exported model and where its requests come from.
+    """An exported model and the data of its requests.
 
     Attributes:
         path: The version's directory.
-        cost: Parameters and operations of the served form.
-        rows: Columns of raw rows of the data, `[rows]` or `[rows, 50]`.
-        history: Events of a full history.
+        cost: Parameters and operations of the served model.
+        rows: Raw data by column, `[rows]` or `[rows, 50]`.
+        history: Number of events of a full history.
     """
 
     path: Path
@@ -26,7 +26,7 @@ class ServedModel:
     history: int
 
     def user(self, seed: int) -> dict[str, Any]:
-        """A user whose history is full of events of the data."""
+        """A user with a full history of events from the data."""
         generator = np.random.default_rng(seed)
         row = int(generator.integers(len(self.rows["user_id"])))
         user: dict[str, Any] = {name: self.rows[name][row] for name in ("user_id", "age", "occupation", "gender")}
@@ -38,16 +38,16 @@ class ServedModel:
         return user
 
     def candidates(self, count: int, seed: int) -> dict[str, Any]:
-        """Columns of `count` candidates of the data, drawn with repetition."""
+        """Columns of `count` candidates, drawn from the data with replacement."""
         chosen = np.random.default_rng(seed).integers(len(self.rows["item_id"]), size=count)
         return {name: self.rows[name][chosen] for name in ("item_id", "year", "genres")}
 
     def context(self) -> dict[str, Any]:
-        """A request after every event."""
+        """The context of a request after all events."""
         return {"timestamp": int(self.rows["timestamp"].max())}
 
     def examples(self, count: int, seed: int) -> list[bytes]:
-        """The same request as one `tf.Example` for every candidate, the user in each of them."""
+        """The same request as a `tf.Example` for each candidate, with the user in each of them."""
         import tensorflow as tf
 
         user, context, candidates = self.user(seed), self.context(), self.candidates(count, seed)
@@ -72,11 +72,11 @@ def export(
     """Exports a model with random weights.
 
     Args:
-        model: A preset's name or an experiment's content.
-        length: Events of a history.
-        directory: Takes data, assets and the version directory `model/1`.
-        dimension: E; an event is an item and its genres, 2 E wide. Frozen vectors are 128 wide.
-        one_call: Whether to add the signature `rank`, user_tower and score in one graph, to compare with.
+        model: The name of a preset, or the content of an experiment file.
+        length: Number of events of a history.
+        directory: Directory for data, assets and the version directory `model/1`.
+        dimension: E. An event has an item and its genres, so it is 2 E wide. Frozen vectors are 128 wide.
+        one_call: Whether to add a signature `rank` for comparison, with user_tower and score in one graph.
     """
     from tests.workbench import Workbench, small_features
     from tfctr.data.synthesize import synthesize
@@ -106,7 +106,7 @@ def export(
 
 
 def batch_of_one(signature: Any, raw: dict[str, Any]) -> dict[str, Any]:
-    """What a loaded signature takes of raw features, as tensors with a batch of one; the state is not among them."""
+    """The raw features that a loaded signature takes, without the state, as tensors with a batch of one."""
     import tensorflow as tf
 
     specs = signature.structured_input_signature[1].items()

@@ -1,14 +1,15 @@
-"""What a ranking costs through the embedded server: latency, throughput, bytes and processor time.
+"""Cost of a ranking with the embedded server: latency, throughput, bytes and CPU time.
 
     python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn] [--histories 50,200,1000]
         [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2] [--intra-op-threads 1]
         [--json FILE] [--plot FILE.svg]
 
-One server process for each model, clients in processes of their own. Every cell is measured twice: requests one after
-the other, and an open loop at `--load` of the rate that the former could keep. "warm" is `score` with a state from the
-client's cache, "cold" is `user_tower` and `score`, "one call" is both in one graph with the user sent once, "tiled" is
-`serving_default` with the user in every example. The floor is what arithmetic and copies alone need at rates measured
-at the start. It ends with the bars; a missed one is said, not an error. docs/benchmarks.md holds the results.
+Each model has a server process, and the clients are other processes. Each cell is measured twice: with requests one
+after the other, and in an open loop whose rate is `--load` times the rate of the former. "warm" is `score` with a
+cached state, "cold" is `user_tower` and `score`, "one call" is both in one graph with the user sent once, and "tiled"
+is `serving_default` with the user in each example. The floor is the time of arithmetic and copies alone, at rates
+that are measured at the start. At the end, the results are compared with bars; a missed bar is reported but is not an
+error. docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ TILED = 500
 
 
 def main(
-    work: Annotated[Path, typer.Option(help="Where models go; those that are there are used again.")],
+    work: Annotated[Path, typer.Option(help="Directory for models; existing ones are used again.")],
     presets: Annotated[str, typer.Option(help="Comma-separated.")] = "din,dmf,ta-early,dmqn",
     histories: Annotated[str, typer.Option(help="Comma-separated.")] = "50,200,1000",
     candidates: Annotated[str, typer.Option(help="Comma-separated.")] = "100,500,1200",
-    long: Annotated[str, typer.Option(help="Histories of dmqn alone; comma-separated or empty.")] = "100,10000",
-    seconds: Annotated[float, typer.Option(help="Of one measurement.")] = 4.0,
-    processes: Annotated[int, typer.Option(min=1, help="Clients of the open loop.")] = 2,
-    load: Annotated[float, typer.Option(help="Open-loop rate, as a part of the sequential rate.")] = 0.5,
-    intra_op_threads: Annotated[int, typer.Option(help="Of the server.")] = 1,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where all numbers go.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Where a drawing goes, .svg.")] = None,
+    long: Annotated[str, typer.Option(help="More histories for dmqn; comma-separated or empty.")] = "100,10000",
+    seconds: Annotated[float, typer.Option(help="Seconds of one measurement.")] = 4.0,
+    processes: Annotated[int, typer.Option(min=1, help="Client processes of the open loop.")] = 2,
+    load: Annotated[float, typer.Option(help="Rate of the open loop, as a share of the sequential rate.")] = 0.5,
+    intra_op_threads: Annotated[int, typer.Option(help="Threads for one operation in the server.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="JSON file for all numbers.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file for a plot.")] = None,
 ) -> None:
-    """Measure, print the tables and the bars, draw."""
+    """Measure, print the tables and the bars, plot."""
     rates = machine_rates()
     say(
         f"{platform.machine()}, {os.cpu_count()} cores; one thread: {rates['flops'] / 1e9:.0f} GFLOP/s in float32 "
@@ -69,7 +70,7 @@ def main(
             with running_server(served.path.parent, intra_op_threads) as (address, process):
                 for kind in ("warm", "cold", "one call", "tiled"):
                     for size in sizes if kind != "tiled" else [TILED]:
-                        # The tiled form grows with L times C and says nothing new at longer histories.
+                        # The time of the tiled form grows with L times C, so longer histories are not measured.
                         if kind == "tiled" and (preset != "dmf" or length > 200):
                             continue
                         cell = _measure(address, process, served, Mode(kind, size), seconds, load, processes, rates)
@@ -86,7 +87,7 @@ def main(
 
 
 def machine_rates() -> dict[str, float]:
-    """Operations of a matrix product, and bytes read and written by a copy, a second on one thread."""
+    """Operations per second of a matrix product, and bytes per second of a copy, with one thread."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -99,7 +100,7 @@ def machine_rates() -> dict[str, float]:
 
 
 def bars(cells: list[Cell]) -> list[str]:
-    """The bars that this benchmark is for, each with what was measured; sequential medians throughout."""
+    """The bars of this benchmark, each with the measured value, which is a median of sequential requests."""
     found = {(one["preset"], one["history"], one["form"], one["candidates"]): one for one in cells}
     lines = []
 
@@ -132,7 +133,7 @@ def bars(cells: list[Cell]) -> list[str]:
             )
     for (preset, length, form, size), cell in found.items():
         if (form, size) == ("warm", 500):
-            # All that the client computes, gRPC's part too: an upper bound of encoding and decoding.
+            # All CPU time of the client including gRPC: an upper bound for encoding and decoding.
             share = cell["client_cpu"] * size / 1000 / cell["p50"]
             verdict = "met" if share < 0.25 else "MISSED"
             lines.append(
@@ -199,7 +200,7 @@ def _measure(
 
 
 def _in_process(served: ServedModel, seconds: float) -> Cell:
-    """The same `score` of 500 candidates called on the loaded SavedModel, inputs ready, one thread an operation."""
+    """The same `score` of 500 candidates in this process, with prepared inputs and one thread for an operation."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(served.path))
@@ -213,7 +214,7 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
 
 
 def exported(work: Path, preset: str, length: int) -> ServedModel:
-    """A preset with random weights and its user, from `work` when it is there."""
+    """A preset with random weights, and its user; exported only if it is not in `work` yet."""
     import pickle
 
     directory = work / f"{preset}-{length}"
@@ -227,7 +228,7 @@ def exported(work: Path, preset: str, length: int) -> ServedModel:
 
 @contextlib.contextmanager
 def running_server(directory: Path, intra_op_threads: int) -> Iterator[tuple[str, int]]:
-    """The embedded server in a process of its own: its address and the process."""
+    """The address and the process of an embedded server."""
     command = [sys.executable, "-m", "serving.server", "--model-base-path", str(directory), "--model-name", "model"]
     with subprocess.Popen(
         [*command, "--port", "0", "--intra-op-threads", str(intra_op_threads)],

@@ -1,10 +1,10 @@
-"""What a cached state of fewer bits does to the scores, through the signatures of real SavedModels.
+"""The effect of a cached state in reduced precision on the scores, with the signatures of real SavedModels.
 
     python -m benchmarks.state_precision [--presets din,dmf,dmqn] [--rows 20000] [--epochs 5] [--users 100]
 
-Each preset is trained a little on synthetic impressions and exported. The state of each user is computed once, written
-as a record of the cache in every precision, read back, and scored for the same candidates. docs/client.md holds the
-results.
+Each preset is trained for a short time on synthetic impressions and exported. The state of each user is computed
+once. It is written as a cache record in each precision, read again, and scored with the same candidates.
+docs/client.md has the results.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TOP = 10
 
 @dataclass(frozen=True)
 class Error:
-    """What one precision does to one model.
+    """The effect of one precision on one model.
 
     Attributes:
         record_bytes: bytes of a user in the cache.
-        largest: largest difference of a probability from the one with the state as it was.
+        largest: largest difference of a probability to that with the original state.
         mean: mean difference.
-        same_top: share of users whose ten best candidates are the same ones in the same order.
-        spread: standard deviation of the probabilities, to hold the differences against.
+        same_top: share of users with the same ten best candidates in the same order.
+        spread: standard deviation of the probabilities, to compare the differences with.
     """
 
     record_bytes: int
@@ -68,14 +68,14 @@ def measure(
     train_in_workspace(file, experiment, data, run)
     finished, example = finished_run(run)
     path = export_model(finished.model, finished.assets, experiment, run / "models" / "1", example)
-    # A name of its own: the signatures die with the loaded object.
+    # Kept in a variable, because the signatures cannot be called after the loaded object is deleted.
     loaded = tf.saved_model.load(str(path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]
     raw = Workbench(data, file, finished.assets).raw("test", rows)
     generator = np.random.default_rng(0)
 
     def inputs(signature: Any, row: int, picked: Any, given: Any = ()) -> dict[str, Any]:
-        """Raw values of one row; candidates are those of other rows."""
+        """Raw values of one row, with candidates from other rows."""
         specs = signature.structured_input_signature[1]
         candidate = {name for name, spec in specs.items() if signature is score and spec.shape.rank == 2}
         return {

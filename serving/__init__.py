@@ -1,1 +1,1 @@
-"""What is deployed, and a server for development and tests."""
+"""Deployment of TensorFlow Serving, and an embedded server for development and tests."""

@@ -1,4 +1,4 @@
-"""The serving file: one small YAML that every file of the deployment follows from."""
+"""The deployment file: one YAML file from which the configuration files of TensorFlow Serving are rendered."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ class Model(_Strict):
     """The served model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-    base_path: str = Field(pattern="^/", description="where the server sees the versions; absolute")
-    num_versions: int = Field(2, ge=2, description="the newest so many; a pinned client needs two")
+    base_path: str = Field(pattern="^/", description="absolute path of the versions on the server")
+    num_versions: int = Field(
+        2, ge=2, description="how many of the newest versions; 2 let a client finish with an old state"
+    )
 
 
 class Batching(_Strict):
-    """TensorFlow Serving's batching parameters; a request is one row whatever its number of candidates."""
+    """TensorFlow Serving's batching parameters. A request counts as one row, however many candidates it has."""
 
     allowed_batch_sizes: tuple[int, ...] = Field(min_length=1)
     batch_timeout_micros: int = Field(0, ge=0)
@@ -46,22 +48,22 @@ class Batching(_Strict):
 
 
 class Deployment(_Strict):
-    """A deployment, as the serving file says it."""
+    """The content of a deployment file."""
 
     model: Model
-    image: str = Field(pattern=r"^[^\s:]+:\d[^\s:]*$", description="pinned by a tag that is a version")
-    load_threads: int = Field(2, ge=1, description="loads beside the traffic")
+    image: str = Field(pattern=r"^[^\s:]+:\d[^\s:]*$", description="with a tag that is a version")
+    load_threads: int = Field(2, ge=1, description="threads that load versions")
     batching: Batching | None = None
-    xla: bool = Field(False, description="compile on the GPU; every shape anew, so sizes must be fixed")
-    gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="nearly all of the card by default")
-    intra_op_threads: int | None = Field(1, ge=1, description="that share one operation; null: one a core")
+    xla: bool = Field(False, description="compile with XLA on the GPU; needs fixed shapes")
+    gpu_memory_fraction: float | None = Field(None, gt=0, le=1, description="nearly all of the GPU by default")
+    intra_op_threads: int | None = Field(1, ge=1, description="threads for one operation; null: one per core")
 
 
 def load_deployment(path: str | Path) -> Deployment:
-    """Reads and checks a serving file.
+    """Reads and checks a deployment file.
 
     Raises:
-        UserError: with the file, the path inside it and what is allowed.
+        UserError: The file is invalid; the message names the file, the key and what is allowed.
     """
     try:
         return Deployment.model_validate(load_yaml(path))
@@ -70,7 +72,7 @@ def load_deployment(path: str | Path) -> Deployment:
 
 
 def render(deployment: Deployment) -> dict[str, str]:
-    """The server's files by name; each is printed from the message that the server parses it into."""
+    """The configuration files by name. Each is printed from the protobuf message that the server parses it into."""
     files = {
         "models.config": text_format.MessageToString(models_config(deployment.model)),
         "monitoring.config": text_format.MessageToString(_monitoring()),
@@ -82,7 +84,7 @@ def render(deployment: Deployment) -> dict[str, str]:
 
 
 def models_config(model: Model) -> model_server_config_pb2.ModelServerConfig:
-    """The configuration that a server starts with: the newest versions, no labels."""
+    """The configuration at the start of a server: the newest versions, no labels."""
     config = model_server_config_pb2.ModelServerConfig()
     entry = config.model_config_list.config.add(name=model.name, base_path=model.base_path, model_platform="tensorflow")
     entry.model_version_policy.latest.num_versions = model.num_versions
@@ -90,7 +92,7 @@ def models_config(model: Model) -> model_server_config_pb2.ModelServerConfig:
 
 
 def flags(deployment: Deployment) -> list[str]:
-    """The command line of `tensorflow_model_server`."""
+    """The command-line flags of `tensorflow_model_server`."""
     lines = [
         "--port=8500",
         "--rest_api_port=8501",
@@ -99,9 +101,9 @@ def flags(deployment: Deployment) -> list[str]:
         "--enable_serialization_as_tensor_content=true",
         f"--num_load_threads={deployment.load_threads}",
         "--enable_profiler=false",
-        # What the liveness probe asks.
+        # The liveness probe calls this service.
         "--enable_grpc_healthcheck_service=true",
-        # A server that starts with labels in its file may give them before it has loaded all versions, and then ends.
+        # At start, the server may assign labels before all versions are loaded. Without this flag, it would then exit.
         "--allow_version_labels_for_unavailable_models=true",
     ]
     if deployment.batching:
@@ -120,7 +122,7 @@ def _batching(batching: Batching) -> message.Message:
     parameters.max_batch_size.value = batching.allowed_batch_sizes[-1]
     for name in ("batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"):
         getattr(parameters, name).value = getattr(batching, name)
-    # Padding would fill with a tensor's first element and leave the outputs long: it stays off.
+    # pad_variable_length_inputs stays off: it pads with the first element of a tensor and does not cut the outputs.
     parameters.allowed_batch_sizes.extend(batching.allowed_batch_sizes)
     return parameters
 

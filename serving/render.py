@@ -15,21 +15,21 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    config: Annotated[Path, typer.Option(help="The serving file.")],
-    out: Annotated[Path, typer.Option(help="Directory for the files.", file_okay=False)],
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file differs.")] = False,
+    config: Annotated[Path, typer.Option(help="The deployment file (YAML).")],
+    out: Annotated[Path, typer.Option(help="Directory for the rendered files.", file_okay=False)],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file differs.")] = False,
 ) -> None:
-    """Write TensorFlow Serving's files from one YAML."""
+    """Render the configuration files of TensorFlow Serving from one YAML file."""
     try:
         files = render(load_deployment(config))
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     if check:
-        stale = [name for name, text in files.items() if not _holds(out / name, text)]
+        stale = [name for name, text in files.items() if not _is_current(out / name, text)]
         if stale:
             typer.echo(
-                f"error: {out}: not what {config} gives: {', '.join(stale)}. Run again without --check.", err=True
+                f"error: {out}: files differ from {config}: {', '.join(stale)}. Run again without --check.", err=True
             )
             raise typer.Exit(1)
         return
@@ -38,7 +38,7 @@ def main(
         (out / name).write_text(text)
 
 
-def _holds(path: Path, text: str) -> bool:
+def _is_current(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text() == text
 
 

@@ -1,4 +1,4 @@
-"""The servers of a rollout: one asked by itself, or all at once."""
+"""The replicas of a model server that a rollout changes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ END = get_model_status_pb2.ModelVersionStatus.END
 _DNS = "dns:///"
 _STATUS_SECONDS = 10.0
 _POLL_SECONDS = 0.2
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 
 
 class Replica:
-    """One server, asked through its ModelService.
+    """One model server, called through its ModelService.
 
     Args:
         address: HOST:PORT.
-        timeout: Seconds that a version may take to load.
+        timeout: How many seconds a version may take to load.
     """
 
     def __init__(self, address: str, timeout: float) -> None:
@@ -36,38 +36,38 @@ class Replica:
         self._stub = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(address))
 
     def status(self, model: str) -> dict[int, get_model_status_pb2.ModelVersionStatus]:
-        """What the server says of each version of a model.
+        """The status of each version of a model.
 
         Raises:
-            UserError: It does not answer, or does not know the model.
+            UserError: The server does not answer, or does not have the model.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = model
         try:
-            answer = self._stub.GetModelStatus(request, timeout=_STATUS_SECONDS)
+            reply = self._stub.GetModelStatus(request, timeout=_STATUS_SECONDS)
         except grpc.RpcError as error:
             raise self._problem(error.details()) from None
-        return {status.version: status for status in answer.model_version_status}
+        return {status.version: status for status in reply.model_version_status}
 
     def send(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Replaces the server's configuration.
+        """Replaces the configuration of the server.
 
         Raises:
-            UserError: It does not answer, or refuses.
+            UserError: The server does not answer, or rejects the configuration.
         """
         request = model_management_pb2.ReloadConfigRequest(config=config)
         try:
-            answer = self._stub.HandleReloadConfigRequest(request, timeout=self._timeout)
+            reply = self._stub.HandleReloadConfigRequest(request, timeout=self._timeout)
         except grpc.RpcError as error:
             raise self._problem(error.details()) from None
-        if answer.status.error_code:
-            raise self._problem(answer.status.error_message)
+        if reply.status.error_code:
+            raise self._problem(reply.status.error_message)
 
     def load(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Replaces the server's configuration and waits until the versions that it names are available.
+        """Replaces the configuration of the server and waits until all versions in it are available.
 
         Raises:
-            UserError: It refuses, or one of them does not load in time.
+            UserError: The server rejects the configuration, or a version does not load in time.
         """
         self.send(config)
         (model,) = config.model_config_list.config
@@ -77,7 +77,7 @@ class Replica:
             statuses = self.status(model.name)
             for version in sorted(missing & set(statuses)):
                 status = statuses[version]
-                # Without an error it is the end of a former life, which the server still tells for a moment.
+                # END without an error is from an earlier unload of the version, which is still reported for a moment.
                 if status.state == END and status.status.error_code:
                     raise self._problem(f"version {version} did not load: {status.status.error_message}")
             missing -= {version for version, status in statuses.items() if status.state == AVAILABLE}
@@ -87,48 +87,48 @@ class Replica:
             if missing:
                 time.sleep(_POLL_SECONDS)
 
-    def _problem(self, why: str) -> UserError:
-        return UserError(f"{self.address}: {why}")
+    def _problem(self, what: str) -> UserError:
+        return UserError(f"{self.address}: {what}")
 
 
-def ask_all(
-    replicas: Sequence[Replica], question: Callable[[Replica], _Answer]
-) -> tuple[dict[str, _Answer], list[str]]:
-    """Asks all replicas at once and waits for every one.
+def call_all(replicas: Sequence[Replica], call: Callable[[Replica], _Reply]) -> tuple[dict[str, _Reply], list[str]]:
+    """Calls all replicas concurrently and waits for all of them.
 
     Returns:
-        The answers by address, and what went wrong, each problem with its address.
+        The replies by address, and a message with the address for each replica that failed.
     """
     with ThreadPoolExecutor(len(replicas)) as pool:
-        futures = {replica.address: pool.submit(question, replica) for replica in replicas}
-    answers, problems = {}, []
+        futures = {replica.address: pool.submit(call, replica) for replica in replicas}
+    replies, problems = {}, []
     for address, future in futures.items():
         try:
-            answers[address] = future.result()
+            replies[address] = future.result()
         except UserError as error:
             problems.append(str(error))
-    return answers, problems
+    return replies, problems
 
 
 def resolve(addresses: Sequence[str]) -> list[str]:
-    """The replicas' addresses; dns:///HOST:PORT stands for every address that the name has now.
+    """The addresses of the replicas. dns:///HOST:PORT is replaced by all addresses of the host name.
 
     Raises:
-        UserError: One is no address, or a name that nobody knows.
+        UserError: An address is malformed, or a host name cannot be resolved.
     """
     found = []
     for address in addresses:
         host, _, port = address.removeprefix(_DNS).rpartition(":")
         if not host or "/" in host or not port.isdecimal():
-            raise UserError(f"`{address}` must be HOST:PORT, or {_DNS}HOST:PORT for every address of a name")
+            raise UserError(
+                f"an address must be HOST:PORT, or {_DNS}HOST:PORT for all of a name. Received: {address!r}"
+            )
         if not address.startswith(_DNS):
             found.append(address)
             continue
         try:
-            # Of a headless Service the name has one address for each pod that is ready.
+            # The name of a headless Kubernetes Service has one address for each pod that is ready.
             infos = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
         except OSError as error:
-            raise UserError(f"`{address}`: {host} has no address ({error.strerror})") from None
+            raise UserError(f"{address}: {host} has no address ({error.strerror})") from None
         hosts = sorted({str(info[4][0]) for info in infos})
         found += [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts]
     return list(dict.fromkeys(found))

@@ -1,8 +1,9 @@
-"""Command line: `python -m serving.rollout VERB`: moves labels between versions, without mixed pairs.
+"""Command line `python -m serving.rollout VERB`: moves labels between the versions of a model.
 
-The models.config file is the truth that servers restart from. A step sends it to every replica
-(`HandleReloadConfigRequest`), and writes it once all of them have taken it. A version stays loaded while a label is on
-it and for a grace period after, so that states it made are still scored by it.
+The servers start from the models.config file. A step sends the changed configuration to every replica
+(`HandleReloadConfigRequest`), and writes the file when all replicas have accepted it. A version stays loaded while it
+has a label and for a grace period after that, because cached user states can only be scored by the version that
+computed them.
 """
 
 from __future__ import annotations
@@ -20,27 +21,27 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.replicas import AVAILABLE, Replica, ask_all, resolve
+from serving.replicas import AVAILABLE, Replica, call_all, resolve
 from tfctr.errors import UserError
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
-# Since when no label leads new requests to a version: a comment to the server, the clock of `drop` to us.
+# The time since when no label directs new requests to a version. The server ignores it as a comment; `drop` uses it.
 _NOTE = re.compile(r"^# version (\d+) retired since (\S+)$", re.MULTILINE)
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 
 
 class Rollout:
-    """Moves the labels of one model, on all its replicas.
+    """Moves the labels of one model on all its replicas.
 
     Args:
-        config: The models.config file; it must hold exactly one model.
+        config: The models.config file, with exactly one model.
         addresses: HOST:PORT of every replica.
-        timeout: Seconds that a version may take to load.
+        timeout: How many seconds a version may take to load.
         dry_run: Send and write nothing.
-        clock: Seconds since 1970.
+        clock: Returns the seconds since 1970.
 
     Raises:
-        UserError: The file cannot be used.
+        UserError: The file cannot be read or parsed.
     """
 
     def __init__(
@@ -59,47 +60,49 @@ class Rollout:
             self.config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
             (self.model,) = self.config.model_config_list.config
             noted = {int(version): datetime.fromisoformat(since).timestamp() for version, since in _NOTE.findall(text)}
-            # A file that no step has written has no notes: whoever wrote it retired them then.
+            # A file that was not written by a step has no such comments; the age of the file counts instead.
             written = config.stat().st_mtime
             self._retired = {version: noted.get(version, written) for version in _retired(self.config)}
         except (OSError, text_format.ParseError, ValueError) as error:
-            raise UserError(f"{config}: must be a models.config with one model ({error})") from None
+            raise UserError(f"{config}: must be a models.config file with one model. Received: {error}") from None
         self.replicas = [Replica(address, timeout) for address in addresses]
 
     @property
     def labels(self) -> dict[str, int]:
-        """The labels and their versions."""
+        """The version of each label."""
         return dict(self.model.version_labels)
 
     def canary(self, version: int) -> str:
-        """Loads a version beside those that are served, then labels it; the newest other one becomes stable if none is.
+        """Loads a version in addition to the served ones, and gives it the label `canary`.
+
+        If no version has the label `stable`, the newest of the others gets it.
 
         Returns:
-            What changed, in lines; empty when there was nothing to do.
+            The lines that changed; empty if nothing did.
         """
         labels = self.labels
         if STABLE not in labels:
             others = sorted(self._served() - {version})
             if not others:
-                raise UserError(f"no version is served beside {version}: use `pin {version}` for the first one")
+                raise UserError(f"no version besides {version} is served; use `pin {version}` for the first version")
             labels[STABLE] = others[-1]
         return self._apply({*self._loaded(), *labels.values(), version}, {**labels, CANARY: version})
 
     def pin(self, version: int) -> str:
-        """Makes a version the stable one; what was loaded stays so."""
+        """Gives a version the label `stable`. All loaded versions stay loaded."""
         return self._apply({*self._loaded(), version}, {**self.labels, STABLE: version})
 
     def promote(self) -> str:
-        """Makes the canary the stable version; the old one stays loaded, as `previous`, until it is dropped."""
+        """Makes the canary the stable version. The old one, now `previous`, stays loaded until it is dropped."""
         if CANARY not in self.labels:
-            raise UserError("there is no canary to promote: `canary VERSION` comes first")
+            raise UserError("there is no canary to promote; run `canary VERSION` first")
         canary, stable = self.labels[CANARY], self.labels[STABLE]
         if canary == stable:
             return ""
         return self._apply(self._loaded(), {STABLE: canary, CANARY: canary, PREVIOUS: stable})
 
     def rollback(self) -> str:
-        """Takes the canary back to the stable version or, after its promotion, both back to the previous one."""
+        """Moves `canary` back to the stable version or, after a promotion, both labels back to the previous version."""
         labels = self.labels
         if STABLE not in labels:
             raise UserError("there is no stable version to go back to")
@@ -110,26 +113,26 @@ class Rollout:
         return self._apply(self._loaded(), {STABLE: labels[PREVIOUS], CANARY: labels[PREVIOUS]})
 
     def drop(self, version: int, grace_seconds: float) -> str:
-        """Unloads a version that requests no longer ask for and whose states have expired."""
+        """Unloads a version that no label directs requests to and whose cached user states have expired."""
         labels = {label: number for label, number in self.labels.items() if (label, number) != (PREVIOUS, version)}
         held = [label for label, number in labels.items() if number == version]
         if held:
-            raise UserError(f"version {version} is labelled {', '.join(held)}: move the label first")
+            raise UserError(f"version {version} is labelled {', '.join(held)}; move the label first")
         named = set(self.model.model_version_policy.specific.versions)
         if not named:
-            raise UserError(f"{self._path} names no versions: `canary VERSION` or `pin VERSION` comes first")
+            raise UserError(f"{self._path} names no versions; run `canary VERSION` or `pin VERSION` first")
         if version in named and (left := self._retired[version] + grace_seconds - self._clock()) > 0:
-            raise UserError(f"version {version} may have live user states for {left:.0f} s more; then drop it")
+            raise UserError(f"version {version} may have live user states for {left:.0f} s more; drop it then")
         return self._apply(named - {version}, labels)
 
     def _loaded(self) -> set[int]:
-        """The versions that the file names; a file without any follows the directory, so the servers are asked."""
+        """The versions in the file. If it names none, the servers follow the directory, so they are asked."""
         return set(self.model.model_version_policy.specific.versions) or self._served()
 
     def _served(self) -> set[int]:
         """The versions that are available on any replica."""
-        answers = self._all(lambda replica: replica.status(self.model.name)).values()
-        return {number for answer in answers for number, status in answer.items() if status.state == AVAILABLE}
+        replies = self._all(lambda replica: replica.status(self.model.name)).values()
+        return {number for reply in replies for number, status in reply.items() if status.state == AVAILABLE}
 
     def _apply(self, versions: Iterable[int], labels: dict[str, int]) -> str:
         wanted = _with_labels(self.config, labels)
@@ -138,8 +141,8 @@ class Rollout:
         change = _difference(self.config, wanted)
         if not change or self._dry_run:
             return change
-        # A label only goes to an available version, and a state made on one replica is scored on any: a version is
-        # loaded everywhere, with the labels where they are, before a label leads to it anywhere.
+        # A label needs an available version, and a state that one replica computed may be scored by any other one. So
+        # the version is loaded on all replicas, with the old labels, before a label moves on any of them.
         kept = {label: number for label, number in self.labels.items() if number in set(versions)}
         try:
             self._all(lambda replica: replica.load(_with_labels(wanted, kept)))
@@ -154,23 +157,23 @@ class Rollout:
             replica.load(_with_labels(self.config, kept))
             replica.send(self.config)
 
-        _, problems = ask_all(self.replicas, restore)
+        _, problems = call_all(self.replicas, restore)
         if problems:
             raise UserError(f"{error}; the previous configuration is not back on {'; '.join(problems)}") from None
         raise UserError(f"{error}; the previous configuration is back") from None
 
-    def _all(self, question: Callable[[Replica], _Answer]) -> dict[str, _Answer]:
-        answers, problems = ask_all(self.replicas, question)
+    def _all(self, call: Callable[[Replica], _Reply]) -> dict[str, _Reply]:
+        replies, problems = call_all(self.replicas, call)
         if problems:
             raise UserError("; ".join(problems))
-        return answers
+        return replies
 
     def _write(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         notes = ""
         for version in sorted(_retired(config)):
             since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
             notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
-        # Whoever reads the file meanwhile sees the old one or the new one.
+        # Written to another name and renamed, so that a reader sees either the old file or the new one.
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             temporary.write_text(notes + text_format.MessageToString(config))
@@ -180,10 +183,10 @@ class Rollout:
 
 
 def _retired(config: model_server_config_pb2.ModelServerConfig) -> set[int]:
-    """The versions that stay loaded although no label leads new requests to them."""
+    """The versions that are loaded although no label directs new requests to them."""
     (model,) = config.model_config_list.config
-    led_to = {number for label, number in model.version_labels.items() if label != PREVIOUS}
-    return set(model.model_version_policy.specific.versions) - led_to
+    requested = {number for label, number in model.version_labels.items() if label != PREVIOUS}
+    return set(model.model_version_policy.specific.versions) - requested
 
 
 def _with_labels(
@@ -220,19 +223,19 @@ def main(
     address: Annotated[
         list[str],
         typer.Option(
-            help="HOST:PORT of a replica, once for each; dns:///HOST:PORT is every address of a name.",
+            help="HOST:PORT of a replica; repeat for more. dns:///HOST:PORT: all addresses of a name.",
             default_factory=lambda: ["127.0.0.1:8500"],
             show_default="127.0.0.1:8500",
         ),
     ],
     version: Annotated[int | None, typer.Argument(help="for canary, pin and drop", min=1)] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds that a version may take to load.", min=1)] = 600.0,
+    timeout: Annotated[float, typer.Option(help="How many seconds a version may take to load.", min=1)] = 600.0,
     grace_seconds: Annotated[
-        float, typer.Option(help="How long states live, and their version with them.", min=0)
+        float, typer.Option(help="How long user states stay cached; `drop` waits for them.", min=0)
     ] = 3600.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the changes.")] = False,
 ) -> None:
-    """Move a model's labels from version to version."""
+    """Move the labels of a model between versions."""
     try:
         rollout = Rollout(config, resolve(address), timeout, dry_run)
         typer.echo(_run(rollout, verb, version, grace_seconds) or "nothing to change")
@@ -244,24 +247,24 @@ def main(
 def _run(rollout: Rollout, verb: str, version: int | None, grace_seconds: float) -> str:
     if verb in ("canary", "pin", "drop"):
         if version is None:
-            raise UserError(f"{verb} needs a version")
+            raise UserError(f"{verb} needs a version: {verb} VERSION")
         if verb == "drop":
             return rollout.drop(version, grace_seconds)
         return rollout.canary(version) if verb == "canary" else rollout.pin(version)
     if version is not None:
-        raise UserError(f"{verb} takes no version")
+        raise UserError(f"{verb} takes no version. Received: {version}")
     if verb == "status":
         return _status(rollout)
     if verb in ("promote", "rollback"):
         return rollout.promote() if verb == "promote" else rollout.rollback()
-    raise UserError(f"`{verb}` is no verb. Allowed: status, canary, promote, rollback, pin, drop")
+    raise UserError(f"unknown verb. Allowed: status, canary, promote, rollback, pin, drop. Received: {verb!r}")
 
 
 def _status(rollout: Rollout) -> str:
-    answers, problems = ask_all(rollout.replicas, lambda replica: replica.status(rollout.model.name))
+    replies, problems = call_all(rollout.replicas, lambda replica: replica.status(rollout.model.name))
     name = get_model_status_pb2.ModelVersionStatus.State.Name
     lines = []
-    for address, statuses in answers.items():
+    for address, statuses in replies.items():
         for version, status in sorted(statuses.items()):
             labels = sorted(label for label, number in rollout.labels.items() if number == version)
             lines.append(" ".join([address, str(version), name(status.state), *labels]))

@@ -1,7 +1,7 @@
-"""The text files of TensorFlow Serving whose messages `tensorflow-serving-api` does not ship.
+"""Protobuf messages of TensorFlow Serving's text files that the package `tensorflow-serving-api` does not contain.
 
-Declared here by their public names and types, which is all that text knows of a field, so that the same files configure
-both servers.
+They are declared here with the official names and types of their fields, which is all that the text format uses. Both
+TensorFlow Serving and the embedded server can thus read the same files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wr
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "tensorflow.serving"
 _INT64, _STRING = "google.protobuf.Int64Value", "google.protobuf.StringValue"
-# name -> (number, type); a message's type is its full name, and a wrapper is written `name { value: 1 }`.
+# name -> (number, type). The type of a message is its full name; a wrapper is written as `name { value: 1 }`.
 _Fields = dict[str, tuple[int, Any]]
 _BATCHING: _Fields = {
     "max_batch_size": (1, _INT64),
@@ -75,7 +75,7 @@ def batching_parameters() -> Any:
 
 
 def ssl_config() -> Any:
-    """An empty `SSLConfig`: PEM contents, not paths."""
+    """An empty `SSLConfig`, which takes the contents of PEM files, not their paths."""
     return _classes()["SSLConfig"]()
 
 

@@ -1,4 +1,4 @@
-"""Progress and messages for people: rich on a terminal, plain lines elsewhere."""
+"""Progress and messages: rich on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Item = TypeVar("_Item")
 
 
 def console() -> Console:
-    """A console on standard output; a table in a file or a pipe is as wide as it needs, up to 140 columns."""
+    """A console on standard output. In a file or a pipe, tables may be up to 140 columns wide."""
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 
 
@@ -28,10 +28,10 @@ def error_console() -> Console:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Says that a step began and how long it took.
+    """Prints that a step begins, and at the end how long it took.
 
     Args:
-        title: What is being done, in a few words.
+        title: What the step does, in a few words.
     """
     started = time.monotonic()
     console().print(f"{title} ...", highlight=False, markup=False)
@@ -40,21 +40,16 @@ def step(title: str) -> Iterator[None]:
 
 
 def track(items: Iterable[_Item], title: str, total: int | None = None) -> Iterator[_Item]:
-    """Yields `items` while showing how far the work is.
+    """Yields the items and shows how many are done.
 
     Args:
-        items: What is worked on.
-        title: What is being done.
-        total: Number of items, when known.
+        items: The items to work on.
+        title: What is done with them, in a few words.
+        total: Number of items, if known.
     """
     if sys.stderr.isatty():
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
+        text = TextColumn("{task.description}")
+        columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=error_console(), transient=True) as progress:
             yield from progress.track(items, total=total, description=title)
         return

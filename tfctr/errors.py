@@ -1,8 +1,8 @@
-"""The one exception that is meant for people."""
+"""The exception for errors that users cause and can fix."""
 
 
 class UserError(Exception):
-    """Something the user can mend: what is wrong, where, what is allowed, what to do.
+    """An expected error, shown without a traceback. The message says what is wrong, where, and what is allowed.
 
-    The command line prints the message as `error: ...` and exits with status 2, without a traceback.
+    The command line prints it as `error: ...` and exits with status 2.
     """

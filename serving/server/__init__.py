@@ -1,4 +1,4 @@
-"""An embedded server that speaks TensorFlow Serving's gRPC API, for development and tests."""
+"""An embedded server with TensorFlow Serving's gRPC API, for development and tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Server", "ServerError"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: the command line tells its options without waiting for TensorFlow.
+    # Imported on first use, so that `--help` does not have to wait for the import of TensorFlow.
     if name in __all__:
         from serving.server import server
 

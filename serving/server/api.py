@@ -1,4 +1,4 @@
-"""What each call does, whatever brought it: TensorFlow Serving's request messages in, its reply messages out."""
+"""The calls of the API, for gRPC and REST: from TensorFlow Serving's request messages to its reply messages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ NOT_SERVED = "Servable not found for request: {servable}"
 
 
 class Api:
-    """The calls of PredictionService and ModelService. Each raises `StatusError` or TensorFlow's own errors.
+    """The calls of PredictionService and ModelService. They raise `StatusError` or the errors of TensorFlow.
 
     Args:
         models: The served models.
         metrics: Where requests are counted.
-        tensor_content: Send outputs as raw bytes; False sends repeated fields, TensorFlow Serving's default.
+        tensor_content: Send outputs as raw bytes. If False, as repeated fields, the default of TensorFlow Serving.
     """
 
     def __init__(self, models: Models, metrics: Metrics, tensor_content: bool = True) -> None:
@@ -44,13 +44,13 @@ class Api:
         self._tensor_content = tensor_content
 
     def run(self, name: str, entrypoint: str, request: Any, timeout_ms: int | None) -> Any:
-        """Makes one of the calls that run a model, and counts it.
+        """Runs one of the calls that need a model, and counts it.
 
         Args:
             name: Predict, Classify or Regress.
             entrypoint: GRPC or REST.
-            request: Its request message.
-            timeout_ms: How long the caller waits.
+            request: The request message.
+            timeout_ms: How long the caller waits for the reply.
         """
         started = time.monotonic()
         status = "OK"
@@ -73,7 +73,7 @@ class Api:
             outputs = model.predict(signature_name, request.inputs, list(request.output_filter), timeout_ms)
             self._metrics.run(spec.name, "Predict", time.monotonic() - started)
         response = predict_pb2.PredictResponse()
-        _tell(response.model_spec, spec.name, version, signature_name)
+        _set_model_spec(response.model_spec, spec.name, version, signature_name)
         for name, array in outputs.items():
             codec.encode(array, response.outputs[name], self._tensor_content)
         return response
@@ -81,13 +81,13 @@ class Api:
     def classify(
         self, request: classification_pb2.ClassificationRequest, timeout_ms: int | None
     ) -> classification_pb2.ClassificationResponse:
-        """Labels and scores of examples."""
+        """Returns labels and scores of examples."""
         return self._infer(classify, request, classification_pb2.ClassificationResponse(), timeout_ms)
 
     def regress(
         self, request: regression_pb2.RegressionRequest, timeout_ms: int | None
     ) -> regression_pb2.RegressionResponse:
-        """Values of examples."""
+        """Returns values of examples."""
         return self._infer(regress, request, regression_pb2.RegressionResponse(), timeout_ms)
 
     def _infer(self, run: Callable[..., Any], request: Any, response: Any, timeout_ms: int | None) -> Any:
@@ -95,18 +95,18 @@ class Api:
         signature_name = spec.signature_name or DEFAULT_SIGNATURE
         with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
             response.result.CopyFrom(run(model, signature_name, request.input, timeout_ms))
-        _tell(response.model_spec, spec.name, version, signature_name)
+        _set_model_spec(response.model_spec, spec.name, version, signature_name)
         return response
 
     def signatures(self, spec: model_pb2.ModelSpec) -> dict[str, meta_graph_pb2.SignatureDef]:
-        """The signatures of the version that a request asks for: what gives JSON its types."""
+        """The signatures of a version, which determine the types of a JSON request."""
         with self._models.find(spec, NOT_SERVED).use(spec) as (_, model):
             return model.signatures
 
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, _: int | None = None
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Tells the signatures of one version."""
+        """Returns the signatures of one version."""
         spec = _spec(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -118,14 +118,14 @@ class Api:
             for key, definition in model.signatures.items():
                 signatures.signature_def[key].CopyFrom(definition)
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        _tell(response.model_spec, spec.name, version)
+        _set_model_spec(response.model_spec, spec.name, version)
         response.metadata[SIGNATURE_FIELD].Pack(signatures)
         return response
 
     def status(
         self, request: get_model_status_pb2.GetModelStatusRequest, _: int | None = None
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Tells the state of one version or of all."""
+        """Returns the state of one version or of all versions."""
         spec = _spec(request)
         statuses = self._models.find(spec, "Could not find any versions of model {name}").status(spec)
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
@@ -133,7 +133,7 @@ class Api:
     def reload(
         self, request: model_management_pb2.ReloadConfigRequest, _: int | None = None
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the configuration; returns when the new one serves."""
+        """Replaces the configuration, and returns when the new models are available."""
         require_list(request.config)
         self._models.apply(request.config)
         return model_management_pb2.ReloadConfigResponse(status={})
@@ -145,7 +145,7 @@ def _spec(request: Any) -> model_pb2.ModelSpec:
     return request.model_spec
 
 
-def _tell(told: model_pb2.ModelSpec, name: str, version: int, signature_name: str = "") -> None:
-    told.name = name
-    told.version.value = version
-    told.signature_name = signature_name
+def _set_model_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature_name: str = "") -> None:
+    spec.name = name
+    spec.version.value = version
+    spec.signature_name = signature_name

@@ -1,4 +1,4 @@
-"""Dynamic batching: requests for the same tensors of the same version run together, joined along dimension 0."""
+"""Dynamic batching: requests to the same signature of a version are concatenated along dimension 0 and run together."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class _Batch:
 
 
 class Batcher:
-    """Queues and the threads that empty them, shared by all models.
+    """The batching queues and the threads that process them, shared by all models.
 
     Args:
-        options: Sizes and times.
+        options: The batching parameters.
         metrics: Where batches are counted.
     """
 
@@ -60,7 +60,7 @@ class Batcher:
             thread.start()
 
     def stop(self) -> None:
-        """Ends the threads once the queues are empty."""
+        """Stops the threads when the queues are empty."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -68,17 +68,18 @@ class Batcher:
     def run(
         self, key: Hashable, names: list[str], inputs: list[Array], execute: Execute, timeout_ms: int | None
     ) -> list[Array]:
-        """Runs one request, perhaps together with others of the same key, and returns its own rows.
+        """Runs one request, possibly in a batch with other requests of the same key, and returns its outputs.
 
         Args:
-            key: What may run together: model, version, inputs and outputs. The types of the inputs are added.
-            names: Those of the inputs, for messages.
-            inputs: All with the same dimension 0.
-            execute: Runs joined inputs.
-            timeout_ms: How long the caller waits.
+            key: Identifies the requests that may share a batch: model, version, signature and outputs. The types of the
+                inputs are added to it.
+            names: Names of the inputs, for messages.
+            inputs: The inputs, all with the same dimension 0.
+            execute: Runs the concatenated inputs.
+            timeout_ms: How long the caller waits for the outputs.
 
         Raises:
-            StatusError: The request cannot be joined with others, or the queue is full.
+            StatusError: The inputs cannot be batched, or the queue is full.
         """
         rows = _rows(inputs)
         largest = self._options.max_batch_size
@@ -113,7 +114,7 @@ class Batcher:
             self._process(batch)
 
     def _take(self) -> _Batch | None:
-        """The batch that is due and was opened first."""
+        """The oldest batch that is ready to run."""
         now = time.monotonic()
         due = [
             (queue[0].opened, key)
@@ -150,7 +151,7 @@ class Batcher:
             size = self._options.rounded(rows)
             columns = zip(batch.names, *(task.inputs for task in tasks), strict=True)
             joined = [self._join(name, arrays, size) for name, *arrays in columns]
-            # The latest deadline counts: whoever waits longest gets an answer.
+            # The batch runs until the latest of its deadlines, so that no request is cut off early.
             deadlines = [task.deadline for task in tasks]
             left = None if None in deadlines else max(1, int(1000 * (max(filter(None, deadlines)) - now)))
             outputs = batch.execute(joined, left)
@@ -176,7 +177,7 @@ class Batcher:
         rows = sum(len(array) for array in arrays)
         filled = [array for array in arrays if len(array)]
         if filled and size > rows:
-            # As TensorFlow Serving does: the first row of the last request, again and again.
+            # Like TensorFlow Serving, pad with copies of the first row of the last request.
             arrays = [*arrays, np.repeat(filled[-1][:1], size - rows, axis=0)]
         return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
@@ -191,7 +192,7 @@ def _rows(inputs: list[Array]) -> int:
 
 
 def _padded(array: Array, widest: tuple[int, ...]) -> Array:
-    """Filled up with the tensor's first element, as TensorFlow Serving does."""
+    """The array, padded with its first element as in TensorFlow Serving."""
     if array.shape[1:] == widest:
         return array
     result = np.zeros((len(array), *widest), array.dtype)

@@ -1,7 +1,7 @@
-"""TensorProto to NumPy and back, without a copy where the wire format allows it.
+"""Conversion between TensorProto and NumPy, without a copy where possible.
 
-Both forms that TensorFlow knows are read: raw bytes (`tensor_content`) and the repeated fields (`float_val` ...), with
-their rule that the last value fills up what is missing. `tf.make_ndarray` does the same ten times slower.
+Both forms of a tensor are read: raw bytes (`tensor_content`) and repeated fields (`float_val` and so on), in which
+values at the end that repeat the last one may be left out. `tf.make_ndarray` does the same and is ten times slower.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
 Array = NDArray[Any]
-# One request is a protobuf message, so no honest tensor is larger; a small message may still declare a huge shape.
+# No tensor can be larger than a protobuf message, but a small message can declare a huge shape.
 MAX_TENSOR_BYTES = 2**31 - 1
-# Values that repeat may be left out of a message; how much is made of what is not there has a limit of its own.
+# A lower limit for tensors whose repeated values are left out, because a small message can ask for that much memory.
 MAX_FILLED_BYTES = 64 * 2**20
 _MAX_RANK = 254
 _OBJECT = np.dtype(object)
@@ -34,7 +34,7 @@ def _values(dtype: Any) -> Callable[[Any], Array]:
 
 
 def _small(dtype: Any) -> Callable[[Any], Array]:
-    # int_val is int32: what does not fit is cut to the low bits, as C++ does.
+    # int_val is int32. Values that do not fit are truncated to the low bits, as in C++.
     return lambda values: np.fromiter(values, np.int32, len(values)).astype(dtype)
 
 
@@ -42,13 +42,14 @@ def _complex(dtype: Any) -> Callable[[Any], Array]:
     return lambda values: np.fromiter(values, dtype().real.dtype, len(values)).view(dtype)
 
 
-def _objects(values: Any) -> Array:
+def string_array(values: Any) -> Array:
+    """Byte strings as a one-dimensional object array."""
     array = np.empty(len(values), object)
     array[:] = list(values)
     return array
 
 
-# DataType -> NumPy type, repeated field, how that field's values become an array. half_val holds bits as integers.
+# DataType -> NumPy type, repeated field, function that converts its values. half_val holds the bits as integers.
 _TYPES: dict[int, tuple[np.dtype[Any], str, Callable[[Any], Array]]] = {
     types_pb2.DT_FLOAT: (np.dtype(np.float32), "float_val", _values(np.float32)),
     types_pb2.DT_DOUBLE: (np.dtype(np.float64), "double_val", _values(np.float64)),
@@ -65,39 +66,39 @@ _TYPES: dict[int, tuple[np.dtype[Any], str, Callable[[Any], Array]]] = {
     types_pb2.DT_BOOL: (np.dtype(np.bool_), "bool_val", _values(np.bool_)),
     types_pb2.DT_COMPLEX64: (np.dtype(np.complex64), "scomplex_val", _complex(np.complex64)),
     types_pb2.DT_COMPLEX128: (np.dtype(np.complex128), "dcomplex_val", _complex(np.complex128)),
-    types_pb2.DT_STRING: (_OBJECT, "string_val", _objects),
+    types_pb2.DT_STRING: (_OBJECT, "string_val", string_array),
 }
 _ENUMS: dict[np.dtype[Any], int] = {dtype: enum for enum, (dtype, _, _) in _TYPES.items()}
 
 
 def decode(proto: Any) -> Array:
-    """The array that a TensorProto holds.
+    """The array of a TensorProto.
 
     Args:
         proto: A `TensorProto` from a request.
 
     Raises:
-        ValueError: The content does not fit the shape and type, or the type cannot be sent.
+        ValueError: The content does not fit the shape and type, or the type is not supported.
     """
     if proto.dtype not in _TYPES:
-        raise ValueError(f"type {types_pb2.DataType.Name(proto.dtype)} cannot be sent")
+        raise ValueError(f"the type is not supported. Received: {types_pb2.DataType.Name(proto.dtype)}")
     dtype, field, convert = _TYPES[proto.dtype]
     if proto.tensor_shape.unknown_rank:
-        raise ValueError("the shape has no rank")
+        raise ValueError("the tensor must have a shape. Received: unknown rank")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if len(shape) > _MAX_RANK or any(size < 0 for size in shape):
-        raise ValueError(f"{shape} is not a shape")
+        raise ValueError(f"a shape has sizes of 0 or more and at most {_MAX_RANK} of them. Received: {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_TENSOR_BYTES:
-        raise ValueError(f"{count} elements are too many")
+        raise ValueError(f"a tensor may have at most {MAX_TENSOR_BYTES} bytes. Received: shape {shape}")
     content = proto.tensor_content
     if content and dtype != _OBJECT:
         if len(content) != count * dtype.itemsize:
-            raise ValueError(f"{len(content)} bytes do not fill shape {shape}")
+            raise ValueError(f"shape {shape} needs {count * dtype.itemsize} bytes. Received: {len(content)}")
         return np.frombuffer(content, dtype).reshape(shape)
     listed = getattr(proto, field)
     if (count - len(listed)) * dtype.itemsize > MAX_FILLED_BYTES:
-        raise ValueError(f"{count} elements are declared and {len(listed)} are there: that is too many to fill up")
+        raise ValueError(f"too many to fill up: the shape has {count} elements. Received: {len(listed)} values")
     values = convert(listed)
     if len(values) < count:
         padded = np.empty(count, dtype)
@@ -111,10 +112,10 @@ def encode(array: Array | bytes, proto: Any, as_content: bool = True) -> None:
     """Writes an array into an empty TensorProto.
 
     Args:
-        array: What TensorFlow returned; a scalar string comes as bare bytes.
+        array: An output of TensorFlow, which returns a scalar string as bytes.
         proto: The `TensorProto` to fill.
-        as_content: Raw bytes; False writes the repeated fields, which is what TensorFlow Serving does unless
-            it is started with `--enable_serialization_as_tensor_content`.
+        as_content: Write raw bytes. If False, write repeated fields, like TensorFlow Serving does unless it is started
+            with `--enable_serialization_as_tensor_content`.
     """
     if isinstance(array, bytes):
         array = np.array(array, object)

@@ -1,4 +1,4 @@
-"""The configuration files, in the text form that TensorFlow Serving reads."""
+"""Configuration files in the text format of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PLATFORM = "tensorflow"
 
 
 class ConfigError(Exception):
-    """A configuration file cannot be used: which, what is wrong in it, what to do."""
+    """An invalid configuration file. The message names the file, what is wrong in it, and what is allowed."""
 
 
 def read_text_proto(path: Path, empty: message.Message) -> Any:
-    """Fills a message from a file in protobuf's text form.
+    """Fills a message from a file in protobuf's text format.
 
     Args:
         path: The file.
         empty: The message to fill.
 
     Raises:
-        ConfigError: The file cannot be read, or holds something else.
+        ConfigError: The file cannot be read, or is not such a message.
     """
     try:
         return text_format.Parse(path.read_text("utf-8"), empty)
@@ -37,10 +37,10 @@ def read_text_proto(path: Path, empty: message.Message) -> Any:
 
 
 def read_model_config(path: Path) -> model_server_config_pb2.ModelServerConfig:
-    """The file of `--model-config-file`.
+    """The content of the file of `--model-config-file`.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: The file cannot be read or parsed.
     """
     return read_text_proto(path, model_server_config_pb2.ModelServerConfig())
 
@@ -55,14 +55,14 @@ def one_model(name: str, base_path: Path, num_versions: int) -> model_server_con
 
 
 def check_models(config: model_server_config_pb2.ModelServerConfig) -> None:
-    """Refuses what cannot be served, before anything is changed for it.
+    """Checks a configuration before it replaces the current one.
 
     Args:
-        config: With a `model_config_list`.
+        config: A configuration with a `model_config_list`.
 
     Raises:
-        StatusError: A name twice or none, a relative path or one that is no directory, another platform than
-            TensorFlow, a specific version that is not there.
+        StatusError: A model has no name or the name of another one, its path is relative or not a directory, its
+            platform is not TensorFlow, or a specific version does not exist.
     """
     names = set()
     for model in config.model_config_list.config:
@@ -91,10 +91,10 @@ def check_models(config: model_server_config_pb2.ModelServerConfig) -> None:
 
 
 def require_list(config: model_server_config_pb2.ModelServerConfig) -> None:
-    """Refuses a configuration over the network that is no list of models.
+    """Checks that a configuration from the network is a list of models.
 
     Raises:
-        StatusError: It is none.
+        StatusError: It is not.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise invalid_argument(

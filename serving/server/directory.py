@@ -1,4 +1,4 @@
-"""What lies in a model's directory: versions, which of them are wanted, and whether their files changed."""
+"""The directory of a model: its versions, which of them are served, and whether their files changed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MAX_VERSION_DIGITS = 19
 
 
 def find_versions(base_path: Path) -> dict[int, Path] | None:
-    """The numeric directories below `base_path` by version; None when there is no such directory.
+    """The numeric directories in `base_path` by version, or None if `base_path` cannot be read.
 
-    Anything else is not a version, so a publisher may copy under another name and rename at the end.
-    "00004" is version 4; of two directories for one version the first by name counts.
+    Other names are not versions, so a new version can be copied under another name and renamed when it is complete.
+    "00004" is version 4. If two directories have the same version, the first by name counts.
     """
     found: dict[int, Path] = {}
     try:
@@ -29,12 +29,12 @@ def find_versions(base_path: Path) -> dict[int, Path] | None:
 
 
 def latest(number: int) -> Any:
-    """The policy that serves the newest `number` versions."""
+    """The policy that serves this many of the newest versions."""
     return Policy(latest=Policy.Latest(num_versions=number))
 
 
 def wanted_versions(found: dict[int, Path], policy: Any) -> list[int]:
-    """The versions that a policy serves, oldest first; without a choice it is the newest, as in TensorFlow Serving."""
+    """The versions that a policy serves, oldest first. Like TensorFlow Serving, an empty policy serves the newest."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return sorted(found)
@@ -44,7 +44,7 @@ def wanted_versions(found: dict[int, Path], policy: Any) -> list[int]:
 
 
 def fingerprint(directory: Path) -> tuple[Any, ...]:
-    """Changes when a file of the version does: a copy still under way, or one repaired in place."""
+    """Names, sizes and times of the files of a version, which change while it is copied or repaired in place."""
     seen = []
     for path in sorted(directory.rglob("*")):
         try:

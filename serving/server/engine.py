@@ -1,4 +1,4 @@
-"""One loaded version of a model, run through TensorFlow's session as TensorFlow Serving runs it."""
+"""One loaded version of a model, run in a TensorFlow session as in TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensor
 class LoadedModel:
     """A SavedModel in a session of its own.
 
-    Requests go through `TF_SessionRun`, as in TensorFlow Serving, so that wrong types and shapes are TensorFlow's own
-    errors and a deadline stops the run between two ops. `Session.run` would check shapes in Python first, in words
-    that no real server says, and cost twice as much; a callable (`_make_callable_from_options`) fixes its
-    deadline when it is made. Should a TensorFlow release take the private method away, `Session.run` takes over.
+    Requests go through `TF_SessionRun`, as in TensorFlow Serving. Errors about types and shapes are therefore those of
+    TensorFlow, and a deadline stops the run between two ops. `Session.run` takes twice as long and checks shapes in
+    Python first, with messages that TensorFlow Serving does not have; it is used only if a TensorFlow release no longer
+    has the private method. A callable (`_make_callable_from_options`) cannot change its deadline after it is made.
 
     Args:
         directory: The version's directory.
-        session_config: How many threads the session uses; TensorFlow's own defaults by default.
-        batcher: Joins requests, when there is one.
+        session_config: The number of threads of the session; by default as TensorFlow chooses.
+        batcher: Combines requests into batches, if given.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LoadedModel:
         return tensor._as_tf_output() if self._low_level else tensor
 
     def close(self) -> None:
-        """Frees the model. Nothing may run any more."""
+        """Frees the model. No request may be running."""
         if not self._closed.is_set():
             self._closed.set()
             self._session.close()
@@ -80,14 +80,14 @@ class LoadedModel:
         """Runs one signature.
 
         Args:
-            signature_name: Which one.
-            inputs: TensorProto by input name, as they came.
-            output_filter: Names of the wanted outputs; all when empty.
-            timeout_ms: The run stops after that long.
+            signature_name: The name of the signature.
+            inputs: The TensorProto of each input.
+            output_filter: Names of the outputs to return; all if empty.
+            timeout_ms: The run stops after this long.
 
         Raises:
-            StatusError: The request does not fit the signature, worded as TensorFlow Serving words it.
-            tf.errors.OpError: TensorFlow refused or failed to run it.
+            StatusError: The request does not fit the signature. The message is that of TensorFlow Serving.
+            tf.errors.OpError: The run failed in TensorFlow.
         """
         signature = self.signatures.get(signature_name)
         if signature is None:

@@ -1,4 +1,4 @@
-"""Classify and Regress: examples in, labelled scores or values out."""
+"""Classify and Regress, which take serialized examples."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def classify(
     """The labels and scores of each example.
 
     Args:
-        model: The version.
-        name: The signature; it takes `inputs` and returns `classes`, `scores` or both.
-        examples: What to classify.
-        timeout_ms: The run stops after that long.
+        model: The loaded version.
+        name: The name of a signature with the input `inputs` and the outputs `classes`, `scores` or both.
+        examples: The examples to classify.
+        timeout_ms: The run stops after this long.
 
     Raises:
-        StatusError: The signature does not classify, or there are no examples.
-        tf.errors.OpError: TensorFlow refused or failed to run it.
+        StatusError: The signature is not for classification, or there are no examples.
+        tf.errors.OpError: The run failed in TensorFlow.
     """
     signature = _signature(model, name)
     if len(signature.outputs) not in (1, 2):
@@ -67,14 +67,14 @@ def regress(
     """The value of each example.
 
     Args:
-        model: The version.
-        name: The signature; it takes `inputs` and returns `outputs`.
-        examples: What to regress.
-        timeout_ms: The run stops after that long.
+        model: The loaded version.
+        name: The name of a signature with the input `inputs` and the output `outputs`.
+        examples: The examples whose values are computed.
+        timeout_ms: The run stops after this long.
 
     Raises:
-        StatusError: The signature does not regress, or there are no examples.
-        tf.errors.OpError: TensorFlow refused or failed to run it.
+        StatusError: The signature is not for regression, or there are no examples.
+        tf.errors.OpError: The run failed in TensorFlow.
     """
     signature = _signature(model, name)
     if len(signature.outputs) != 1:
@@ -110,20 +110,20 @@ def _require(infos: Any, alias: str, what: str) -> None:
 
 
 def _serialized(examples: input_pb2.Input) -> Any:
-    """The examples as the string tensor that the graph parses; a shared context is merged into each of them."""
+    """The examples as a string tensor. A shared context is merged into each example."""
     kind = examples.WhichOneof("kind")
     listed = getattr(examples, kind).examples if kind else ()
     if not listed:
         raise invalid_argument("Input is empty.")
-    texts = np.empty(len(listed), object)
-    for number, example in enumerate(listed):
+    texts = []
+    for example in listed:
         if kind == "example_list_with_context":
             merged = tf.train.Example()
             merged.CopyFrom(examples.example_list_with_context.context)
             for name, feature in example.features.feature.items():
                 merged.features.feature[name].CopyFrom(feature)
             example = merged
-        texts[number] = example.SerializeToString()
+        texts.append(example.SerializeToString())
     proto = tensor_pb2.TensorProto()
-    codec.encode(texts, proto)
+    codec.encode(codec.string_array(texts), proto)
     return proto

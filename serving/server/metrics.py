@@ -1,7 +1,7 @@
-"""The Prometheus page, with TensorFlow Serving's names and labels.
+"""Prometheus metrics with the names and labels of TensorFlow Serving.
 
-Written out here, not by `prometheus-client`: that appends `_total` to every counter, which TensorFlow Serving's
-dashboards do not know.
+They are not written by `prometheus-client`, because it appends `_total` to the names of counters, and dashboards for
+TensorFlow Serving would not find them.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import threading
 from collections.abc import Iterator
 
 PATH = "/monitoring/prometheus/metrics"
-# Microseconds: 10 * 1.8^k, as TensorFlow Serving has them.
+# In microseconds: 10 * 1.8^k, as in TensorFlow Serving.
 _LATENCY_BOUNDS = [10 * 1.8**k for k in range(33)]
 _SIZE_BOUNDS = [float(2**k) for k in range(15)]
 Labels = tuple[tuple[str, str], ...]
 
 
 class Histogram:
-    """Counts of values by bucket, for one set of labels.
+    """The number of values in each bucket, for one set of labels.
 
     Args:
-        bounds: The upper bounds, increasing.
+        bounds: The upper bounds of the buckets, in increasing order.
     """
 
     def __init__(self, bounds: list[float]) -> None:
@@ -30,12 +30,12 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Counts one value."""
+        """Adds one value."""
         self._counts[bisect.bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def lines(self, name: str, labels: Labels) -> Iterator[str]:
-        """The page's lines for it."""
+        """The lines of the histogram in Prometheus' text format."""
         total = 0
         for bound, count in zip([*self._bounds, float("inf")], self._counts, strict=True):
             total += count
@@ -46,7 +46,7 @@ class Histogram:
 
 
 class Metrics:
-    """What is counted and measured, for all models of a server."""
+    """Counters and histograms of all models of a server."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,14 +54,14 @@ class Metrics:
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
 
     def request(self, model: str, status: str, api: str, entrypoint: str, seconds: float) -> None:
-        """Counts a request; its latency only when it succeeded, as TensorFlow Serving does.
+        """Counts a request. As in TensorFlow Serving, only the latency of successful requests is recorded.
 
         Args:
-            model: A served model's name, or "" for any other: the page must not grow with what is asked for.
-            status: The code's name.
+            model: The name of a served model, or "" for an unknown one, so that requests cannot add labels.
+            status: Name of the status code.
             api: Predict, Classify or Regress.
             entrypoint: GRPC or REST.
-            seconds: How long it took.
+            seconds: Duration of the request.
         """
         self._count(":tensorflow:serving:request_count", (("model_name", model), ("status", status)))
         if status == "OK":
@@ -69,17 +69,17 @@ class Metrics:
             self._observe(":tensorflow:serving:request_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
 
     def run(self, model: str, api: str, seconds: float) -> None:
-        """Measures TensorFlow's part of a request."""
+        """Records the time that TensorFlow took for a request."""
         labels = (("model_name", model), ("API", api), ("runtime", "TF1"))
         self._observe(":tensorflow:serving:runtime_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
 
     def warm_up(self, model: str, status: str, seconds: float) -> None:
-        """Measures a version's warm-up."""
+        """Records the duration of the warm-up of a version."""
         labels = (("model_path", model), ("status", status))
         self._observe(":tensorflow:serving:model_warmup_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
 
     def batch(self, rows: int, padded: int, queued_seconds: list[float]) -> None:
-        """Measures one batch: its rows, the rows added to it, and how long each of its requests waited."""
+        """Records one batch: its rows, the rows of padding, and how long each of its requests waited in the queue."""
         prefix = ":tensorflow:serving:batching_session:"
         self._observe(prefix + "processed_batch_size", (), rows, _SIZE_BOUNDS)
         self._observe(prefix + "padding_size", (), padded, _SIZE_BOUNDS)
@@ -87,7 +87,7 @@ class Metrics:
             self._observe(prefix + "queuing_latency", (), 1e6 * seconds, _LATENCY_BOUNDS)
 
     def page(self) -> str:
-        """The page in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         lines: list[str] = []
         with self._lock:
             for name, counters in self._counters.items():

@@ -1,4 +1,4 @@
-"""The served models by name, and the configuration that says which there are."""
+"""The models of a server and their configuration."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ logger = logging.getLogger("serving.server")
 
 
 class Models:
-    """What a `ModelServerConfig` names, each model followed by a manager of its own.
+    """The models of a `ModelServerConfig`, each with a `VersionManager`.
 
     Args:
-        config: The first configuration.
-        load_model: Loads a version's directory.
-        poll_seconds: How often a model's directory is read.
-        retry_seconds: How long to wait before a failed load is tried again although nothing changed.
+        config: The configuration at the start.
+        load_model: Loads a version from its directory.
+        poll_seconds: How often the directory of a model is read.
+        retry_seconds: How long until a version that failed to load is tried again without a change of its files.
 
     Raises:
-        StatusError: The configuration is refused.
+        StatusError: The configuration is invalid.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Models:
         self._retry_seconds = retry_seconds
         self._load_model = load_model
         self._applying = threading.Lock()
-        # A name that is no longer configured stays here with its ended versions, so that its status can be told.
+        # Also has the models that are no longer configured, so that the status of their versions can be returned.
         self._by_name: dict[str, VersionManager] = {}
         self._config = config
         self._wanted = {model.name: self._manager(model) for model in config.model_config_list.config}
@@ -69,20 +69,20 @@ class Models:
         return self._wanted
 
     def start(self) -> None:
-        """Begins to follow the directories."""
+        """Begins to load versions from the directories."""
         for manager in self._wanted.values():
             manager.start()
 
     def stop(self) -> None:
-        """Frees every model. Nothing may be in flight any more."""
+        """Frees all models. No request may be running."""
         for manager in self._wanted.values():
             manager.stop()
 
     def assign_labels(self) -> None:
-        """Assigns the labels of the configuration: all, or none when one cannot be.
+        """Assigns the labels of the configuration. If one of them cannot be assigned, none is.
 
         Raises:
-            StatusError: A label's version is not available.
+            StatusError: The version of a label is not available.
         """
         listed = self._config.model_config_list.config
         for model in listed:
@@ -91,16 +91,16 @@ class Models:
             self._wanted[model.name].set_labels(model.version_labels)
 
     def apply(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        """Replaces the configuration and returns when every model has been tried.
+        """Replaces the configuration, and returns when all its models are loaded or failed to load.
 
-        Models that it does not name are unloaded. What is wrong in itself changes nothing. A model that cannot be
-        loaded is told, and tried again later as at any other time.
+        Models that it does not name are unloaded. An invalid configuration changes nothing. A model that cannot be
+        loaded is reported and tried again later.
 
         Args:
-            config: The new configuration, in full.
+            config: The complete new configuration.
 
         Raises:
-            StatusError: It is refused, or not all of it is available.
+            StatusError: The configuration is invalid, or some of its models are not available.
         """
         with self._applying:
             check_models(config)
@@ -110,7 +110,7 @@ class Models:
                 logger.info("%s is no longer configured", name)
                 self._wanted.pop(name).stop()
             if removed:
-                gc.collect()  # as a manager does after an unload, which these no longer do
+                gc.collect()  # a manager does this after an unload, but these managers are stopped
             self._config = config
             problems = []
             for name, model in listed.items():
@@ -127,14 +127,14 @@ class Models:
             self.assign_labels()
 
     def find(self, spec: model_pb2.ModelSpec, missing: str) -> VersionManager:
-        """The manager of the model that a request names.
+        """The manager of the model of a request.
 
         Args:
-            spec: The request's ModelSpec.
-            missing: The message when there is no such model; `{servable}` stands for what was asked for.
+            spec: The ModelSpec of the request.
+            missing: The message if there is no such model, with `{servable}` for model and version.
 
         Raises:
-            StatusError: There is none.
+            StatusError: There is no such model.
         """
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")

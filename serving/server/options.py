@@ -1,4 +1,4 @@
-"""Batching and TLS as their configuration files say."""
+"""Batching and TLS options, and their configuration files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from serving.text_protos import batching_parameters, ssl_config
 
 @dataclass(frozen=True)
 class BatchingOptions:
-    """How requests are joined; the defaults are TensorFlow Serving's.
+    """Batching parameters, with the defaults of TensorFlow Serving.
 
     Args:
         max_batch_size: The most rows of a batch, and of a request.
-        timeout_seconds: How long a batch that is not full waits for more.
-        max_enqueued_batches: How many batches wait per queue; one more is refused.
-        num_batch_threads: How many batches run at a time.
-        allowed_batch_sizes: A batch is filled up to the next of these; any size when empty.
-        pad_variable_length_inputs: Fill up the other dimensions to the largest in the batch; outputs keep them.
+        timeout_seconds: How long a batch that is not full waits for more requests.
+        max_enqueued_batches: The most batches in a queue; further requests are refused.
+        num_batch_threads: How many batches run at the same time.
+        allowed_batch_sizes: Batches are padded to the next of these sizes. If empty, any size is allowed.
+        pad_variable_length_inputs: Pad the other dimensions to the largest in the batch. Outputs keep the padding.
     """
 
     max_batch_size: int = 1000
@@ -33,15 +33,15 @@ class BatchingOptions:
     pad_variable_length_inputs: bool = False
 
     def rounded(self, rows: int) -> int:
-        """The size that a batch of so many rows is filled up to."""
+        """The size that a batch with this many rows is padded to."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
 
 def read_batching(path: Path) -> BatchingOptions:
-    """The file of `--batching-parameters-file`.
+    """The content of the file of `--batching-parameters-file`.
 
     Raises:
-        ConfigError: It cannot be read, or its sizes contradict each other.
+        ConfigError: The file cannot be read, or a value is not allowed.
     """
     parameters = read_text_proto(path, batching_parameters())
     given = {
@@ -50,19 +50,22 @@ def read_batching(path: Path) -> BatchingOptions:
         if parameters.HasField(name)
     }
     sizes = tuple(parameters.allowed_batch_sizes)
+    micros = parameters.batch_timeout_micros.value
     options = BatchingOptions(
         **given,
-        timeout_seconds=parameters.batch_timeout_micros.value / 1e6,
+        timeout_seconds=micros / 1e6,
         allowed_batch_sizes=sizes,
         pad_variable_length_inputs=parameters.pad_variable_length_inputs,
     )
     for name, value in given.items():
         if value < 1:
-            raise ConfigError(f"{path}: {name} must be at least 1, not {value}")
-    if options.timeout_seconds < 0:
-        raise ConfigError(f"{path}: batch_timeout_micros must not be negative")
+            raise ConfigError(f"{path}: {name} must be at least 1. Received: {value}")
+    if micros < 0:
+        raise ConfigError(f"{path}: batch_timeout_micros must not be negative. Received: {micros}")
     if list(sizes) != sorted(set(sizes)):
-        raise ConfigError(f"{path}: allowed_batch_sizes entries must be monotonically increasing")
+        raise ConfigError(
+            f"{path}: allowed_batch_sizes entries must be monotonically increasing. Received: {list(sizes)}"
+        )
     if sizes and sizes[-1] != options.max_batch_size:
         raise ConfigError(
             f"{path}: Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
@@ -72,10 +75,10 @@ def read_batching(path: Path) -> BatchingOptions:
 
 
 def read_credentials(path: Path) -> grpc.ServerCredentials:
-    """The key and certificate of `--ssl-config-file`, and whether clients must show one of their own.
+    """The credentials of the file of `--ssl-config-file`.
 
     Raises:
-        ConfigError: It cannot be read, or something in it is missing.
+        ConfigError: The file cannot be read, or a key or certificate is missing.
     """
     config = read_text_proto(path, ssl_config())
     for name in ("server_key", "server_cert"):

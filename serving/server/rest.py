@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API, and the Prometheus page, on the standard library's HTTP server."""
+"""TensorFlow Serving's REST API and the Prometheus metrics, with the HTTP server of the standard library."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _HTTP = {
     _Code.DEADLINE_EXCEEDED: 504,
 }
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_RUN = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>predict|classify|regress)", re.IGNORECASE)
-_TELL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>predict|classify|regress)", re.IGNORECASE)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
 
 
 class RestServer:
-    """Answers in a thread per connection until stopped.
+    """Serves each connection in a thread of its own.
 
     Args:
         api: Does the work.
-        metrics: Shown on the Prometheus page.
+        metrics: The Prometheus metrics.
         host: The address to listen on.
         port: The port; 0 picks a free one.
-        limit: How many requests are worked on at a time; more are refused.
+        limit: The most concurrent requests; further ones are refused.
 
     Raises:
         OSError: The port is taken.
@@ -60,33 +60,33 @@ class RestServer:
 
     def __init__(self, api: Api, metrics: Metrics, host: str, port: int, limit: int) -> None:
         self._limit, self._started = limit, False
-        self._places = threading.BoundedSemaphore(limit)
+        self._slots = threading.BoundedSemaphore(limit)
 
         class Handler(_Handler):
             pass
 
-        Handler.api, Handler.metrics, Handler.places = api, metrics, self._places
+        Handler.api, Handler.metrics, Handler.slots = api, metrics, self._slots
         self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Begins to answer requests."""
         self._started = True
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="REST", daemon=True).start()
 
     def stop(self, grace_seconds: float) -> None:
-        """Takes no more requests, and ends when those under way are answered.
+        """Accepts no more requests, and waits until those in progress are answered.
 
         Args:
-            grace_seconds: How long they may take.
+            grace_seconds: The longest wait.
         """
         if self._started:
             self._server.shutdown()
         self._server.server_close()
         deadline = time.monotonic() + grace_seconds
-        # Whoever holds every place knows that nobody is at work, and open connections get no place any more.
+        # When all slots are acquired, no request is in progress, and open connections can begin no new one.
         for _ in range(self._limit):
-            self._places.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            self._slots.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
 class _Server(ThreadingHTTPServer):
@@ -97,32 +97,32 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     api: Api
     metrics: Metrics
-    places: threading.BoundedSemaphore
+    slots: threading.BoundedSemaphore
     protocol_version = "HTTP/1.1"
-    # A client that sends nothing for so long is gone or means ill.
+    # A client that sends nothing for this long is gone or malicious.
     timeout = 30.0
 
     def do_GET(self) -> None:
-        """Status, metadata, or the Prometheus page."""
+        """Answers with status, metadata, or the Prometheus metrics."""
         if self.path == PATH:
             self._send(HTTPStatus.OK, self.metrics.page().encode(), "text/plain; version=0.0.4")
         else:
-            self._answer(self._tell)
+            self._answer(self._get)
 
     def do_POST(self) -> None:
-        """Predict, Classify or Regress."""
-        if not self.places.acquire(blocking=False):
-            # The body is not read, so the connection cannot be used again.
+        """Runs Predict, Classify or Regress."""
+        if not self.slots.acquire(blocking=False):
+            # The body was not read, so the connection cannot be used again.
             self.close_connection = True
-            self._send_error(_Code.RESOURCE_EXHAUSTED, "the server is busy: too many requests at a time")
+            self._send_error(_Code.RESOURCE_EXHAUSTED, "the server is busy: too many concurrent requests")
             return
         try:
-            self._answer(self._run)
+            self._answer(self._post)
         finally:
-            self.places.release()
+            self.slots.release()
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """One line a request is no log for a server under load."""
+        """Logs nothing: one line for each request is too much for a server under load."""
 
     def _answer(self, handle: Any) -> None:
         try:
@@ -135,9 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._send(HTTPStatus.OK, body)
 
-    def _run(self) -> dict[str, Any]:
+    def _post(self) -> dict[str, Any]:
         body = self._body()
-        match = _RUN.fullmatch(self.path)
+        match = _POST.fullmatch(self.path)
         if match is None:
             raise _malformed("POST", self.path)
         spec = _spec(match)
@@ -151,8 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         request.model_spec.MergeFrom(spec)
         return rest_json.predict_body(self.api.run(call, "REST", request, TIMEOUT_MS), by_row)
 
-    def _tell(self) -> dict[str, Any]:
-        match = _TELL.fullmatch(self.path)
+    def _get(self) -> dict[str, Any]:
+        match = _GET.fullmatch(self.path)
         if match is None:
             raise _malformed("GET", self.path)
         if not match["name"]:
@@ -160,19 +160,21 @@ class _Handler(BaseHTTPRequestHandler):
         spec = _spec(match)
         if match["metadata"]:
             request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
-            told = _as_json(self.api.metadata(request))
-            del told["metadata"][SIGNATURE_FIELD]["@type"]
-            return told
+            body = _as_json(self.api.metadata(request))
+            del body["metadata"][SIGNATURE_FIELD]["@type"]
+            return body
         return _as_json(self.api.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
         if not length.isascii() or not length.isdigit():
             self.close_connection = True
-            raise invalid_argument("Content-Length is missing or no number")
+            raise invalid_argument(f"Content-Length must be a number. Received: {length[:40]!r}")
         if len(length) > 12 or int(length) > MAX_BODY_BYTES:
             self.close_connection = True
-            raise StatusError(_Code.RESOURCE_EXHAUSTED, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            raise StatusError(
+                _Code.RESOURCE_EXHAUSTED, f"the body must have at most {MAX_BODY_BYTES} bytes. Received: {length[:40]}"
+            )
         return self.rfile.read(int(length))
 
     def _send_error(self, code: grpc.StatusCode, message: str) -> None:
@@ -204,7 +206,7 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _as_json(message: Any) -> dict[str, Any]:
-    told: dict[str, Any] = json_format.MessageToDict(
+    body: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    return told
+    return body

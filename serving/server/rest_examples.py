@@ -1,4 +1,4 @@
-"""The JSON bodies of classify and regress: examples in, results out."""
+"""The JSON bodies of classify and regress."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from serving.server.status import invalid_argument
 
 
 def examples_request(body: Mapping[str, Any], call: str) -> Any:
-    """The request that a body holds, without its model's name.
+    """The request message for a body, without the name of the model.
 
     Args:
-        body: The parsed body: `examples`, perhaps `context` and `signature_name`.
+        body: The parsed body with `examples` and optionally `context` and `signature_name`.
         call: Classify or Regress.
 
     Raises:
-        StatusError: It holds no examples, or something that an example cannot hold.
+        StatusError: There are no examples, or a value has a type that an example does not support.
     """
     request = classification_pb2.ClassificationRequest() if call == "Classify" else regression_pb2.RegressionRequest()
     name, examples = body.get("signature_name", ""), body.get("examples")
@@ -40,7 +40,7 @@ def examples_request(body: Mapping[str, Any], call: str) -> Any:
 
 
 def examples_body(response: Any, call: str) -> dict[str, Any]:
-    """The body of a reply: pairs of label and score by example, or one value by example."""
+    """The body of a reply: for each example, pairs of label and score or one value."""
     if call == "Regress":
         return {"results": [regression.value for regression in response.result.regressions]}
     return {"results": [[[one.label, one.score] for one in row.classes] for row in response.result.classifications]}
@@ -61,7 +61,9 @@ def _example(features: Any) -> tf.train.Example:
             else:
                 feature.bytes_list.value.extend(_bytes(item) for item in values)
         except (ValueError, binascii.Error):
-            raise invalid_argument(f"feature {name} holds a value that an example cannot hold") from None
+            raise invalid_argument(
+                f"feature {name} must be integers, floats or strings. Received: {str(value)[:40]}"
+            ) from None
     return example
 
 

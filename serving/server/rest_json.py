@@ -1,4 +1,4 @@
-"""TensorFlow Serving's JSON bodies: to a PredictRequest, and back from a PredictResponse."""
+"""TensorFlow Serving's JSON bodies of predict requests and replies."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _KINDS = {bool: "Boolean", int: "Number", float: "Number", str: "String", list: 
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request's body; the tokens NaN, Infinity and -Infinity are numbers.
+    """The JSON object in the body of a request. The tokens NaN, Infinity and -Infinity are numbers.
 
     Raises:
-        StatusError: It is no JSON object, or nested too deeply.
+        StatusError: The body is not a JSON object, or is nested too deeply.
     """
     try:
         parsed = json.loads(body)
@@ -37,17 +37,17 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
 
 def predict_request(body: Mapping[str, Any], signatures: Signatures) -> tuple[predict_pb2.PredictRequest, bool]:
-    """The tensors of a request's body, typed by the signature it names.
+    """The request message for a body, with the types of its signature.
 
     Args:
         body: The parsed body.
-        signatures: Those of the version that is asked.
+        signatures: The signatures of the version.
 
     Returns:
-        The request, without a model, and whether the body has one element per row (`instances`).
+        The request without the name of the model, and whether the body has one element for each row (`instances`).
 
     Raises:
-        StatusError: It does not fit the signature.
+        StatusError: The body does not fit the signature.
     """
     name = body.get("signature_name", DEFAULT_SIGNATURE)
     if not isinstance(name, str) or name not in signatures:
@@ -68,14 +68,14 @@ def predict_request(body: Mapping[str, Any], signatures: Signatures) -> tuple[pr
 
 
 def predict_body(response: predict_pb2.PredictResponse, by_row: bool) -> dict[str, Any]:
-    """The body of a reply; the name of a single output is left out.
+    """The body of a reply. If there is only one output, its name is left out.
 
     Args:
-        response: What was answered.
-        by_row: One element per row, as asked for by `instances`.
+        response: The reply message.
+        by_row: Whether the body has one element for each row, as in a request with `instances`.
 
     Raises:
-        StatusError: The outputs have no row in common.
+        StatusError: The outputs have different numbers of rows.
     """
     arrays = {alias: codec.decode(proto) for alias, proto in sorted(response.outputs.items())}
     values = {alias: _plain(array, alias) for alias, array in arrays.items()}
@@ -83,7 +83,9 @@ def predict_body(response: predict_pb2.PredictResponse, by_row: bool) -> dict[st
         return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
     rows = {array.shape[:1] for array in arrays.values()}
     if len(rows) != 1 or rows == {()}:
-        raise invalid_argument(f"the outputs {', '.join(arrays)} have no common number of rows; ask with 'inputs'")
+        raise invalid_argument(
+            f"the outputs {', '.join(arrays)} have different numbers of rows; send 'inputs' instead of 'instances'"
+        )
     if len(values) == 1:
         return {"predictions": next(iter(values.values()))}
     return {"predictions": [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]}
@@ -140,7 +142,7 @@ def _is_base64(value: Any) -> bool:
 
 
 def _array(value: Any, dtype: int) -> codec.Array:
-    """Raises ValueError when the value is no even nest of lists, or holds something of another type."""
+    """The array of nested lists. Raises ValueError if their lengths differ or an element has another type."""
     shape: list[int] = []
     probe = value
     while isinstance(probe, list):
@@ -153,11 +155,7 @@ def _array(value: Any, dtype: int) -> codec.Array:
         elements = [_element(item, target) for item in flat]
     except StatusError as error:
         raise ValueError(error.message) from None
-    if target == tf.string:
-        array = np.empty(len(elements), object)
-        array[:] = elements
-    else:
-        array = np.array(elements, target.as_numpy_dtype)
+    array = codec.string_array(elements) if target == tf.string else np.array(elements, target.as_numpy_dtype)
     return array.reshape(shape)
 
 
@@ -197,13 +195,11 @@ def _kind(value: Any) -> str:
 
 
 def _plain(array: codec.Array, alias: str) -> Any:
-    """Lists of what JSON has; bytes as text, or in base 64 where the name ends in `_bytes`, as TensorFlow Serving."""
+    """The array as JSON values. As in TensorFlow Serving, bytes become text, or base64 if the name ends in `_bytes`."""
     if array.dtype != object:
         return (array.astype(np.float32) if array.dtype.kind == "V" else array).tolist()
     flat = [
         {"b64": base64.b64encode(item).decode()} if alias.endswith("_bytes") else item.decode("utf-8", "replace")
         for item in array.ravel().tolist()
     ]
-    texts = np.empty(len(flat), object)
-    texts[:] = flat
-    return texts.reshape(array.shape).tolist()
+    return codec.string_array(flat).reshape(array.shape).tolist()

@@ -1,4 +1,4 @@
-"""The embedded server: models behind a gRPC port."""
+"""The embedded server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 from concurrent import futures
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
@@ -29,43 +28,43 @@ from serving.server.versions import VersionManager
 
 logger = logging.getLogger("serving.server")
 MAX_MESSAGE_BYTES = 2**31 - 1
-# The first word that it waits comes soon, the others now and then.
+# A server that waits for a version logs it after the first of these times, and then at intervals of the second.
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 1.0, 10.0
 _STEP_SECONDS = 0.5
 
 
 class ServerError(Exception):
-    """The server cannot start: what is wrong and what to do."""
+    """The server cannot start. The message says what is wrong and what to do."""
 
 
 class Server:
-    """Serves one model's versions, or the models of a configuration file, over TensorFlow Serving's gRPC API.
+    """Serves one model, or the models of a configuration file, with TensorFlow Serving's gRPC API.
 
     Example:
         >>> with Server("exports/ranker", "ranker") as server:
         ...     channel = grpc.insecure_channel(server.address)
 
     Args:
-        model_base_path: The directory with one numeric directory per version; None with `model_config_file`.
-        model_name: The name that requests use; the directory's own by default.
-        port: The port; 0 picks a free one.
+        model_base_path: The directory with one numeric directory for each version; None with `model_config_file`.
+        model_name: The name of the model in requests; by default the name of the directory.
+        port: The gRPC port; 0 picks a free one.
         host: The address to listen on.
-        model_config_file: A `ModelServerConfig` in text form instead of a directory: several models, their policies
-            and labels.
-        config_poll_seconds: How often that file is read again; 0 is never.
-        num_versions: How many of the newest versions are served. Two, so that a client may finish with the version
-            that made its user state.
-        poll_seconds: How often the directory is read for new versions.
-        retry_seconds: How long to wait before a version that failed to load is tried again although nothing changed.
-        threads: How many requests are worked on at a time; four per core by default, as TensorFlow Serving has it.
-        max_queued: How many requests wait for a thread; one more is refused with RESOURCE_EXHAUSTED.
-        max_message_bytes: The largest request.
-        rest_port: The port of the REST API and the Prometheus page; 0 picks a free one, None is none of both.
-        ssl_config_file: An `SSLConfig` in text form: TLS on the gRPC port, for clients with certificates if it says so.
-        batching: Join requests; none by default.
-        tensor_content: Send outputs as raw bytes; False sends repeated fields, TensorFlow Serving's default.
-        intra_op_threads: How many threads share one operation; 0 for one per core. The first session of a process
-            decides for all of them.
+        model_config_file: A `ModelServerConfig` in text format with several models, their policies and labels; used
+            instead of a directory.
+        config_poll_seconds: How often that file is read again; 0 means never.
+        num_versions: How many of the newest versions are served. With two, a client can finish a request with the
+            version that computed its user state.
+        poll_seconds: How often the directory is checked for new versions.
+        retry_seconds: How long until a version that failed to load is tried again without a change of its files.
+        threads: The number of concurrent requests; by default four per core, as in TensorFlow Serving.
+        max_queued: How many requests may wait for a thread. More are refused with RESOURCE_EXHAUSTED.
+        max_message_bytes: The maximum size of a request.
+        rest_port: The port of the REST API and the Prometheus metrics; 0 picks a free one, None turns both off.
+        ssl_config_file: An `SSLConfig` in text format, for TLS on the gRPC port and optionally client certificates.
+        batching: Batching parameters; without them requests run alone.
+        tensor_content: Send outputs as raw bytes. If False, as repeated fields, the default of TensorFlow Serving.
+        intra_op_threads: The number of threads for one operation; 0 means one per core. In TensorFlow, the first
+            session of a process sets the number for all sessions.
     """
 
     def __init__(
@@ -90,7 +89,10 @@ class Server:
         intra_op_threads: int = 1,
     ) -> None:
         if (model_base_path is None) == (model_config_file is None):
-            raise ServerError("a model's directory or a configuration file is needed, and not both")
+            raise ServerError(
+                "a model's directory or a configuration file is needed, and not both. "
+                f"Received: {model_base_path}, {model_config_file}"
+            )
         self.port = port
         self._host = host
         self._tensor_content = tensor_content
@@ -104,7 +106,7 @@ class Server:
         self._config_file = Path(model_config_file) if model_config_file is not None else None
         self._config_poll_seconds = config_poll_seconds
         self._credentials = None
-        # A ranking's operations are small: handing half of one to another thread costs more than it saves.
+        # The operations of a ranking model are small, so that splitting one over threads costs more time than it saves.
         session_config = config_pb2.ConfigProto(intra_op_parallelism_threads=intra_op_threads)
         load_model = partial(LoadedModel, session_config=session_config, batcher=self._batcher)
         try:
@@ -124,31 +126,31 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where clients connect: host and port."""
+        """Host and port for clients."""
         return f"{self._host}:{self.port}"
 
     @property
     def served(self) -> dict[str, list[int]]:
-        """The versions that answer now, oldest first, by model."""
+        """The available versions of each model, oldest first."""
         return {name: manager.available() for name, manager in self._models.managers.items()}
 
     @property
     def versions(self) -> list[int]:
-        """The versions that answer now, of all models; where there is one model, its versions."""
+        """The available versions of all models."""
         return [version for versions in self.served.values() for version in versions]
 
     def start(self, timeout_seconds: float | None = 120.0) -> Server:
-        """Takes the port, waits until a version is available and begins to answer.
+        """Opens the ports, waits until each model has an available version, and begins to answer requests.
 
-        Like TensorFlow Serving, it answers nothing, status included, before there is a version to answer with.
+        As in TensorFlow Serving, no request is answered before that, not even a status request.
 
         Args:
-            timeout_seconds: How long to wait for a version; None for ever.
+            timeout_seconds: How long to wait for a version; None waits without limit.
 
         Raises:
-            ServerError: The port is taken, or no version became available in time.
+            ServerError: A port is in use, or no version became available in time.
         """
-        # The ports first: a second server on one is told at once, not after loading.
+        # The ports are opened first, so that a port in use is reported before a model is loaded.
         api = Api(self._models, self._metrics, self._tensor_content)
         server = self._grpc_server(api)
         if self.rest_port is not None:
@@ -181,7 +183,7 @@ class Server:
 
     def _grpc_server(self, api: Api) -> grpc.Server:
         options = [
-            # Reuse would let two servers have the same port.
+            # With SO_REUSEPORT, two servers could use the same port.
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", self._max_message_bytes),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -197,9 +199,9 @@ class Server:
             else:
                 self.port = server.add_secure_port(self.address, self._credentials)
         except RuntimeError:
-            why = "the port is in use or not allowed; choose another, or 0 for any"
+            why = "the port is in use or not allowed; choose another one, or 0 for any free port"
             if self._credentials is not None:
-                why += "; or the key and certificate of the TLS configuration are no such or not each other's"
+                why += "; or the key and certificate of the TLS configuration are invalid or do not match"
             raise ServerError(f"cannot listen on {self.address}: {why}") from None
         return server
 
@@ -219,7 +221,7 @@ class Server:
             waiting = [manager for manager in self._models.managers.values() if not manager.wait_until_ready(0)]
             if not waiting:
                 return
-            why = "; ".join(f"{manager.name}: {_why_none(manager)}" for manager in waiting)
+            why = "; ".join(f"{manager.name}: {_why_unavailable(manager)}" for manager in waiting)
             if step <= 0:
                 raise ServerError(f"no version became available in {timeout_seconds:g} s: {why}")
             if not waiting[0].wait_until_ready(step):
@@ -227,10 +229,10 @@ class Server:
                 logger.warning("waiting for a version: %s", why)
 
     def _follow_config(self) -> None:
-        """Reads the configuration file again and again; what is wrong in it is told once and changes nothing."""
+        """Reads the configuration file repeatedly. An error in it is logged once and changes nothing."""
         assert self._config_file is not None
         seen = self._config
-        complained = ""
+        logged = ""
         while not self._stopping.wait(self._config_poll_seconds):
             try:
                 config = read_model_config(self._config_file)
@@ -243,18 +245,18 @@ class Server:
                 self._models.apply(config)
                 logger.info("%s is in force: %s", self._config_file, self.served)
             except (ConfigError, StatusError) as error:
-                if str(error) != complained:
+                if str(error) != logged:
                     logger.error("%s: %s", self._config_file, error)
-                complained = str(error)
+                logged = str(error)
 
     def _healthy(self) -> bool:
         return not self._stopping.is_set() and all(self.served.values())
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Refuses new requests, lets those under way finish, and frees the model.
+        """Refuses new requests, lets those in progress finish, and frees the models.
 
         Args:
-            grace_seconds: How long those under way may take; after that they are cancelled.
+            grace_seconds: How long requests in progress may take before they are cancelled.
         """
         self._stopping.set()
         server, self._grpc = self._grpc, None
@@ -264,21 +266,19 @@ class Server:
         self._models.stop()
 
     def request_stop(self) -> None:
-        """Ends `wait()`, and a `start()` that still waits for a version."""
+        """Ends `wait()`, or a `start()` that still waits for a version."""
         self._stopping.set()
 
     def wait(self) -> None:
         """Blocks until `request_stop()`."""
-        # In steps: a signal that comes just before a wait without end would only be handled after it.
+        # Waits in steps, because a signal just before an unlimited wait would be handled only after the wait.
         while not self._stopping.wait(_STEP_SECONDS):
             pass
 
     def __enter__(self) -> Server:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -286,9 +286,9 @@ def _one_model(base_path: Path, name: str | None, num_versions: int) -> model_se
     if not base_path.is_dir():
         raise ServerError(f"{base_path} is not a directory: it must hold one numeric directory per model version")
     if num_versions < 1:
-        raise ServerError(f"num_versions must be at least 1, not {num_versions}")
+        raise ServerError(f"num_versions must be at least 1. Received: {num_versions}")
     return one_model(name or base_path.name, base_path, num_versions)
 
 
-def _why_none(manager: VersionManager) -> str:
+def _why_unavailable(manager: VersionManager) -> str:
     return "; ".join(manager.problems()) or f"no numeric directory with a loaded model in {manager.base_path} yet"

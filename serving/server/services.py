@@ -1,4 +1,4 @@
-"""The gRPC services: each call of TensorFlow Serving's two services handed to `Api`, each error a status."""
+"""The two gRPC services of TensorFlow Serving, which pass calls to `Api` and turn errors into gRPC statuses."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def add_services(api: Api, server: grpc.Server) -> None:
     """Registers PredictionService, without MultiInference, and ModelService.
 
     Args:
-        api: Does the work.
-        server: Where they are registered.
+        api: Implements the calls.
+        server: The gRPC server.
     """
     prediction = prediction_service_pb2_grpc.PredictionServiceServicer()
     for name in ("Predict", "Classify", "Regress"):
@@ -49,15 +49,15 @@ def _method(call: Callable[[Any, int | None], Any]) -> Callable[[Any, grpc.Servi
 
 
 def _remaining_ms(context: grpc.ServicerContext) -> int | None:
-    """The time that the client still waits, in whole milliseconds; None when it set no deadline.
+    """The milliseconds until the deadline of the client, or None if it has no deadline.
 
     Raises:
-        StatusError: It waits no more, so the work would be for nobody.
+        StatusError: The deadline has passed.
     """
     remaining = context.time_remaining()
     if remaining is None:
         return None
     if remaining <= 0:
         raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
-    # A longer timeout than a day is none; zero would mean none, too.
+    # At least 1, because 0 means no deadline. A deadline of more than a day counts as none.
     return max(1, int(remaining * 1000)) if remaining < 86400 else None

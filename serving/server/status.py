@@ -1,21 +1,21 @@
-"""Errors with a gRPC status code, and the mapping of TensorFlow's own errors to them."""
+"""Errors with a gRPC status code, and the conversion of TensorFlow's errors."""
 
 from __future__ import annotations
 
 import grpc
 import tensorflow as tf
 
-# Both number their codes alike: TensorFlow's are gRPC's.
+# TensorFlow's error codes have the same numbers as gRPC's status codes.
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 MAX_MESSAGE_LENGTH = 1024
 
 
 class StatusError(Exception):
-    """A failed request: the code and the text that the client gets.
+    """An error that is sent to the client.
 
     Args:
         code: The gRPC status code.
-        message: What is wrong, in TensorFlow Serving's words where it has some.
+        message: What is wrong. If TensorFlow Serving has a message for it, it is that one.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -25,7 +25,7 @@ class StatusError(Exception):
 
 
 def invalid_argument(message: str) -> StatusError:
-    """A `StatusError` for a request that is wrong whatever the state of the server."""
+    """A `StatusError` for a request that is invalid in itself."""
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
@@ -35,7 +35,7 @@ def not_found(message: str) -> StatusError:
 
 
 def as_status(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The gRPC code and the text (cut as TensorFlow Serving cuts it) for any exception."""
+    """The gRPC code and the message for any exception. Long messages are truncated as in TensorFlow Serving."""
     if isinstance(error, StatusError):
         code, message = error.code, error.message
     elif isinstance(error, tf.errors.OpError):

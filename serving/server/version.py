@@ -1,4 +1,4 @@
-"""One version of a model: its state as GetModelStatus tells it, and how a request names it."""
+"""One version of a model, its status, and how a request selects it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNLOADING, END = State.Value("UNLOADING"), State.Value("END")
 
 @dataclass
 class Version:
-    """What is known of one version. `users` counts the requests under way, guarded by the manager's lock."""
+    """One version of a model. `users` is the number of requests in progress, guarded by the lock of the manager."""
 
     number: int
     directory: Path
@@ -28,13 +28,13 @@ class Version:
     error: tuple[grpc.StatusCode, str] | None = None
     model: LoadedModel | None = None
     users: int = 0
-    # What the directory looked like at the last attempt, how many there were, and when the next may follow.
+    # The files at the last attempt to load, the number of attempts, and the time of the next one.
     files: tuple[Any, ...] = field(default=(), repr=False)
     attempts: int = 0
     retry_at: float = 0.0
 
     def status(self) -> get_model_status_pb2.ModelVersionStatus:
-        """The state and the last error as GetModelStatus tells them."""
+        """The state and the last error, as a message of GetModelStatus."""
         status = get_model_status_pb2.ModelVersionStatus(version=self.number, state=self.state)
         status.status.SetInParent()
         if self.error is not None:
@@ -44,14 +44,14 @@ class Version:
 
 
 def requested_version(spec: model_pb2.ModelSpec, labels: Mapping[str, int]) -> int | None:
-    """The version that a request's ModelSpec asks for; None for the latest.
+    """The version that a ModelSpec selects, or None for the latest.
 
     Args:
-        spec: The request's ModelSpec.
-        labels: The version by label.
+        spec: The ModelSpec of a request.
+        labels: The version of each label.
 
     Raises:
-        StatusError: It asks by a label that is not assigned.
+        StatusError: The label of the ModelSpec is not assigned.
     """
     choice = spec.WhichOneof("version_choice")
     if choice == "version_label":

@@ -1,4 +1,4 @@
-"""Which versions are served: found by polling, loaded before the old ones go, kept while requests use them."""
+"""The versions of a model: found by polling, loaded before old ones are unloaded, kept while requests use them."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ logger = logging.getLogger("serving.server")
 
 
 class VersionManager:
-    """Follows the versions of one model in a thread of its own.
+    """Loads and unloads the versions of one model in a thread of its own.
 
-    The directories that the policy names are wanted. A version that cannot be loaded leaves the others alone: what
-    serves keeps serving until every wanted version is available. It is tried again when its files change, and every
-    `retry_seconds` up to `max_retries` times.
+    The policy decides which versions in the directory are wanted. Old versions stay available until all wanted versions
+    are, so a version that cannot be loaded does not affect the others. It is tried again when its files change, and
+    every `retry_seconds` up to `max_retries` times.
 
     Args:
-        name: The model's name in requests.
-        base_path: The directory that holds one directory per version.
-        load_model: Loads a version's directory.
-        policy: Which versions are served; the newest two by default.
+        name: The name of the model in requests.
+        base_path: The directory with one directory for each version.
+        load_model: Loads a version from its directory.
+        policy: Decides which versions are served; by default the newest two.
         poll_seconds: How often the directory is read.
-        retry_seconds: How long to wait before a failed load is tried again although nothing changed.
-        max_retries: How often; then the version's state is END until its files change.
+        retry_seconds: How long until a version that failed to load is tried again without a change of its files.
+        max_retries: How often it is tried again. After that its state is END until its files change.
     """
 
     def __init__(
@@ -59,25 +59,25 @@ class VersionManager:
         self._max_retries = max_retries
         self._load_model = load_model
         self._lock = threading.Lock()
-        # Loading happens in one thread at a time: that which follows the directory, or one that brings a new policy.
+        # Only one thread may load versions at a time: the polling thread, or one that sets a new policy.
         self._polling = threading.Lock()
         self._versions: dict[int, Version] = {}
         self._latest: Version | None = None
-        self._garbage = False
+        self._has_garbage = False
         self._ready = threading.Event()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=f"versions of {name}", daemon=True)
+        self._thread = threading.Thread(target=self._poll_forever, name=f"versions of {name}", daemon=True)
 
     def start(self) -> None:
-        """Begins to follow the directory."""
+        """Starts the polling thread."""
         self._thread.start()
 
     def wait_until_ready(self, timeout_seconds: float | None) -> bool:
-        """Whether every wanted version was tried and one is available, after waiting for it at most that long."""
+        """Waits until all wanted versions were tried and one is available. Returns False after the timeout."""
         return self._ready.wait(timeout_seconds)
 
     def stop(self) -> None:
-        """Stops following and frees every version. Nothing may be in flight any more."""
+        """Stops the polling thread and frees all versions. No request may be running."""
         self._stop.set()
         self._thread.join()
         with self._polling:
@@ -86,10 +86,10 @@ class VersionManager:
                     self._retire(version)
 
     def update(self, base_path: Path, policy: Any) -> None:
-        """Follows another directory or policy from now on, and returns when it has been tried.
+        """Changes the directory and the policy, and returns when the wanted versions were tried.
 
         Raises:
-            StatusError: What is wanted now is not available.
+            StatusError: A version that the new policy names is not available, or none is.
         """
         with self._polling:
             self.base_path, self._policy = base_path, policy
@@ -100,10 +100,10 @@ class VersionManager:
             raise StatusError(grpc.StatusCode.UNKNOWN, f"{self.name}: {why}")
 
     def check_labels(self, labels: Mapping[str, int]) -> None:
-        """Refuses labels of versions that do not answer now.
+        """Checks that the versions of all labels are available.
 
         Raises:
-            StatusError: One of them does not.
+            StatusError: One of them is not.
         """
         for version in labels.values():
             if version not in self.available():
@@ -119,25 +119,25 @@ class VersionManager:
             self._labels = dict(labels)
 
     def available(self) -> list[int]:
-        """The versions that answer now, oldest first."""
+        """The available versions, oldest first."""
         with self._lock:
             return sorted(number for number, version in self._versions.items() if version.state == AVAILABLE)
 
     def problems(self) -> list[str]:
-        """The versions that could not be loaded, in words."""
+        """A message for each version that could not be loaded."""
         with self._lock:
             failed = [version for version in self._versions.values() if version.error]
             return [f"version {version.number}: {version.error[1]}" for version in failed if version.error]
 
     @contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[int, LoadedModel]]:
-        """Holds a version for the length of a request, so that it stays loaded until the request is done.
+        """Keeps a version loaded for the duration of a request.
 
         Args:
-            spec: Asks for a version by number, by label, or for the newest that is available.
+            spec: Selects a version by number or label, or the newest available one.
 
         Raises:
-            StatusError: It is not served.
+            StatusError: The version is not available.
         """
         with self._lock:
             version = requested_version(spec, self._labels)
@@ -153,10 +153,10 @@ class VersionManager:
             self._release(held)
 
     def status(self, spec: model_pb2.ModelSpec) -> list[get_model_status_pb2.ModelVersionStatus]:
-        """The state of one version or, newest first, of all that are known.
+        """The status of one version or, newest first, of all known versions.
 
         Raises:
-            StatusError: The version is not known.
+            StatusError: There is no such version.
         """
         with self._lock:
             version = requested_version(spec, self._labels)
@@ -170,19 +170,19 @@ class VersionManager:
             return [one.status() for one in known]
 
     def poll(self) -> None:
-        """Reads the directory once and does what follows from it."""
+        """Reads the directory once, and loads and unloads versions accordingly."""
         with self._polling:
             self._poll()
 
     def _poll(self) -> None:
-        if self._garbage:
-            # A graph is a cycle of Python objects, tens of megabytes for a real model. Python would look for such in a
-            # process of this size only once in some 25 versions.
-            self._garbage = False
+        if self._has_garbage:
+            # The graph of a model has reference cycles and takes tens of megabytes. By itself, Python would collect it
+            # only after about 25 versions in a process of this size.
+            self._has_garbage = False
             gc.collect()
         found = find_versions(self.base_path)
         if found is None:
-            logger.warning("%s cannot be read: the versions served stay as they are", self.base_path)
+            logger.warning("%s cannot be read; the served versions are kept", self.base_path)
             return
         wanted = wanted_versions(found, self._policy)
         for number in wanted:
@@ -191,8 +191,8 @@ class VersionManager:
                 return
         states = [self._versions[number].state for number in wanted]
         for version in self._versions.values():
-            # A version whose directory is gone may not be loaded again, so it only waits for one replacement. One that
-            # is merely no longer among the newest stays until all of those answer.
+            # A version that is no longer wanted is unloaded when all wanted versions are available. If its directory is
+            # gone, one of them is enough.
             replaced = all if version.number in found else any
             gone = version.number not in wanted and version.state in (LOADING, AVAILABLE)
             if gone and (not wanted or replaced(state == AVAILABLE for state in states)):
@@ -200,7 +200,7 @@ class VersionManager:
         if self._latest is not None:
             self._ready.set()
 
-    def _follow(self) -> None:
+    def _poll_forever(self) -> None:
         while not self._stop.is_set():
             try:
                 self.poll()
@@ -214,7 +214,7 @@ class VersionManager:
             return
         files = fingerprint(directory)
         if version is None or (version.state in (UNLOADING, END) and version.error is None):
-            # Unknown, or served once and wanted again: requests may still hold the object of that time.
+            # Unknown, or wanted again after it was unloaded: running requests may still use the old object.
             version = Version(number, directory)
         elif files != version.files:
             version.attempts = 0
@@ -253,7 +253,7 @@ class VersionManager:
     def _failed(self, version: Version, error: Exception) -> None:
         again = version.attempts <= self._max_retries
         version.retry_at = time.monotonic() + self._retry_seconds
-        self._garbage = True
+        self._has_garbage = True
         with self._lock:
             version.error = as_status(error)
             version.state = LOADING if again else END
@@ -292,7 +292,7 @@ class VersionManager:
             model, version.model, version.state = version.model, None, END
         if model is not None:
             model.close()
-            self._garbage = True
+            self._has_garbage = True
 
     def _update_latest(self) -> None:
         ready = [version for version in self._versions.values() if version.state == AVAILABLE]

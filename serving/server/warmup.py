@@ -1,4 +1,4 @@
-"""Warm-up: the requests that an export brings along run before its version answers anybody."""
+"""Warm-up: the requests in an export run before its version becomes available."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def run_warmup(model: LoadedModel, directory: Path) -> int:
     """Runs every warm-up record once.
 
     Args:
-        model: The version just loaded.
-        directory: Where it was loaded from.
+        model: The loaded version.
+        directory: The directory of the version.
 
     Returns:
-        How many records ran.
+        The number of records.
 
     Raises:
-        StatusError: A record cannot be read, is of a kind that is not served, fails, or there are too many:
-            as in TensorFlow Serving, such a version is not served.
+        StatusError: A record cannot be read, has an unsupported type or fails, or there are too many. As in TensorFlow
+            Serving, such a version is not served.
     """
     path = directory / WARMUP_FILE
     if not path.is_file():

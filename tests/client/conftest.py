@@ -10,7 +10,7 @@ from tests.client.toy_model import export_toy_model
 
 @pytest.fixture(scope="session")
 def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions 1 (tag 11), 2 (tag 22, other weights) and 3 (two features more)."""
+    """Versions 1 (tag 11), 2 (tag 22, other weights) and 3 (two additional features)."""
     root = tmp_path_factory.mktemp("toy")
     export_toy_model(root / "1", tag=11)
     export_toy_model(root / "2", tag=22, scale=-1.0)
@@ -27,5 +27,5 @@ def server(toy_models: Path) -> Iterator[StubServer]:
 
 @pytest.fixture(params=CLIENTS)
 def connect(request: pytest.FixtureRequest) -> Connect:
-    """Makes the client for threads, then the one for asyncio behind the same calls."""
+    """Creates a client. Tests run with the blocking client and with the asyncio client."""
     return CLIENTS[request.param]

@@ -1,4 +1,4 @@
-"""Both clients behind the same calls, so that one test holds for both."""
+"""Both clients with the same blocking methods, so that a test can run with each of them."""
 
 import asyncio
 import inspect
@@ -10,7 +10,7 @@ from tfctr.client import AsyncRankingClient, RankingClient
 
 
 class Awaited:
-    """An `AsyncRankingClient` in an event loop of its own that runs while a call does."""
+    """An `AsyncRankingClient` with blocking methods. Its event loop runs only during a call."""
 
     def __init__(self, *arguments: Any, **options: Any):
         self._loop = asyncio.Runner()
@@ -30,7 +30,7 @@ class Awaited:
         return lambda *arguments, **options: self._loop.run(found(*arguments, **options))
 
     def together(self, requests: list[dict[str, Any]]) -> list[Any]:
-        """Ranks all of them at the same time; an error stands where a result would."""
+        """Makes concurrent requests. Returns a result or an error for each of them."""
 
         async def run() -> list[Any]:
             return await asyncio.gather(*(self._client.rank(**r) for r in requests), return_exceptions=True)
@@ -39,10 +39,10 @@ class Awaited:
 
 
 class Threaded(RankingClient):
-    """A `RankingClient` that can be called from several threads in one line."""
+    """A `RankingClient` with a method for concurrent requests."""
 
     def together(self, requests: list[dict[str, Any]]) -> list[Any]:
-        """Ranks all of them at the same time; an error stands where a result would."""
+        """Makes concurrent requests. Returns a result or an error for each of them."""
 
         def one(request: dict[str, Any]) -> Any:
             try:

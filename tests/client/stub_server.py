@@ -1,4 +1,4 @@
-"""A gRPC server with the official messages whose behaviour a test sets: versions come and go, replies fail or hang."""
+"""A gRPC server with the official messages, whose versions, failures and delays a test controls."""
 
 import threading
 import time
@@ -23,11 +23,11 @@ _METADATA_TYPE = get_model_metadata_pb2.SignatureDefMap
 class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """Serves SavedModels by their own signatures.
 
-    `calls` counts requests by method or signature; `requests` keeps the last request of each signature;
-    `versions_asked` lists the versions asked for; `cancelled` counts the calls that the client gave up while they hung.
-    `fail` maps a signature to the (code, message) it aborts with; `hang` to an event it waits for; `script` to what
-    happens to its next calls, one entry each: a code to abort with, an event to wait for, a function, or `None`.
-    `ignore_pin` answers with the newest version, whatever is asked for; `state` is what versions are said to be in.
+    `calls` counts requests by method or signature, `requests` has the last request of each signature, `versions_asked`
+    the requested versions, and `cancelled` counts the calls that the client cancelled while they hung. `fail` maps a
+    signature to the (code, message) of its error, `hang` to an event that it waits for. `script` maps it to a list with
+    an entry for each of the next calls: a code to abort with, an event to wait for, a function to call, or `None`. With
+    `ignore_pin`, the newest version answers all requests. `state` is the reported state of all versions.
     """
 
     def __init__(self, name: str = "ranking"):
@@ -137,7 +137,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         for name, value in outputs.items():
             array = self.replace_output.get(name, value.numpy())
             proto = tf.make_tensor_proto(array)
-            if not self.tensor_content and array.dtype == "float32":  # what TF Serving does by default
+            if not self.tensor_content and array.dtype == "float32":  # the default of TF Serving
                 proto.ClearField("tensor_content")
                 del proto.float_val[:]
                 proto.float_val.extend(array.ravel())

@@ -1,4 +1,4 @@
-"""The client against the embedded server, which runs requests through TensorFlow's own session path."""
+"""The client with the embedded server, which runs requests in a TensorFlow session."""
 
 import shutil
 import threading
@@ -64,7 +64,7 @@ def test_ranks_refuses_and_explains(server: Server, connect: Connect) -> None:
 
 
 def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path, connect: Connect) -> None:
-    """Every answer is wholly of one version: the tag would make a mixed pair NaN, the values would differ."""
+    """Each answer equals that of a single version. With a state of the other version, it would be NaN."""
     allowed: list[np.ndarray] = []
     answers: list[np.ndarray] = []
     errors: list[Exception] = []

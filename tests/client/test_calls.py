@@ -50,7 +50,7 @@ def test_as_often_as_asked_for(server: StubServer, connect: Connect, retries: in
 
 
 def test_a_full_queue_is_overload(server: StubServer, connect: Connect) -> None:
-    """TensorFlow Serving sheds load with the code that also stands for a server that is gone."""
+    """An overloaded TensorFlow Serving answers UNAVAILABLE, which also means that a server cannot be reached."""
     message = "The batch scheduling queue to which this task was submitted is full; currently 10 batches enqueued"
     server.fail["score"] = (UNAVAILABLE, message)
     with connect(server.target, timeout_seconds=20) as client, pytest.raises(OverloadedError, match="queue"):
@@ -59,7 +59,7 @@ def test_a_full_queue_is_overload(server: StubServer, connect: Connect) -> None:
 
 
 def test_no_time_for_a_retry(server: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error is the one of the call, at once."""
+    """The error of the call is raised at once."""
     monkeypatch.setattr("tfctr.client.calls.BACKOFF_SECONDS", 1000.0)
     server.script["score"] = [UNAVAILABLE]
     with connect(server.target, timeout_seconds=20) as client, pytest.raises(UnavailableError, match="as the test"):
@@ -68,7 +68,7 @@ def test_no_time_for_a_retry(server: StubServer, connect: Connect, monkeypatch: 
 
 
 def test_retries_stop_when_their_budget_is_spent(server: StubServer, connect: Connect) -> None:
-    """A server that is down gets a tenth more calls, and ten, not twice as many."""
+    """A server that is down gets a tenth more calls plus ten, not twice as many."""
     with connect(server.target, timeout_seconds=20) as client:
         state = client.user_state(USER)
         server.fail["score"] = (UNAVAILABLE, "down")
@@ -83,14 +83,14 @@ def test_retries_stop_when_their_budget_is_spent(server: StubServer, connect: Co
 # --- hedges
 
 
-def test_the_first_answer_wins_and_the_slow_call_is_given_up(server: StubServer, connect: Connect) -> None:
+def test_the_first_answer_wins_and_the_slow_call_is_cancelled(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20, hedge_after_seconds=0.05) as client:
         never = threading.Event()
         server.script = {"user_tower": [never], "score": [never]}
         np.testing.assert_allclose(probabilities(client.rank(USER, CANDIDATES, CONTEXT)), BEST, rtol=1e-6)
         assert client.counts["hedge"] >= 2
         assert client.counts["hedge_won"] == 2
-        client.model_status()  # lets an event loop run, so that the cancellation goes out
+        client.model_status()  # runs the event loop, so that the cancellation is sent
         end = time.monotonic() + 20
         while server.cancelled != {"user_tower": 1, "score": 1}:
             assert time.monotonic() < end, server.cancelled
@@ -109,7 +109,7 @@ def test_one_of_two_copies_may_fail(server: StubServer, connect: Connect) -> Non
 
     def fail() -> None:
         second_came.wait(20)
-        raise ValueError("what a test server does wrong")
+        raise ValueError("an error in the server")
 
     def answer() -> None:
         second_came.set()
@@ -123,7 +123,7 @@ def test_one_of_two_copies_may_fail(server: StubServer, connect: Connect) -> Non
 
 
 def test_a_failed_call_is_not_hedged(server: StubServer, connect: Connect) -> None:
-    """A copy after an error would be a retry of what must not be tried again."""
+    """A copy after an error would be a retry of a call that must not be retried."""
     with connect(server.target, timeout_seconds=20, hedge_after_seconds=15) as client:
         server.script["user_tower"] = [grpc.StatusCode.INTERNAL]
         with pytest.raises(ServerError):
@@ -191,7 +191,7 @@ def test_one_retried_chunk_is_sent_again_alone(server: StubServer, connect: Conn
 
 
 def test_chunks_are_of_one_version(server: StubServer, toy_models: Path, connect: Connect) -> None:
-    """The version goes while its chunks are under way: all of them are scored again by the next one."""
+    """The version is unloaded while it scores chunks. All chunks are then scored by the next version."""
     with connect(server.target, timeout_seconds=20, chunk_size=1) as client:
         client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
         server.load(2, toy_models / "2")
@@ -209,7 +209,7 @@ def test_an_answer_of_another_version_is_refused(server: StubServer, toy_models:
         state = client.user_state(USER)
         server.load(2, toy_models / "2")
         server.ignore_pin = True
-        with pytest.raises(CodecError, match="version 2 of 'ranking' answered what was asked of version 1"):
+        with pytest.raises(CodecError, match=r"version 1 of 'ranking' must answer .*Received: an answer of version 2"):
             client.score(state, CANDIDATES, CONTEXT)
 
 

@@ -127,7 +127,9 @@ def test_version_gone_between_the_two_calls(client: RankingClient, server: StubS
     server.unload(2)
     server.load(3, toy_models / "3")
     server.after["user_tower"] = lambda: server.unload(3)
-    ranked = client.rank(USER, CANDIDATES, CONTEXT)  # 2 is known but gone, 3 goes after user_tower, 1 answers
+    ranked = client.rank(
+        USER, CANDIDATES, CONTEXT
+    )  # 2 is known but unloaded, 3 is unloaded after user_tower, 1 answers
     np.testing.assert_allclose(sorted(r.probability for r in ranked), sorted(EXPECTED), rtol=1e-6)
     assert server.requests["score"].model_spec.version.value == 1
 
@@ -151,7 +153,7 @@ def test_newer_and_older_model_behind_one_client(server: StubServer, toy_models:
         server.load(3, toy_models / "3")
         new = client.rank(user, candidates, CONTEXT)
         assert server.requests["score"].inputs["brand"].string_val[:] == [b"x"] * 3
-        client.rank(USER, CANDIDATES, CONTEXT)  # an old caller: the new features go as missing
+        client.rank(USER, CANDIDATES, CONTEXT)  # an old caller: the new features are sent as missing
         assert server.requests["score"].inputs["brand"].string_val[:] == [b""] * 3
         server.unload(3)
         back = client.rank(user, candidates, CONTEXT)
@@ -196,7 +198,7 @@ def test_cached_state_of_a_version_that_is_gone(client: RankingClient, server: S
 def test_another_model_under_the_same_version_number(
     client: RankingClient, server: StubServer, toy_models: Path
 ) -> None:
-    """The tag in the cached state is not the model's: refused with NaN, computed once more, right answer."""
+    """The cached state has another tag. It is rejected with NaN and computed again, and the answer is right."""
     client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
     server.load(1, toy_models / "2")
     ranked = client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
@@ -207,7 +209,7 @@ def test_another_model_under_the_same_version_number(
 
 
 def test_a_refused_state_is_not_kept(client: RankingClient, server: StubServer) -> None:
-    server.replace_output["model_tag"] = np.array([-1])  # what user_tower answers to a bad user
+    server.replace_output["model_tag"] = np.array([-1])  # as user_tower returns for bad user features
     for turn in (1, 2):
         with pytest.raises(StateRejectedError):
             client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
@@ -337,7 +339,7 @@ def test_bad_timeout(timeout: float, connect: Connect) -> None:
 
 def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server: StubServer) -> None:
     server.replace_output["probabilities"] = np.zeros((1, 2), np.float32)
-    with pytest.raises(CodecError, match=r"\[1, 2\] probabilities for 3 candidates"):
+    with pytest.raises(CodecError, match=r"must be \[1, 3\]. Received: \[1, 2\]"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 

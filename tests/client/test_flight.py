@@ -1,4 +1,4 @@
-"""Many requests for one user at once, with both clients."""
+"""Concurrent requests for the same user, with both clients."""
 
 import asyncio
 import threading
@@ -34,12 +34,12 @@ REQUEST: dict[str, Any] = {
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < end, "it never came to that"
+        assert time.monotonic() < end, "the condition was never true"
         time.sleep(0.005)
 
 
 def joined(client: RankingClient, count: int) -> Callable[[], None]:
-    """Something for a server to do: wait until so many requests wait for the one it answers."""
+    """A function for the server to call: waits until this many requests wait for the one that it answers."""
     return lambda: until(lambda: client.counts.get("joined", 0) >= count)
 
 
@@ -78,14 +78,14 @@ def test_other_users_do_not_wait(server: StubServer, connect: Connect) -> None:
         assert server.calls["user_tower"] == 10
 
 
-def test_a_leader_that_fails_does_not_poison_the_others(server: StubServer, connect: Connect) -> None:
+def test_an_error_of_the_leader_is_not_shared(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20) as client:
         client.served_model()
         wait = joined(client, 9)
 
         def fail() -> None:
             wait()
-            raise ValueError("what a test server does wrong")
+            raise ValueError("an error in the server")
 
         server.script["user_tower"] = [fail]
         found = client.together([REQUEST] * 10)
@@ -94,7 +94,7 @@ def test_a_leader_that_fails_does_not_poison_the_others(server: StubServer, conn
         assert server.calls["user_tower"] == 2
 
 
-def test_a_leader_whose_state_is_refused_does_not_poison_the_others(server: StubServer, connect: Connect) -> None:
+def test_a_rejected_state_of_the_leader_is_not_shared(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20) as client:
         client.served_model()
         wait = joined(client, 9)

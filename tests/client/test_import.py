@@ -18,7 +18,7 @@ assert not found, found
 
 
 def test_the_client_imports_nothing_heavy() -> None:
-    """Under half a second then, most of it numpy, grpc and protobuf; the figure is printed and decides nothing."""
+    """The import takes under half a second, mostly for numpy, grpc and protobuf. The time is printed, not checked."""
     told = [
         subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout
         for _ in range(3)
@@ -33,6 +33,6 @@ def test_every_public_name_is_documented() -> None:
 
 @pytest.mark.e2e
 def test_our_messages_live_beside_tensorflows_in_one_process() -> None:
-    """Ours first; test_protos.py imports TensorFlow's first."""
+    """Imports the messages of the client first; test_protos.py imports those of TensorFlow first."""
     script = "import tfctr.client, tensorflow, tensorflow_serving.apis.predict_pb2 \n"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

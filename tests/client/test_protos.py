@@ -55,7 +55,7 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
 
 
 def _clear_json_names(message: descriptor_pb2.DescriptorProto) -> None:
-    """protoc writes them, the runtime does not."""
+    """Only protoc writes them."""
     for field in message.field:
         field.ClearField("json_name")
     for nested in message.nested_type:
@@ -102,7 +102,7 @@ def test_data_types_are_the_official_ones() -> None:
 
 
 class PathRecorder:
-    """Stands where a channel does and writes down the paths that are asked for."""
+    """A fake channel that records the paths of methods."""
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
@@ -159,7 +159,7 @@ def test_bytes_of_replies_are_the_official_ones() -> None:
 
 
 def _with_content(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """What TensorFlow writes, with raw content where there are numbers (it writes small tensors as values)."""
+    """A tensor of TensorFlow with raw content for numbers, which TensorFlow itself writes only for large tensors."""
     proto = tf.make_tensor_proto(array)
     if array.dtype == object:
         return proto

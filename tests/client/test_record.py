@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from tests.client.test_cache import KEY, equal, state
 from tfctr.client import CodecError, UserState
-from tfctr.client.record import GarbageError, Precision, from_bytes, to_bytes
+from tfctr.client.record import InvalidRecordError, Precision, from_bytes, to_bytes
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -32,7 +32,7 @@ def test_round_trip() -> None:
     "change", [{"model": "x"}, {"version": 4}, {"fingerprint": "x"}, {"user_key": "user:2"}, {"user_key": "\ud800"}]
 )
 def test_a_record_under_another_key_is_not_taken(change: dict[str, Any], precision: Precision) -> None:
-    with pytest.raises(GarbageError, match="another key"):
+    with pytest.raises(InvalidRecordError, match="another key"):
         from_bytes(replace(KEY, **change), to_bytes(KEY, state(), precision))
 
 
@@ -40,7 +40,7 @@ def test_a_record_of_another_history_is_a_plain_miss() -> None:
     assert from_bytes(replace(KEY, history_version="18"), to_bytes(KEY, state())) is None
 
 
-def test_key_parts_cannot_run_together() -> None:
+def test_different_keys_have_different_digests() -> None:
     left, right = replace(KEY, fingerprint="a:b", user_key="c"), replace(KEY, fingerprint="a", user_key="b:c")
     assert left.digest != right.digest
 
@@ -49,20 +49,20 @@ def test_key_parts_cannot_run_together() -> None:
 def test_any_flipped_bit_is_seen(at: int, bit: int, precision: Precision) -> None:
     payload = bytearray(to_bytes(KEY, state(), precision))
     payload[at % len(payload)] ^= 1 << bit
-    with pytest.raises(GarbageError):
+    with pytest.raises(InvalidRecordError):
         from_bytes(KEY, bytes(payload))
 
 
 @given(st.binary(max_size=300))
-def test_garbage_is_told(payload: bytes) -> None:
-    with pytest.raises(GarbageError):
+def test_garbage_is_no_record(payload: bytes) -> None:
+    with pytest.raises(InvalidRecordError):
         from_bytes(KEY, payload)
 
 
-def test_cut_and_longer_records_are_garbage() -> None:
+def test_cut_and_longer_records_are_invalid() -> None:
     payload = to_bytes(KEY, state())
     for wrong in [payload[:size] for size in range(len(payload))] + [payload + b"\0"]:
-        with pytest.raises(GarbageError):
+        with pytest.raises(InvalidRecordError):
             from_bytes(KEY, wrong)
 
 
@@ -82,7 +82,7 @@ FLOATS = st.sampled_from([np.float32, np.float16]).flatmap(
 @example(np.array([np.inf, 1], np.float32), "int8")
 @example(np.array([7e4], np.float32), "float16")
 def test_error_of_every_precision_is_bounded(tensor: np.ndarray, precision: Precision) -> None:
-    """Any float at all: what fewer bits cannot hold is kept as it is."""
+    """A tensor with values that fewer bits cannot hold is stored unchanged."""
     found = stored({"x": tensor}, precision)["x"]
     assert found.dtype == tensor.dtype
     assert found.shape == tensor.shape

@@ -25,7 +25,7 @@ FIELD = "3:abcd"
 
 
 class RedisServer:
-    """A redis-server of our own on a free port; a machine without one fails the test."""
+    """A redis-server on a free port. Without redis-server on the machine, the test fails."""
 
     def __init__(self) -> None:
         with socket.socket() as free:
@@ -71,7 +71,7 @@ def server_of_states() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def cache(server_of_states: RedisServer) -> Iterator[RedisStateCache]:
-    # The timeout of production is 20 ms; a busy test machine needs more to answer at all.
+    # The default timeout is 20 ms; a busy test machine needs more.
     found = RedisStateCache(server_of_states.url, timeout_seconds=0.5, pause_seconds=0.3)
     yield found
     found.close()
@@ -99,7 +99,7 @@ def test_a_burst_of_states_does_not_expire_in_one(server_of_states: RedisServer,
     now = 1000 * plain.time()[0] + plain.time()[1] // 1000
     ends = [plain.pexpiretime(key) for key in plain.scan_iter()]
     assert len(ends) == 100
-    # Ten minutes, less up to one: they end over a minute, none later than the TTL says.
+    # Their lifetimes are 9 to 10 minutes, so they expire over a minute, and none after its TTL.
     assert 50_000 < max(ends) - min(ends) < 70_000
     assert max(ends) <= now + 600_000
 
@@ -176,7 +176,7 @@ def test_a_late_answer_is_not_taken_for_another_user(server_of_states: RedisServ
         assert found is None or equal(found, state(float(i)))
 
 
-def test_a_call_that_was_given_up_is_not_taken_for_another_user(server_of_states: RedisServer) -> None:
+def test_a_cancelled_call_is_not_taken_for_another_user(server_of_states: RedisServer) -> None:
     async def scene() -> None:
         cache = RedisStateCache(server_of_states.url, timeout_seconds=5, failures=1000)
         keys = [replace(KEY, user_key=str(i)) for i in range(5)]
@@ -203,14 +203,14 @@ def test_a_new_event_overwrites_and_all_versions_of_a_user_go_at_once(
     assert equal(cache.get(later), state(2.0))
     assert "garbage" not in cache.counts
     cache.put(newer, replace(state(), version=4))
-    other = replace(KEY, user_key="user")  # no prefix is taken for a user
+    other = replace(KEY, user_key="user")  # a prefix of the other key
     cache.put(other, state())
     assert server_of_states.plain.hlen(USER_HASH) == 2
     cache.forget_user(KEY.model, KEY.user_key)
     assert server_of_states.plain.keys() == [b"tfctr:state:ranking:user"]
 
 
-def test_a_user_that_could_not_be_forgotten_is_told(server_of_states: RedisServer, cache: RedisStateCache) -> None:
+def test_a_user_that_could_not_be_forgotten_is_an_error(server_of_states: RedisServer, cache: RedisStateCache) -> None:
     cache.put(KEY, state())
     server_of_states.kill()
     with pytest.raises(UnavailableError, match="still in Redis, for 600 s at most"):

@@ -135,20 +135,23 @@ def test_rows_and_columns_make_the_same_request() -> None:
         ({"user_id": "7"}, r"user\.user_id must be an integer\. Received: '7' \(str\)"),
         ({"user_id": 7.0}, r"user\.user_id must be an integer\. Received: 7\.0 \(float\)"),
         ({"user_id": [7]}, r"user\.user_id must be an integer"),
-        ({"user_id": 2**63}, "does not fit 64 bits"),
-        ({"user_id": np.uint64(2**63)}, "does not fit 64 bits"),
+        ({"user_id": 2**63}, r"user\.user_id must fit 64 bits.*Received: 9223372036854775808"),
+        ({"user_id": np.uint64(2**63)}, "must fit 64 bits"),
         ({"user_id": {"id": 7}}, r"\(dict\)"),
         ({"age": "old"}, r"user\.age must be a number"),
         ({"age": 1j}, r"user\.age must be a number"),
         ({"gender": 1}, r"user\.gender must be a string"),
-        ({"gender": "\ud800"}, "not valid text"),
+        ({"gender": "\ud800"}, "must be valid text"),
         ({"interests": ["a", 1]}, r"user\.interests must be a string"),
-        ({"interests": ["a|b", "c"]}, r"the token b'a\|b' holds '\|'"),
+        ({"interests": ["a|b", "c"]}, r"must not contain the separator '\|'.*Received: b'a\|b'"),
         ({"history_item_id": 5}, r"user\.history_item_id must be a list of events"),
         ({"history_item_id": "12"}, "must be a list of events"),
         ({"history_item_id": np.zeros((2, 2), np.int64)}, "must be a list of events"),
         ({"history_item_id": [1, "x"]}, r"user\.history_item_id\[1\] must be an integer"),
-        ({"history_item_id": [1], "history_genres": ["a", "b"]}, "must have one length.*'history_item_id': 1"),
+        (
+            {"history_item_id": [1], "history_genres": ["a", "b"]},
+            "must have the same length.*Received: .*'history_item_id': 1",
+        ),
         ({"history_item_id": [1], "history_length": 2}, r"between 0 and the length of the shortest field \(1\)"),
         ({"history_item_id": [1], "history_length": -1}, "between 0"),
         ([("user_id", 1)], "user must be a mapping"),
@@ -164,7 +167,7 @@ def test_bad_users(user: Any, message: str) -> None:
     [
         ([{"item_id": 1}, {"item_id": "x"}], r"candidates\[1\]\.item_id must be an integer\. Received: 'x'"),
         ([{"item_id": 1}, 5], r"candidates\[1\] must be a mapping"),
-        ({"item_id": [1, 2], "price": [1.0]}, "columns must have one length.*'price': 1"),
+        ({"item_id": [1, 2], "price": [1.0]}, "columns must have the same length.*'price': 1"),
         ({"item_id": 5}, r"candidates\.item_id must be a list"),
         ({"item_id": np.zeros((1, 2), np.int64)}, "one-dimensional"),
         ({"genres": "Action"}, "must be a list"),
@@ -184,18 +187,16 @@ def test_unknown_features_are_left_out_counted_and_told_once(caplog: pytest.LogC
     builder.candidates([{"item_id": 1, "title": "x"}, {"item_id": 2}])
     assert builder.dropped == {"context.country": 3, "candidates.title": 1}
     assert [r.getMessage() for r in caplog.records] == [
-        "model 'ranking' version 7 does not know these features of context, left out: ['country']",
-        "model 'ranking' version 7 does not know these features of candidates, left out: ['title']",
+        "model 'ranking' version 7 does not have these features of context, which are left out: ['country']",
+        "model 'ranking' version 7 does not have these features of candidates, which are left out: ['title']",
     ]
 
 
 def test_strict_refuses_what_the_version_does_not_know() -> None:
     builder = RequestBuilder(model(), strict=True)
-    with pytest.raises(
-        BadRequestError, match=r"no feature 'user_idd' here\. Did you mean 'user_id'\? Allowed: \['age'"
-    ):
+    with pytest.raises(BadRequestError, match=r"Did you mean 'user_id'\? Allowed: \['age'.*\. Received: 'user_idd'"):
         builder.user({"user_idd": 1})
-    with pytest.raises(BadRequestError, match="no feature 'user_id' here"):
+    with pytest.raises(BadRequestError, match=r"no feature of this name here.*Received: 'user_id'"):
         builder.candidates({"user_id": [1]})
 
 
@@ -210,7 +211,7 @@ def test_several_sequences() -> None:
         "buys_length": [2],
     }
     unclear = {**two, **specs(liked=("int64", 3))}
-    with pytest.raises(UnsupportedModelError, match=r"which of the sequences .* has the field 'liked'"):
+    with pytest.raises(UnsupportedModelError, match=r"which of the sequences .* it belongs to.*Received: 'liked'"):
         RequestBuilder(model(unclear))
     told = model(unclear, groups={"clicks": ("clicks_item", "liked")})
     assert told.sequences == {"clicks": ("clicks_item", "liked"), "buys": ("buys_item",)}
@@ -220,12 +221,12 @@ def test_a_user_vector_that_is_no_sequence() -> None:
     builder = RequestBuilder(model(specs(embedding=("float", 2))))
     assert lists(builder.user({"embedding": [1, 2.5]})) == {"embedding": [[1.0, 2.5]]}
     assert np.isnan(builder.user({})["embedding"]).all()
-    with pytest.raises(BadRequestError, match=r"embedding must be a list of 2 values"):
+    with pytest.raises(BadRequestError, match=r"embedding must be a list of 2 values\. Received: \[1\]"):
         builder.user({"embedding": [1]})
 
 
 def test_a_model_with_inputs_of_other_types_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="input 'flag' is int32"):
+    with pytest.raises(UnsupportedModelError, match=r"input 'flag' must be one of .*Received: int32"):
         RequestBuilder(model(specs(flag=("int32",)))).user({})
     with pytest.raises(UnsupportedModelError, match=r"inputs must be \[B\]"):
         model(candidate=specs(image=("float", -1, 3)))
@@ -261,6 +262,6 @@ def test_feature_file_guards_names_and_knows_separators(tmp_path: Path) -> None:
     assert declared.groups == {"seen": ("liked",)}
     builder = RequestBuilder(model(), declared=declared)
     assert builder.user({"gender": ["a", "b"], "liked": [1]})["gender"].tolist() == [b"a,b"]
-    assert builder.dropped == {"user.liked": 1}  # declared, but newer than the served version
-    with pytest.raises(BadRequestError, match=r"no feature 'gendr' here\. Did you mean 'gender'"):
+    assert builder.dropped == {"user.liked": 1}  # declared, but the served version does not have it
+    with pytest.raises(BadRequestError, match=r"Did you mean 'gender'\?.*Received: 'gendr'"):
         builder.user({"gendr": "F"})

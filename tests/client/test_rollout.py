@@ -1,4 +1,4 @@
-"""A rollout by label, under load: `serving.rollout`, the embedded server and a client that asks for `stable`."""
+"""A rollout under load, with the embedded server and clients that request the label `stable`."""
 
 import shutil
 import threading
@@ -46,7 +46,7 @@ def servers(config: Path) -> Iterator[list[Server]]:
 
 
 class Load:
-    """Clients that ask the servers in turn for `stable`, one of them with a cached state."""
+    """Clients that request `stable` from the servers in turn. One of them caches the state."""
 
     def __init__(self, addresses: list[str]):
         self._target = f"ipv4:{','.join(addresses)}"
@@ -77,7 +77,7 @@ class Load:
                 time.sleep(0.005)
 
     def wait_for(self, *expected: np.ndarray) -> None:
-        """Until both clients have given all of these answers for a while, and no other."""
+        """Waits until both clients have got these answers, and no others, for a while."""
         end = time.monotonic() + 60
         while True:
             found = [[np.array_equal(one, answer) for answer in expected] for one in self.answers[-20:]]
@@ -108,11 +108,11 @@ def test_no_answer_is_of_two_versions(config: Path, servers: list[Server]) -> No
         step().canary(2)
         new = of(2)
         assert not np.array_equal(old, new)
-        load.wait_for(old)  # the canary is another label
+        load.wait_for(old)  # `canary` is another label
         with pytest.raises(UserError, match=r"the previous configuration is back$"):
             Rollout(config, addresses, timeout=20).canary(9)
         assert step().labels == {"stable": 1, "canary": 2}
-        # The moment when one server has the new label and the other has not, made to last.
+        # A state that is normally short: one server has the new label and the other does not.
         half = shutil.copy(config, config.with_name("half.config"))
         Rollout(half, addresses[:1]).promote()
         load.wait_for(old, new)

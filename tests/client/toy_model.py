@@ -1,4 +1,4 @@
-"""A hand-made model with the signatures of a real one, small enough to recompute in NumPy."""
+"""A small model with the signatures of a real one, whose results can be computed in NumPy."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One server for the requests that leave it as it is, and helpers that speak the official protos over real channels."""
+"""A shared server for requests that do not change it, and helpers with the official messages and real channels."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Caller:
 def predict_request(
     signature: str, inputs: dict[str, Any], *, version: int | None = None, output_filter: tuple[str, ...] = ()
 ) -> predict_pb2.PredictRequest:
-    """A request; an input is a TensorProto as it is, or whatever `tf.make_tensor_proto` takes."""
+    """A predict request. An input is a TensorProto, or a value for `tf.make_tensor_proto`."""
     request = predict_pb2.PredictRequest(output_filter=output_filter)
     request.model_spec.name = NAME
     request.model_spec.signature_name = signature
@@ -83,7 +83,7 @@ def predict_request(
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Waits until something holds; fails with `what` when it never does."""
+    """Waits until the condition is true. Fails with the message `what` if it never is."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -97,7 +97,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The same model with other weights, by tag: copied into place as versions."""
+    """The model with different weights by tag, to be copied as versions."""
     base = tmp_path_factory.mktemp("saved_models")
     return {tag: save_model(base / f"model-{tag}", tag) for tag in (1, 2, 3)}
 
@@ -111,7 +111,7 @@ def base_path(tmp_path_factory: pytest.TempPathFactory, saved_models: dict[int, 
 
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> str | None:
-    """The server that `--target` names; None where the tests start the embedded one."""
+    """The server of `--target`, or None if the tests start the embedded one."""
     return request.config.getoption("--target", default=None)
 
 
@@ -147,6 +147,6 @@ def _asks_only(request: pytest.FixtureRequest, target: str | None) -> None:
 
 @pytest.fixture
 def embedded(target: str | None) -> None:
-    """For what the embedded server does beyond TensorFlow Serving, or otherwise by design (docs/server.md)."""
+    """For intended differences of the embedded server from TensorFlow Serving (docs/server.md)."""
     if target:
         pytest.skip("the embedded server's own way, which no other needs to follow")

@@ -1,4 +1,4 @@
-"""What `kubectl kustomize` makes of our kustomizations, without kubectl; anything that they do not use is an error."""
+"""`kubectl kustomize` without kubectl, for the features that our kustomizations use. Others are an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Document = dict[str, Any]
 
 
 def build(directory: Path) -> list[Document]:
-    """The documents of a kustomization; a generated ConfigMap keeps its name, without a hash of its contents.
+    """The documents of a kustomization. A generated ConfigMap keeps its name, without a hash of its contents.
 
     Raises:
         ValueError: It says something that is not understood here, or that finds nothing.

@@ -1,4 +1,4 @@
-"""A small hand-made SavedModel with the three signatures of the package and a few that only tests need."""
+"""A small SavedModel with the three signatures of tfctr, and a few more for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLE_SPEC = {"user_id": tf.io.FixedLenFeature([], tf.int64), "item_id": tf.io
 
 
 class SmallModel(tf.Module):
-    """Two embedding tables and a dot product; `tag` makes versions tell each other apart."""
+    """Two embedding tables and a dot product. Versions differ by `tag`."""
 
     def __init__(self, tag: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class SmallModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "row")])
     def lookup(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Looks up without keeping the row inside the table, as no exported signature does."""
+        """Looks up a row without a check of its range, which no exported signature does."""
         return {"vector": tf.gather(self.items, row)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
@@ -90,7 +90,7 @@ class SmallModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "steps")])
     def slow(self, steps: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Runs many small ops one after the other: a run that a deadline can stop between two of them."""
+        """Runs many small ops one after the other, so that a deadline can stop the run between two of them."""
         count = tf.constant(0, tf.int64)
         total = tf.while_loop(
             lambda i, _: i < steps[0], lambda i, x: (i + 1, tf.sin(x + 1.0)), [count, tf.constant(0.0)]
@@ -99,21 +99,21 @@ class SmallModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "length")])
     def fail(self, length: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Fails with a message of as many letters as asked for."""
+        """Fails with a message of the given length."""
         text = tf.strings.reduce_join(tf.fill(length, "x"))
         with tf.control_dependencies([tf.debugging.Assert(length[0] < 0, [text], summarize=1)]):
             return {"length": tf.identity(length)}
 
 
 def publish(base: Path) -> None:
-    """Writes what a server that `--target` names has to serve: version 7 of the model `small`, and its metrics page."""
+    """Writes the files for a server of `--target`: version 7 of the model `small`, and the metrics configuration."""
     save_model(base / "small" / "7", 1)
     monitoring = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
     (base / "small" / "monitoring.config").write_text(monitoring)
 
 
 def save_model(directory: Path, tag: int) -> Path:
-    """Writes the model as a SavedModel; `tag` seeds its weights and is what `user_tower` marks its state with."""
+    """Writes the model as a SavedModel. `tag` is the seed of its weights and the tag in the state of `user_tower`."""
     model = SmallModel(tag)
     names = ("serving_default", "user_tower", "score", "echo", "slow", "fail", "lookup", "classify", "regress")
     tf.saved_model.save(model, str(directory), signatures={name: getattr(model, name) for name in names})

@@ -1,4 +1,4 @@
-"""Right requests for the tests' small model, and parts to make wrong ones of."""
+"""Valid requests for the small model, and parts of invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients do to a server in the soak. It runs in a process of its own, which imports no TensorFlow."""
+"""The load of the soak test. It runs in a process of its own, which does not import TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 @cache
 def _client(address: str) -> RankingClient:
-    """The one client that lives as long as the process."""
+    """The client, which exists as long as the process."""
     logging.getLogger("tfctr.client").setLevel(logging.ERROR)
     return RankingClient(
         address, cache=MemoryStateCache(max_entries=KEPT), timeout_seconds=SECONDS, refresh_seconds=0.1
@@ -29,10 +29,10 @@ def _client(address: str) -> RankingClient:
 
 
 def _one(address: str, number: int) -> str:
-    """Makes one request; most are right. Returns how it ended."""
+    """Makes one request, which is valid most of the time. Returns its outcome."""
     client = _client(address)
     kind = number % 10
-    # A few users that come again and again, and more of the others than the cache keeps.
+    # A few users with many requests, and more other users than the cache can keep.
     kept = {"user_key": number % (USERS if number % 2 else 20), "history_version": 1}
     try:
         if kind == 0:
@@ -56,7 +56,7 @@ def _one(address: str, number: int) -> str:
 
 
 def load(address: str, requests: int) -> tuple[int, Counter[str], dict[str, int]]:
-    """Makes so many requests from several threads: the process, how they ended, and all that its client counted."""
+    """Makes requests from several threads. Returns the process id, the outcomes and the counts of the client."""
     with ThreadPoolExecutor(THREADS) as threads:
         ended = Counter(threads.map(lambda number: _one(address, number), range(requests)))
     return os.getpid(), ended, _client(address).counts

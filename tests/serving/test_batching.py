@@ -1,4 +1,4 @@
-"""Dynamic batching: cases C35 to C39, and its configuration file."""
+"""Dynamic batching: cases C35 to C39, and the configuration file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.serving.conftest import NAME, Caller
 from tests.serving.model import HISTORY, WIDTH
 
 Code = grpc.StatusCode
-# Long enough that requests sent together always meet, never waited for: the batches below are full.
+# Long enough that concurrent requests always meet in a batch. The batches below are full, so it is never waited for.
 LONG = 20.0
 
 
@@ -42,7 +42,7 @@ def _score(rows: int, candidates: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _together(caller: Caller, requests: list[dict[str, np.ndarray]], signature: str = "score") -> list[Any]:
-    """The outputs or the errors of requests that are under way at the same time."""
+    """The outputs or the errors of concurrent requests."""
 
     def ask(inputs: dict[str, np.ndarray]) -> Any:
         try:
@@ -62,7 +62,7 @@ def test_c39_a_batch_scores_as_single_requests_do(base_path: Path, caller: Calle
         page = server._metrics.page()
     for answer, wanted in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer["probabilities"], wanted, atol=1e-6)
-    # All five rows ran at once.
+    # All five rows ran in one batch.
     assert ":tensorflow:serving:batching_session:processed_batch_size_sum 5\n" in page
     assert ":tensorflow:serving:batching_session:processed_batch_size_count 1\n" in page
 
@@ -95,7 +95,7 @@ def test_c36_other_numbers_of_candidates(base_path: Path, caller: Caller, pad: b
         answers = _together(batched, requests)
     for answer, wanted in zip(answers, expected, strict=True):
         if pad:
-            # Outputs keep the padding; what is beside it is right.
+            # Outputs keep the padding; the other values are right.
             assert answer["probabilities"].shape == (1, 6)
             np.testing.assert_allclose(answer["probabilities"][:, : wanted.shape[1]], wanted, atol=1e-6)
         else:
@@ -113,7 +113,7 @@ def test_c37_full_queue(base_path: Path) -> None:
             waiting = pool.submit(caller.run, "user_tower", user)
             refused = None
             while refused is None:
-                # Until the first has arrived the other is answered.
+                # Before the first request has arrived, the other one is answered.
                 (answer,) = _together(caller, [two_rows], "user_tower")
                 refused = answer if isinstance(answer, grpc.RpcError) else None
             assert not waiting.done()

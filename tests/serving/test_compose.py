@@ -1,4 +1,4 @@
-"""The compose files name what is there, and the dashboard asks for metrics that a server has."""
+"""The files and images in the compose files exist, and the server has the metrics of the dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is rendered is what the server's own parser reads, and what is committed is what would be rendered."""
+"""The server can parse the rendered files, and the committed files are up to date."""
 
 from pathlib import Path
 

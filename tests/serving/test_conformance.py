@@ -1,4 +1,4 @@
-"""TensorFlow Serving's answers, request by request. The numbers are those of the contract's list of cases."""
+"""The answers of TensorFlow Serving. The numbers are those of the list of cases."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_c18_nothing_to_score(
 
 
 def test_c16_what_broadcasts_is_not_refused_by_the_server(caller: Caller) -> None:
-    """Shapes are the graph's own business: exported models check them, this one does not."""
+    """The server does not check shapes. Exported models do, this one does not."""
     items = np.array([[5, 6, 7], [8, 9, 10]])
     both = {"user_vector": np.repeat(STATE["user_vector"], 2, axis=0), "model_tag": np.array([1, 1])}
     expected = caller.run("score", {**both, "item_id": items})["probabilities"]

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's errors: codes and texts. The numbers are those of the contract's list of cases."""
+"""The codes and messages of TensorFlow Serving's errors. The numbers are those of the list of cases."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _score(**changes: Any) -> predict_pb2.PredictRequest:
 
 @dataclass(frozen=True)
 class Refused:
-    """A request that is answered with an error."""
+    """A request whose answer is an error."""
 
     case: str
     request: Callable[[], Any]
@@ -288,7 +288,7 @@ def test_refused(caller: Caller, case: Refused) -> None:
 
 
 def test_c23_the_run_itself_stops(caller: Caller, server: Any) -> None:
-    """The client would give up by itself: what is asked here is that the server stops, too, and says so in time."""
+    """The server also stops at the deadline, and says so in time, not only the client."""
     model = server._models.managers[NAME]._latest.model
     started = time.monotonic()
     steps = {"steps": tf.make_tensor_proto(np.array([10**7]))}

@@ -1,4 +1,4 @@
-"""The manifests against the Kubernetes schemas, and the scripts of the container as real processes."""
+"""The manifests against the Kubernetes schemas, and the scripts of the container in real processes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ for _ in {1..400}; do sleep 0.05; done
 
 
 def start_entrypoint(directory: Path, flag_lines: str | None) -> subprocess.Popen[str]:
-    """Runs entrypoint.sh with a server that ends with 3 when told to by a flag, and with 7 a while after SIGTERM."""
+    """Runs entrypoint.sh with a server that exits with 3 if a flag says so, and with 7 a while after SIGTERM."""
     server = directory / "tensorflow_model_server"
     server.write_text(SERVER)
     server.chmod(0o755)

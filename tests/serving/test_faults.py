@@ -1,4 +1,4 @@
-"""What goes wrong around the server, and what clients send that no client should: none of it may disturb another."""
+"""Failures around the server, and malformed requests. They must not affect other requests."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.server import Server
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
-from tests.serving.held import held
 from tests.serving.model import HISTORY, WIDTH
+from tests.serving.process_resources import process_resources
 from tests.serving.requests import ECHO, SCORE
 from tests.serving.test_process import Process
 
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
-# What a request may be refused with; anything else would say that the server, not the request, is at fault.
+# Codes for an invalid request. Other codes would mean that the server is at fault.
 REFUSALS = {Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION, Code.NOT_FOUND}
 SHAPES = ([], [0], [1], [1, WIDTH], [WIDTH, 1], [2, 3, 4], [-1], [2**40], [0, 2**62, 2**62], [1] * 100, [1] * 300)
 
 
 def _tensor(random: np.random.Generator) -> tensor_pb2.TensorProto:
-    """A tensor with a type, a shape and a content that need not know of each other."""
+    """A tensor whose type, shape and content need not match."""
     proto = tensor_pb2.TensorProto(dtype=int(random.choice([*range(24), 101, 123])))
     for size in SHAPES[random.integers(len(SHAPES))]:
         proto.tensor_shape.dim.add(size=size)
@@ -56,7 +56,7 @@ def _tensor(random: np.random.Generator) -> tensor_pb2.TensorProto:
 
 
 def _malformed(random: np.random.Generator) -> bytes:
-    """A request that was right once: with a tensor replaced, a name changed, or some bytes flipped or cut off."""
+    """A valid request in which a tensor is replaced, a name changed, or bytes flipped or cut off."""
     signature, inputs = [("score", SCORE), ("user_tower", USER), ("echo", ECHO)][random.integers(3)]
     request = predict_request(signature, inputs)
     names = sorted(request.inputs)
@@ -87,7 +87,7 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
     texts: dict[Any, str] = {}
     for number in range(10_000):
         if number == 2_000:
-            before = held().megabytes
+            before = process_resources().megabytes
         raw = _malformed(random)
         try:
             call(raw, timeout=20)
@@ -97,11 +97,11 @@ def test_m2_ten_thousand_malformed_requests(caller: Caller, server: Server) -> N
             try:
                 predict_pb2.PredictRequest.FromString(raw)
             except Exception:
-                assert code is Code.INTERNAL  # no protobuf message
+                assert code is Code.INTERNAL  # not a protobuf message
                 code = "not a message"
             counted[code] += 1
             texts.setdefault(code, error.details())
-    grown = held().megabytes - before
+    grown = process_resources().megabytes - before
     assert counted.keys() - {Code.OK, "not a message"} <= REFUSALS, (counted, texts)
     assert counted[Code.INVALID_ARGUMENT] > 2_000
     assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
@@ -127,11 +127,11 @@ def test_m2_no_message_is_refused_and_nothing_else_happens(caller: Caller, raw: 
 def test_m3_a_small_message_cannot_make_a_huge_tensor(caller: Caller, server: Server, dtype: int) -> None:
     proto = tensor_pb2.TensorProto(dtype=dtype)
     proto.tensor_shape.dim.add(size=2**26)
-    before = held().megabytes
+    before = process_resources().megabytes
     with pytest.raises(grpc.RpcError, match="too many to fill up") as caught:
         caller.predict("score", {**SCORE, "user_vector": proto})
     assert caught.value.code() is Code.INVALID_ARGUMENT
-    assert held().megabytes - before < 100
+    assert process_resources().megabytes - before < 100
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -147,7 +147,7 @@ def test_m4_what_is_no_number_stays_in_its_row(caller: Caller, value: float) -> 
 
 
 def _user_vector(directory: Path) -> np.ndarray:
-    """What a SavedModel answers of the user."""
+    """The scores of a SavedModel for the user."""
     signature = tf.saved_model.load(str(directory)).signatures["user_tower"]
     return signature(**{name: tf.constant(value) for name, value in USER.items()})["user_vector"].numpy()
 
@@ -155,7 +155,7 @@ def _user_vector(directory: Path) -> np.ndarray:
 def test_f3_versions_switched_under_load_are_never_mixed(
     tmp_path: Path, saved_models: dict[int, Path], caller: Caller
 ) -> None:
-    """Every score is the whole score of the version that the reply names."""
+    """All scores are those of the version in the reply."""
     base = tmp_path / NAME
     base.mkdir()
     known = {tag: _user_vector(saved_models[tag]) for tag in (1, 2)}
@@ -194,13 +194,13 @@ def test_f3_versions_switched_under_load_are_never_mixed(
 
 
 def _can_mount() -> bool:
-    """Whether a process may have a disk of its own here; containers may forbid it."""
+    """Whether a process may mount a file system here; containers may forbid it."""
     mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     return shutil.which("unshare") is not None and subprocess.run(mount, capture_output=True).returncode == 0
 
 
 def _copy(source: Path, target: Path, largest_file: int = resource.RLIM_INFINITY) -> str:
-    """Copies a directory in a process of its own; what that process complained of."""
+    """Copies a directory in another process. Returns the error output of that process."""
     script = (
         "import resource, shutil, sys;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2);"
@@ -213,7 +213,7 @@ def _copy(source: Path, target: Path, largest_file: int = resource.RLIM_INFINITY
 
 
 def _fill(path: Path) -> None:
-    """Appends to a file until there is no room left."""
+    """Appends to a file until the disk is full."""
     with path.open("ab", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"." * 4096)
@@ -224,7 +224,7 @@ def _fill(path: Path) -> None:
 def test_f6_a_disk_that_is_full_while_a_version_is_copied(
     tmp_path: Path, saved_models: dict[int, Path], kind: str
 ) -> None:
-    """The old version goes on. The full disk is that of the server's log and temporary files, too."""
+    """The old version stays available. The log and the temporary files of the server are on the full disk as well."""
     room = 16_384
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -235,7 +235,7 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
         within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=1m tmpfs "$0" && {start}', str(disk)]
     process = Process("--model-base-path", f"{disk}/small", "--port", "0", "--poll-seconds", "0.05", within=within)
     try:
-        seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # as the server sees it
+        seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # the path in the server process
         base, log = seen / "small", seen / "log"
         eventually(base.is_dir, "the server's disk is there")
         assert not _copy(saved_models[1], base / "1")
@@ -273,7 +273,7 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
 
 @pytest.mark.e2e
 def test_f2_killed_under_load_and_started_again(base_path: Path) -> None:
-    """A client's channel finds the server again; in between it is told UNAVAILABLE, never anything else."""
+    """The channel of a client reconnects to the server. Until then, the only error is UNAVAILABLE."""
     arguments = ("--model-base-path", str(base_path), "--model-name", NAME)
     first = Process(*arguments, "--port", "0")
     address = first.wait_for(r"on grpc://(\S+)$")[1]

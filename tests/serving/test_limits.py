@@ -1,4 +1,4 @@
-"""What the server refuses rather than collapse under, and who may connect: limits, deadlines, TLS."""
+"""Limits, deadlines and TLS of the server."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from serving.server import Server, ServerError
 from serving.server.metrics import PATH
 from tests.serving.certificates import Authority, ssl_config
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
-from tests.serving.held import held
 from tests.serving.model import HISTORY
+from tests.serving.process_resources import process_resources
 from tests.serving.test_process import Process
 
 Code = grpc.StatusCode
@@ -49,7 +49,7 @@ def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
 
 @contextmanager
 def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Every run waits inside the model until the block ends; what has begun is in the list."""
+    """All runs wait in the model until the block ends. The list has the runs that have begun."""
     held = server._models.managers[NAME]._latest
     assert held is not None
     assert held.model is not None
@@ -77,7 +77,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkey
             assert len(begun) == 1
         answered = [one.result() for one in asked if one.exception() is None]
         assert len(answered) == 3
-        # It recovers by itself.
+        # The server recovers.
         assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
 
 
@@ -97,9 +97,9 @@ def test_l3_a_request_that_expired_while_it_waited_does_not_run(
 
 @pytest.mark.e2e
 def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
-    """Nobody waits before asking again, whatever the machine can do; yet the queue and the wait stay bounded.
+    """Clients send requests faster than the server can answer; its queue and the waiting time stay bounded.
 
-    Measured: at most 8 answers before a request's own and 16 MB more; without the bound 206 and 61 MB.
+    Measured: at most 8 answers before that of a request, and 16 MB more; without the limit 206 answers and 61 MB.
     """
     count, limit = 300, 1 + 8
     options = ("--threads", "1", "--max-queued", "8", "--port", "0", "--rest-port", "0")
@@ -111,7 +111,7 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
         inputs = [{"steps": np.full(2**15, steps)} for steps in (1000, 1400, 1800)]
         right = [caller.run("slow", one)["total"] for one in inputs]
         requests = [predict_request("slow", one) for one in inputs]
-        before = held(process.popen.pid).megabytes
+        before = process_resources(process.popen.pid).megabytes
         most = before
         arrivals = threading.Semaphore(3 * limit)
         answers: list[tuple[int, np.ndarray, int]] = []
@@ -130,14 +130,14 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
             seconds = 0.02 if number % 5 == 4 else 60
             future = caller.prediction.Predict.future(requests[number % 3], timeout=seconds)
             future.add_done_callback(partial(ended, number=number, answered_before=len(answers)))
-            most = max(most, held(process.popen.pid).megabytes)
+            most = max(most, process_resources(process.popen.pid).megabytes)
         eventually(lambda: codes.total() == count, "every request ends", 120)
 
         assert codes.keys() <= {Code.OK, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}, codes
         assert codes[Code.RESOURCE_EXHAUSTED] > count / 3
         for number, total, _ in answers:
             np.testing.assert_array_equal(total, right[number % 3])
-        # Behind a full queue there are as many as it holds, and those that ended while the request came in.
+        # A full queue has its maximum of requests, plus those that ended while the request arrived.
         assert max(behind for _, _, behind in answers) <= 2 * limit
         assert most - before < 40
         page = urllib.request.urlopen(f"http://{ready[2]}{PATH}", timeout=20).read().decode()

@@ -94,7 +94,7 @@ def test_c32_labels_and_specific_versions(base: Path, fields: tuple[Server, Call
     request.model_spec.name, request.model_spec.version_label = NAME, "stable"
     assert [one.version for one in caller.models.GetModelStatus(request, timeout=20).model_version_status] == [1]
 
-    # The labels are all replaced; one on a version that is not served is refused, and the others stay.
+    # All labels are replaced. A label on a version that is not served is an error, and the labels stay.
     _reload(caller, _list(_model(base, "specific { versions: 1 versions: 2 }", _label("stable", 2))))
     assert _tag(caller, label="stable") == 2
     assert _refused(lambda: _tag(caller, label="canary"))[0] is Code.INVALID_ARGUMENT
@@ -162,7 +162,7 @@ def test_c33_a_model_that_cannot_be_loaded_is_named(base: Path, fields: tuple[Se
     assert code is Code.UNKNOWN
     assert "1 model(s) did not become available: {broken: version 1: " in text
     assert _tag(caller) == 3
-    # As it is wanted all the same, it comes as soon as it is repaired.
+    # The version is still wanted, so it is loaded as soon as it is repaired.
     shutil.copytree(base / "1", broken / "1", dirs_exist_ok=True)
     eventually(lambda: server.served["broken"] == [1], "the repaired model serves")
 

@@ -137,7 +137,7 @@ def test_c44_refused(ask: Rest, case: str, target: str | None) -> None:
     path, body, status, text = REFUSED[case]
     got, reply = ask("POST", path, body)
     assert (got, list(reply)) == (status, ["error"]), reply
-    # The other texts are the embedded server's own.
+    # TensorFlow Serving has other texts for the rest.
     assert re.search(text, reply["error"]) or (target and not case.startswith("C")), reply
 
 
@@ -193,7 +193,7 @@ def test_c46_prometheus_page(ask: Rest) -> None:
     for body in (good, bad, bad):
         ask("POST", f"{MODEL}:predict", body)
     after = ask("GET", "/monitoring/prometheus/metrics")[1]
-    # An error counts as a request, and its time does not count.
+    # An error counts as a request, but its latency is not recorded.
     rises = [_value(after, line) - _value(before, line) for line in (ok, failed, latency)]
     assert rises == [1, 2, 1]
     assert (

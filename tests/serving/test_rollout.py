@@ -1,4 +1,4 @@
-"""The rollout against real gRPC servers that keep TensorFlow Serving's rules for versions and labels."""
+"""The rollout with gRPC servers that follow TensorFlow Serving's rules for versions and labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNKNOWN = 2
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Every version loads but 9; labels go only to versions that were available before the request came."""
+    """All versions load except 9. Labels need versions that were available before the request."""
 
     def __init__(self) -> None:
         self.loaded = {1}
@@ -47,7 +47,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         answer = get_model_status_pb2.GetModelStatusResponse()
         self._waited += 1
         for version in sorted(self.loaded | self.failed):
-            # A server tells the end of a version's former life for a moment.
+            # A server reports an earlier unload of the version for a moment.
             available = self.ready and version not in self.failed
             status = answer.model_version_status.add(version=version, state=AVAILABLE if available else END)
             if version in self.failed:
@@ -120,7 +120,7 @@ def test_canary_promote_drop(config: Path, address: list[str], service: ModelSer
     assert Rollout(config, address).promote() == ""
     with pytest.raises(UserError, match="live user states"):
         Rollout(config, address).drop(1, grace_seconds=3600)
-    assert service.loaded == {1, 2}  # a client with a state of version 1 is still answered
+    assert service.loaded == {1, 2}  # a client with a state of version 1 can still score it
     Rollout(config, address).drop(1, grace_seconds=0)
     assert (service.loaded, service.labels) == ({2}, {"stable": 2, "canary": 2})
 
@@ -253,7 +253,7 @@ def test_each_version_has_its_own_clock(config: Path, address: list[str], servic
     assert "# version 1 retired since 1970-01-01T00:16:40+00:00\n" in config.read_text()
     now = 4000.0
     step().canary(3)
-    step().rollback()  # retires 3, and does not touch the clock of 1
+    step().rollback()  # retires 3, and does not change the time of 1
     with pytest.raises(UserError, match="for 600 s more"):
         step().drop(1, grace_seconds=3600)
     now = 4600.0

@@ -1,4 +1,4 @@
-"""A soak of a server in a process of its own and a client in another: what they hold does not grow with their work."""
+"""A soak test: the memory, threads and open files of a server process and a client process do not grow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tensorflow_serving.apis import get_model_status_pb2
 
 from tests.client.toy_model import export_toy_model
 from tests.serving.conftest import Caller, eventually
-from tests.serving.held import Held, held
+from tests.serving.process_resources import ProcessResources, process_resources
 from tests.serving.soak_load import load
 from tests.serving.test_process import Process
 
 REQUESTS = 100
-"""Of one round: requests, and one switch to a new version among them."""
+"""Requests of one round, during which a new version is loaded."""
 WARM_UP, ROUNDS = 5, 20
 State = get_model_status_pb2.ModelVersionStatus.State
 
@@ -37,7 +37,7 @@ class Soak:
         self.counts: dict[str, int] = {}
 
     def round(self) -> None:
-        """Requests, and a new version while they are made; the one before is unloaded."""
+        """Makes requests while a new version is loaded and the old one unloaded."""
         asked = self._clients.submit(load, self._address, REQUESTS)
         old, self._version = self._version, self._version + 1
         (self._base / str(self._version)).symlink_to(self._models[self._version % 2])
@@ -46,9 +46,9 @@ class Soak:
         _, ended, self.counts = asked.result()
         self.ended += ended
 
-    def held(self) -> tuple[Held, Held]:
-        """By the server and by the clients."""
-        return held(self._server), held(self._client)
+    def process_resources(self) -> tuple[ProcessResources, ProcessResources]:
+        """Resources of the server process and of the client process."""
+        return process_resources(self._server), process_resources(self._client)
 
     def _states(self) -> list[str]:
         return [State.Name(one.state) for _, one in sorted(self._caller.status("ranking").items(), reverse=True)]
@@ -74,28 +74,28 @@ def soak(tmp_path: Path) -> Iterator[Soak]:
 
 @pytest.mark.e2e
 def test_l4_nothing_grows_with_requests_or_versions(soak: Soak) -> None:
-    """Measured after five rounds, and the most in forty more of 30, 100 and 300 requests.
+    """Measured with 30, 100 and 300 requests a round: memory after five rounds, and the maximum of forty more rounds.
 
-    Server: 849.3, 849.5 and 845.9 MB; most 851.1, 851.3 and 851.3 MB. Clients: 56.4, 53.8 and 54.2 MB; most 56.5, 54.4
-    and 55.0 MB. Without the collection after an unload the server holds 1.2 MB more with each version of this small
-    model, and 37 MB with each of the preset dmf, until Python collects some 25 of them by itself.
+    Server: 849.3, 849.5 and 845.9 MB; maximum 851.1, 851.3 and 851.3 MB. Clients: 56.4, 53.8 and 54.2 MB; maximum 56.5,
+    54.4 and 55.0 MB. Without a garbage collection after an unload, the server grows by 1.2 MB with each version of this
+    small model, and by 37 MB with each version of the preset dmf, until Python itself collects about 25 of them.
     """
     for _ in range(WARM_UP):
         soak.round()
-    before = server, client = soak.held()
+    before = server, client = soak.process_resources()
     rounds = []
     for _ in range(ROUNDS):
         soak.round()
-        rounds.append(soak.held())
+        rounds.append(soak.process_resources())
     assert max(one.megabytes for one, _ in rounds) - server.megabytes < 8
     assert max(one.megabytes for _, one in rounds) - client.megabytes < 2
 
     def no_more() -> bool:
-        pairs = zip(soak.held(), before, strict=True)
+        pairs = zip(soak.process_resources(), before, strict=True)
         return all(now.threads <= then.threads and now.files <= then.files for now, then in pairs)
 
     eventually(no_more, f"threads and files of server and clients as before: {before}")
-    # All of it took place: what is refused, late, or of a version that was unloaded before the second of two calls.
+    # All kinds of outcomes occurred: invalid requests, missed deadlines, and versions unloaded between two calls.
     assert soak.ended.keys() - {"ModelNotFoundError"} == {"answered", "BadRequestError", "DeadlineError"}, soak.ended
     assert soak.counts["cache_hit"] > 0
     assert soak.counts["cache_evicted"] > 0

@@ -1,4 +1,4 @@
-"""How versions come and go: cases C27 to C31, warm-up, and what may not disturb the version that serves."""
+"""Loading and unloading of versions (cases C27 to C31), warm-up, and failures that must not affect other versions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _serve(base: Path, **options: Any) -> Iterator[tuple[Server, Caller]]:
 
 
 def _publish(source: Path, base: Path, name: str) -> None:
-    """As a careful publisher does it: copied under a name that is no version, then renamed."""
+    """Copies a version under another name and renames it, as a publisher should."""
     shutil.copytree(source, base / f"copying-{name}")
     (base / f"copying-{name}").rename(base / name)
 
@@ -99,7 +99,7 @@ def test_c27_new_versions_without_a_failed_request(base: Path, saved_models: dic
             for thread in threads:
                 thread.join()
         assert not failures
-        # Never one version's number over another's weights.
+        # The version in the reply is always the one whose weights were used.
         assert set(seen) == {(1, 1), (2, 2), (3, 3)}
         assert _tag(caller, 2) == 2
         assert _code(lambda: _tag(caller, 1)) is grpc.StatusCode.NOT_FOUND
@@ -133,7 +133,7 @@ def test_c28_half_a_copy(base: Path, saved_models: dict[int, Path], missing: str
         assert caller.status()[2].state == State.LOADING
         assert caller.status()[2].status.error_message
         assert (server.versions, _tag(caller)) == ([1], 1)
-        # The copy is completed in place: it is tried again at once.
+        # The copy is completed in place, so it is tried again at once.
         shutil.copytree(saved_models[2], half, dirs_exist_ok=True)
         eventually(lambda: _tag(caller) == 2, "the completed version answers")
         assert caller.status()[2].status.error_code == 0

@@ -1,4 +1,4 @@
-"""`tfctr client`: asks a server for a ranking, or for what it serves."""
+"""`tfctr client`: requests a ranking from a model server, or lists its versions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.table import Table
 from tfctr.console import console
 from tfctr.errors import UserError
 
-app = typer.Typer(help="Ask a model server: rank candidates, or show the versions it has.", no_args_is_help=True)
+app = typer.Typer(help="Ask a model server for a ranking, or for the versions that it has.", no_args_is_help=True)
 
 Target = Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC API, or any gRPC target")]
 Model = Annotated[str, typer.Option(help="name of the model on the server", show_default=False)]
-Seconds = Annotated[float, typer.Option(help="time for all of it, in seconds")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one line each")]
-Tls = Annotated[bool, typer.Option("--tls", help="encrypt; the system's authorities vouch for the server")]
-Ca = Annotated[Path | None, typer.Option(help="encrypt; this PEM file holds the authority that vouches for the server")]
-Certificate = Annotated[Path | None, typer.Option(help="PEM file that says who this client is, with --key")]
-Key = Annotated[Path | None, typer.Option(help="PEM file with the key of --certificate")]
-Version = Annotated[int | None, typer.Option(min=0, help="ask this version; default: the newest")]
+Seconds = Annotated[float, typer.Option(help="time budget of the command, in seconds")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one object in each line")]
+Tls = Annotated[bool, typer.Option("--tls", help="use TLS, and trust the certificate authorities of this system")]
+Ca = Annotated[Path | None, typer.Option(help="use TLS, and trust the certificate authority in this PEM file")]
+Certificate = Annotated[Path | None, typer.Option(help="PEM file with the certificate of this client; needs --key")]
+Key = Annotated[Path | None, typer.Option(help="PEM file with the private key of --certificate")]
+Version = Annotated[int | None, typer.Option(min=0, help="use this version; default: the newest")]
 
 _SOURCE = "a JSON file, - for standard input, or JSON itself"
 
@@ -38,11 +38,9 @@ def rank(
     ],
     target: Target = "localhost:8500",
     context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
-    k: Annotated[int, typer.Option("-k", min=0, help="print the best k")] = 10,
+    k: Annotated[int, typer.Option("-k", min=0, help="number of candidates to print")] = 10,
     version: Version = None,
-    features: Annotated[
-        Path | None, typer.Option(help="the feature file (YAML): a name that it does not have is an error")
-    ] = None,
+    features: Annotated[Path | None, typer.Option(help="feature file; names that are not in it are errors")] = None,
     timeout: Seconds = 5.0,
     tls: Tls = False,
     ca: Ca = None,
@@ -54,8 +52,9 @@ def rank(
     from tfctr.client import RankingClient
 
     given = {"--user": user, "--candidates": candidates, "--context": context}
-    if sum(source == "-" for source in given.values()) > 1:
-        raise UserError("only one of --user, --candidates and --context can be read from standard input (-).")
+    from_input = [option for option, source in given.items() if source == "-"]
+    if len(from_input) > 1:
+        raise UserError(f"only one of {', '.join(given)} may be standard input (-). Received: {', '.join(from_input)}")
     values = {option: _read(source, option) for option, source in given.items()}
     with RankingClient(
         target,
@@ -109,7 +108,7 @@ def status(
 
 
 def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Any:
-    """What the TLS options say; None for plain text."""
+    """Channel credentials for the TLS options, or None for plain text."""
     if (certificate is None) != (key is None):
         raise UserError("--certificate and --key go together.")
     if not tls and ca is None and certificate is None:
@@ -122,7 +121,7 @@ def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path
 
 
 def _read(source: str, option: str) -> Any:
-    """The JSON that an option names or is."""
+    """The JSON value of an option, which may be JSON text, a file or standard input."""
     if source.lstrip().startswith(("{", "[")):
         return _parse(source, option)
     if source == "-":

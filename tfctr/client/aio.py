@@ -1,6 +1,4 @@
-"""The client for asyncio."""
-
-from types import TracebackType
+"""The asyncio client."""
 
 from tfctr.client.base import ClientBase
 from tfctr.client.codec import Array
@@ -12,10 +10,10 @@ from tfctr.client.state import UserState
 
 
 class AsyncRankingClient(ClientBase):
-    """The same as `RankingClient`, with coroutines over grpc.aio, for one event loop: the one of the first call.
+    """`RankingClient` with coroutines over grpc.aio. It belongs to one event loop, the one of the first call.
 
-    Every argument, result and error is that of the method of the same name there. Redis is asked with redis.asyncio;
-    another cache that blocks, in a few threads of the client's own. A request that is cancelled cancels its calls.
+    Arguments, results and errors are those of the methods of the same names there. Redis is used through redis.asyncio,
+    any other blocking cache through a few threads of the client. Cancelling a request cancels its calls.
 
     Example:
 
@@ -28,9 +26,7 @@ class AsyncRankingClient(ClientBase):
     async def __aenter__(self) -> "AsyncRankingClient":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -48,12 +44,12 @@ class AsyncRankingClient(ClientBase):
         history_version: str | int | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Ranked]:
-        """Orders candidates by predicted click-through rate, best first: `RankingClient.rank`."""
+        """Orders candidates by predicted click-through rate, as `RankingClient.rank`."""
         seconds = self._seconds(timeout_seconds)
         return await self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds)
 
     async def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
-        """Runs `user_tower` for one user: `RankingClient.user_state`."""
+        """Computes the state of one user, as `RankingClient.user_state`."""
         return await self._ranking.user_state(user, self._seconds(timeout_seconds))
 
     async def score(
@@ -64,17 +60,17 @@ class AsyncRankingClient(ClientBase):
         *,
         timeout_seconds: float | None = None,
     ) -> Array:
-        """Probabilities of the candidates in the order given: `RankingClient.score`."""
+        """Probabilities of the candidates in the given order, as `RankingClient.score`."""
         return await self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
 
     async def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
-        """Deletes what the cache keeps of a user: `RankingClient.forget_user`."""
+        """Deletes all cached states of a user, as `RankingClient.forget_user`."""
         await self._forget_user(user_key, timeout_seconds)
 
     async def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
-        """Versions the server knows of: `RankingClient.model_status`."""
+        """The versions that the server knows, as `RankingClient.model_status`."""
         return await self._ranking.model_status(self._seconds(timeout_seconds))
 
     async def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
-        """The version that requests go to now: `RankingClient.served_model`."""
+        """The version that new requests use, as `RankingClient.served_model`."""
         return await self._ranking.served_model(self._seconds(timeout_seconds))

@@ -1,80 +1,83 @@
-"""Where states are kept between requests: the interface, and a cache in this process."""
+"""Caches of user states: the interface, and a cache in the memory of this process."""
 
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 
+from typing_extensions import override
+
 from tfctr.client.counts import Counts
 from tfctr.client.errors import BadRequestError
 from tfctr.client.state import StateKey, UserState
 
 TTL_SPREAD = 0.1
-"""Part of their TTL by which states expire earlier, some more and some less."""
+"""A state expires earlier than its TTL by up to this share of it."""
 
 
 def lifetime(key: StateKey, ttl_seconds: float) -> float:
-    """Seconds to keep a state: its TTL or up to a tenth less, as the key's hash says.
+    """Seconds to keep a state: its TTL, or up to a tenth less as the hash of the key decides.
 
-    States that are put in one burst, as after a new version, would otherwise expire and be computed again in one.
+    States that are stored in one burst, as after a new version, thus do not all expire and have to be computed again in
+    one burst.
     """
     hashed = int.from_bytes(key.digest[:4]) / 2**32
     return ttl_seconds * (1 - TTL_SPREAD * hashed)
 
 
 class StateCache(ABC):
-    """A place for states, for both clients. It may forget anything at any time.
+    """A cache of user states, for both clients. It may drop any state at any time.
 
-    The key holds the version, the fingerprint of its signatures and the user's history version, so a new model or a
-    new event is another key: nothing has to be flushed. Implementations are thread safe. What they raise is logged,
-    counted and taken for a miss.
+    The key includes the version, the fingerprint of its signatures and the user's history version. A new model or a new
+    event therefore makes a new key, and the cache never has to be flushed. Implementations must be thread safe. An
+    error of `get`, `put` or `invalidate` is logged, counted and treated as a miss.
 
     Attributes:
-        blocking: whether a call may take longer than a look into memory. Then it runs in a thread, and the client
-            waits no longer than its request's time allows.
-        awaits: whether there are coroutines of the same names with an "a" before them (`aget`, `aput`, `ainvalidate`,
-            `aforget_user`, `aclose`), which the asyncio client takes instead of threads.
+        blocking: whether a call may take longer than a look-up in memory. The client runs such calls in threads and
+            waits for them for a share of the request's time only.
+        asynchronous: whether the cache also has the coroutines `aget`, `aput`, `ainvalidate`, `aforget_user` and
+            `aclose`, which the asyncio client then awaits instead of using threads.
     """
 
     blocking = True
-    awaits = False
+    asynchronous = False
 
     def __init__(self) -> None:
         self._counts = Counts()
 
     @abstractmethod
     def get(self, key: StateKey) -> UserState | None:
-        """The state, or `None`."""
+        """The cached state, or `None`."""
 
     @abstractmethod
     def put(self, key: StateKey, state: UserState) -> None:
-        """Keeps the state, if it can."""
+        """Stores the state, if possible."""
 
     @abstractmethod
     def invalidate(self, key: StateKey) -> None:
-        """Forgets the state, if it can."""
+        """Removes the state, if possible."""
 
     @abstractmethod
     def forget_user(self, model: str, user_key: str) -> None:
-        """Forgets all states of a user, or raises an error: someone may have been promised that they are gone."""
+        """Removes all states of a user. Raises an error if that fails, because a caller may have promised it."""
 
     def close(self) -> None:
-        """Gives back what the cache holds open."""
+        """Closes the connections of the cache, if it has any."""
         return
 
     @property
     def counts(self) -> dict[str, int]:
-        """What happened so far: `hit`, `miss`, `put`, and what the implementation adds."""
+        """Events so far: `hit`, `miss`, `put`, and those that the implementation adds."""
         return self._counts.snapshot()
 
 
 class MemoryStateCache(StateCache):
-    """Least-recently-used states of this process, bounded in number, bytes and age.
+    """A least-recently-used cache in the memory of this process, bounded in entries, bytes and age.
 
     Args:
-        max_entries: states kept.
-        max_bytes: bytes of their tensors.
-        ttl_seconds: age at which a state is dropped at the latest; see `lifetime`.
+        max_entries: the most states that are kept.
+        max_bytes: the most bytes that their tensors may take.
+        ttl_seconds: age at which a state expires at the latest; see `lifetime`.
     """
 
     blocking = False
@@ -82,7 +85,10 @@ class MemoryStateCache(StateCache):
     def __init__(self, max_entries: int = 10_000, max_bytes: int = 256 << 20, ttl_seconds: float = 600.0):
         super().__init__()
         if min(max_entries, max_bytes, ttl_seconds) <= 0:
-            raise BadRequestError("max_entries, max_bytes and ttl_seconds of a state cache must be positive.")
+            raise BadRequestError(
+                "max_entries, max_bytes and ttl_seconds of a state cache must be positive. "
+                f"Received: {max_entries}, {max_bytes}, {ttl_seconds}"
+            )
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._ttl = ttl_seconds
@@ -93,8 +99,8 @@ class MemoryStateCache(StateCache):
     def __len__(self) -> int:
         return len(self._entries)
 
+    @override
     def get(self, key: StateKey) -> UserState | None:
-        """The state if it is here and young enough."""
         with self._lock:
             found = self._entries.get(key)
             if found is not None and found[0] <= time.monotonic():
@@ -105,8 +111,8 @@ class MemoryStateCache(StateCache):
         self._counts.add("miss" if found is None else "hit")
         return None if found is None else found[1]
 
+    @override
     def put(self, key: StateKey, state: UserState) -> None:
-        """Keeps the state and drops the least recently used ones past the bounds."""
         with self._lock:
             self._remove(key)
             self._entries[key] = (time.monotonic() + lifetime(key, self._ttl), state)
@@ -118,13 +124,13 @@ class MemoryStateCache(StateCache):
         self._counts.add("put")
         self._counts.add("evicted", evicted)
 
+    @override
     def invalidate(self, key: StateKey) -> None:
-        """Forgets the state."""
         with self._lock:
             self._remove(key)
 
+    @override
     def forget_user(self, model: str, user_key: str) -> None:
-        """Forgets the states of a user, of all versions."""
         with self._lock:
             for key in [key for key in self._entries if (key.model, key.user_key) == (model, user_key)]:
                 self._remove(key)

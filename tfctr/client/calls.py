@@ -1,4 +1,4 @@
-"""Makes calls: several at once, again after a failure where that is safe, twice when the first is slow."""
+"""Concurrent calls with retries and hedges."""
 
 import logging
 import random
@@ -12,22 +12,22 @@ import grpc.aio
 
 from tfctr.client.counts import Counts
 from tfctr.client.drivers import Driver, Future
-from tfctr.client.errors import BadRequestError, ClientError, OverloadedError, UnavailableError
+from tfctr.client.errors import BadRequestError, ClientError
 from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
 
 BACKOFF_SECONDS = 0.02
-"""Mean wait before the first retry; it doubles, and is drawn between half and three halves of it."""
+"""Mean wait before the first retry. It doubles with each retry; the actual wait is between 50% and 150% of it."""
 
 BUDGET_SHARE = 0.1
 BUDGET_RESERVE = 10.0
 
 
 class Budget:
-    """How many calls may be sent beyond the ones that are needed: a tenth of those, and ten to begin with.
+    """Limits retries and hedges to a tenth of the necessary calls, plus ten at the start.
 
-    Retries and hedges multiply the load of a server that already has too much; this bounds what they add.
+    Without a limit, retries and hedges would multiply the load of a server that is already overloaded.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class Budget:
         self._tokens = BUDGET_RESERVE
 
     def earn(self) -> None:
-        """A call that was needed."""
+        """Records a necessary call."""
         with self._lock:
             self._tokens = min(BUDGET_RESERVE, self._tokens + BUDGET_SHARE)
 
     def spend(self) -> bool:
-        """Whether one call more may be sent."""
+        """Whether one additional call may be sent; if so, the budget pays for it."""
         with self._lock:
             if self._tokens < 1.0:
                 return False
@@ -53,10 +53,10 @@ class Caller:
 
     Args:
         driver: the connection.
-        counts: `retry`, `hedge`, `hedge_won` and `over_budget` are counted there.
-        retries: how often a call that failed with UNAVAILABLE is sent again. Nothing else is: a server that is out of
-            room or time would only have more to do, and every other error would come again.
-        hedge_after_seconds: send a `hedged` call a second time when there is no answer after so long.
+        counts: where `retry`, `hedge`, `hedge_won` and `over_budget` are counted.
+        retries: how often a call with a retryable error (UNAVAILABLE) is sent again. After other errors it is not: a
+            server that is out of resources or time would only get more work, and the rest would occur again.
+        hedge_after_seconds: send a second copy of a `hedged` call that is not answered after this long.
     """
 
     def __init__(self, driver: Driver, counts: Counts, retries: int = 1, hedge_after_seconds: float | None = None):
@@ -73,11 +73,11 @@ class Caller:
         self._budget = Budget()
 
     async def one(self, call: Call, deadline: Deadline, hedged: bool = False) -> Any:
-        """Makes one call; see `all`."""
+        """Makes one call, as `all` does."""
         return (await self.all([call], deadline, hedged))[0]
 
     async def all(self, calls: Sequence[Call], deadline: Deadline, hedged: bool = False) -> list[Any]:
-        """Makes calls at once and waits for all the replies; the first one that fails ends the others.
+        """Makes calls concurrently and waits for all replies. The first call that fails cancels the others.
 
         Raises:
             ClientError: one of them failed.
@@ -86,7 +86,7 @@ class Caller:
         alone = len(calls) == 1 and hedge_after is None
         replies: dict[int, Any] = {}
         running: dict[Future, tuple[int, bool]] = {}
-        due: list[tuple[float, int, bool]] = []  # when to send which call again, and whether as a hedge
+        due: list[tuple[float, int, bool]] = []  # (time, call, whether it is a hedge) of copies still to be sent
         retried = [0] * len(calls)
 
         def start(index: int, is_hedge: bool) -> None:
@@ -113,7 +113,7 @@ class Caller:
                         if is_hedge:
                             self._counts.add("hedge_won")
                     elif all(other != index for other, _ in running.values()):
-                        # A hedge that is still to come would be a retry of whatever went wrong.
+                        # A hedge that is not sent yet would repeat the failed call, which only a retry may do.
                         due = [entry for entry in due if entry[1] != index]
                         retried[index] += 1
                         due.append((time.monotonic() + self._pause(error, retried[index], deadline), index, False))
@@ -130,7 +130,7 @@ class Caller:
         return [replies[index] for index in range(len(calls))]
 
     def _error(self, future: Future, call: Call, deadline: Deadline) -> ClientError | None:
-        if future.cancelled():  # not by us: those are no longer looked at
+        if future.cancelled():  # by a closed channel; a call that was cancelled here has left `running`
             return call.explain(None, self.driver.target, deadline.seconds)
         try:
             future.result()
@@ -141,10 +141,9 @@ class Caller:
         return None
 
     def _pause(self, error: ClientError, failures: int, deadline: Deadline) -> float:
-        """Seconds until the call may be sent again; raises the error if it may not."""
+        """Seconds until the call may be sent again. Raises the error if it may not."""
         seconds: float = BACKOFF_SECONDS * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
-        safe = isinstance(error, UnavailableError) and not isinstance(error, OverloadedError)
-        if not safe or failures > self._retries or seconds >= deadline.left or not self._spend("retry"):
+        if not error.retryable or failures > self._retries or seconds >= deadline.left or not self._spend("retry"):
             raise error
         logger.info("trying again: %s", error)
         return seconds

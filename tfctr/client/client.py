@@ -1,6 +1,4 @@
-"""The client for threads."""
-
-from types import TracebackType
+"""The blocking client, for use from threads."""
 
 from tfctr.client.base import ClientBase
 from tfctr.client.codec import Array
@@ -12,11 +10,11 @@ from tfctr.client.state import UserState
 
 
 class RankingClient(ClientBase):
-    """Asks TensorFlow Serving, or a server that speaks its API, for rankings. Thread safe; needs no TensorFlow.
+    """Requests rankings from TensorFlow Serving, or a server with the same API. Thread safe; needs no TensorFlow.
 
-    Requests are built from the metadata of the served version: features it does not know are left out and counted,
-    features the caller does not give are sent as missing, histories are cut and padded to its length. The state of a
-    user is scored by the version that made it and no other.
+    Requests are built from the metadata of the served version. Features that the version does not have are left out and
+    counted, features that the caller does not give are sent as missing values, and histories are cut and padded to the
+    length of the version. A user's state is scored only by the version that computed it.
 
     Example:
 
@@ -29,9 +27,7 @@ class RankingClient(ClientBase):
     def __enter__(self) -> "RankingClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -49,25 +45,26 @@ class RankingClient(ClientBase):
         history_version: str | int | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Ranked]:
-        """Orders candidates by predicted click-through rate, best first; equal ones stay in the order given.
+        """Orders candidates by predicted click-through rate, best first; ties keep the given order.
 
         Args:
             user: raw user features and histories (lists, newest event first).
-            candidates: a mapping of features each, or a mapping of equally long columns.
+            candidates: a list with a mapping of features for each candidate, or a mapping of equally long columns.
             context: raw features of the request.
-            k: keep the best k.
-            user_key: who the user is; together with `history_version` lets the state be kept and used again.
-            history_version: changes with every new event of the user (a counter, or the time of the newest event).
-            timeout_seconds: time budget of this request.
+            k: return only the best k.
+            user_key: identifies the user. With `user_key` and `history_version` the user's state is cached.
+            history_version: a value that changes with every new event of the user (a counter, or the time of the newest
+                event).
+            timeout_seconds: time budget of this request, instead of the client's.
 
         Raises:
-            ClientError: one of tfctr.client.errors, which say what to do.
+            ClientError: one of tfctr.client.errors, whose message says what to do.
         """
         seconds = self._seconds(timeout_seconds)
         return run(self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds))
 
     def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
-        """Runs `user_tower` for one user; the cache takes no part."""
+        """Computes the state of one user with `user_tower`. The cache is not used."""
         return run(self._ranking.user_state(user, self._seconds(timeout_seconds)))
 
     def score(
@@ -78,27 +75,27 @@ class RankingClient(ClientBase):
         *,
         timeout_seconds: float | None = None,
     ) -> Array:
-        """Probabilities of the candidates in the order given, float32 `[N]`, by the version that made the state.
+        """Probabilities of the candidates in the given order, float32 `[N]`, by the version that computed the state.
 
         Raises:
-            StateRejectedError: the state is of another model, or a user or context value is bad.
-            BadRowError: some candidates hold bad values.
-            ModelNotFoundError: that version is no longer served.
+            StateRejectedError: the state comes from another model, or a value of the user or the context is bad.
+            BadRowError: some candidates have bad values.
+            ModelNotFoundError: the version that computed the state is no longer served.
         """
         return run(self._ranking.score(state, candidates, context, self._seconds(timeout_seconds)))
 
     def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
-        """Deletes what the cache keeps of a user, of all versions.
+        """Deletes all cached states of a user.
 
         Raises:
-            ClientError: the cache cannot say that it did.
+            ClientError: the cache did not confirm the deletion.
         """
         run(self._forget_user(user_key, timeout_seconds))
 
     def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
-        """Versions the server knows of, newest first."""
+        """The versions of the model that the server knows, newest first."""
         return run(self._ranking.model_status(self._seconds(timeout_seconds)))
 
     def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
-        """The version that requests go to now, with its inputs."""
+        """The version that new requests use, with its inputs."""
         return run(self._ranking.served_model(self._seconds(timeout_seconds)))

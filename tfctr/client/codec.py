@@ -1,13 +1,13 @@
-"""NumPy arrays to and from TensorFlow's TensorProto, without TensorFlow.
+"""Conversion between NumPy arrays and TensorFlow's TensorProto, without TensorFlow.
 
-Written: raw little-endian `tensor_content`, the cheapest form; strings, which have no raw form in numpy, as
-`string_val`. Read: both forms, since a server sends repeated fields unless it is told otherwise
-(`--enable_serialization_as_tensor_content`), half precision as `half_val`, and the splat form in which the last value
-given stands for all that follow.
+Numbers are written as raw little-endian `tensor_content`, the cheapest form. Strings have no raw form in NumPy and are
+written as `string_val`. Both forms are read, because a server sends repeated fields unless it is started with
+`--enable_serialization_as_tensor_content`. A repeated field may leave out values at the end that repeat the last one.
 """
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tfctr.client.protos import wire_pb2 as wire
 
 Array = NDArray[Any]
 
-#: DataType -> (numpy type, the repeated field that holds its values).
+#: DataType -> (NumPy type, repeated field with the values).
 DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
     wire.DT_FLOAT: (np.dtype(np.float32), "float_val"),
     wire.DT_DOUBLE: (np.dtype(np.float64), "double_val"),
@@ -36,7 +36,7 @@ DTYPES: dict[int, tuple[np.dtype[Any], str]] = {
 }
 _ENUMS: dict[np.dtype[Any], int] = {dtype: enum for enum, (dtype, _) in DTYPES.items()}
 
-#: A reply may name any shape in a few bytes; more elements than this (1 GiB of float32) are refused before allocation.
+#: A few bytes can declare any shape. More elements than this (1 GiB of float32) are refused before memory is allocated.
 MAX_ELEMENTS = 1 << 28
 
 if sys.byteorder != "little":
@@ -44,7 +44,7 @@ if sys.byteorder != "little":
 
 
 def dtype_name(enum: int) -> str:
-    """Name of a wire DataType for messages: `int64`, `string`, `DT_RESOURCE (20)`."""
+    """Name of a DataType for messages: `int64`, `string`, or `DataType 20` if it is not supported."""
     if enum == wire.DT_STRING:
         return "string"
     if enum in DTYPES:
@@ -53,14 +53,14 @@ def dtype_name(enum: int) -> str:
 
 
 def dtype_enum(dtype: np.dtype[Any]) -> int:
-    """DataType number of a numpy type.
+    """DataType number of a NumPy type.
 
     Raises:
-        CodecError: it has no counterpart on the wire.
+        CodecError: the type is not supported.
     """
     dtype = np.dtype(np.object_) if dtype.kind == "S" else dtype.newbyteorder("=")
     if dtype not in _ENUMS:
-        raise CodecError(f"cannot send an array of {dtype}. Allowed: {_allowed()}.")
+        raise CodecError(f"an array must have one of the types {_allowed()}. Received: {dtype}")
     return _ENUMS[dtype]
 
 
@@ -68,15 +68,15 @@ def encode(array: Array, out: wire.TensorProto | None = None) -> wire.TensorProt
     """Writes an array as a TensorProto.
 
     Args:
-        array: any of the types of `DTYPES`; strings as an object array of bytes (`S` arrays are taken too).
-        out: message to fill (an entry of a request's map); a new one by default.
+        array: an array of one of the types of `DTYPES`; strings are an object array of bytes, or an array of type `S`.
+        out: the message to fill (an entry of a request's map); a new one by default.
 
     Raises:
-        CodecError: the type has no counterpart on the wire, or a string element is not bytes.
+        CodecError: the type is not supported, or a string element is not bytes.
     """
     proto = wire.TensorProto() if out is None else out
     enum = dtype_enum(array.dtype)
-    proto.dtype = enum  # type: ignore[assignment]  # the stub wants the enum's name, the runtime takes numbers
+    proto.dtype = enum  # type: ignore[assignment]  # the type stub wants a name, the runtime takes numbers
     dims = proto.tensor_shape.dim
     for size in array.shape:
         dims.add(size=size)
@@ -84,7 +84,7 @@ def encode(array: Array, out: wire.TensorProto | None = None) -> wire.TensorProt
         try:
             proto.string_val.extend(array.ravel().tolist())
         except TypeError as error:
-            raise CodecError(f"a string tensor must hold bytes only: {error}") from error
+            raise CodecError(f"a string tensor must hold bytes only. Received: {error}") from error
     else:
         proto.tensor_content = np.asarray(array, DTYPES[enum][0]).tobytes()
     return proto
@@ -94,86 +94,83 @@ def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
     """Reads a TensorProto into an array (read-only when it shares the message's bytes).
 
     Args:
-        proto: either form: `tensor_content`, or repeated values, where the last one fills what is not given.
-        name: what to call the tensor in an error.
+        proto: a tensor in either form.
+        name: the name of the tensor in error messages.
 
     Raises:
-        CodecError: unsupported type, bad shape, or bytes that do not match the shape.
+        CodecError: the type is not supported, the shape is invalid, or the values do not fit the shape.
     """
     if proto.dtype not in DTYPES:
-        raise CodecError(f"{name}: {dtype_name(proto.dtype)} is not supported. Allowed: {_allowed()}.")
+        raise CodecError(f"{name}: the type must be one of {_allowed()}. Received: {dtype_name(proto.dtype)}")
     dtype, field = DTYPES[proto.dtype]
     shape = _shape(proto, name)
     size = math.prod(shape)
     if proto.tensor_content:
         if proto.dtype == wire.DT_STRING:
-            return _object_array(_string_list(proto.tensor_content, size, name), shape)
+            return string_array(_string_list(proto.tensor_content, size, name)).reshape(shape)
         if len(proto.tensor_content) != size * dtype.itemsize:
             raise CodecError(
-                f"{name}: {len(proto.tensor_content)} bytes of content for shape {list(shape)} of {dtype} "
-                f"({size * dtype.itemsize} bytes)."
+                f"{name}: tensor_content of shape {list(shape)} of {dtype} must have {size * dtype.itemsize} bytes. "
+                f"Received: {len(proto.tensor_content)} bytes"
             )
         content = np.frombuffer(proto.tensor_content, dtype)
         if dtype == np.bool_ and content.view(np.uint8).max(initial=0) > 1:
-            raise CodecError(f"{name}: a bool that is neither 0 nor 1.")
+            raise CodecError(f"{name}: a bool must be 0 or 1. Received: {content.view(np.uint8).max()}")
         return content.reshape(shape)
     values = getattr(proto, field)
     if len(values) > size:
-        raise CodecError(f"{name}: {len(values)} values for shape {list(shape)}.")
-    if proto.dtype == wire.DT_STRING:
-        given = list(values)
-        return _object_array(given + [given[-1] if given else b""] * (size - len(given)), shape)
-    return _fill(_numbers(values, dtype, name), shape, size)
+        raise CodecError(f"{name}: shape {list(shape)} has {size} elements. Received: {len(values)} values")
+    given = string_array(list(values)) if proto.dtype == wire.DT_STRING else _numbers(values, dtype, name)
+    if given.size < size:  # values that are not given equal the last one, or zero if none is given
+        full = np.empty(size, dtype)
+        full[: given.size] = given
+        full[given.size :] = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
+        given = full
+    return given.reshape(shape)
 
 
 def _numbers(values: Any, dtype: np.dtype[Any], name: str) -> Array:
-    """The repeated field as an array of `dtype`; halves come as the int32 of their bits."""
+    """The repeated field as an array of `dtype`. The field of float16 holds the 16 bits of each value as an integer."""
     if dtype == np.float16:
         bits = np.array(values, np.int64)
         if bits.size and (bits.min() < 0 or bits.max() > 0xFFFF):
-            raise CodecError(f"{name}: half_val holds a number that is not 16 bits.")
+            raise CodecError(f"{name}: half_val must hold 16-bit integers. Received: {bits.min()} to {bits.max()}")
         return bits.astype(np.uint16).view(np.float16)
     try:
         return np.array(values, dtype)
     except OverflowError as error:
-        raise CodecError(f"{name}: a value does not fit {dtype}: {error}") from error
-
-
-def _fill(given: Array, shape: tuple[int, ...], size: int) -> Array:
-    if given.size == size:
-        return given.reshape(shape)
-    full = np.empty(size, given.dtype)
-    full[: given.size] = given
-    full[given.size :] = given[-1] if given.size else 0
-    return full.reshape(shape)
+        raise CodecError(f"{name}: the values must fit {dtype}. Received: {error}") from error
 
 
 def _shape(proto: wire.TensorProto, name: str) -> tuple[int, ...]:
     if proto.tensor_shape.unknown_rank:
-        raise CodecError(f"{name}: a tensor without a shape.")
+        raise CodecError(f"{name}: the tensor must have a shape. Received: unknown rank")
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if any(size < 0 for size in shape):
-        raise CodecError(f"{name}: shape {list(shape)} has a negative size.")
+        raise CodecError(f"{name}: no size of a shape may be negative. Received: {list(shape)}")
     if len(shape) > 64 or math.prod(shape) > MAX_ELEMENTS:
-        raise CodecError(f"{name}: shape {list(shape)} is past the limit of {MAX_ELEMENTS} elements and rank 64.")
+        raise CodecError(
+            f"{name}: a shape may have at most {MAX_ELEMENTS} elements and rank 64. Received: {list(shape)}"
+        )
     return shape
 
 
-def _object_array(values: list[bytes], shape: tuple[int, ...]) -> Array:
+def string_array(values: Sequence[bytes]) -> Array:
+    """Byte strings as a one-dimensional object array."""
     array = np.empty(len(values), object)
     array[:] = values
-    return array.reshape(shape)
+    return array
 
 
 def _string_list(content: bytes, size: int, name: str) -> list[bytes]:
-    """Strings in `tensor_content`: all lengths as varints, then all the bytes."""
-    lengths = []
+    """Strings in `tensor_content`: the lengths of all strings as varints, then the bytes of all strings."""
+    lengths: list[int] = []
     at = 0
     for _ in range(size):
         length = shift = 0
         while True:
             if at >= len(content) or shift > 28:
-                raise CodecError(f"{name}: string content is cut short.")
+                raise CodecError(f"{name}: tensor_content must hold {size} lengths. Received: {len(lengths)}")
             byte = content[at]
             at += 1
             length |= (byte & 0x7F) << shift
@@ -182,7 +179,10 @@ def _string_list(content: bytes, size: int, name: str) -> list[bytes]:
                 break
         lengths.append(length)
     if at + sum(lengths) != len(content):
-        raise CodecError(f"{name}: string content of {len(content)} bytes, {at + sum(lengths)} announced.")
+        raise CodecError(
+            f"{name}: the lengths of the strings add up to {at + sum(lengths)} bytes of tensor_content. "
+            f"Received: {len(content)} bytes"
+        )
     values = []
     for length in lengths:
         values.append(content[at : at + length])

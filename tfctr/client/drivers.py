@@ -1,7 +1,7 @@
-"""What a client does to the world, twice: with blocking calls and with asyncio.
+"""Calls, threads and waiting, in two forms: blocking and with asyncio.
 
-The logic of a request is written once, as coroutines that await nothing but a driver. `BlockingDriver`'s coroutines
-never suspend, so `run` gets the result of such a request by starting it.
+The logic of a request is written once, as coroutines that await only the methods of a driver. The coroutines of
+`BlockingDriver` never suspend, so `run` completes such a request in one step.
 """
 
 import asyncio
@@ -15,60 +15,58 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
+from typing_extensions import override
 
 from tfctr.client.transport import CHANNEL_OPTIONS, REPLIES, Call, serialize
 
 CACHE_THREADS = 8
-"""Calls of a blocking cache that may be under way at once."""
+"""Number of calls of a blocking cache that may run at the same time."""
 
 T = TypeVar("T")
 
 
 class Future(Protocol):
-    """What the futures of grpc, asyncio and concurrent.futures have in common."""
+    """The methods that the futures of grpc, asyncio and concurrent.futures have in common."""
 
     def done(self) -> bool:
         """Whether there is a result or an error."""
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """Whether the work was cancelled."""
 
     def cancel(self) -> Any:
-        """Gives it up."""
+        """Cancels the work, if it can still be cancelled."""
 
     def result(self) -> Any:
-        """The result, or raises the error."""
+        """The result; raises the error if there is one."""
 
     def set_result(self, result: Any) -> None:
-        """Ends a promise."""
+        """Sets the result of a promise."""
 
 
-def run(flow: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine whose driver is a `BlockingDriver`."""
     try:
-        flow.send(None)
+        coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     finally:
-        flow.close()
+        coroutine.close()
     raise RuntimeError("a coroutine over blocking calls was suspended")
 
 
 class Driver(ABC):
-    """The connection to a server, threads for a blocking cache, and waiting.
+    """The connection to a server, the threads for a blocking cache, and how to wait for both.
 
     Args:
         target: `host:port`, `unix:/path`, or any gRPC target.
-        credentials: of the channel (TLS, mutual TLS); plain text without.
-        options: gRPC channel options; they come after the defaults and win.
+        credentials: channel credentials (TLS, mutual TLS); plain text without.
+        options: gRPC channel options; they override `CHANNEL_OPTIONS`.
     """
 
     def __init__(
-        self,
-        target: str,
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Sequence[tuple[str, Any]] = (),
+        self, target: str, credentials: grpc.ChannelCredentials | None = None, options: Sequence[tuple[str, Any]] = ()
     ):
         self.target = target
         self._credentials = credentials
@@ -76,13 +74,13 @@ class Driver(ABC):
 
     @abstractmethod
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
-        """Begins a call; `alone` says that nothing else has to happen before it ends."""
+        """Begins a call. `alone` says that the request has nothing else to do until the call ends."""
 
-    awaits = False
-    """Whether `start_task` works."""
+    asynchronous = False
+    """Whether `start_task` can be used."""
 
     def start_task(self, work: Coroutine[Any, Any, Any]) -> Future:
-        """Begins a coroutine."""
+        """Begins a coroutine as a task of the event loop."""
         raise NotImplementedError
 
     @abstractmethod
@@ -91,15 +89,15 @@ class Driver(ABC):
 
     @abstractmethod
     def promise(self) -> Future:
-        """A future that `set_result` ends."""
+        """A future without work of its own, which `set_result` completes."""
 
     @abstractmethod
     async def wait(self, started: Collection[Future], seconds: float | None = None) -> None:
-        """Waits until one of them has ended, or for so long."""
+        """Waits until one of the futures is done, or for this many seconds."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Closes the channel; calls under way end."""
+        """Closes the channel; calls in flight fail."""
 
     @cached_property
     def _threads(self) -> futures.ThreadPoolExecutor:
@@ -110,7 +108,7 @@ class Driver(ABC):
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, module: Any) -> tuple[Any, dict[str, Any]]:
-        """The channel of grpc or grpc.aio, and its methods by path."""
+        """A channel of grpc or grpc.aio, and its methods by path."""
         channel = (
             module.insecure_channel(self.target, self._options)
             if self._credentials is None
@@ -123,14 +121,15 @@ class Driver(ABC):
 
 
 class BlockingDriver(Driver):
-    """For threads."""
+    """Blocks the calling thread; for clients that are used from threads."""
 
     def __init__(self, *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         self._channel, self._methods = self._open(grpc)
 
+    @override
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
-        """A lone call is made here and now: a future of grpc takes a quarter of a millisecond more."""
+        # A lone call is made at once: a future of grpc takes a quarter of a millisecond more.
         method = self._methods[call.path]
         ended: futures.Future[Any] = futures.Future()
         try:
@@ -142,16 +141,16 @@ class BlockingDriver(Driver):
             ended.set_exception(error)
         return ended
 
+    @override
     def start_thread(self, function: Callable[[], Any]) -> Future:
-        """Begins a function in a thread."""
         return self._threads.submit(function)
 
+    @override
     def promise(self) -> Future:
-        """A future that `set_result` ends."""
         return futures.Future()
 
+    @override
     async def wait(self, started: Collection[Any], seconds: float | None = None) -> None:
-        """Blocks this thread."""
         if not started:
             time.sleep(seconds or 0.0)
             return
@@ -162,24 +161,24 @@ class BlockingDriver(Driver):
             future.add_done_callback(lambda _: ended.set())
         ended.wait(seconds)
 
+    @override
     async def close(self) -> None:
-        """Closes the channel; calls under way end."""
         self._channel.close()
         self._close_threads()
 
 
 class AsyncioDriver(Driver):
-    """For one event loop: the one that runs at the first call."""
+    """Suspends the calling coroutine. It belongs to one event loop, the one that runs at the first call."""
 
-    awaits = True
+    asynchronous = True
     _closed = False
 
     @cached_property
     def _opened(self) -> tuple[Any, dict[str, Any]]:
         return self._open(grpc.aio)
 
+    @override
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
-        """Begins a call as a task."""
         del alone
 
         async def make() -> Any:
@@ -189,29 +188,30 @@ class AsyncioDriver(Driver):
 
         return self.start_task(make())
 
+    @override
     def start_task(self, work: Coroutine[Any, Any, Any]) -> Future:
-        """Begins a coroutine as a task."""
         task = asyncio.create_task(work)
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may want it any more
+        # asyncio warns of an error that nobody reads; an abandoned call is allowed to fail.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         return task
 
+    @override
     def start_thread(self, function: Callable[[], Any]) -> Future:
-        """Begins a function in a thread."""
         return asyncio.wrap_future(self._threads.submit(function))
 
+    @override
     def promise(self) -> Future:
-        """A future that `set_result` ends."""
         return asyncio.get_running_loop().create_future()
 
+    @override
     async def wait(self, started: Collection[Any], seconds: float | None = None) -> None:
-        """Lets other tasks go on."""
         if started:
             await asyncio.wait(started, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(seconds or 0.0)
 
+    @override
     async def close(self) -> None:
-        """Closes the channel; calls under way end."""
         self._closed = True
         if "_opened" in self.__dict__:
             await self._opened[0].close()

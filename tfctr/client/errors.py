@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and a served model, each with what to do about it."""
+"""The errors of the client. Each message says what is wrong and what to do."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,13 @@ from tfctr.errors import UserError
 
 
 class ClientError(UserError):
-    """Any failure of a ranking request. Everything the client raises is one of these."""
+    """Base class of all errors of the client. If `retryable`, the same call may succeed when sent again at once."""
+
+    retryable = False
 
 
 class BadRequestError(ClientError):
-    """The request cannot be sent or was refused by the server: the caller has to change it. Never worth a retry."""
+    """The request cannot be sent, or the server refused it. The caller has to change it."""
 
 
 class ModelNotFoundError(ClientError):
@@ -18,15 +20,19 @@ class ModelNotFoundError(ClientError):
 
 
 class UnsupportedModelError(ClientError):
-    """The server has the model, but not with the signatures (`user_tower`, `score`) this client speaks."""
+    """The server has the model, but not with the signatures that this client uses (`user_tower`, `score`)."""
 
 
 class UnavailableError(ClientError):
-    """The server cannot be reached or turns requests away: try again later, or elsewhere."""
+    """The server cannot be reached or does not accept requests. Try again later, or another server."""
+
+    retryable = True
 
 
 class OverloadedError(UnavailableError):
-    """The server is out of room (queue, threads or message size): back off, do not retry at once."""
+    """The server is out of resources (queue, threads or message size). Send less; a retry at once makes it worse."""
+
+    retryable = False
 
 
 class DeadlineError(ClientError):
@@ -34,14 +40,14 @@ class DeadlineError(ClientError):
 
 
 class ServerError(ClientError):
-    """The server failed inside; its log knows why."""
+    """The server had an internal error; its log says why."""
 
 
 class ModelRefusedError(ClientError):
-    """The model answered NaN, which is how a served model refuses a row.
+    """The model answered NaN, which is how a served model rejects a row.
 
     Attributes:
-        rows: indices of the refused candidates.
+        rows: indices of the rejected candidates.
     """
 
     def __init__(self, message: str, rows: Sequence[int]):
@@ -50,12 +56,12 @@ class ModelRefusedError(ClientError):
 
 
 class StateRejectedError(ModelRefusedError):
-    """Every candidate was refused: the state is of another model, or a value of the user or the context is bad."""
+    """Every candidate was rejected: the state comes from another model, or a user or context value is bad."""
 
 
 class BadRowError(ModelRefusedError):
-    """Some candidates were refused: a value in those rows is bad."""
+    """Some candidates were rejected because they have bad values."""
 
 
 class CodecError(ClientError):
-    """A tensor on the wire is malformed, or of a type that this client does not carry."""
+    """A tensor in a message is malformed or of a type that this client does not support."""

@@ -1,4 +1,4 @@
-"""One of many requests does what all of them need."""
+"""Single flight: concurrent requests that need the same work share it."""
 
 import threading
 from collections.abc import Awaitable, Callable, Hashable
@@ -13,35 +13,35 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Lets one request do the work that several ask for at the same time.
+    """Lets one of several concurrent requests do the work that all of them need.
 
     Args:
-        driver: of those requests.
-        counts: a wait for another request is counted there as `joined`.
+        driver: how the requests wait for each other.
+        counts: where waits for another request are counted as `joined`.
     """
 
     def __init__(self, driver: Driver, counts: Counts):
         self._driver = driver
         self._counts = counts
         self._lock = threading.Lock()
-        self._under_way: dict[Hashable, Future] = {}
+        self._in_flight: dict[Hashable, Future] = {}
 
     async def run(
         self, key: Hashable, work: Callable[[], Awaitable[T]], deadline: Deadline, step: str
     ) -> tuple[T, bool]:
-        """The result of the work, and whether this request did it.
+        """The result of the work, and whether this request did the work itself.
 
-        A request whose work fails keeps its error to itself: the next one that waits does its own work, in the time
-        that it has.
+        If the work fails, only the request that did it gets the error. One of the waiting requests then does the work
+        itself, within its own deadline.
 
         Raises:
-            DeadlineError: this request's time is up before another one's work is done.
+            DeadlineError: the deadline of this request passed while another one was doing the work.
         """
         while True:
             with self._lock:
-                promise = self._under_way.get(key)
+                promise = self._in_flight.get(key)
                 if promise is None:
-                    mine = self._under_way[key] = self._driver.promise()
+                    mine = self._in_flight[key] = self._driver.promise()
                     break
             self._counts.add("joined")
             await self._driver.wait([promise], deadline.remaining(step))
@@ -56,5 +56,5 @@ class SingleFlight(Generic[T]):
             return found[0], True
         finally:
             with self._lock:
-                del self._under_way[key]
+                del self._in_flight[key]
             mine.set_result(found)

@@ -1,4 +1,4 @@
-"""What the served version says about itself: the one source a request is built from."""
+"""The metadata of a served version, from which all requests are built."""
 
 import hashlib
 import re
@@ -22,8 +22,8 @@ class TensorSpec:
 
     Attributes:
         name: its name in the signature.
-        dtype: DataType number on the wire.
-        shape: static shape with -1 for what varies; `None` for an unknown rank.
+        dtype: DataType number.
+        shape: static shape, with -1 for a size that varies; `None` for an unknown rank.
     """
 
     name: str
@@ -32,7 +32,7 @@ class TensorSpec:
 
     @property
     def rank(self) -> int | None:
-        """Number of axes, the batch axis included."""
+        """Number of axes, including the batch axis."""
         return None if self.shape is None else len(self.shape)
 
     def __str__(self) -> str:
@@ -52,14 +52,14 @@ class Signature:
 class ServedModel:
     """One served version, as its metadata describes it.
 
-    User inputs are the inputs of `user_tower`, state is its outputs; of the other inputs of `score`, those of rank 2
-    (`[B, C]`) belong to candidates and those of rank 1 (`[B]`) to the context.
+    The inputs of `user_tower` are the user features and its outputs the state. Of the other inputs of `score`, those of
+    rank 2 (`[B, C]`) are candidate features and those of rank 1 (`[B]`) context features.
 
     Attributes:
         name: model name on the server.
         version: served version.
-        signatures: by name.
-        groups: sequence -> its fields, where the caller knows better than the naming rules (a feature file).
+        signatures: the signatures by name.
+        groups: sequence -> its fields, from a feature file; without it the names of the inputs decide.
     """
 
     name: str
@@ -71,26 +71,26 @@ class ServedModel:
         for name in (USER_TOWER, SCORE):
             if name not in self.signatures:
                 raise UnsupportedModelError(
-                    f"{self.where}: there is no signature '{name}'. It has: {sorted(self.signatures)}. "
-                    "Export the model with tfctr (tfctr export)."
+                    f"{self.where}: there must be a signature '{name}'; export the model with `tfctr export`. "
+                    f"Received: {sorted(self.signatures)}"
                 )
         if PROBABILITIES not in self.signatures[SCORE].outputs:
             raise UnsupportedModelError(
-                f"{self.where}: signature '{SCORE}' has no output '{PROBABILITIES}'. "
-                f"It has: {sorted(self.signatures[SCORE].outputs)}."
+                f"{self.where}: the signature '{SCORE}' must have an output '{PROBABILITIES}'. "
+                f"Received: {sorted(self.signatures[SCORE].outputs)}"
             )
-        odd = [
+        wrong = [
             str(spec)
             for name, spec in self.signatures[SCORE].inputs.items()
             if name not in self.state_inputs and spec.rank not in (1, 2)
         ]
-        odd += [str(spec) for spec in self.signatures[USER_TOWER].inputs.values() if spec.rank not in (1, 2)]
-        if odd:
-            raise UnsupportedModelError(f"{self.where}: inputs must be [B], [B, C] or [B, L]. Received: {odd}")
+        wrong += [str(spec) for spec in self.signatures[USER_TOWER].inputs.values() if spec.rank not in (1, 2)]
+        if wrong:
+            raise UnsupportedModelError(f"{self.where}: inputs must be [B], [B, C] or [B, L]. Received: {wrong}")
 
     @property
     def where(self) -> str:
-        """Model and version for messages."""
+        """Name and version of the model, for messages."""
         return f"model '{self.name}' version {self.version}"
 
     @property
@@ -100,9 +100,9 @@ class ServedModel:
 
     @cached_property
     def state_inputs(self) -> dict[str, str]:
-        """Input of `score` -> the output of `user_tower` it is fed with.
+        """Input of `score` -> the output of `user_tower` that is passed to it.
 
-        TensorFlow allows `history/events` as the name of an output but turns it into `history_events` as an input.
+        TensorFlow keeps `history/events` as the name of an output, but changes it to `history_events` for an input.
         """
         inputs = self.signatures[SCORE].inputs
         found = {}
@@ -114,12 +114,12 @@ class ServedModel:
 
     @cached_property
     def candidate_inputs(self) -> dict[str, TensorSpec]:
-        """Inputs of `score` that are one value a candidate, `[B, C]`."""
+        """Inputs of `score` with one value for each candidate, `[B, C]`."""
         return self._request_inputs(2)
 
     @cached_property
     def context_inputs(self) -> dict[str, TensorSpec]:
-        """Inputs of `score` that are one value a request, `[B]`."""
+        """Inputs of `score` with one value for each request, `[B]`."""
         return self._request_inputs(1)
 
     def _request_inputs(self, rank: int) -> dict[str, TensorSpec]:
@@ -128,10 +128,10 @@ class ServedModel:
 
     @cached_property
     def sequences(self) -> dict[str, tuple[str, ...]]:
-        """Sequence -> its fields: user inputs `[B, L]`, and an input `<sequence>_length`.
+        """Sequence -> its fields. The fields are user inputs `[B, L]`; `<sequence>_length` is an input as well.
 
-        With one sequence all such inputs are its fields. With several, a field belongs to the sequence whose name it
-        begins with; a feature file settles what that leaves open.
+        If there is one sequence, all user inputs `[B, L]` are its fields. If there are several, a field belongs to the
+        sequence whose name it starts with, unless a feature file says otherwise.
         """
         lengths = {
             name.removesuffix(LENGTH_SUFFIX): spec
@@ -152,13 +152,13 @@ class ServedModel:
         if prefixes:
             return max(prefixes, key=len)
         raise UnsupportedModelError(
-            f"{self.where}: cannot tell which of the sequences {sorted(sequences)} has the field '{column}'. "
-            "Give the client the feature file (feature_file=...)."
+            f"{self.where}: the name of a field does not say which of the sequences {sorted(sequences)} it belongs to. "
+            f"Give the client the feature file (feature_file=...). Received: '{column}'"
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of what user_tower eats and makes and what score eats: part of the key of a cached state."""
+        """Hash of the inputs and outputs of `user_tower` and `score`; a part of the key of a cached state."""
         lines = [
             f"{name} {side} {spec}"
             for name in (USER_TOWER, SCORE)
@@ -175,14 +175,16 @@ def parse_metadata(
 
     Args:
         response: the reply, with `signature_def`.
-        name: the model that was asked for.
+        name: the name of the model in the request.
         groups: sequence -> its fields, from a feature file.
 
     Raises:
-        UnsupportedModelError: no signatures, or not the ones that this client speaks.
+        UnsupportedModelError: the reply has no signatures, or not those that this client uses.
     """
     if "signature_def" not in response.metadata:
-        raise UnsupportedModelError(f"model '{name}': the server sent no signature_def.")
+        raise UnsupportedModelError(
+            f"model '{name}': the server must send signature_def. Received: {sorted(response.metadata)}"
+        )
     signatures = wire.SignatureDefMap.FromString(response.metadata["signature_def"].value)
     return ServedModel(
         name=name,

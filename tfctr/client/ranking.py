@@ -1,4 +1,4 @@
-"""What a ranking request does, step by step; the one implementation behind both clients."""
+"""The steps of a ranking request, written once for both clients."""
 
 import logging
 from collections.abc import Mapping
@@ -13,16 +13,19 @@ from tfctr.client.codec import Array
 from tfctr.client.counts import Counts
 from tfctr.client.errors import BadRequestError, CodecError, ModelNotFoundError, StateRejectedError
 from tfctr.client.flight import SingleFlight
+from tfctr.client.guarded_cache import GuardedCache
 from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import Candidates, Features, count_candidates
 from tfctr.client.results import Ranked, VersionStatus, in_order, refuse_nan
 from tfctr.client.served import ServedVersions
-from tfctr.client.shelf import Shelf
 from tfctr.client.state import StateKey, UserState
 from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
+
+Identity = tuple[str, str]
+"""The `user_key` and `history_version` of a request whose state is cached."""
 
 
 class Ranking:
@@ -30,16 +33,16 @@ class Ranking:
 
     Args:
         caller: makes the calls.
-        versions: knows what is served.
-        shelf: the cache of states.
-        counts: `user_tower`, `score` and `recomputed` are counted there.
-        chunk_size: candidates of one call to `score`.
+        versions: the served versions.
+        cache: the cache of user states.
+        counts: where `user_tower`, `score` and `recomputed` are counted.
+        chunk_size: the most candidates of one call to `score`.
     """
 
-    def __init__(self, caller: Caller, versions: ServedVersions, shelf: Shelf, counts: Counts, chunk_size: int):
+    def __init__(self, caller: Caller, versions: ServedVersions, cache: GuardedCache, counts: Counts, chunk_size: int):
         self._caller = caller
         self._versions = versions
-        self._shelf = shelf
+        self._cache = cache
         self._counts = counts
         self._chunk_size = chunk_size
         self._flight: SingleFlight[UserState] = SingleFlight(caller.driver, counts)
@@ -54,109 +57,98 @@ class Ranking:
         history_version: str | int | None,
         timeout_seconds: float,
     ) -> list[Ranked]:
-        """See `RankingClient.rank`."""
+        """Implements `RankingClient.rank`."""
         if k is not None and (isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0):
             raise BadRequestError(f"k must be a whole number, 0 or more. Received: {k!r}")
         if (user_key is None) != (history_version is None):
-            raise BadRequestError("user_key and history_version go together: a state is kept for a user's history.")
+            raise BadRequestError(
+                "user_key and history_version go together, because a state is cached for a user's history. "
+                f"Received: user_key={user_key!r}, history_version={history_version!r}"
+            )
         if count_candidates(candidates) == 0:
             return []
         deadline = Deadline(timeout_seconds)
-        cached = None if user_key is None else (str(user_key), str(history_version))
-        probabilities = await self._probabilities(user, candidates, context or {}, cached, deadline)
+        identity = None if user_key is None else (str(user_key), str(history_version))
+        probabilities = await self._probabilities(user, candidates, context or {}, identity, deadline)
         return in_order(candidates, probabilities, k)
 
     async def user_state(self, user: Features, timeout_seconds: float) -> UserState:
-        """See `RankingClient.user_state`."""
+        """Implements `RankingClient.user_state`."""
         return await self._compute(user, Deadline(timeout_seconds))
 
     async def score(
         self, state: UserState, candidates: Candidates, context: Features | None, timeout_seconds: float
     ) -> Array:
-        """See `RankingClient.score`."""
+        """Implements `RankingClient.score`."""
         if count_candidates(candidates) == 0:
             return np.empty(0, np.float32)
         return await self._score(state, candidates, context or {}, Deadline(timeout_seconds))
 
     async def model_status(self, timeout_seconds: float) -> list[VersionStatus]:
-        """See `RankingClient.model_status`."""
+        """Implements `RankingClient.model_status`."""
         reply = await self._caller.one(Call.status(self._versions.spec()), Deadline(timeout_seconds))
+        state = wire.ModelVersionStatus.State.Name
         found = [
-            VersionStatus(
-                entry.version,
-                wire.ModelVersionStatus.State.Name(entry.state),
-                entry.status.error_code,
-                entry.status.error_message,
-            )
+            VersionStatus(entry.version, state(entry.state), entry.status.error_code, entry.status.error_message)
             for entry in reply.model_version_status
         ]
         return sorted(found, key=lambda status: -status.version)
 
     async def served_model(self, timeout_seconds: float) -> ServedModel:
-        """See `RankingClient.served_model`."""
+        """Implements `RankingClient.served_model`."""
         return (await self._versions.latest(Deadline(timeout_seconds))).model
 
     async def _probabilities(
-        self,
-        user: Features,
-        candidates: Candidates,
-        context: Features,
-        cached: tuple[str, str] | None,
-        deadline: Deadline,
+        self, user: Features, candidates: Candidates, context: Features, identity: Identity | None, deadline: Deadline
     ) -> Array:
-        state, is_own = await self._state(user, cached, deadline)
+        state, is_own = await self._state(user, identity, deadline)
         try:
-            return await self._score_or_forget(state, candidates, context, cached, deadline)
+            return await self._score_or_invalidate(state, candidates, context, identity, deadline)
         except ModelNotFoundError:
-            # The version that made the state was unloaded between the two calls, or since the state was kept.
-            logger.info("version %d of '%s' is gone; computing the state again", state.version, state.model)
+            # The version that computed the state was unloaded between the two calls, or since the state was cached.
+            logger.info("version %d of '%s' is gone; the state is computed again", state.version, state.model)
             self._versions.forget(state.version)
         except StateRejectedError:
             if is_own:
                 raise
-            # Another model was deployed under the same version number, the cached bytes are not what was put there, or
-            # another request gave a bad user under this user's key.
-            logger.warning("the model refused a kept state of version %d; computing it again", state.version)
+            # Another model was deployed under the same version number, the cached state was altered, or another request
+            # used the same user_key with bad user features.
+            logger.warning("the model rejected a cached state of version %d; it is computed again", state.version)
         self._counts.add("recomputed")
-        state, _ = await self._state(user, cached, deadline, anew=True)
-        return await self._score_or_forget(state, candidates, context, cached, deadline)
+        state, _ = await self._state(user, identity, deadline, use_cache=False)
+        return await self._score_or_invalidate(state, candidates, context, identity, deadline)
 
     async def _state(
-        self, user: Features, cached: tuple[str, str] | None, deadline: Deadline, anew: bool = False
+        self, user: Features, identity: Identity | None, deadline: Deadline, use_cache: bool = True
     ) -> tuple[UserState, bool]:
-        """The user's state, and whether it was computed from this very `user`."""
-        if cached is None:
+        """The user's state, and whether it was computed from the features of this request, not another one."""
+        if identity is None:
             return await self._compute(user, deadline), True
         model = (await self._versions.latest(deadline)).model
-        key = StateKey(model.name, model.version, model.fingerprint, *cached)
-        was_kept = False
+        key = StateKey(model.name, model.version, model.fingerprint, *identity)
+        was_cached = False
 
         async def find() -> UserState:
-            nonlocal was_kept
-            found = None if anew else await self._shelf.get(key, deadline)
-            was_kept = found is not None
+            nonlocal was_cached
+            found = await self._cache.get(key, deadline) if use_cache else None
+            was_cached = found is not None
             if found is None:
                 found = await self._compute(user, deadline)
-                await self._shelf.put(_key(found, cached), found, deadline)
+                await self._cache.put(_key(found, identity), found, deadline)
             return found
 
-        state, is_leader = await self._flight.run((key, anew), find, deadline, USER_TOWER)
-        return state, is_leader and not was_kept
+        state, is_leader = await self._flight.run((key, use_cache), find, deadline, USER_TOWER)
+        return state, is_leader and not was_cached
 
-    async def _score_or_forget(
-        self,
-        state: UserState,
-        candidates: Candidates,
-        context: Features,
-        cached: tuple[str, str] | None,
-        deadline: Deadline,
+    async def _score_or_invalidate(
+        self, state: UserState, candidates: Candidates, context: Features, identity: Identity | None, deadline: Deadline
     ) -> Array:
-        """Scores; a state that is refused or whose version is gone does not stay in the cache."""
+        """Scores the candidates. A state that is rejected or whose version is gone is removed from the cache."""
         try:
             return await self._score(state, candidates, context, deadline)
         except (ModelNotFoundError, StateRejectedError):
-            if cached is not None:
-                await self._shelf.invalidate(_key(state, cached), deadline)
+            if identity is not None:
+                await self._cache.invalidate(_key(state, identity), deadline)
             raise
 
     async def _compute(self, user: Features, deadline: Deadline) -> UserState:
@@ -164,15 +156,16 @@ class Ranking:
         try:
             reply = await self._run_user_tower(builder.model.version, builder.user(user), deadline)
         except ModelNotFoundError:
-            # The version asked for was unloaded since the last look.
+            # The version was unloaded since its metadata was read.
             self._versions.forget(builder.model.version)
             builder = await self._versions.latest(deadline)
             reply = await self._run_user_tower(builder.model.version, builder.user(user), deadline)
         model = builder.model
         wanted = set(model.state_inputs.values())
-        absent = wanted - set(reply.outputs)
-        if absent:
-            raise CodecError(f"{model.where}: the reply of {USER_TOWER} lacks {sorted(absent)}.")
+        if not wanted <= set(reply.outputs):
+            raise CodecError(
+                f"{model.where}: {USER_TOWER} must return {sorted(wanted)}. Received: {sorted(reply.outputs)}"
+            )
         tensors = {name: codec.decode(reply.outputs[name], name) for name in wanted}
         return UserState(model.name, model.version, model.fingerprint, tensors)
 
@@ -186,16 +179,16 @@ class Ranking:
         builder = await self._versions.get(state.version, deadline)
         model = builder.model
         count = count_candidates(candidates)
-        whole = set(model.state_inputs.values()) <= set(state.tensors)
-        if state.model != model.name or state.fingerprint != model.fingerprint or not whole:
+        complete = set(model.state_inputs.values()) <= set(state.tensors)
+        if state.model != model.name or state.fingerprint != model.fingerprint or not complete:
             raise StateRejectedError(
-                f"{model.where}: the state was made by another model. Compute it anew with user_state().", range(count)
+                f"{model.where}: the state was made by another model. Compute it again with user_state().", range(count)
             )
         shared = {name: state.tensors[output] for name, output in model.state_inputs.items()}
         shared |= builder.context(context)
         columns = builder.candidates(candidates)
         chunks = -(-count // self._chunk_size)
-        # Of even sizes, since the slowest counts.
+        # The chunks have even sizes, because the slowest one decides how long the request takes.
         edges = list(pairwise(count * chunk // chunks for chunk in range(chunks + 1)))
         calls = []
         for begin, end in edges:
@@ -213,16 +206,16 @@ class Ranking:
         return request
 
 
-def _key(state: UserState, cached: tuple[str, str]) -> StateKey:
-    return StateKey(state.model, state.version, state.fingerprint, *cached)
+def _key(state: UserState, identity: Identity) -> StateKey:
+    return StateKey(state.model, state.version, state.fingerprint, *identity)
 
 
 def _check_version(reply: wire.PredictResponse, version: int) -> None:
-    """Never take the answer of another version, whatever stands between the client and the server."""
+    """Raises an error if another version answered, for example because of a proxy."""
     if reply.model_spec.HasField("version") and reply.model_spec.version.value != version:
         raise CodecError(
-            f"version {reply.model_spec.version.value} of '{reply.model_spec.name}' answered what was asked of version "
-            f"{version}. Check the proxy or the server at the target."
+            f"version {version} of '{reply.model_spec.name}' must answer the request. Check the proxy or the server at "
+            f"the target. Received: an answer of version {reply.model_spec.version.value}"
         )
 
 
@@ -230,9 +223,11 @@ def _read(reply: wire.PredictResponse, model: ServedModel, count: int) -> Array:
     """The probabilities of one chunk."""
     _check_version(reply, model.version)
     if PROBABILITIES not in reply.outputs:
-        raise CodecError(f"{model.where}: the reply of {SCORE} lacks '{PROBABILITIES}'.")
+        raise CodecError(f"{model.where}: {SCORE} must return '{PROBABILITIES}'. Received: {sorted(reply.outputs)}")
     probabilities = codec.decode(reply.outputs[PROBABILITIES], PROBABILITIES)
     if probabilities.shape != (1, count):
-        raise CodecError(f"{model.where}: {list(probabilities.shape)} probabilities for {count} candidates.")
+        raise CodecError(
+            f"{model.where}: the shape of the probabilities must be [1, {count}]. Received: {list(probabilities.shape)}"
+        )
     row: Array = probabilities[0]
     return row

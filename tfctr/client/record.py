@@ -1,7 +1,7 @@
-"""The form of a user's state in a shared cache: checked bytes, whole or in fewer bits.
+"""The bytes of a user's state in a shared cache, with checksums and optionally in reduced precision.
 
-A record is a header, an entry for each tensor and a CRC-32. Whatever is not exactly what was put there under this key
-is no record. Numbers are little-endian, as on the wire.
+A record is a header, an entry for each tensor and a CRC-32. Bytes that were not written under the same key, or that
+have changed since, are rejected. Numbers are little-endian, as in tensor_content.
 """
 
 import math
@@ -18,107 +18,111 @@ from tfctr.client.errors import CodecError
 from tfctr.client.state import StateKey, UserState
 
 Precision = Literal["float32", "float16", "int8"]
-"""How floats are kept: as they are, as halves, or as 8-bit integers with one scale a row (the last axis)."""
+"""How floats are stored: unchanged, as float16, or as 8-bit integers with one scale for each row (the last axis)."""
 
 _MAGIC = b"tfctrST2"
 _HEADER = struct.Struct("<8s16s16sqH")  # magic, digests of the key and of the history, version, number of tensors
-_ENTRY = struct.Struct("<HBBB")  # bytes of the name, DataType, rank, form
+_ENTRY = struct.Struct("<HBBB")  # bytes of the name, DataType, rank, encoding
 _CRC = struct.Struct("<I")
 _SCALE = np.dtype(np.float16)
 
 
-class _Form(IntEnum):
+class _Encoding(IntEnum):
     RAW = 0
     HALF = 1
     INT8 = 2
 
 
-_FORMS: dict[str, _Form] = {"float32": _Form.RAW, "float16": _Form.HALF, "int8": _Form.INT8}
+_ENCODINGS: dict[str, _Encoding] = {"float32": _Encoding.RAW, "float16": _Encoding.HALF, "int8": _Encoding.INT8}
 
 
-class GarbageError(Exception):
+class InvalidRecordError(Exception):
     """Bytes that are not a record of this key."""
 
 
 def to_bytes(key: StateKey, state: UserState, precision: Precision = "float32") -> bytes:
-    """The state as a record. Integers are always exact; so are floats that fewer bits cannot hold (NaN, overflow).
+    """The state as a record.
+
+    Integers are always stored exactly, and so is a tensor with values that fewer bits cannot hold (NaN, overflow).
 
     Raises:
-        CodecError: a tensor that has no raw form (strings).
+        CodecError: the state has strings, which have no raw form.
     """
     parts = [_HEADER.pack(_MAGIC, key.digest, key.history_digest, state.version, len(state.tensors))]
     for name, tensor in state.tensors.items():
         if tensor.dtype == object:
-            raise CodecError(f"state '{name}' is made of strings, which a shared cache cannot hold.")
-        form, content = _pack(np.ascontiguousarray(tensor), _FORMS[precision])
+            raise CodecError(f"a state in a shared cache must have numbers only. Received: strings in '{name}'")
+        encoding, content = _pack(np.ascontiguousarray(tensor), _ENCODINGS[precision])
         encoded = name.encode()
-        parts.append(_ENTRY.pack(len(encoded), codec.dtype_enum(tensor.dtype), tensor.ndim, form))
+        parts.append(_ENTRY.pack(len(encoded), codec.dtype_enum(tensor.dtype), tensor.ndim, encoding))
         parts += [struct.pack(f"<{tensor.ndim}q", *tensor.shape), encoded, content]
     body = b"".join(parts)
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def from_bytes(key: StateKey, payload: bytes) -> UserState | None:
-    """Reads what `to_bytes` wrote; `None` for a record of another history version of the user.
+    """The state that `to_bytes` wrote, or `None` for a record of another history version of the user.
 
     Raises:
-        GarbageError: anything else, such as a record of another key, or a cut or flipped byte.
+        InvalidRecordError: the record has another key, or some of its bytes are changed or missing.
     """
     body, tail = payload[: -_CRC.size], payload[-_CRC.size :]
     if len(body) < _HEADER.size or _CRC.unpack(tail)[0] != zlib.crc32(body):
-        raise GarbageError("cut, or a byte is wrong")
+        raise InvalidRecordError("bytes are changed or missing")
     magic, digest, history, version, count = _HEADER.unpack_from(body)
     if magic != _MAGIC or digest != key.digest or version != key.version:
-        raise GarbageError("of another key or release")
+        raise InvalidRecordError("written under another key or by another release")
     if history != key.history_digest:
         return None
     tensors = {}
     at = _HEADER.size
     try:
         for _ in range(count):
-            name_size, enum, rank, form = _ENTRY.unpack_from(body, at)
+            name_size, enum, rank, encoding = _ENTRY.unpack_from(body, at)
             at += _ENTRY.size
             shape = struct.unpack_from(f"<{rank}q", body, at)
             at += 8 * rank
             name = body[at : at + name_size].decode()
             at += name_size
-            tensors[name], at = _unpack(body, at, shape, codec.DTYPES[enum][0], _Form(form))
+            tensors[name], at = _unpack(body, at, shape, codec.DTYPES[enum][0], _Encoding(encoding))
     except (struct.error, KeyError, ValueError) as error:
-        raise GarbageError("of another release") from error  # the CRC holds
+        raise InvalidRecordError("written by another release") from error  # the bytes are intact: the CRC is right
     if at != len(body):
-        raise GarbageError("of another release")
+        raise InvalidRecordError("written by another release")
     return UserState(key.model, version, key.fingerprint, tensors)
 
 
-def _pack(tensor: Array, wanted: _Form) -> tuple[_Form, bytes]:
-    if wanted is _Form.RAW or tensor.dtype.kind != "f" or tensor.ndim == 0:
-        return _Form.RAW, tensor.tobytes()
-    if wanted is _Form.HALF:
+def _pack(tensor: Array, wanted: _Encoding) -> tuple[_Encoding, bytes]:
+    if wanted is _Encoding.RAW or tensor.dtype.kind != "f" or tensor.ndim == 0:
+        return _Encoding.RAW, tensor.tobytes()
+    if wanted is _Encoding.HALF:
         with np.errstate(over="ignore"):
             half = tensor.astype(np.float16)
-        return (_Form.HALF, half.tobytes()) if np.isfinite(half).all() else (_Form.RAW, tensor.tobytes())
+        return (_Encoding.HALF, half.tobytes()) if np.isfinite(half).all() else (_Encoding.RAW, tensor.tobytes())
     values = tensor.astype(np.float32)
     wanted_scales = np.abs(values).max(axis=-1, keepdims=True, initial=0) / np.float32(127)
     with np.errstate(over="ignore", invalid="ignore"):
         scales = wanted_scales.astype(_SCALE)
-        # Rounded up, so that the largest value of a row still has a code.
+        # Rounded up, so that the largest value of a row is not above the largest code.
         scales = np.where(scales < wanted_scales, np.nextafter(scales, _SCALE.type(np.inf)), scales)
         codes = np.rint(np.divide(values, scales, out=np.zeros_like(values), where=scales > 0)).astype(np.int8)
         if not np.isfinite(_from_codes(codes, scales, tensor.dtype)).all():
-            return _Form.RAW, tensor.tobytes()
-    return _Form.INT8, scales.tobytes() + codes.tobytes()
+            return _Encoding.RAW, tensor.tobytes()
+    return _Encoding.INT8, scales.tobytes() + codes.tobytes()
 
 
 def _from_codes(codes: Array, scales: Array, dtype: np.dtype[Any]) -> Array:
     return (codes * scales.astype(np.float32)).astype(dtype)
 
 
-def _unpack(body: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any], form: _Form) -> tuple[Array, int]:
-    """A tensor, and where the next entry begins."""
+def _unpack(
+    body: bytes, at: int, shape: tuple[int, ...], dtype: np.dtype[Any], encoding: _Encoding
+) -> tuple[Array, int]:
+    """A tensor, and the position of the next entry."""
     size = math.prod(shape)
-    if form is _Form.RAW:
+    if encoding is _Encoding.RAW:
         return np.frombuffer(body, dtype, size, at).reshape(shape), at + size * dtype.itemsize
-    if form is _Form.HALF:
+    if encoding is _Encoding.HALF:
         half = np.frombuffer(body, np.float16, size, at)
         return half.reshape(shape).astype(dtype), at + 2 * size
     rows = math.prod(shape[:-1])

@@ -1,4 +1,4 @@
-"""States in Redis, shared by several processes."""
+"""A cache of user states in Redis, shared by several processes."""
 
 import inspect
 import logging
@@ -8,10 +8,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, get_args
 
+from typing_extensions import override
+
 from tfctr.client.cache import StateCache, lifetime
 from tfctr.client.drivers import run
 from tfctr.client.errors import BadRequestError, CodecError, UnavailableError
-from tfctr.client.record import GarbageError, Precision, from_bytes, to_bytes
+from tfctr.client.record import InvalidRecordError, Precision, from_bytes, to_bytes
 from tfctr.client.state import StateKey, UserState, quoted
 
 logger = logging.getLogger("tfctr.client")
@@ -20,28 +22,28 @@ ASYNCIO_CONNECTIONS = 16
 
 
 class RedisStateCache(StateCache):
-    """States in Redis, shared by all clients. A Redis that is down, slow or holds garbage is a miss, and counted.
+    """A cache in Redis, shared by all clients. If Redis is down or slow or a record is invalid, that is a counted miss.
 
-    A user is one hash, `prefix:model:user`, with one field for each version of the model: a new event overwrites the
-    record of that version, the whole user expires at once, and one command forgets all there is.
+    A user is one Redis hash, `prefix:model:user`, with a field for each version of the model. A new event thus
+    overwrites the record of its version, all records of a user expire together, and one command removes them.
 
-    redis-py's own retries make one call to a dead server take four seconds; they are off here. After a few failures in
-    a row Redis is left alone for a moment, so that a hung one costs its timeout once and not on every request.
+    The retries of redis-py are turned off, because with them a call to a dead server takes four seconds. A circuit
+    breaker limits the cost of a Redis that hangs: after a few failures in a row, Redis is not called for a while.
 
     Args:
         url: `redis://host:port/0`, `rediss://` (TLS) or `unix://path`.
-        ttl_seconds: time after a user's newest state at which Redis drops the user at the latest; see `lifetime`.
-        timeout_seconds: longest wait for one answer, and for a connection.
-        prefix: what the keys begin with.
-        failures: that many in a row open the pause.
-        pause_seconds: how long Redis is left alone.
-        precision: how floats are kept: "float32" (as they are), "float16" or "int8".
+        ttl_seconds: a user expires at the latest this long after the newest state was stored; see `lifetime`.
+        timeout_seconds: the longest wait for a connection and for an answer.
+        prefix: the start of all keys.
+        failures: the circuit breaker opens after this many failures in a row.
+        pause_seconds: how long the circuit breaker stays open.
+        precision: how floats are stored: "float32" (unchanged), "float16" or "int8".
 
     Raises:
-        BadRequestError: redis-py is not installed, or the URL is malformed.
+        BadRequestError: redis-py is not installed, or an argument has a value that is not allowed.
     """
 
-    awaits = True
+    asynchronous = True
 
     def __init__(
         self,
@@ -61,7 +63,10 @@ class RedisStateCache(StateCache):
         except ImportError:
             raise BadRequestError("a Redis cache needs redis-py. Install it with: pip install 'tfctr[redis]'") from None
         if min(ttl_seconds, timeout_seconds, failures) <= 0 or pause_seconds < 0:
-            raise BadRequestError("ttl_seconds, timeout_seconds and failures of a Redis cache must be positive.")
+            raise BadRequestError(
+                "ttl_seconds, timeout_seconds and failures of a Redis cache must be positive, pause_seconds 0 or more. "
+                f"Received: {ttl_seconds}, {timeout_seconds}, {failures}, {pause_seconds}"
+            )
         if precision not in get_args(Precision):
             raise BadRequestError(f"precision must be one of {list(get_args(Precision))}. Received: {precision!r}")
         self._url = url
@@ -72,7 +77,7 @@ class RedisStateCache(StateCache):
         }
         try:
             self._redis: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
-        except ValueError as error:
+        except ValueError as error:  # the URL itself may contain a password, so it is not shown
             raise BadRequestError(f"Redis URL: {error}") from None
         self._failure_types = (redis.RedisError, OSError, ValueError)
         self._ttl = ttl_seconds
@@ -81,8 +86,8 @@ class RedisStateCache(StateCache):
         self._allowed_failures = failures
         self._pause = pause_seconds
         self._lock = threading.Lock()
-        self._failed = 0
-        self._closed_until = 0.0
+        self._failures = 0
+        self._open_until = 0.0
 
     @cached_property
     def _asyncio_redis(self) -> Any:
@@ -90,34 +95,31 @@ class RedisStateCache(StateCache):
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
-        # Requests stand in line for a connection: redis-py's own pool refuses the hundred and first.
+        # Requests wait for a free connection. The default pool of redis-py raises an error beyond 100 connections.
         pool = asyncio.BlockingConnectionPool.from_url(
             self._url, max_connections=ASYNCIO_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0), **self._options
         )
         return asyncio.Redis.from_pool(pool)
 
+    @override
     def get(self, key: StateKey) -> UserState | None:
-        """The state if Redis answers in time with what was put there under this very key."""
         return run(self._get(self._redis, key))
 
+    @override
     def put(self, key: StateKey, state: UserState) -> None:
-        """Sends the state to Redis."""
         run(self._put(self._redis, key, state))
 
+    @override
     def invalidate(self, key: StateKey) -> None:
-        """Deletes the state from Redis."""
         run(self._invalidate(self._redis, key))
 
+    @override
     def forget_user(self, model: str, user_key: str) -> None:
-        """Deletes the user from Redis, whether or not it is being left alone.
-
-        Raises:
-            UnavailableError: Redis did not say that it did.
-        """
+        # The circuit breaker is ignored: the removal must be tried, and its failure raised.
         run(self._forget_user(self._redis, model, user_key))
 
+    @override
     def close(self) -> None:
-        """Closes the connections."""
         self._redis.close()
 
     async def aget(self, key: StateKey) -> UserState | None:
@@ -137,11 +139,11 @@ class RedisStateCache(StateCache):
         await self._forget_user(self._asyncio_redis, model, user_key)
 
     async def aclose(self) -> None:
-        """Closes the connections of this event loop, and those for threads."""
+        """Closes the connections of both clients."""
         await self._asyncio_redis.aclose()
         self.close()
 
-    # Each of these takes a client of redis, whose answers are there, or of redis.asyncio, whose answers are awaited.
+    # `redis` is a client of redis, which returns answers, or of redis.asyncio, which returns awaitables.
 
     async def _get(self, redis: Any, key: StateKey) -> UserState | None:
         payload = await self._try(lambda: redis.hget(self._user(key.model, key.user_key), _field(key)))
@@ -149,9 +151,9 @@ class RedisStateCache(StateCache):
         if isinstance(payload, bytes):
             try:
                 state = from_bytes(key, payload)
-            except GarbageError as error:
+            except InvalidRecordError as error:
                 self._counts.add("garbage")
-                logger.warning("a cached state of '%s' is garbage (%s); computing it again", key.model, error)
+                logger.warning("a cached state of '%s' is invalid (%s); it is computed again", key.model, error)
         self._counts.add("miss" if state is None else "hit")
         return state
 
@@ -183,7 +185,7 @@ class RedisStateCache(StateCache):
         return f"{self._prefix}:{quoted(model)}:{quoted(user_key)}"
 
     async def _try(self, command: Callable[[], Any]) -> Any:
-        if time.monotonic() < self._closed_until:
+        if time.monotonic() < self._open_until:
             self._counts.add("skipped")
             return None
         try:
@@ -191,16 +193,16 @@ class RedisStateCache(StateCache):
         except self._failure_types as error:
             self._counts.add("error")
             with self._lock:
-                self._failed += 1
-                pause = self._failed >= self._allowed_failures
-                if pause:
-                    self._failed = 0
-                    self._closed_until = time.monotonic() + self._pause
-            if pause:
-                logger.warning("Redis fails (%s); leaving it alone for %g s", error, self._pause)
+                self._failures += 1
+                opens = self._failures >= self._allowed_failures
+                if opens:
+                    self._failures = 0
+                    self._open_until = time.monotonic() + self._pause
+            if opens:
+                logger.warning("Redis fails (%s); it is not called for %g s", error, self._pause)
             return None
         with self._lock:
-            self._failed = 0
+            self._failures = 0
         return answer
 
 

@@ -1,7 +1,8 @@
-"""Feature mappings to the inputs of a served version: missing ones filled, unknown ones left out, histories cut."""
+"""Conversion of feature mappings to the inputs of a served version."""
 
 import difflib
 import logging
+import reprlib
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,12 @@ logger = logging.getLogger("tfctr.client")
 
 @dataclass(frozen=True)
 class Declared:
-    """What a feature file tells the client beyond the metadata.
+    """What a feature file declares and the metadata of a version does not say.
 
     Attributes:
-        names: raw inputs; any other name is a mistake even where unknown ones are left out.
+        names: raw inputs. Any other name is an error, even if the client drops unknown features.
         groups: sequence -> its fields.
-        separators: multi-valued feature -> what joins its tokens.
+        separators: multi-valued feature -> the separator of its tokens.
     """
 
     names: frozenset[str]
@@ -39,7 +40,7 @@ class Declared:
 
     @classmethod
     def of(cls, feature_file: Any) -> "Declared":
-        """Reads it from a feature file, given as its path or loaded."""
+        """Reads a feature file, given as its path or loaded."""
         from tfctr.features import load_feature_file, raw_inputs
         from tfctr.features.inputs import columns
 
@@ -56,8 +57,8 @@ class RequestBuilder:
 
     Args:
         model: the served version.
-        strict: a feature the version does not know is an error, not left out.
-        declared: the feature file, if there is one.
+        strict: raise an error for a feature that the version does not have, instead of dropping it.
+        declared: what a feature file declares, if there is one.
     """
 
     def __init__(self, model: ServedModel, strict: bool = False, declared: Declared | None = None):
@@ -71,64 +72,53 @@ class RequestBuilder:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How often a feature was left out because this version does not know it, by `side.name`."""
+        """How often a feature was left out because this version does not have it, by `side.name`."""
         with self._lock:
             return dict(self._dropped)
 
     def user(self, user: Features) -> dict[str, Array]:
-        """Inputs of `user_tower` for one user: `[1]` and `[1, L]`."""
+        """Inputs of `user_tower` for one user, `[1]` and `[1, L]`."""
         _mapping(user, "user")
         specs = self.model.user_inputs
         self._check_names("user", user, specs)
-        inputs = {
-            name: self._scalar(spec, user.get(name), "user")
-            for name, spec in specs.items()
-            if spec.rank == 1 and name not in self._lengths
-        }
+        inputs = {}
         for name, spec in specs.items():
-            if spec.rank == 2 and name not in self._fields:
+            if spec.rank == 1 and name not in self._lengths:
+                inputs[name] = self._scalar(spec, user.get(name), "user")
+            elif spec.rank == 2 and name not in self._fields:
                 inputs[name] = self._vector(spec, user.get(name))
         for sequence, fields in self.model.sequences.items():
             inputs |= self._sequence(sequence, fields, user)
         return inputs
 
     def context(self, context: Features) -> dict[str, Array]:
-        """Context inputs of `score` for one request: `[1]`."""
+        """Context inputs of `score` for one request, `[1]`."""
         _mapping(context, "context")
         specs = self.model.context_inputs
         self._check_names("context", context, specs)
         return {name: self._scalar(spec, context.get(name), "context") for name, spec in specs.items()}
 
     def candidates(self, candidates: Candidates) -> dict[str, Array]:
-        """Candidate inputs of `score`: `[1, N]`."""
+        """Candidate inputs of `score`, `[1, N]`."""
         specs = self.model.candidate_inputs
         count = count_candidates(candidates)
-        if isinstance(candidates, Mapping):
-            self._check_names("candidates", candidates, specs)
-            return {
-                name: (
-                    self._column(spec, candidates[name], f"candidates[#].{name}")
-                    if candidates.get(name) is not None
-                    else _full(spec, count)
-                )[None]
-                for name, spec in specs.items()
-            }
-        names = set[str]().union(*candidates)
+        names = candidates if isinstance(candidates, Mapping) else set[str]().union(*candidates)
         self._check_names("candidates", names, specs)
-        return {
-            name: (
-                self._column(spec, [row.get(name) for row in candidates], f"candidates[#].{name}")
-                if name in names
-                else _full(spec, count)
-            )[None]
-            for name, spec in specs.items()
-        }
+        inputs = {}
+        for name, spec in specs.items():
+            if isinstance(candidates, Mapping):
+                values = candidates.get(name)
+            else:
+                values = [row.get(name) for row in candidates] if name in names else None
+            column_name = f"candidates[#].{name}"
+            inputs[name] = (_full(spec, count) if values is None else self._column(spec, values, column_name))[None]
+        return inputs
 
     def _sequence(self, sequence: str, fields: tuple[str, ...], user: Features) -> dict[str, Array]:
         specs = self.model.user_inputs
         given = {name: user[name] for name in fields if user.get(name) is not None}
         for name, values in given.items():
-            if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
+            if not _is_list(values):
                 raise BadRequestError(
                     f"user.{name} must be a list of events, newest first. Received: {type(values).__name__}"
                 )
@@ -150,8 +140,8 @@ class RequestBuilder:
         if given is None:
             if len(set(sizes.values())) > 1:
                 raise BadRequestError(
-                    f"user: the fields of one history must have one length. Received: {sizes}. "
-                    f"Cut them to the same events, or say how many count with '{name}'."
+                    "user: the fields of a history must have the same length. Cut them to the same events, or give the "
+                    f"number of events as '{name}'. Received: {sizes}"
                 )
             return max(sizes.values(), default=0)
         length = int(column(self.model.user_inputs[name], [given], f"user.{name}")[0])
@@ -170,13 +160,13 @@ class RequestBuilder:
         return self._column(spec, [value], f"{where}.{spec.name}")
 
     def _vector(self, spec: TensorSpec, value: Any) -> Array:
-        """A user input `[B, W]` that belongs to no sequence: exactly W values, or missing."""
+        """A user input `[B, W]` that belongs to no sequence. The caller gives all W values or none."""
         assert spec.shape is not None
         width = spec.shape[1]
         if value is None:
             return _full(spec, max(width, 0))[None]
         if not isinstance(value, list | tuple | np.ndarray) or (width >= 0 and len(value) != width):
-            raise BadRequestError(f"user.{spec.name} must be a list of {width} values.")
+            raise BadRequestError(f"user.{spec.name} must be a list of {width} values. Received: {reprlib.repr(value)}")
         return self._column(spec, value, f"user.{spec.name}[#]")[None]
 
     def _check_names(self, where: str, given: Any, known: Mapping[str, TensorSpec]) -> None:
@@ -185,9 +175,9 @@ class RequestBuilder:
             if self._strict or (self._declared is not None and name not in self._declared.names):
                 near = difflib.get_close_matches(str(name), known, 1)
                 raise BadRequestError(
-                    f"{where}: {self.model.where} has no feature '{name}' here. "
+                    f"{where}: {self.model.where} has no feature of this name here. "
                     + (f"Did you mean '{near[0]}'? " if near else "")
-                    + f"Allowed: {sorted(known)}"
+                    + f"Allowed: {sorted(known)}. Received: {name!r}"
                 )
         if not unknown:
             return
@@ -196,29 +186,29 @@ class RequestBuilder:
             self._dropped.update(f"{where}.{name}" for name in unknown)
         if fresh:
             logger.warning(
-                "%s does not know these features of %s, left out: %s", self.model.where, where, sorted(fresh)
+                "%s does not have these features of %s, which are left out: %s", self.model.where, where, sorted(fresh)
             )
 
 
 def count_candidates(candidates: Candidates) -> int:
-    """Number of candidates in either form.
+    """The number of candidates.
 
     Raises:
-        BadRequestError: neither a list of mappings nor a mapping of equally long columns.
+        BadRequestError: the candidates are neither a list of mappings nor a mapping of equally long columns.
     """
     if isinstance(candidates, Mapping):
         sizes = {}
         for name, values in candidates.items():
             if values is None:
                 continue
-            if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim == 1):
+            if not _is_list(values):
                 raise BadRequestError(
-                    f"candidates.{name} must be a list or a one-dimensional array, one value a candidate. "
+                    f"candidates.{name} must be a list or a one-dimensional array with one value for each candidate. "
                     f"Received: {type(values).__name__}"
                 )
             sizes[name] = len(values)
         if len(set(sizes.values())) > 1:
-            raise BadRequestError(f"candidates: the columns must have one length. Received: {sizes}")
+            raise BadRequestError(f"candidates: the columns must have the same length. Received: {sizes}")
         return max(sizes.values(), default=0)
     if not isinstance(candidates, Sequence) or isinstance(candidates, str | bytes):
         raise BadRequestError(
@@ -235,6 +225,10 @@ def count_candidates(candidates: Candidates) -> int:
 def _mapping(value: Any, where: str) -> None:
     if not isinstance(value, Mapping):
         raise BadRequestError(f"{where} must be a mapping of features. Received: {type(value).__name__}")
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim == 1)
 
 
 def _full(spec: TensorSpec, count: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a ranking request gives back, and how a refusal is told."""
+"""The results of a ranking request, and the errors for probabilities that are NaN."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from tfctr.client.requests import Candidates, Features
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One candidate in the order of its probability.
+    """One candidate of a ranking.
 
     Attributes:
-        index: its place in the request.
-        candidate: its features as they were given.
+        index: position of the candidate in the request.
+        candidate: features of the candidate, as given.
         probability: predicted click-through rate.
     """
 
@@ -28,7 +28,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """State of one version on the server: START, LOADING, AVAILABLE, UNLOADING or END, and why if it failed."""
+    """State of one version on the server (START, LOADING, AVAILABLE, UNLOADING or END), and its error if it has one."""
 
     version: int
     state: str
@@ -37,11 +37,11 @@ class VersionStatus:
 
 
 def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
-    """The probabilities, unless the model refused some of them.
+    """The probabilities, if none of them is NaN.
 
     Raises:
-        StateRejectedError: all are NaN.
-        BadRowError: some are.
+        StateRejectedError: all of them are NaN.
+        BadRowError: some of them are NaN.
     """
     bad = np.flatnonzero(np.isnan(probabilities))
     if bad.size == 0:
@@ -49,25 +49,25 @@ def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
     if bad.size == probabilities.size:
         raise StateRejectedError(
             f"{model.where} refused the request (every probability is NaN): the state is not of this model, or a value "
-            "of the user, the context or all candidates is bad. Compute the state anew with user_state().",
+            "of the user, of the context or of every candidate is bad. Compute the state again with user_state().",
             bad.tolist(),
         )
     shown = ", ".join(map(str, bad[:10])) + (f" and {bad.size - 10} more" if bad.size > 10 else "")
     raise BadRowError(
         f"{model.where} refused {bad.size} of {probabilities.size} candidates (NaN): rows {shown}. "
-        "A value in those rows is bad (infinite, or out of its range).",
+        "These rows have values that are infinite or out of range.",
         bad.tolist(),
     )
 
 
 def in_order(candidates: Candidates, probabilities: Array, k: int | None) -> list[Ranked]:
-    """The best k of the candidates, best first; equal ones in the order given."""
+    """The best k candidates, best first; ties keep the given order."""
     order = np.argsort(-probabilities, kind="stable")[:k]
     return [Ranked(int(i), candidate_at(candidates, int(i)), float(probabilities[i])) for i in order]
 
 
 def candidate_at(candidates: Candidates, index: int) -> Features:
-    """One candidate of either form, as a mapping."""
+    """The features of one candidate, from rows or from columns."""
     if isinstance(candidates, Mapping):
         return {name: values[index] for name, values in candidates.items() if values is not None}
     return candidates[index]

@@ -1,4 +1,4 @@
-"""Which versions the server has, as far as a client knows, and how to ask each of them."""
+"""The versions of a model that the server has, as far as a client knows."""
 
 import logging
 import threading
@@ -16,20 +16,20 @@ from tfctr.client.transport import Call, Deadline
 logger = logging.getLogger("tfctr.client")
 
 REFRESH_SHARE = 0.25
-"""Part of a request's time that the look for a newer version may take when a version is at hand."""
+"""Share of a request's time that the look for a newer version may take while a known version can answer."""
 
 
 class ServedVersions:
-    """Reads the metadata of each version once, and looks for a newer one now and then.
+    """Reads the metadata of each version once, and looks for a newer version from time to time.
 
     Args:
-        caller: the connection.
-        counts: of the client.
-        name: model name on the server.
-        version: always ask for this version.
-        label: always ask for the version with this label.
-        declared: the feature file, if there is one.
-        strict: see `RequestBuilder`.
+        caller: makes the calls.
+        counts: the counters of the client.
+        name: name of the model on the server.
+        version: always use this version.
+        label: always use the version with this label.
+        declared: what a feature file declares, if there is one.
+        strict: raise an error for a feature that a version does not have.
         refresh_seconds: how often to look for a newer version.
     """
 
@@ -56,7 +56,7 @@ class ServedVersions:
         self._lock = threading.Lock()
         self._builders: dict[int, RequestBuilder] = {}
         self._current: RequestBuilder | None = None
-        self._looked_at = 0.0
+        self._refreshed_at = 0.0
 
     @property
     def dropped(self) -> dict[int, dict[str, int]]:
@@ -66,7 +66,7 @@ class ServedVersions:
         return {version: builder.dropped for version, builder in builders.items() if builder.dropped}
 
     def spec(self, version: int | None = None, signature: str = "") -> wire.ModelSpec:
-        """The address of a version in a request; by default the one this client is meant to ask."""
+        """The ModelSpec of a request, by default for the version or label of this client, or for the newest version."""
         spec = wire.ModelSpec(name=self.name, signature_name=signature)
         if version is None:
             version = self._version
@@ -77,19 +77,19 @@ class ServedVersions:
         return spec
 
     async def latest(self, deadline: Deadline) -> RequestBuilder:
-        """The version to ask for a new state."""
+        """The version that computes new states."""
         with self._lock:
             current = self._current
             if current is not None:
-                if time.monotonic() - self._looked_at < self._refresh:
+                if time.monotonic() - self._refreshed_at < self._refresh:
                     return current
-                self._looked_at = time.monotonic()  # the other requests go on with what is known meanwhile
+                self._refreshed_at = time.monotonic()  # meanwhile the other requests use the known version
         if current is None:
             return await self._fetch(None, deadline)
         try:
             return await self._fetch(None, deadline.part(REFRESH_SHARE, "metadata"))
         except ClientError as error:
-            # What is known may well go on working; if not, the call itself says so.
+            # The known version probably still works. If it does not, the call to it fails with an error of its own.
             logger.warning("could not look for a newer version: %s", error)
             return current
 
@@ -100,7 +100,7 @@ class ServedVersions:
         return found or await self._fetch(version, deadline)
 
     def forget(self, version: int) -> None:
-        """The server no longer has it: look for another before the next state. Its counts stay."""
+        """Stops using a version that the server no longer has. Its counts of dropped features are kept."""
         with self._lock:
             if self._current is not None and self._current.model.version == version:
                 self._current = None
@@ -119,5 +119,5 @@ class ServedVersions:
                 logger.info("%s is served", model.where)
             if version is None:
                 self._current = builder
-                self._looked_at = time.monotonic()
+                self._refreshed_at = time.monotonic()
         return builder

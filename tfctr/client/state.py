@@ -1,4 +1,4 @@
-"""The state of a user, as `user_tower` made it, and what names it in a cache."""
+"""The state of a user, which `user_tower` computes, and its key in a cache."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from tfctr.client.codec import Array
 
 @dataclass(frozen=True)
 class UserState:
-    """What `score` needs to know of a user.
+    """The state of a user, which `score` takes as input.
 
     Attributes:
         model: model name.
-        version: the version that made it; only that version may score it.
-        fingerprint: hash of that version's signatures.
-        tensors: outputs of `user_tower` by name, each `[1, ...]`, read-only.
+        version: the version that computed the state; only this version may score it.
+        fingerprint: hash of the signatures of that version.
+        tensors: the outputs of `user_tower` by name, each `[1, ...]`, read-only.
     """
 
     model: str
@@ -30,19 +30,19 @@ class UserState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Size of all tensors in bytes."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 @dataclass(frozen=True)
 class StateKey:
-    """What a cached state depends on.
+    """The key of a cached state: everything that the state depends on.
 
     Attributes:
         model: model name.
         version: served version.
-        fingerprint: hash of that version's signatures.
-        user_key: the user.
+        fingerprint: hash of the signatures of that version.
+        user_key: identifies the user.
         history_version: changes with every new event of the user (a counter, or the time of the newest event).
     """
 
@@ -54,18 +54,18 @@ class StateKey:
 
     @property
     def digest(self) -> bytes:
-        """16 bytes that stand in a record: a value filed under the wrong key is not taken for another user's."""
+        """A hash of 16 bytes in each record, so that a record under the wrong key is never used for another user."""
         parts = (self.model, str(self.version), self.fingerprint, self.user_key)
         return _digest(":".join(map(quoted, parts)))
 
     @property
     def history_digest(self) -> bytes:
-        """16 bytes for the history version: a record of an older history is told from garbage."""
+        """A hash of 16 bytes of the history version, which tells a record of an older history from an invalid one."""
         return _digest(self.history_version)
 
 
 def quoted(part: str) -> str:
-    """A part of a key, so that no part can hold the separator and run into the next."""
+    """A part of a key in which the separator `:` is escaped, so that different keys never become the same text."""
     return quote(part, safe="", errors="surrogatepass")
 
 

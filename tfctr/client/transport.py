@@ -1,4 +1,4 @@
-"""The calls of TensorFlow Serving's API that a client makes: paths, time budget, errors in words."""
+"""The gRPC calls to TensorFlow Serving: method paths, deadlines, and error messages."""
 
 import time
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ REPLIES: dict[str, Any] = {
     METADATA: wire.GetModelMetadataResponse,
     STATUS: wire.GetModelStatusResponse,
 }
-"""Path of a method -> the message it answers with."""
+"""Path of a method -> the type of its reply."""
 
 CHANNEL_OPTIONS = {
-    # gRPC's own defaults: replies of at most 4 MiB, and up to two minutes between attempts to reach a restarted server.
+    # gRPC's defaults: replies of at most 4 MiB, and up to two minutes until it connects to a restarted server again.
     "grpc.max_receive_message_length": -1,
     "grpc.max_send_message_length": -1,
     "grpc.initial_reconnect_backoff_ms": 100,
@@ -43,30 +43,27 @@ _HINTS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
     grpc.StatusCode.INVALID_ARGUMENT: (BadRequestError, "The served graph refused the request."),
     grpc.StatusCode.FAILED_PRECONDITION: (BadRequestError, "The served model cannot answer such a request."),
     grpc.StatusCode.OUT_OF_RANGE: (BadRequestError, "The served graph refused the request."),
-    grpc.StatusCode.UNIMPLEMENTED: (BadRequestError, "The target does not speak TensorFlow Serving's gRPC API."),
+    grpc.StatusCode.UNIMPLEMENTED: (BadRequestError, "The target does not implement TensorFlow Serving's gRPC API."),
     grpc.StatusCode.UNAUTHENTICATED: (BadRequestError, "Pass credentials=... ."),
     grpc.StatusCode.PERMISSION_DENIED: (BadRequestError, "These credentials may not do this."),
     grpc.StatusCode.NOT_FOUND: (ModelNotFoundError, "Check the model name, and the versions with model_status()."),
     grpc.StatusCode.UNAVAILABLE: (UnavailableError, "Check that the server runs at this address and is ready."),
     grpc.StatusCode.CANCELLED: (UnavailableError, "The channel was closed or the server stopped."),
     grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "Send less, or add servers; a retry makes it worse."),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (
-        DeadlineError,
-        "Give more time (timeout_seconds=...), fewer candidates, or a faster server.",
-    ),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "Give more time (timeout_seconds=...) or fewer candidates."),
 }
 _QUEUE_FULL = "queue"
-"""TensorFlow Serving sheds load with UNAVAILABLE: "The batch scheduling queue ... is full"."""
+"""An overloaded TensorFlow Serving answers UNAVAILABLE with the message "The batch scheduling queue ... is full"."""
 
 
 class Deadline:
-    """One time budget for all the calls of a request.
+    """The time budget of a request, shared by all its calls.
 
     Args:
-        seconds: the budget, from now.
+        seconds: the budget, starting now.
 
     Raises:
-        BadRequestError: not a positive number.
+        BadRequestError: the budget is not a positive number.
     """
 
     def __init__(self, seconds: float):
@@ -81,10 +78,10 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
     def remaining(self, step: str) -> float:
-        """Seconds left for a step.
+        """Seconds left for a step of the request.
 
         Raises:
-            DeadlineError: none.
+            DeadlineError: no time is left.
         """
         left = self.left
         if left <= 0:
@@ -92,18 +89,18 @@ class Deadline:
         return left
 
     def part(self, share: float, step: str) -> "Deadline":
-        """A budget of its own for something the request can do without: a share of what is left."""
+        """A separate deadline for an optional step: a share of the time that is left."""
         return Deadline(self.remaining(step) * share)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: all of them may be sent twice without harm.
+    """One gRPC call. All calls only read, so sending one twice is safe.
 
     Attributes:
-        path: of the method.
-        request: its message.
-        step: what it is, for messages.
+        path: path of the method.
+        request: request message.
+        step: description of the call for messages.
     """
 
     path: str
@@ -112,27 +109,27 @@ class Call:
 
     @classmethod
     def predict(cls, request: wire.PredictRequest) -> "Call":
-        """Runs a signature."""
+        """A call that runs a signature."""
         return cls(PREDICT, request, f"{request.model_spec.signature_name} of {_spec_text(request.model_spec)}")
 
     @classmethod
     def metadata(cls, spec: wire.ModelSpec) -> "Call":
-        """Asks for the signatures of a version."""
+        """A call that returns the signatures of a version."""
         request = wire.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
         return cls(METADATA, request, f"metadata of {_spec_text(spec)}")
 
     @classmethod
     def status(cls, spec: wire.ModelSpec) -> "Call":
-        """Asks for the states of the versions."""
+        """A call that returns the states of the versions."""
         return cls(STATUS, wire.GetModelStatusRequest(model_spec=spec), f"status of {_spec_text(spec)}")
 
     def explain(self, error: BaseException | None, target: str, seconds: float) -> ClientError:
-        """The error of a failed call in words; `None` for a call that was cancelled because the channel was closed."""
+        """The client error for a failed call. `error` is `None` if closing the channel cancelled the call."""
         where = f"{self.step} at {target}"
-        if not isinstance(error, grpc.RpcError):  # grpc's words for a channel that was closed are of several types
+        if not isinstance(error, grpc.RpcError):  # gRPC raises errors of several types for a closed channel
             return UnavailableError(f"{where}: {error or 'the channel was closed.'}")
         code = error.code()
-        kind, hint = _HINTS.get(code, (ServerError, "The server's log knows more."))
+        kind, hint = _HINTS.get(code, (ServerError, "See the log of the server."))
         details = _shorten(error.details())
         if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in details and "full" in details:
             kind, hint = _HINTS[grpc.StatusCode.RESOURCE_EXHAUSTED]
@@ -141,7 +138,7 @@ class Call:
 
 
 def serialize(message: Message) -> bytes:
-    """The bytes of a message."""
+    """The serialized message."""
     payload: bytes = message.SerializeToString()
     return payload
 

@@ -1,7 +1,8 @@
-"""Python and numpy values of features to the arrays a signature takes."""
+"""Conversion of feature values to the arrays that a signature takes."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tfctr.client.metadata import TensorSpec
 from tfctr.client.protos import wire_pb2 as wire
 
 SEPARATOR = "|"
-"""Joins the tokens of a multi-valued feature, unless the feature file says otherwise."""
+"""Separates the tokens of a multi-valued feature, unless a feature file declares another separator."""
 
 _MISSING: dict[int, Any] = {wire.DT_STRING: b"", wire.DT_INT64: -(2**63), wire.DT_FLOAT: float("nan")}
 _KINDS: dict[int, str] = {wire.DT_INT64: "iub", wire.DT_FLOAT: "fiub"}
@@ -25,41 +26,42 @@ _EXPECTED: dict[int, str] = {
 
 
 def missing(spec: TensorSpec) -> Any:
-    """The value that stands for "missing" in an input; the graph fills the declared default in.
+    """The value that marks a missing feature in an input. The graph replaces it by the declared default.
 
     Raises:
-        UnsupportedModelError: the input has a type that raw features never have.
+        UnsupportedModelError: the input has a type that no raw feature has.
     """
     if spec.dtype not in _MISSING:
         raise UnsupportedModelError(
-            f"the served model's input '{spec.name}' is {codec.dtype_name(spec.dtype)}; raw features are "
-            f"{', '.join(codec.dtype_name(d) for d in _MISSING)}."
+            f"the served model's input '{spec.name}' must be one of {', '.join(map(codec.dtype_name, _MISSING))}. "
+            f"Received: {codec.dtype_name(spec.dtype)}"
         )
     return _MISSING[spec.dtype]
 
 
 def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str = SEPARATOR) -> Array:
-    """A list of values as a one-dimensional array of the input's type.
+    """Values as a one-dimensional array of the type of an input.
 
     Args:
         spec: the input.
-        values: one a row; `None` is missing; a list or tuple of strings is joined by the separator.
-        where: what to call a value in a message; "#" becomes its row: `candidates[#].year`.
-        separator: joins the tokens of a multi-valued feature.
+        values: one value for each row. `None` is a missing value. Lists and tuples of strings are joined.
+        where: the name of a value in messages, in which "#" stands for the row: `candidates[#].year`.
+        separator: separates the tokens of a multi-valued feature.
 
     Raises:
-        BadRequestError: a value of a type the input does not take, or an integer past 64 bits.
+        BadRequestError: a value has a type that the input does not take, or an integer does not fit 64 bits.
     """
     absent = missing(spec)
     if spec.dtype == wire.DT_STRING:
         values = values.tolist() if isinstance(values, np.ndarray) else list(values)
         plain = set(map(type, values))
         if plain == {bytes}:
-            return _objects(values)
+            return codec.string_array(values)
         if plain == {str}:
-            with contextlib.suppress(UnicodeEncodeError):  # the slow road says where
-                return _objects([value.encode() for value in values])
-        return _objects([_string(spec, value, where, row, separator.encode()) for row, value in enumerate(values)])
+            with contextlib.suppress(UnicodeEncodeError):  # below, each value is converted alone and its row named
+                return codec.string_array([value.encode() for value in values])
+        encoded = separator.encode()
+        return codec.string_array([_string(spec, v, _at(where, row), encoded) for row, v in enumerate(values)])
     dtype = codec.DTYPES[spec.dtype][0]
     if not isinstance(values, np.ndarray):
         values = list(values)
@@ -67,74 +69,62 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
         array = np.asarray(values)
     except (ValueError, OverflowError):
         array = np.empty(0, object)
-    # Unsigned values of 64 bits need not fit an int64; they take the slow road, which says so.
+    # Unsigned 64-bit values may not fit an int64. Below, each value is converted alone and its row named.
     if array.ndim == 1 and array.dtype.kind in _KINDS[spec.dtype] and array.dtype != np.uint64:
         with np.errstate(over="ignore"):
             return array.astype(dtype)
     rows = values.tolist() if isinstance(values, np.ndarray) else values
-    return np.array([absent if v is None else _number(spec, v, where, row) for row, v in enumerate(rows)], dtype)
+    return np.array([absent if v is None else _number(spec, v, _at(where, row)) for row, v in enumerate(rows)], dtype)
 
 
-def _number(spec: TensorSpec, value: Any, where: str, row: int) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, np.generic):
+def _at(where: str, row: int) -> str:
+    return where.replace("#", str(row))
+
+
+def _number(spec: TensorSpec, value: Any, where: str) -> Any:
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
     if isinstance(value, bool | int):
         if spec.dtype == wire.DT_INT64 and not -(2**63) <= value < 2**63:
-            place = where.replace("#", str(row))
-            raise BadRequestError(f"{place}: {value} does not fit 64 bits. Hash such ids, or cut them.")
-        if spec.dtype == wire.DT_FLOAT:
-            return float(value)
-        return int(value)
+            raise BadRequestError(f"{where} must fit 64 bits; hash or shorten such ids. Received: {value}")
+        return float(value) if spec.dtype == wire.DT_FLOAT else int(value)
     if isinstance(value, float) and spec.dtype == wire.DT_FLOAT:
         return value
-    raise _wrong(spec, value, where, row)
+    raise _wrong(spec, value, where)
 
 
-def _string(spec: TensorSpec, value: Any, where: str, row: int, separator: bytes) -> bytes:
+def _string(spec: TensorSpec, value: Any, where: str, separator: bytes) -> bytes:
     if isinstance(value, str):
-        return _utf8(value, where, row)
+        return _utf8(value, where)
     if isinstance(value, bytes):
         return value
     if value is None:
         return b""
     if isinstance(value, np.ndarray):
-        value = value.tolist()
-        return _string(spec, value, where, row, separator)
+        return _string(spec, value.tolist(), where, separator)
     if isinstance(value, list | tuple):
         tokens = []
         for token in value:
             if not isinstance(token, str | bytes):
-                raise _wrong(spec, token, where, row)
-            token = _utf8(token, where, row) if isinstance(token, str) else token
+                raise _wrong(spec, token, where)
+            token = _utf8(token, where) if isinstance(token, str) else token
             if separator in token:
-                place = where.replace("#", str(row))
                 raise BadRequestError(
-                    f"{place}: the token {token!r} holds '{separator.decode()}', which separates tokens. "
-                    "Give either a list of single tokens or one joined string."
+                    f"{where}: a token in a list must not contain the separator '{separator.decode()}'. "
+                    f"Give either a list of single tokens or one joined string. Received: {token!r}"
                 )
             tokens.append(token)
         return separator.join(tokens)
-    raise _wrong(spec, value, where, row)
+    raise _wrong(spec, value, where)
 
 
-def _utf8(value: str, where: str, row: int) -> bytes:
+def _utf8(value: str, where: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise BadRequestError(f"{where.replace('#', str(row))}: not valid text ({error}).") from None
+        raise BadRequestError(f"{where} must be valid text. Received: {error}") from None
 
 
-def _objects(values: Sequence[bytes]) -> Array:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
-def _wrong(spec: TensorSpec, value: Any, where: str, row: int) -> BadRequestError:
-    text = repr(value)
-    text = text if len(text) <= 40 else text[:37] + "..."
-    return BadRequestError(
-        f"{where.replace('#', str(row))} must be {_EXPECTED[spec.dtype]}. Received: {text} ({type(value).__name__})"
-    )
+def _wrong(spec: TensorSpec, value: Any, where: str) -> BadRequestError:
+    received = f"{reprlib.repr(value)} ({type(value).__name__})"
+    return BadRequestError(f"{where} must be {_EXPECTED[spec.dtype]}. Received: {received}")

@@ -1,1 +1,1 @@
-"""Export: signatures, SavedModel directories, warm-up requests, the check against TF Serving's ops."""
+"""Export of SavedModels: signatures, warm-up requests, and the check of ops against TensorFlow Serving."""

@@ -1,4 +1,4 @@
-"""What a model costs: numbers stored, and floating-point operations counted in the graphs of its two towers."""
+"""The cost of a model: its parameters, and the floating-point operations in the graphs of its two towers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Copies, look-ups and comparisons: no arithmetic on floats.
+# Copies, look-ups and comparisons, which have no floating-point operations.
 _FREE = _names("""
     BroadcastTo Cast Ceil Concat ConcatV2 Const EnsureShape ExpandDims Fill Floor GatherNd GatherV2 Identity IdentityN
     MatrixDiagV3 MatrixSetDiagV3 OneHot OnesLike Pack Pad PadV2 Placeholder ReadVariableOp Reshape ResourceGather
@@ -36,20 +36,20 @@ _BY_OUTPUT = _names("""
 """)
 _BY_INPUT = _names("Cumsum Cumprod Max Mean Min Prod SegmentSum Sum UnsortedSegmentSum")
 _SOFTMAX = 5
-"""Operations of a softmax an element: maximum, difference, exponential, sum, quotient."""
+"""Operations of a softmax for each element: maximum, difference, exponential, sum, quotient."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one form of a model costs.
+    """The cost of a model, as trained or as served.
 
     Attributes:
-        parameters: Numbers in the weights, frozen tables included.
-        backbone_parameters: Those of the interaction backbone.
-        flops_per_candidate: Of one more candidate in a request.
-        flops_per_request: Of `score` whatever the number of candidates.
-        flops_per_user: Of `user_tower`, once a user.
-        uncounted: Types of ops that compute floats and whose operations are not known here.
+        parameters: Number of parameters, including frozen tables.
+        backbone_parameters: Number of parameters of the interaction backbone.
+        flops_per_candidate: Floating-point operations of `score` for each candidate in a request.
+        flops_per_request: Floating-point operations of `score` that do not depend on the number of candidates.
+        flops_per_user: Floating-point operations of `user_tower`.
+        uncounted: Types of floating-point ops in the graphs whose operations could not be counted.
     """
 
     parameters: int
@@ -61,11 +61,11 @@ class Cost:
 
 
 def model_cost(model: RankingModel, scorer: Scorer | None = None) -> Cost:
-    """Counts parameters, and operations by tracing the towers: `score` with 1 and with 101 candidates.
+    """Counts parameters, and operations in the traced towers. `score` is traced with 1 and with 101 candidates.
 
     Args:
         model: A built model.
-        scorer: Scores in place of the model's own, when the served backbone is another.
+        scorer: The served scorer, if it is not that of the model.
     """
     scorer = scorer or model.scorer
     user, state = _traced(lambda inputs: model.user_tower(inputs, training=False), _sides(model, 1)["user"])
@@ -101,7 +101,7 @@ def _sides(model: RankingModel, candidates: int) -> dict[str, dict[str, Any]]:
 
 
 def _traced(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
-    """The graph of a function of one user, all shapes known, and the specifications of its outputs."""
+    """The graph of a function, with fully known shapes, and the specifications of its outputs."""
     specs = keras.tree.map_structure(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), inputs)
     concrete = tf.function(function, autograph=False).get_concrete_function(specs)
     return concrete.graph, concrete.structured_outputs
@@ -114,7 +114,7 @@ class _Operations:
 
 
 def _operations(graph: Any) -> _Operations:
-    """Floating-point operations of a graph; a multiplication with its addition are two."""
+    """Floating-point operations of a graph. A multiply-add counts as two."""
     total = _Operations(0, set())
     for op in graph.get_operations():
         called = _called(graph, op)
@@ -132,7 +132,7 @@ def _operations(graph: Any) -> _Operations:
 
 
 def _called(graph: Any, op: Any) -> Any:
-    """The graph of the function that an op calls."""
+    """The graph of the function that an op calls, or None if it calls none."""
     if op.type not in ("PartitionedCall", "StatefulPartitionedCall"):
         return None
     name = op.get_attr("f").name
@@ -145,7 +145,7 @@ def _called(graph: Any, op: Any) -> Any:
 
 
 def _of(op: Any) -> int | None:
-    """Operations of one op; None where they are not known."""
+    """Floating-point operations of one op, or None if they cannot be counted."""
     if op.type in _FREE:
         return 0
     sizes = [tensor.shape.num_elements() for tensor in (*op.inputs, *op.outputs)]
@@ -177,5 +177,5 @@ def _einsum(op: Any) -> int:
             sizes["..."] = max(sizes.get("...", 1), int(np.prod(ellipsis)))
             labels = before + after
         sizes.update(zip(labels, shape, strict=True))
-    # One multiplication and one addition for each combination of the labels; with one operand only the addition.
+    # One multiplication and one addition for each combination of label values; with one operand only the addition.
     return len(left) * int(np.prod(list(sizes.values())))

@@ -1,4 +1,4 @@
-"""Reads what a SavedModel directory holds, without loading it."""
+"""Reads the description of a SavedModel directory without loading the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DESCRIPTION = "assets.extra/tfctr.json"
 
 @dataclass(frozen=True)
 class TensorDescription:
-    """A tensor of a signature; -1 in a shape is free."""
+    """A tensor of a signature. -1 in its shape stands for any size."""
 
     name: str
     dtype: str
@@ -27,14 +27,14 @@ class TensorDescription:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row, the first dimension left out; 0 for strings."""
+        """Bytes of one row, that is, without the first dimension; 0 for strings."""
         dtype = dtypes.as_dtype(self.dtype)
         return 0 if self.dtype == "string" else int(np.prod(self.shape[1:], dtype=np.int64)) * dtype.size
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What `tfctr inspect` prints: signatures, sizes in bytes, and how the model was made."""
+    """What `tfctr inspect` prints: signatures, sizes in bytes, and how the model was trained."""
 
     directory: Path
     inputs: dict[str, list[TensorDescription]]
@@ -54,19 +54,19 @@ class ModelDescription:
 
     @property
     def costs(self) -> dict[str, dict[str, Any]]:
-        """What the model costs, counted when it was exported: `trained` and, where another form is served, `served`.
+        """The cost of the model, counted at export: `trained` and, if the served form differs, `served`.
 
-        The keys are those of `tfctr.export.cost.Cost`. Empty for a SavedModel that tells nothing of it.
+        The keys are the attributes of `tfctr.export.cost.Cost`. Empty if the SavedModel has no such description.
         """
         costs: dict[str, dict[str, Any]] = self.made.get("cost", {})
         return costs
 
 
 def describe(directory: str | Path) -> ModelDescription:
-    """Reads signatures, sizes and provenance of a SavedModel directory.
+    """Reads the signatures, sizes and training description of a SavedModel directory.
 
     Raises:
-        UserError: when there is no SavedModel, or it can't be parsed.
+        UserError: The directory has no SavedModel, or it cannot be parsed.
     """
     directory = Path(directory)
     path = directory / "saved_model.pb"

@@ -1,4 +1,4 @@
-"""The scorer that is served: that of the trained model, with its backbone folded."""
+"""The served scorer: the scorer of the trained model with its backbone folded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from tfctr.models.towers import Scorer
 
 
 def folded_scorer(model: RankingModel) -> Scorer:
-    """A scorer equal to the model's in inference, with `fold()` of its backbone; it shares every other weight.
+    """A scorer with the folded backbone, whose outputs in inference are equal to those of the model's scorer.
 
-    The model stays as it is. Where the backbone has nothing to fold, its own scorer is given back.
+    It shares all weights outside the backbone, and the model is not changed. If there is nothing to fold, it is
+    the scorer of the model itself.
     """
     trained = model.scorer
     folded = trained.interaction.fold()
@@ -19,5 +20,5 @@ def folded_scorer(model: RankingModel) -> Scorer:
 
 
 def served_weights(model: RankingModel, scorer: Scorer) -> list[Any]:
-    """The weights of the model's user tower and of this scorer, each once."""
+    """The weights of the user tower and of the scorer, without duplicates."""
     return list({id(weight): weight for weight in (*model.user_tower.weights, *scorer.weights)}.values())

@@ -1,4 +1,4 @@
-"""Checks that a SavedModel can run on the newest TensorFlow Serving release and can be batched by it."""
+"""Checks that the newest TensorFlow Serving release can run and batch a SavedModel."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ def serving_ops() -> frozenset[str]:
 
 
 def check_ops(saved_model_dir: str | Path, known_ops: Iterable[str] | None = None) -> None:
-    """Raises when TensorFlow Serving could not load this SavedModel, or could not batch one of its signatures.
+    """Checks that TensorFlow Serving can load this SavedModel and batch its signatures.
 
-    Every node of the graph and of its function library is looked at, so an op deep inside a called function counts too.
-    A signature can be batched when each input and output has a first dimension that is left open: the server
-    joins requests along it and splits the answer again.
+    All nodes of the graph and of its functions are checked. The server batches requests along the first dimension and
+    splits the outputs again, so the first dimension of each input and output must not be fixed.
 
     Args:
         saved_model_dir: A directory with `saved_model.pb`.
-        known_ops: Names of the registered ops; those of TensorFlow Serving 2.20 by default.
+        known_ops: Names of the registered ops; by default those of TensorFlow Serving 2.20.
 
     Raises:
-        UserError: The directory holds no SavedModel, an op is not registered (named with the signatures or functions
-            that use it), or a signature cannot be batched (all findings in one message).
+        UserError: The directory has no SavedModel, an op is not registered, or a signature cannot be batched. The
+            message lists all problems, and for an op the signatures and functions that use it.
     """
     known = serving_ops() if known_ops is None else frozenset(known_ops)
     problems: list[str] = []
@@ -60,7 +59,7 @@ def _read_meta_graphs(directory: Path) -> list[Any]:
 
 def _unregistered_ops(meta_graph: Any, known: frozenset[str]) -> Iterator[str]:
     library = meta_graph.graph_def.library.function
-    # The name of a function is also an op that calls it.
+    # A function can be called by an op with its name.
     known = known | {function.signature.name for function in library}
     owners = _owners(meta_graph)
     places: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Writes a version of a model: SavedModel, warm-up requests, description; whole or not at all."""
+"""Writes a version of a model: the SavedModel, its warm-up requests and its description."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ def export_model(
 ) -> Path:
     """Writes a SavedModel directory with the three signatures.
 
-    The directory appears complete: everything is written beside it and renamed at the end.
+    The files are written to a temporary directory, which is renamed at the end. The directory is therefore never
+    incomplete.
 
     Args:
         model: A trained model.
-        assets: What it was trained with.
-        experiment: How it was made; its `export` section says how to write it.
-        directory: The SavedModel directory; must not exist.
-        example: A serialized raw example for the warm-up requests; without one they hold missing values.
-        history: Validation metrics by epoch, kept in the description.
+        assets: The feature file, vocabularies and statistics of the training.
+        experiment: The experiment of the training, whose `export` section has the options of the export.
+        directory: The SavedModel directory, which must not exist.
+        example: A serialized raw example for the warm-up requests; without one all their features are missing.
+        history: Validation metrics of each epoch, for the description.
 
     Raises:
-        UserError: the directory exists, or an op of the graph is unknown to the newest TF Serving release.
+        UserError: The directory exists, or the newest TF Serving release does not have an op of the graph.
     """
     directory = Path(directory)
     if directory.exists():
@@ -70,7 +71,7 @@ def export_model(
 
 
 def next_version(model_directory: str | Path) -> int:
-    """A version number for a model directory: the time in seconds, above every version that is there."""
+    """A new version number for a model directory: the time in seconds, or more if a version there is newer."""
     taken = [int(path.name) for path in Path(model_directory).glob("*") if path.name.isdigit()]
     return max(int(time.time()), max(taken, default=0) + 1)
 
@@ -95,7 +96,7 @@ def _description(
 
 
 def _costs(model: RankingModel, module: RankingModule) -> dict[str, Any]:
-    """What the model costs as trained, and as served where that is another form."""
+    """The cost of the model as trained and, if the served form differs, as served."""
     costs = {"trained": asdict(model_cost(model))}
     if module.scorer is not model.scorer:
         costs["served"] = asdict(model_cost(model, module.scorer))

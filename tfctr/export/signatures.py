@@ -24,16 +24,16 @@ _BAD_TAG = -1
 
 
 def wire_name(state_name: str) -> str:
-    """The name of a state tensor in a signature: `history/events` travels as `state_history_events`.
+    """The name of a state tensor in a signature: `history/events` becomes `state_history_events`.
 
-    TensorFlow rewrites an input's "/" (but not an output's) to "_", and a client passes outputs of user_tower on to
-    score under the same names.
+    A client passes the outputs of `user_tower` to `score` under the same names. TensorFlow changes "/" to "_" in
+    the names of inputs but not of outputs, so the names in a signature must have no "/".
     """
     return f"state_{state_name.replace('/', '_')}"
 
 
 class _Untracked:
-    """Holds a model and the scorer to serve out of sight of TensorFlow's object tracking."""
+    """A holder of the model and the served scorer that TensorFlow's object tracking does not follow."""
 
     def __init__(self, model: RankingModel, scorer: Scorer) -> None:
         self.model = model
@@ -41,19 +41,19 @@ class _Untracked:
 
 
 class RankingModule(tf.Module):
-    """A model with its raw function, as the signatures of a SavedModel.
+    """The signatures of a SavedModel: a model together with its raw function.
 
-    p = sigmoid(logit + ln(negative_sampling_rate)), so that a model trained on thinned negatives answers with
-    probabilities of the full traffic. All three signatures share this.
+    All signatures return p = sigmoid(logit + ln(negative_sampling_rate)). A model that was trained on a sample of the
+    negatives thus predicts probabilities for the full traffic.
 
-    A bad row (a length outside [0, L], an infinite number, a state that another version made or that was tampered with)
-    gets NaN; its neighbours in the batch keep their scores.
+    An invalid row (a length outside [0, L], an infinite number, a state that was altered or comes from another version)
+    gets NaN. The other rows of the batch keep their scores.
 
     Args:
         model: A trained model.
-        assets: What it was trained with.
-        state_dtype: "float32", or "float16" to halve the state on the wire.
-        fold: Serve the folded backbone, which is smaller and equal; the model itself stays as it is.
+        assets: The feature file, vocabularies and statistics of the training.
+        state_dtype: "float32", or "float16" for a state of half the size.
+        fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RankingModule(tf.Module):
     ) -> None:
         super().__init__()
         self._towers = _Untracked(model, folded_scorer(model) if fold else model.scorer)
-        # Only what the signatures read is tracked: a tracked model would store its optimizer's moments too.
+        # Only the weights that the signatures read are tracked. Tracking the model would save its optimizer as well.
         self.weights = [weight.value for weight in served_weights(model, self.scorer)]
         self.file = assets.file
         self.lookups = FileLookups(assets)
@@ -89,7 +89,7 @@ class RankingModule(tf.Module):
 
     @property
     def scorer(self) -> Scorer:
-        """What scores: the model's scorer, or one with a folded backbone."""
+        """The served scorer: that of the model, or one with a folded backbone."""
         return self._towers.scorer
 
     def signatures(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class RankingModule(tf.Module):
         return {PROBABILITIES: probabilities[:, 0]}
 
     def _probabilities(self, state: Any, candidate: Any, context: Any, good_user: Any) -> Any:
-        """[B, C] probabilities, NaN where the user's row or the candidate is bad."""
+        """Probabilities [B, C], with NaN for invalid users and candidates."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
         packed = {"state": state, "candidate": candidate_side, "context": context_side}
@@ -153,19 +153,19 @@ class RankingModule(tf.Module):
         return tf.cast(tensor, self.state_dtype) if tensor.dtype.is_floating else tensor
 
     def _from_wire(self, name: str, tensor: Any) -> tuple[Any, Any]:
-        """The tensor as the scorer wants it, and which rows [B] are intact."""
+        """The tensor in the form that the scorer takes, and which rows [B] are valid."""
         kept = range(1, tensor.shape.rank)
         if tensor.dtype.is_floating:
             return tf.cast(tensor, tf.float32), tf.reduce_all(tf.math.is_finite(tensor), axis=list(kept))
         limit = self._limit(name)
         if limit is None:
             return tensor, tf.ones(tf.shape(tensor)[:1], tf.bool)
-        # An id outside its table is an error on CPU and a silent zero on GPU; here it is a bad row on both.
+        # Looking up an id outside the table raises an error on CPU and returns zeros on GPU. Here it is an invalid row.
         inside = (tensor >= 0) & (tensor <= limit)
         return tf.clip_by_value(tensor, 0, limit), tf.reduce_all(inside, axis=list(kept))
 
     def _limit(self, name: str) -> int | None:
-        """The largest valid value of an integer state tensor."""
+        """The largest valid value of an integer state tensor, or None if any value is valid."""
         sequence, _, tensor = name.partition("/")
         if tensor == "length":
             return self.file.sequences[sequence].max_length
@@ -175,7 +175,7 @@ class RankingModule(tf.Module):
 
 
 def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
-    """Where every float tensor is finite, reduced to the first `axes_kept` axes."""
+    """Whether all float tensors are finite, for each index of the first `axes_kept` axes."""
     good = tf.ones(tf.shape(like)[:axes_kept], tf.bool)
     for tensor in tensors.values():
         if tensor.dtype.is_floating:
@@ -185,9 +185,10 @@ def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
 
 
 def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs, with shapes that TF Serving itself never looks at enforced in the graph.
+    """The inputs, after checks of their shapes in the graph, because TF Serving does not check them.
 
-    Static dimensions must be the signature's, all inputs must have one dimension 0, all candidates one dimension 1.
+    Fixed dimensions must be those of the signature. Dimension 0 must be equal for all inputs, dimension 1 for all
+    candidate inputs.
     """
     checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
     reference = next(iter(checked))
@@ -215,7 +216,7 @@ def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, A
 
 
 def model_tag(model: RankingModel, assets: FeatureAssets) -> int:
-    """A positive 63-bit hash of weights, configuration and feature assets: which model a state belongs to."""
+    """A positive 63-bit hash of weights, configuration and feature assets, which identifies the model of a state."""
     digest = hashlib.sha256(assets.fingerprint().encode())
     digest.update(model.model_config.model_dump_json().encode())
     for variable in model.weights:

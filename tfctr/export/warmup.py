@@ -1,4 +1,4 @@
-"""Warm-up requests for TF Serving: every signature is run before a version counts as available."""
+"""Warm-up requests, which TF Serving runs before a version becomes available."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 def write_warmup_requests(
     module: RankingModule, directory: Path, candidates: Sequence[int], example: bytes | None = None
 ) -> None:
-    """Writes one request for serving_default and user_tower and one for score by number of candidates.
+    """Writes a request for `serving_default`, one for `user_tower`, and one for `score` for each number of candidates.
 
     Args:
-        module: The module that was saved; its own state goes into the score requests.
+        module: The saved module, which computes the state in the `score` requests.
         directory: The SavedModel directory.
-        candidates: Numbers of candidates to warm score up with.
-        example: A serialized raw example; default: an empty one, every value missing.
+        candidates: The numbers of candidates of the `score` requests.
+        example: A serialized raw example; by default an empty one, in which all features are missing.
     """
     serialized = tf.constant([example or tf.train.Example().SerializeToString()])
     raw = parse_examples(serialized, module.file)

@@ -1,1 +1,1 @@
-"""Messages that are wire-compatible with TensorFlow Serving, generated from wire.proto."""
+"""Protobuf messages that are compatible with those of TensorFlow Serving, generated from wire.proto."""

@@ -1,7 +1,8 @@
 """Compiles wire.proto.
 
-Generated code runs with the protobuf it was made for and newer, never with an older one. The oldest that tfctr allows is
-6.30, so the committed files come from grpcio-tools 1.72, in an environment of its own:
+Generated code runs with the protobuf version that it was generated for and newer ones, but not with older ones. The oldest
+version that tfctr allows is 6.30. The committed files are therefore generated with grpcio-tools 1.72, in a separate
+environment:
 
     python3 -m venv /tmp/protoc && /tmp/protoc/bin/pip install grpcio-tools==1.72.2 setuptools
     /tmp/protoc/bin/python tfctr/client/protos/generate.py
@@ -18,10 +19,10 @@ def generate(out: Path) -> None:
     """Writes `wire_pb2.py`, `wire_pb2.pyi` and the descriptor set `wire.pb` under `out`.
 
     Args:
-        out: root directory; the files land under `out/tfctr/client/protos` (the descriptor set directly in `out`).
+        out: root directory. The files are written to `out/tfctr/client/protos`, the descriptor set to `out` itself.
 
     Raises:
-        subprocess.CalledProcessError: protoc refused the file (it prints why), or grpcio-tools is not installed.
+        subprocess.CalledProcessError: protoc printed an error, or grpcio-tools is not installed.
     """
     root = Path(__file__).parents[3]
     subprocess.run(

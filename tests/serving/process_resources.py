@@ -1,4 +1,4 @@
-"""What a process holds, as Linux tells it."""
+"""Memory, threads and open files of a Linux process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Held:
-    """Megabytes of memory that are resident, threads, and open files."""
+class ProcessResources:
+    """Resident memory in megabytes, number of threads, and number of open files."""
 
     megabytes: float
     threads: int
     files: int
 
 
-def held(pid: int | str = "self") -> Held:
+def process_resources(pid: int | str = "self") -> ProcessResources:
     process = Path("/proc") / str(pid)
     pages = int((process / "statm").read_text().split()[1])
     threads, files = (len(list((process / name).iterdir())) for name in ("task", "fd"))
-    return Held(pages * resource.getpagesize() / 2**20, threads, files)
+    return ProcessResources(pages * resource.getpagesize() / 2**20, threads, files)

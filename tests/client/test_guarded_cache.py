@@ -1,4 +1,4 @@
-"""Caches that misbehave, under both clients: the ranking is right and in time."""
+"""With a cache that fails, both clients still rank correctly and in time."""
 
 import asyncio
 import threading
@@ -18,7 +18,7 @@ from tfctr.client.drivers import CACHE_THREADS
 
 
 class RaisingCache(StateCache):
-    """Fails at everything."""
+    """Every call raises an error."""
 
     def __init__(self, blocking: bool):
         super().__init__()
@@ -38,7 +38,7 @@ class RaisingCache(StateCache):
 
 
 class HungCache(RaisingCache):
-    """Never answers, until it is let go."""
+    """Answers no call until `go_on` is set."""
 
     def __init__(self) -> None:
         super().__init__(blocking=True)
@@ -53,7 +53,7 @@ class HungCache(RaisingCache):
 
 
 class SlowCache(MemoryStateCache):
-    """A cache in memory that takes as long as one far away."""
+    """A cache in memory that is as slow as a remote one."""
 
     blocking = True
 
@@ -63,16 +63,16 @@ class SlowCache(MemoryStateCache):
 
 
 class StubbornCache(MemoryStateCache):
-    """Keeps what it was told to forget."""
+    """Ignores `invalidate`."""
 
     def invalidate(self, key: StateKey) -> None:
         pass
 
 
-class HungAwaitedCache(HungCache):
-    """Never answers a task either."""
+class HungAsyncCache(HungCache):
+    """Its coroutines do not answer either."""
 
-    awaits = True
+    asynchronous = True
     given_up = False
 
     async def aget(self, key: StateKey) -> UserState | None:
@@ -108,9 +108,7 @@ def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: boo
             client.forget_user("u5")
 
 
-def test_a_cache_that_hangs_costs_a_part_of_the_time_and_then_nothing(
-    server: StubServer, connect: Connect, hung: HungCache
-) -> None:
+def test_a_cache_that_hangs_is_waited_for_once(server: StubServer, connect: Connect, hung: HungCache) -> None:
     with connect(server.target, timeout_seconds=4, cache=hung) as client:
         client.served_model()
         requests = [{**REQUEST, "user_key": user} for user in range(CACHE_THREADS + 4)]
@@ -119,10 +117,10 @@ def test_a_cache_that_hangs_costs_a_part_of_the_time_and_then_nothing(
         late, busy = client.counts["cache_late"], client.counts.get("cache_busy", 0)
         assert right(client.rank(**REQUEST))
         assert client.counts["cache_late"] == late
-        assert client.counts["cache_busy"] == busy + 2  # a look and a put
+        assert client.counts["cache_busy"] == busy + 2  # a get and a put
 
 
-def test_a_user_that_was_not_forgotten_in_time_is_told(connect: Connect, hung: HungCache) -> None:
+def test_forgetting_a_user_too_late_is_an_error(connect: Connect, hung: HungCache) -> None:
     with (
         connect("localhost:1", cache=hung) as client,
         pytest.raises(DeadlineError, match=r"within 0\.1 s that it forgot the user"),
@@ -130,7 +128,7 @@ def test_a_user_that_was_not_forgotten_in_time_is_told(connect: Connect, hung: H
         client.forget_user("u5", timeout_seconds=0.1)
 
 
-def test_many_requests_stand_in_line_for_a_cache_that_works(server: StubServer, connect: Connect) -> None:
+def test_many_requests_queue_for_a_slow_cache(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20, cache=SlowCache()) as client:
         requests = [{**REQUEST, "user_key": user} for user in range(5 * CACHE_THREADS)]
         for _ in range(2):
@@ -143,7 +141,7 @@ def test_an_event_loop_goes_on_while_a_cache_blocks(server: StubServer, hung: Hu
     async def scene() -> None:
         async with AsyncRankingClient(server.target, timeout_seconds=20, cache=hung) as client:
             ranking = asyncio.create_task(client.rank(**REQUEST))
-            state = await client.user_state(USER)  # the same loop, meanwhile
+            state = await client.user_state(USER)  # meanwhile, in the same event loop
             assert not ranking.done()
             hung.go_on.set()
             assert right(await ranking)
@@ -152,9 +150,9 @@ def test_an_event_loop_goes_on_while_a_cache_blocks(server: StubServer, hung: Hu
     asyncio.run(scene())
 
 
-def test_a_task_of_a_cache_that_hangs_is_given_up(server: StubServer) -> None:
+def test_a_task_of_a_cache_that_hangs_is_cancelled(server: StubServer) -> None:
     async def scene() -> None:
-        cache = HungAwaitedCache()
+        cache = HungAsyncCache()
         async with AsyncRankingClient(server.target, timeout_seconds=4, cache=cache) as client:
             assert right(await client.rank(**REQUEST))
             assert client.counts["cache_late"] == client.counts["cache_failed"] == 1
@@ -163,8 +161,10 @@ def test_a_task_of_a_cache_that_hangs_is_given_up(server: StubServer) -> None:
     asyncio.run(scene())
 
 
-def test_a_refused_state_that_the_cache_does_not_forget(server: StubServer, toy_models: Path, connect: Connect) -> None:
-    """Another model stands under the version that made the kept state."""
+def test_a_rejected_state_that_the_cache_does_not_remove(
+    server: StubServer, toy_models: Path, connect: Connect
+) -> None:
+    """The version that computed the cached state was replaced by another model."""
     with connect(server.target, timeout_seconds=20, cache=StubbornCache()) as client:
         assert right(client.rank(**REQUEST))
         server.load(1, toy_models / "2")
