@@ -1,13 +1,11 @@
 """Target attention whose scores know the similarity, as TWIN knows a crossed feature."""
 
-from typing import Any
-
 from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.frozen import FrozenInterest, known_similarity
-from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.masking import merge_heads, split_heads
 
 
@@ -49,29 +47,7 @@ class BehaviorFeatureSplit(FrozenInterest, TargetAttention):
         TWIN. TWIN's search for the best 100 of 10^4 events is left out; here the attention reads every event.
     """
 
-    def __init__(
-        self,
-        frozen: str | list[str] | tuple[str, ...],
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        output_projection: bool = True,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            frozen,
-            num_heads=num_heads,
-            attention_dim=attention_dim,
-            output_projection=output_projection,
-            scale=scale,
-            activation=activation,
-            dropout=dropout,
-            seed=seed,
-            **kwargs,
-        )
+    fixed_arguments = ("projections",)
 
     @override
     def build_width(self, width: int) -> None:

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.frozen import FrozenInterest, frozen_buckets
-from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
@@ -59,6 +59,7 @@ class DecoupledTargetAttention(FrozenInterest, TargetAttention):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    fixed_arguments = ("projections",)
 
     def __init__(
         self,
@@ -66,26 +67,9 @@ class DecoupledTargetAttention(FrozenInterest, TargetAttention):
         bins: int = 40,
         enrich_values: bool = True,
         soft_buckets: bool = False,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        output_projection: bool = True,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            frozen,
-            num_heads=num_heads,
-            attention_dim=attention_dim,
-            output_projection=output_projection,
-            scale=scale,
-            activation=activation,
-            dropout=dropout,
-            seed=seed,
-            **kwargs,
-        )
+        super().__init__(frozen, **kwargs)
         self.bins = check_count("bins", bins)
         self.enrich_values = check_flag("enrich_values", enrich_values)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)

@@ -54,15 +54,9 @@ class Eta(RetrievedAttention):
     def __init__(
         self,
         hash_bits: int = 32,
-        top_k: int = 50,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        age_dim: int | None = None,
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(top_k, num_heads, attention_dim, age_dim, dropout, seed, **kwargs)
+        super().__init__(**kwargs)
         self.hash_bits = check_count("hash_bits", hash_bits)
 
     @override

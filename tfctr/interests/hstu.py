@@ -56,6 +56,7 @@ class Hstu(TargetAttention):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    fixed_arguments = ("attention_dim", "projections", "output_projection", "scale", "activation")
 
     def __init__(
         self,

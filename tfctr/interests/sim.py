@@ -73,18 +73,12 @@ class Sim(RetrievedAttention):
         self,
         search: str = "soft",
         category: str | Sequence[str] | None = None,
-        top_k: int = 50,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        age_dim: int | None = None,
         auxiliary_units: Sequence[int] = (64,),
         auxiliary_weight: float = 1.0,
         padding_competes: bool = False,
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(top_k, num_heads, attention_dim, age_dim, dropout, seed, **kwargs)
+        super().__init__(**kwargs)
         self.mode = check_choice("search", search, SEARCHES)
         names = check_names("category", category, "feature") if category else ()
         weight = check_positive("auxiliary_weight", auxiliary_weight)

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.frozen import FrozenInterest, frozen_buckets, known_similarity
-from tfctr.interests.target_attention import Activation, TargetAttention
+from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
 from tfctr.layers.masking import by_head, join_heads, split_heads
 from tfctr.layers.similarity import embed_buckets
@@ -59,6 +59,7 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    fixed_arguments = ("projections",)
 
     def __init__(
         self,
@@ -67,26 +68,9 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
         bins: int = 40,
         similarity_dim: int | None = None,
         soft_buckets: bool = False,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        output_projection: bool = True,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            frozen,
-            num_heads=num_heads,
-            attention_dim=attention_dim,
-            output_projection=output_projection,
-            scale=scale,
-            activation=activation,
-            dropout=dropout,
-            seed=seed,
-            **kwargs,
-        )
+        super().__init__(frozen, **kwargs)
         self.similarity = check_choice("similarity", similarity, get_args(Similarity))
         self.bins = check_count("bins", bins)
         self.similarity_dim = check_optional_count("similarity_dim", similarity_dim)

@@ -35,31 +35,16 @@ class SimilarityAttention(FrozenInterest, TargetAttention):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    fixed_arguments = ("projections", "output_projection")
 
     def __init__(
         self,
         frozen: str,
         bins: int = 40,
         soft_buckets: bool = False,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            frozen,
-            num_heads=num_heads,
-            attention_dim=attention_dim,
-            output_projection=False,
-            scale=scale,
-            activation=activation,
-            dropout=dropout,
-            seed=seed,
-            **kwargs,
-        )
+        super().__init__(frozen, output_projection=False, **kwargs)
         self.bins = check_count("bins", bins)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 

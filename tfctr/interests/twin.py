@@ -51,17 +51,14 @@ class Twin(RetrievedAttention):
 
     score_dtype = "float32"
 
+    fixed_arguments = ("age_dim",)
+
     def __init__(
         self,
-        top_k: int = 50,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
         age_bias: bool = False,
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(top_k, num_heads, attention_dim, None, dropout, seed, **kwargs)
+        super().__init__(**kwargs)
         self.age_bias = check_flag("age_bias", age_bias)
 
     @override

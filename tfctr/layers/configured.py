@@ -57,14 +57,27 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
     weight_kinds: ClassVar[tuple[str, ...]] = ()
     """The kinds of weights: `kernel` for matrices, `embeddings` for tables."""
 
+    fixed_arguments: ClassVar[tuple[str, ...]] = ()
+    """Arguments of a base that this class decides by itself."""
+
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Add the arguments of the kinds of weights to the signature."""
+        """Complete the signature: arguments of a base that `**kwargs` passes on, and those of the kinds of weights."""
         super().__init_subclass__(**kwargs)
-        own = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name, _ in _arguments(cls)]
-        cls.__signature__ = inspect.Signature([*own[:-1], *added, own[-1]] if added else own)
+        found: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer)]:
+            if "__init__" in vars(base):
+                parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+                # The arguments of a base are told by name only, since those of the class come before them.
+                inherited = bool(found)
+                for one in parameters:
+                    by_name = inherited and one.kind is not one.VAR_KEYWORD
+                    if one.name not in (*cls.fixed_arguments, *found):
+                        found[one.name] = one.replace(kind=one.KEYWORD_ONLY) if by_name else one
+        for name, _ in _arguments(cls):
+            found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        cls.__signature__ = inspect.Signature(sorted(found.values(), key=lambda one: one.kind))
 
     def __init__(self, **kwargs: Any) -> None:
         chosen = {name: check_keras(name, kwargs.pop(name, None), what) for name, what in _arguments(type(self))}
