@@ -32,6 +32,7 @@ EXTRAS = {
         "apache-beam>=2.47,<3",
         "kfp==2.16.1",
         "ml-metadata>=1.17,<1.22",
+        "ml-pipelines-sdk==1.21.0",
         "tensorflow-metadata>=1.21,<1.22",
         "tensorflow-model-analysis>=0.52,<0.53",
         "tensorflow-transform>=1.21,<1.22",

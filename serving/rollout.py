@@ -7,7 +7,6 @@ it and for a grace period after, so that states it made are still scored by it.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +21,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.replicas import AVAILABLE, Replica, ask_all, resolve
 from tfctr.errors import UserError
+from tfctr.storage import write_text
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 # Since when no label leads new requests to a version: a comment to the server, the clock of `drop` to us.
@@ -170,11 +170,8 @@ class Rollout:
         for version in sorted(_retired(config)):
             since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
             notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
-        # Whoever reads the file meanwhile sees the old one or the new one.
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            temporary.write_text(notes + text_format.MessageToString(config))
-            os.replace(temporary, self._path)
+            write_text(self._path, notes + text_format.MessageToString(config))
         except OSError as error:
             raise UserError(f"{self._path} cannot be written: {error.strerror}") from None
 

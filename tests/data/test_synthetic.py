@@ -10,12 +10,12 @@ import pytest
 
 from tests.data.helpers import content, read_split
 from tfctr.data.rows import COLUMNS
+from tfctr.data.splits import SPLITS
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import POSITION_BIAS, Settings, World
 from tfctr.metrics.reference import auc, gauc
 
 SMALL = Settings(rows=3000, users=80, items=200, history_length=20, vector_width=24)
-SPLITS = ("train", "valid", "test")
 
 
 @pytest.fixture(scope="module")
