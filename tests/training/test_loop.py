@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.training.runs import BATCH, run, small_experiment
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
+from tfctr.models import build_model
 from tfctr.training import loop
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
@@ -380,6 +381,4 @@ def run_with(
 
 
 def make_model(tiny: Workbench, experiment: Experiment) -> Any:
-    from tfctr.models import build_model
-
     return build_model(tiny.assets, experiment.model_config_of())

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from tfctr.console import track
 from tfctr.data.item_vectors import FILE_NAME, load_item_vectors
 from tfctr.data.splits import SPLITS
@@ -92,8 +94,6 @@ def _records(paths: list[Path], limit: int | None) -> Iterator[tuple[str, bytes]
 
 
 def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: FeatureFile) -> set[str]:
-    from google.protobuf.message import DecodeError
-
     try:
         from tensorflow.train import Example
     except ModuleNotFoundError:

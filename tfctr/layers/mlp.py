@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
+from tfctr.layers.dice import Dice
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -17,8 +18,6 @@ def activation_layer(activation: str | None, name: str, dtype: Any) -> keras.lay
     if activation == "prelu":
         return PReLU(name=name, dtype=dtype)
     if activation == "dice":
-        from tfctr.layers.dice import Dice  # dice.py builds on normalization.py, as this file does
-
         return Dice(name=name, dtype=dtype)
     return keras.layers.Activation(activation, name=name, dtype=dtype)
 
