@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 import keras
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import golden_cases
 from tests.backends import BACKEND, forget_compiled
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
+
+
+# How long an example takes says nothing on a loaded machine.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

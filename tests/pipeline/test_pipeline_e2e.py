@@ -255,7 +255,7 @@ def newest_progress(first: Run) -> Path:
 
 
 def progress_of_unfinished(first: Run) -> dict[str, Any]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found: dict[str, Any] = json.loads(newest_progress(first).read_text())
         if not found["finished"]:

@@ -31,16 +31,17 @@ class _Column:
 def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) -> dict[str, int]:
     """Reads impressions and refuses the first that the feature file does not allow.
 
-    Every record must have columns that the file names and no others, of their types, a label of 0 or 1, and histories
-    whose columns have one length and whose times are newest first and before the second of the impression.
+    A record may have only columns that the feature file names, with the types that it names. Its label must be 0 or 1.
+    The columns of a history must have one length. The times of a history must be newest first and before the second of
+    the impression.
 
     Args:
-        directory: With train/, valid/ and test/, and items.csv and item_vectors.npz where they exist.
+        directory: Holds train/, valid/ and test/, and perhaps items.csv and item_vectors.npz.
         file: The feature file.
-        limit: Records read of each split; all when None.
+        limit: How many records of each split are read; None reads all.
 
     Returns:
-        Records read, by split.
+        The number of records read, by split.
 
     Raises:
         UserError: What is wrong, in which record of which file.
@@ -113,7 +114,7 @@ def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: 
         _check_values(where, name, columns[name], _KINDS[kind], values[name])
     label = values.get(file.label)
     if label not in ([0], [1]):
-        raise UserError(f"{where}: {file.label} must be 0 or 1, not {label[0] if label else 'missing'}")
+        raise UserError(f"{where}: {file.label} must be 0 or 1. Received: {label[0] if label else 'nothing'}")
     _check_histories(where, values, file)
     return set(values)
 
@@ -129,7 +130,7 @@ def _check_histories(where: str, values: dict[str, list[Any]], file: FeatureFile
     for sequence in file.sequences.values():
         lengths = {name: len(values.get(name, [])) for name in sequence.fields}
         if len(set(lengths.values())) > 1:
-            raise UserError(f"{where}: the columns of a history must have one length, not {lengths}")
+            raise UserError(f"{where}: the columns of a history must have one length. Received: {lengths}")
         times = values.get(sequence.time_field or "", [])
         if times != sorted(times, reverse=True):
             raise UserError(f"{where}: {sequence.time_field} must be newest first")
@@ -153,6 +154,6 @@ def _check_items(path: Path) -> None:
             if row["item_id"] in lines:
                 raise UserError(
                     f"{path}, line {reader.line_num}: item {row['item_id']} is there twice,"
-                    f" first in line {lines[row['item_id']]}"
+                    f" the first time in line {lines[row['item_id']]}"
                 )
             lines[row["item_id"]] = reader.line_num

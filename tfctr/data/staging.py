@@ -1,4 +1,4 @@
-"""An output directory that appears whole or not at all."""
+"""The directory of a data set, which is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its place when the block ends well.
 
     Args:
-        out: Where the directory shall be.
-        force: Replace a data set that stands there. Nothing else is ever replaced.
+        out: The name that the directory gets.
+        force: Whether a data set of that name is replaced. Nothing else is ever replaced.
 
     Raises:
-        UserError: `out` is taken, or cannot be written.
+        UserError: The name is taken, or the directory cannot be written.
     """
     out = out.expanduser().resolve()
     _refuse_to_overwrite(out, force)

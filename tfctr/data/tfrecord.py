@@ -19,13 +19,13 @@ _BUFFER_BYTES = 1 << 16
 
 
 def masked_crc32c(content: bytes) -> bytes:
-    """Return the CRC-32C of some bytes, rotated and shifted as TFRecord stores it: four bytes."""
+    """The CRC-32C of some bytes, rotated and shifted as TFRecord stores it: four bytes."""
     plain = google_crc32c.value(content)
     return (((plain >> 15 | plain << 17) + _MASK_DELTA) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a file, plain or gzip.
+    """The records of a file, plain or gzip.
 
     A file that ends early is an error here; TensorFlow's reader takes the end of a cut gzip file for the end of data.
 
@@ -66,7 +66,7 @@ class ShardedWriter:
         self._file: io.BufferedWriter
 
     def write(self, record: bytes) -> None:
-        """Append one record."""
+        """Appends one record."""
         if self.rows % self._rows_per_shard == 0:
             self._next_shard()
         length = len(record).to_bytes(8, "little")
@@ -74,7 +74,7 @@ class ShardedWriter:
         self.rows += 1
 
     def close(self) -> None:
-        """Close the last file."""
+        """Closes the last file."""
         self._shard.close()
 
     def __enter__(self) -> ShardedWriter:
