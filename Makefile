@@ -1,4 +1,4 @@
-# make demo, make test: all the set-up there is. The first one that runs installs everything into .venv.
+# make demo, make test: nothing else sets anything up. The first one that runs installs everything into .venv.
 #   make demo DATA=DIR    the same on the publisher's MovieLens-1M files
 #   make PYTHON=python3.11 ...    another interpreter than python3
 PYTHON ?= python3
@@ -9,30 +9,46 @@ PYTEST_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -n 2
 JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_layer_checks.py \
   tests/test_golden_cases.py
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-jax golden lint format docs install clean need-python need-redis
+.PHONY: help demo check test test-jax test-night golden lint format docs lock install clean need-python need-redis
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
-	@echo "make test    lint, types and every test;  make test-jax  only the layers' tests on the JAX backend"
+	@echo "make check   lint, types and the fast tests, in three minutes"
+	@echo "make test    lint, types, pages and all tests but those of the night;  make test-jax  its part on the JAX backend"
+	@echo "make test-night  every interest with every interaction"
 	@echo "make golden  which published numbers are reproduced, by architecture"
 	@echo "make lint    ruff and mypy;  make format  let ruff rewrite;  make docs  build the pages into site/"
+	@echo "make lock    resolve requirements.lock again, from setup.py"
 	@echo "make clean   remove what these made, .venv too"
 
 demo: $(READY)
 	$(BIN)/python -m pipeline.demo --out $(OUT) $(if $(DATA),--data $(DATA))
 
+# The lanes of the tests; pyproject.toml explains the marks. A lane that takes longer on two idle cores than its budget
+# needs faster tests, or marks that move some of them to a later lane.
+
+# Budget: 3 minutes, with lint and types.
+check: need-redis lint
+	$(PYTEST) --dist loadfile -m "not (e2e or slow or night)" $(PYTEST_FLAGS)
+
+# Budget: 30 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
 test: need-redis lint docs
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
+	$(PYTEST) --dist loadfile $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
-# A process of its own: Keras takes its backend when it is imported.
+# Budget: 5 minutes. A process of its own: Keras takes its backend when it is imported.
 test-jax: $(READY)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest --lane -n 2 $(JAX_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -m "golden or any_backend" $(JAX_TESTS)
+
+# Budget: 60 minutes. Every interest with every interaction.
+test-night: $(READY)
+	$(PYTEST) -m night $(PYTEST_FLAGS)
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_table
@@ -48,6 +64,11 @@ format: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# uv.lock, which git ignores, keeps the versions of the last time; without it every package becomes the newest.
+lock: $(READY)
+	$(BIN)/uv lock
+	$(BIN)/uv export --quiet --frozen --all-extras --no-emit-project --no-annotate --no-header -o requirements.lock
 
 install: $(READY)
 

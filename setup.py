@@ -6,35 +6,58 @@ Beam workers and containers import all three by dotted path, so they are package
 from setuptools import find_packages, setup
 
 BASE = [
+    "google-crc32c>=1.5",
+    "grpcio>=1.76",
     "numpy>=1.26",
+    "protobuf>=6,<7",
     "pydantic>=2.9",
     "pyyaml>=6",
-    "typer>=0.15",
     "rich>=13",
-    "grpcio>=1.70",
-    "protobuf>=6,<7",
+    "typer>=0.15",
+    "typing-extensions>=4.12",
 ]
-# The embedded server; an export writes its warm-up requests in the same messages.
-SERVING = ["tensorflow>=2.21,<2.22", "tensorflow-serving-api>=2.19"]
-TRAIN = [*SERVING, "keras>=3.15", "keras-rs>=0.4", "tensorboard>=2.20"]
+SERVING = [
+    "grpcio-health-checking>=1.76,<1.77",  # newer ones need protobuf 7, which TensorFlow does not allow
+    "tensorflow>=2.21,<2.22",
+    "tensorflow-serving-api>=2.19",
+]
+# An export writes its warm-up requests in the messages of the serving API.
+TRAIN = [*SERVING, "keras>=3.15", "tensorboard>=2.20"]
 EXTRAS = {
+    "data": ["pyarrow>=14"],
     "train": TRAIN,
-    "pipeline": [*TRAIN, "tfx==1.21.0", "kfp==2.16.1"],
+    "pipeline": [
+        *TRAIN,
+        "absl-py>=1",
+        "apache-beam>=2.47,<3",
+        "kfp==2.16.1",
+        "ml-metadata>=1.17,<1.22",
+        "ml-pipelines-sdk==1.21.0",
+        "tensorflow-metadata>=1.21,<1.22",
+        "tensorflow-model-analysis>=0.52,<0.53",
+        "tensorflow-transform>=1.21,<1.22",
+        "tfx==1.21.0",
+    ],
     "serving": SERVING,
     "redis": ["redis>=5"],
     "dev": [
-        "cryptography>=42",  # tests only: certificates
+        "cryptography>=42",  # certificates
+        "grpcio-tools>=1.70",
         "hypothesis>=6",
-        "jax>=0.10,<0.11",  # tests only: the layers run on this backend too
+        "jax>=0.10,<0.11",  # the layers run on this backend too
+        "keras-rs>=0.4",  # the reference for the cross network
+        "kubernetes-validate>=1.31",  # the schemas of the manifests
+        "matplotlib>=3.9",  # the plots of the benchmarks
         "mkdocs-material>=9",
         "mypy>=1.15",
+        "packaging>=24",
         "pytest>=8",
         "pytest-xdist>=3",
         "ruff>=0.11",
         "scikit-learn>=1.5",
+        "tensorflow-data-validation>=1.16,<1.22",
+        "tfx-bsl>=1.21,<1.22",
         "types-pyyaml",
-        "grpcio-tools>=1.70",
-        "kubernetes-validate>=1.31",  # tests only: the schemas of the manifests
     ],
 }
 

@@ -18,7 +18,11 @@ from rich.table import Table
 from pipeline.local_runner import REFUSED, OutputLayout, ends_in_words, run
 from pipeline.progress import quiet
 from pipeline.show import slice_table
+from tfctr.client import RankingClient
 from tfctr.console import console, step
+from tfctr.data.prepare import Options, prepare_movielens
+from tfctr.data.synthesize import synthesize
+from tfctr.data.synthetic_world import Settings
 from tfctr.features import FeatureFile, load_feature_file, raw_inputs
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -66,13 +70,8 @@ def run_demo(out: Path, movielens: Path | None, rows: int, seed: int) -> bool:
 
 def _make_data(data: Path, movielens: Path | None, rows: int, seed: int) -> None:
     if movielens is None:
-        from tfctr.data.synthesize import synthesize
-        from tfctr.data.synthetic_world import Settings
-
         synthesize(data, Settings(rows=rows, seed=seed))
     else:
-        from tfctr.data.prepare import Options, prepare_movielens
-
         prepare_movielens(movielens, data, Options())
 
 
@@ -140,7 +139,6 @@ def rank_for_one_user(model_directory: Path, request: Request, log: Path) -> Non
     """
     with quiet(log):
         from serving.server import Server
-        from tfctr.client import RankingClient
 
         with Server(model_directory, MODEL_NAME) as server, RankingClient(server.address, MODEL_NAME, 30.0) as client:
             ranked = client.rank(request.user, request.candidates, request.context, k=TOP)

@@ -5,7 +5,6 @@ TFX's own copies file by file into the directory that the server watches.
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component function as objects.
 import hashlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -15,9 +14,9 @@ from tfx.components.util import model_utils
 from tfx.utils import path_utils
 
 from pipeline.evaluation import blessing_reasons
+from tfctr.storage import new_directory
 
 _TYPES = tfx.types.standard_artifacts
-_UNFINISHED = "unfinished-"
 
 
 @tfx.dsl.components.component
@@ -65,7 +64,7 @@ def push(source: str | Path, destination: str | Path) -> tuple[Path, bool]:
     """
     destination = Path(destination)
     destination.mkdir(parents=True, exist_ok=True)
-    for leftover in destination.glob(f"{_UNFINISHED}*"):
+    for leftover in destination.glob(".*.partial"):
         shutil.rmtree(leftover)
     versions = sorted(int(path.name) for path in destination.iterdir() if path.name.isdigit())
     newest = destination / str(versions[-1]) if versions else None
@@ -73,22 +72,10 @@ def push(source: str | Path, destination: str | Path) -> tuple[Path, bool]:
         return newest, False
     # Seconds since 1970, as model servers' tools expect, and never behind what is there.
     version = max(int(time.time()), versions[-1] + 1 if versions else 0)
-    unfinished = destination / f"{_UNFINISHED}{version}"
-    shutil.copytree(source, unfinished)
-    for path in [*unfinished.rglob("*"), unfinished]:
-        _fsync(path)
     final = destination / str(version)
-    os.rename(unfinished, final)
-    _fsync(destination)
+    with new_directory(final) as unfinished:
+        shutil.copytree(source, unfinished, dirs_exist_ok=True)
     return final, True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(directory: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -12,6 +11,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfctr.errors import UserError
 from tfctr.features.inputs import columns
 from tfctr.features.spec import FeatureFile
+from tfctr.storage import write_text
 
 #: Share of a column's values that must be known ones, where the values are few enough to be listed.
 _MIN_KNOWN_SHARE = 0.9
@@ -128,16 +128,9 @@ class CuratedSchema:
         text = text_format.MessageToString(schema)
         path = self._versions / hashlib.sha256(text.encode()).hexdigest()[:16] / "schema.pbtxt"
         if not path.exists():
-            _write(path, text)
+            write_text(path, text)
         return str(path)
 
     def adopt(self, schema: schema_pb2.Schema) -> None:
         """Makes a schema the one that later runs import."""
-        _write(self.path, text_format.MessageToString(schema))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".partial")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+        write_text(self.path, text_format.MessageToString(schema))

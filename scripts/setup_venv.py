@@ -1,6 +1,6 @@
 """Makes a virtual environment and installs the locked packages and this project into it.
 
-`make` runs it; it needs only the standard library. A machine that lacks something gets one line that says what.
+`make` runs it. It needs only the standard library. When the machine lacks something, it prints one line that says what.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UV = "uv>=0.9,<1"
 
 
 def machine_problem() -> str | None:
-    """One line that says why the locked packages cannot be installed here, or None."""
+    """One line that says why the locked packages cannot be installed here; None when they can."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if not (sys.platform == "linux" and platform.machine() == "x86_64"):
         return f"TFX has wheels for Linux on x86_64 only; this is {platform.system()} on {platform.machine()}"
@@ -41,7 +41,7 @@ def machine_problem() -> str | None:
 
 
 def missing_packages() -> list[str]:
-    """Debian packages without which the installation would fail half-way."""
+    """The Debian packages that are missing here and without which the installation would fail half-way."""
     missing = []
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         missing.append("python3-venv")
@@ -55,8 +55,8 @@ def missing_packages() -> list[str]:
 def index_environment(python: str) -> dict[str, str]:
     """The environment in which uv uses the indexes and certificates that pip is configured with.
 
-    uv reads neither pip.conf nor PIP_*; what the user told uv itself wins. Every package is pinned by hash, so it does
-    not matter which of several indexes one comes from.
+    uv reads neither pip.conf nor PIP_*. What is configured for uv itself wins. Every package is pinned by hash, so it
+    does not matter which of several indexes a package comes from.
 
     Args:
         python: The interpreter whose pip is asked.
@@ -76,14 +76,14 @@ def index_environment(python: str) -> dict[str, str]:
     if "proxy" in settings:
         environment.setdefault("HTTPS_PROXY", settings["proxy"])
     environment.setdefault("UV_HTTP_TIMEOUT", settings.get("default-timeout", settings.get("timeout", "120")))
-    certificates = settings.get("cert", SYSTEM_CERTIFICATES)  # the system's bundle holds a company's own authority too
+    certificates = settings.get("cert", SYSTEM_CERTIFICATES)  # the system's bundle also holds a company's own authority
     if os.path.exists(certificates):
         environment.setdefault("SSL_CERT_FILE", certificates)
     return environment
 
 
 def _pip_settings(python: str) -> dict[str, str]:
-    """What pip's files and PIP_* say, the variables above the files, `[install]` above `[global]`."""
+    """The settings of pip: `PIP_*` variables win over the files, and `[install]` wins over `[global]`."""
     listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     scopes: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in listing.stdout.splitlines():  # global.index-url='https://...'
@@ -95,7 +95,7 @@ def _pip_settings(python: str) -> dict[str, str]:
 
 
 def _uv_has_an_index() -> bool:
-    """True when the user told uv itself where packages come from."""
+    """Whether an index is configured for uv itself."""
     if any(os.environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_CONFIG_FILE")):
         return True
     home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -111,7 +111,7 @@ def create(directory: str) -> str:
     """Makes the virtual environment, with uv in it, and returns its interpreter.
 
     Args:
-        directory: Where; one made by another Python version is replaced.
+        directory: Where it is made; an environment of another Python version is replaced.
     """
     python = os.path.join(directory, "bin", "python")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -129,7 +129,7 @@ def install(python: str) -> None:
         python: The interpreter of the virtual environment.
     """
     environment = index_environment(python)
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # 200 lines of names help nobody who reads a log
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]  # a log needs no 200 lines of names
     uv = [os.path.join(os.path.dirname(python), "uv"), "pip", "install", *quiet, "--python", python, "--no-deps"]
     locked = ["--require-hashes", "--build-constraints", LOCK, "-r", LOCK]
     subprocess.run([*uv, *locked], check=True, env=environment, cwd=ROOT)
@@ -141,7 +141,7 @@ def main() -> int:
     """Checks the machine, then installs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", help="the virtual environment to make or bring up to date")
-    parser.add_argument("--check", metavar="PROGRAM", help="install nothing; say what is missing, that program too")
+    parser.add_argument("--check", metavar="PROGRAM", help="install nothing; say what is missing, PROGRAM included")
     arguments = parser.parse_args()
     problem = machine_problem()
     if problem is None:

@@ -8,7 +8,6 @@ computed them.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.replicas import AVAILABLE, Replica, call_all, resolve
 from tfctr.errors import UserError
+from tfctr.storage import write_text
 
 STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
 # The time since when no label directs new requests to a version. The server ignores it as a comment; `drop` uses it.
@@ -173,11 +173,8 @@ class Rollout:
         for version in sorted(_retired(config)):
             since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
             notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
-        # Written to another name and renamed, so that a reader sees either the old file or the new one.
-        temporary = self._path.with_name(f".{self._path.name}.new")
         try:
-            temporary.write_text(notes + text_format.MessageToString(config))
-            os.replace(temporary, self._path)
+            write_text(self._path, notes + text_format.MessageToString(config))
         except OSError as error:
             raise UserError(f"{self._path} cannot be written: {error.strerror}") from None
 

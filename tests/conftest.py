@@ -11,37 +11,24 @@ from typing import TYPE_CHECKING
 
 import keras
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests import golden_cases
 from tests.backends import BACKEND, forget_compiled
-from tests.golden_cases import COMPARING
-from tests.layer_checks import check_layer
-from tests.reach import reaches
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--lane",
-        action="store_true",
-        help="only what the lane of another backend runs: golden comparisons, layer checks, tests marked any_backend",
-    )
+# How long an example takes says nothing on a loaded machine.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Fast tests first, so that a plain mistake is told within a minute; the sort is stable: files keep their order.
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
     kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
-    if config.getoption("--lane"):
-        # JAX compiles every operation for every new shape: all tests take a quarter of an hour there.
-        targets = (*COMPARING, check_layer)
-        kept = [
-            item
-            for item in kept
-            if item.get_closest_marker("any_backend")
-            or (isinstance(item, pytest.Function) and reaches(item.function, targets))
-        ]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
@@ -51,6 +38,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _seed() -> None:
     """A layer's first weights are the same in every run, and so is what float32 rounding makes of them."""
     keras.utils.set_random_seed(17)
+
+
+@pytest.fixture(autouse=True)
+def _golden_cases_are_read_in_marked_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """So that no comparison is missing from the golden table and from the lane of another backend."""
+    reader = _Reader()
+    golden_cases.OBSERVERS.append(reader)
+    yield
+    golden_cases.OBSERVERS.remove(reader)
+    assert not reader.names or request.node.get_closest_marker("golden"), f"mark it golden: it reads {reader.names}"
+
+
+class _Reader:
+    """Collects the names of the golden cases that a test reads; see `tests.golden_cases.Observer`."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def loaded(self, name: str) -> None:
+        self.names.append(name)
+
+    def compared(self, name: str, key: str, passed: bool) -> None:
+        pass
 
 
 @pytest.fixture(autouse=True, scope="module")

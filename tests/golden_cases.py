@@ -236,10 +236,6 @@ def check(
         compare(case, f"grad/{name}", found[name], expected=encode(case[f"grad/{name}"]))
 
 
-COMPARING = (load, check, compare)
-"""What a test with a golden case comes to."""
-
-
 def commit(patterns: Sequence[str]) -> list[str]:
     """Copy the matching cases into tests/golden and write the manifest of all cases there; refuse unlicensed ones."""
     everything = json.loads((BESIDE / "manifest.json").read_text())

@@ -1,6 +1,6 @@
 """`python -m tests.golden_table`: which published numbers are reproduced, by architecture.
 
-Runs the tests that read golden cases and counts the comparisons that they really make; nothing here names a case. The
+Runs the tests that are marked `golden` and counts the comparisons that they really make; nothing here names a case. The
 exit code is not 0 when a test fails that read a case.
 
 A case is covered when a test that passes has compared at least one of its tensors. Its forward pass has passed when
@@ -23,7 +23,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tests import golden_cases
-from tests.reach import reaches
 
 TESTS = Path(__file__).parent
 
@@ -51,16 +50,6 @@ class Recorder:
     def compared(self, name: str, key: str, passed: bool) -> None:
         """See `tests.golden_cases.Observer`."""
         self._now.append((name, key, passed))
-
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Leaves out the tests that never come to a golden case; the order of the others stays."""
-        kept = [
-            item
-            for item in items
-            if isinstance(item, pytest.Function) and reaches(item.function, golden_cases.COMPARING)
-        ]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -170,7 +159,7 @@ def main(arguments: list[str]) -> int:
     recorder = Recorder()
     golden_cases.OBSERVERS.append(recorder)
     flags = ["-q"] if options.verbose else ["-qq", "--no-header", "--no-summary", "--capture=fd", "--tb=no", "-rN"]
-    code = pytest.main([*flags, "-p", "no:cacheprovider", *files()], plugins=[recorder])
+    code = pytest.main([*flags, "-p", "no:cacheprovider", "-m", "golden", *files()], plugins=[recorder])
     rows, left_out = count(recorder)
     show(Console(width=None if sys.stdout.isatty() else 120), rows, left_out, recorder)
     return int(bool(recorder.failed or recorder.collection_errors) or code not in (0, 1))

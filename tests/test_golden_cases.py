@@ -24,6 +24,7 @@ def test_committed_cases_are_intact_and_licensed() -> None:
         assert entry["commit_or_version"].split()[0] in readme
 
 
+@pytest.mark.golden
 def test_absent_cases_are_counted_out_loud(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(golden_cases, "BESIDE", COMMITTED / "nowhere")
     with pytest.warns(UserWarning, match="2 golden cases absent, not checked: dlf_layer_first, dlf_layer_next"):
@@ -44,6 +45,7 @@ def test_the_rule_of_comparison() -> None:
         assert_close(np.array([np.nan]), np.array([1.0]), 1e-5)
 
 
+@pytest.mark.golden
 def test_nothing_is_forgotten() -> None:
     case = load("trap_prelu_per_channel")
     alpha = keras.Variable(np.zeros(4, "float32"))

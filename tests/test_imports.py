@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,14 @@ from scripts.setup_venv import index_environment
 ROOT = Path(__file__).resolve().parent.parent
 
 # What each part of tfctr may import of the others. A new part needs a line here.
-LEAVES = {"errors", "console"}
+LEAVES = {"errors", "console", "storage"}
 LIBRARY = LEAVES | {"features", "layers"}
 MODEL_PARTS = LIBRARY | {"losses", "metrics", "optimizers", "interests", "interactions"}
 ALLOWED: dict[str, set[str]] = {
     "tfctr": set(),
     "errors": set(),
     "console": set(),
+    "storage": set(),
     "features": LEAVES,
     "metrics": LEAVES,
     "client": LEAVES | {"features"},
@@ -46,9 +48,8 @@ ALLOWED: dict[str, set[str]] = {
 # The parts that run on every Keras backend.
 BACKEND_FREE = {"layers", "losses", "interests", "interactions", "models"}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "torch"}
-# What must work with the base install, and the names its distributions are imported by.
+# What must work with the base install.
 BASE_MODULES = ("tfctr", "tfctr.cli", "tfctr.client", "tfctr.features", "tfctr.metrics.reference", "tfctr.console")
-BASE_IMPORTS = {"numpy", "pydantic", "pydantic_core", "yaml", "typer", "click", "rich", "grpc", "google"}
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_rs", "tfx", "tfx_bsl", "apache_beam", "jax", "torch", "pandas")
 
 
@@ -95,12 +96,7 @@ def _imports(path: Path) -> Iterator[Import]:
     yield from walk(ast.parse(path.read_text()), True)
 
 
-def _sources() -> dict[str, Path]:
-    paths = sorted((ROOT / "tfctr").rglob("*.py"))
-    return {_module_name(path): path for path in paths}
-
-
-SOURCES = _sources()
+SOURCES = {_module_name(path): path for path in sorted((ROOT / "tfctr").rglob("*.py"))}
 IMPORTS = {module: list(_imports(path)) for module, path in SOURCES.items()}
 
 
@@ -178,10 +174,9 @@ def test_base_modules_import_only_base_distributions(root: str) -> None:
         for item in IMPORTS[module]:
             if not item.at_import:
                 continue
-            top = item.imported.split(".")[0]
-            if top == "tfctr":
+            if item.imported.split(".")[0] == "tfctr":
                 waiting.extend(name for name in (item.imported, item.imported.rpartition(".")[0]) if name in SOURCES)
-            elif top not in BASE_IMPORTS and top not in sys.stdlib_module_names:
+            elif not _is_provided(item.imported, _modules_of("")):
                 wrong.append(str(item))
     assert not wrong, "\n".join(wrong)
 
@@ -205,6 +200,49 @@ print(time.perf_counter() - started)
     seconds = float(done.stdout.split()[-1])
     record_property("import_seconds", seconds)
     print(f"import of {', '.join(BASE_MODULES)}: {seconds:.2f} s")
+
+
+@cache
+def _modules_of(*extras: str) -> frozenset[str]:
+    """Return the modules of the distributions that setup.py names for the base ("") and for some extras."""
+    needed = map(Requirement, importlib.metadata.requires("tfctr") or [])
+    names = {one.name for one in needed if one.marker is None or any(one.marker.evaluate({"extra": e}) for e in extras)}
+    files = [file for name in names for file in importlib.metadata.files(name) or []]
+    found = [file.parent.parts if file.name == "__init__.py" else (*file.parent.parts, file.stem) for file in files]
+    return frozenset(".".join(parts) for parts, file in zip(found, files, strict=True) if file.suffix == ".py")
+
+
+def _is_provided(imported: str, modules: frozenset[str]) -> bool:
+    """Whether a module is in the standard library or, itself or a package that it is in, among some modules."""
+    parts = imported.split(".")
+    return parts[0] in sys.stdlib_module_names or any(
+        ".".join(parts[:count]) in modules for count in range(1, len(parts) + 1)
+    )
+
+
+# What may be imported at all, from the distributions of which extras.
+EXTRAS_OF = {
+    "tfctr": ("data", "train", "pipeline", "redis"),
+    "pipeline": ("pipeline",),
+    "serving": ("serving",),
+    "examples": (),
+    "tests": ("data", "pipeline", "redis", "dev"),
+    "benchmarks": ("pipeline", "dev"),
+}
+OWN = {*EXTRAS_OF, "scripts"}
+
+
+@pytest.mark.parametrize("directory", EXTRAS_OF)
+def test_every_import_is_of_a_declared_distribution(directory: str) -> None:
+    """Also where it would work without, because another distribution needs the same one."""
+    provided = _modules_of("", *EXTRAS_OF[directory])
+    wrong = [
+        str(item)
+        for path in sorted((ROOT / directory).rglob("*.py"))
+        for item in _imports(path)
+        if item.imported.split(".")[0] not in OWN and not _is_provided(item.imported, provided)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_lock_satisfies_the_build_definition() -> None:

@@ -9,6 +9,8 @@ from keras import ops
 
 from tests.layer_checks import check_layer
 
+pytestmark = pytest.mark.any_backend
+
 X = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 
 

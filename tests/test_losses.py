@@ -52,6 +52,7 @@ def _logit(p: Any) -> Any:
 TERMS = ["term_label", "term_soft1", "term_soft2", "p1", "p2"]
 
 
+@pytest.mark.golden
 def test_golden_from_logits() -> None:
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
         return {"loss": SelfEnsemble()(*_flat(inputs["label"], inputs["logit1"], inputs["logit2"]))}
@@ -59,6 +60,7 @@ def test_golden_from_logits() -> None:
     check(load("self_ensemble_loss_logits"), forward, {}, ignored=TERMS)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", ["self_ensemble_loss_equal", "self_ensemble_loss_probs"])
 def test_golden_from_probabilities(name: str) -> None:
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def test_golden_from_probabilities(name: str) -> None:
     check(load(name), forward, {}, ignored=TERMS[:3])
 
 
+@pytest.mark.golden
 def test_golden_saturated() -> None:
     # Probabilities of exactly 0 and 1 are infinite logits: their logarithms are floored at -100, as in the reference.
     case = load("self_ensemble_loss_saturated")
@@ -173,6 +176,7 @@ def test_consistency_losses_stay_finite(loss: KlConsistency) -> None:
     assert np.isfinite(ops.convert_to_numpy(gradient)).all()
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(["fcn_loss_h2_deep2_shallow2"]))
 def test_tri_bce_golden(name: str) -> None:
     """The published loss value from the published logits; there the fused prediction is a network's own."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.conftest import SHIPPED, Ran
 from tests.workbench import Workbench
@@ -34,8 +35,6 @@ class TestShippedFiles:
 def test_show_with_assets_counts_learned_tables(
     tfctr: Call, workbench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import yaml
-
     monkeypatch.setenv("COLUMNS", "200")
     path = tmp_path / "features.yaml"
     path.write_text(yaml.safe_dump(workbench.file.model_dump(mode="json", exclude_unset=True)))

@@ -12,6 +12,7 @@ import pytest
 from serving.server import Server
 from tests.client.connect import Connect
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
+from tests.client.test_flight import until
 from tfctr.client import BadRequestError, BadRowError, ModelNotFoundError, RankingClient, StateRejectedError, UserState
 
 pytestmark = pytest.mark.e2e
@@ -89,16 +90,13 @@ def test_a_version_switch_under_load_never_mixes(base: Path, toy_models: Path, c
 
         threads = [threading.Thread(target=work, args=(cached,)) for cached in (True, False)]
         [t.start() for t in threads]
-        time.sleep(0.5)
+        until(lambda: bool(errors) or len(answers) > 20)
         _publish(toy_models, base, 2)
-        end = time.monotonic() + 60
-        while _versions(client) != {2}:
-            assert time.monotonic() < end
-            time.sleep(0.1)
-        time.sleep(0.5)
+        until(lambda: _versions(client) == {2})
+        allowed.append(client.score(client.user_state(USER), CANDIDATES, CONTEXT))
+        until(lambda: bool(errors) or all(np.array_equal(answer, allowed[1]) for answer in answers[-20:]))
         stop.set()
         [t.join() for t in threads]
-        allowed.append(client.score(client.user_state(USER), CANDIDATES, CONTEXT))
     assert not errors, errors[0]
     assert not np.array_equal(*allowed)
     seen = [sum(np.array_equal(answer, one) for answer in answers) for one in allowed]

@@ -85,13 +85,15 @@ def test_retries_stop_when_their_budget_is_spent(server: StubServer, connect: Co
 
 def test_the_first_answer_wins_and_the_slow_call_is_cancelled(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20, hedge_after_seconds=0.05) as client:
+        client.served_model()
+        won = client.counts.get("hedge_won", 0)
         never = threading.Event()
         server.script = {"user_tower": [never], "score": [never]}
         np.testing.assert_allclose(probabilities(client.rank(USER, CANDIDATES, CONTEXT)), BEST, rtol=1e-6)
         assert client.counts["hedge"] >= 2
-        assert client.counts["hedge_won"] == 2
+        assert client.counts["hedge_won"] == won + 2
         client.model_status()  # runs the event loop, so that the cancellation is sent
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while server.cancelled != {"user_tower": 1, "score": 1}:
             assert time.monotonic() < end, server.cancelled
             time.sleep(0.01)

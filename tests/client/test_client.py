@@ -295,8 +295,9 @@ def test_one_budget_for_all_calls(server: StubServer, step: str, connect: Connec
             client.served_model()
         start = time.monotonic()
         with pytest.raises(DeadlineError, match=step):
-            client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=0.5)
-        assert 0.3 < time.monotonic() - start < 2
+            client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=2)
+        # No call had the client's 20 s for itself.
+        assert 1.5 < time.monotonic() - start < 15
 
 
 def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer, connect: Connect) -> None:
@@ -308,13 +309,13 @@ def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer, con
 
 
 def test_recovers_after_a_restart(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=5) as client:
+    with connect(server.target, timeout_seconds=20) as client:
         before = client.rank(USER, CANDIDATES, CONTEXT)
         server.__exit__()
         with pytest.raises(UnavailableError):
             client.rank(USER, CANDIDATES, CONTEXT)
         server.__enter__()
-        end = time.monotonic() + 5
+        end = time.monotonic() + 120
         while True:
             try:
                 assert client.rank(USER, CANDIDATES, CONTEXT) == before

@@ -32,7 +32,7 @@ REQUEST: dict[str, Any] = {
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end, "the condition was never true"
         time.sleep(0.005)
@@ -117,8 +117,8 @@ def test_each_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
         server.script["user_tower"] = [given_up]
         patient = threads.submit(lambda: client.rank(**REQUEST))
         until(lambda: server.calls["user_tower"] == 1)
-        with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
-            client.rank(**REQUEST, timeout_seconds=0.3)
+        with pytest.raises(DeadlineError, match="user_tower: not ready within 2000 ms in another request"):
+            client.rank(**REQUEST, timeout_seconds=2)
         given_up.set()
         assert right(patient.result())
 
@@ -132,8 +132,8 @@ def test_each_task_waits_no_longer_than_its_own_deadline(server: StubServer) -> 
             patient = asyncio.create_task(client.rank(**REQUEST))
             while server.calls["user_tower"] < 1:
                 await asyncio.sleep(0.01)
-            with pytest.raises(DeadlineError, match="user_tower: not ready within 300 ms in another request"):
-                await client.rank(**REQUEST, timeout_seconds=0.3)
+            with pytest.raises(DeadlineError, match="user_tower: not ready within 2000 ms in another request"):
+                await client.rank(**REQUEST, timeout_seconds=2)
             given_up.set()
             assert right(await patient)
 

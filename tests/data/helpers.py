@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 USERS = "1::F::25::7::12345\n2::M::56::0::99999\n"
 MOVIES = "".join(f"{item}::Film {item} ({1980 + item})::Drama\n" for item in range(1, 11)) + (
@@ -52,8 +53,6 @@ def write_vectors(path: Path, ids: Any = range(1, 13), vectors: Any = None) -> P
 
 def read_split(directory: Path, split: str) -> list[dict[str, Any]]:
     """The records of a split as plain values: scalars, and lists for the history columns."""
-    import tensorflow as tf
-
     rows = []
     for record in tf.data.TFRecordDataset(sorted(map(str, (directory / split).glob("*.tfrecord.gz"))), "GZIP"):
         rows.append(decode(record.numpy()))
@@ -61,8 +60,6 @@ def read_split(directory: Path, split: str) -> list[dict[str, Any]]:
 
 
 def decode(record: bytes) -> dict[str, Any]:
-    import tensorflow as tf
-
     row: dict[str, Any] = {}
     for name, feature in tf.train.Example.FromString(record).features.feature.items():
         if feature.WhichOneof("kind") == "bytes_list":

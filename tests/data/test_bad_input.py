@@ -41,16 +41,16 @@ def test_missing_directory(tmp_path: Path) -> None:
         ("ratings", RATINGS + "1::2::3\n", r"ratings.dat, line 14: UserID::MovieID::Rating::Timestamp is expected"),
         ("ratings", "1::2::3::4::5\n" + RATINGS, r"ratings.dat, line 1: "),
         ("ratings", RATINGS + "\n", r"ratings.dat, line 14: "),
-        ("ratings", RATINGS + "x::2::3::100\n", r"line 14: UserID must be a whole number, not 'x'"),
+        ("ratings", RATINGS + "x::2::3::100\n", r"line 14: UserID must be a whole number. Received: 'x'"),
         ("ratings", RATINGS + "1::2::3::1e3\n", r"line 14: Timestamp must be a whole number"),
         ("ratings", RATINGS + "1::2::3::-5\n", r"line 14: Timestamp must be a whole number"),
-        ("ratings", RATINGS + "1::2::6::100\n", r"line 14: Rating must be 1 to 5, not '6'"),
+        ("ratings", RATINGS + "1::2::6::100\n", r"line 14: Rating must be 1 to 5. Received: '6'"),
         ("ratings", RATINGS + "1::2::0::100\n", r"line 14: Rating must be 1 to 5"),
         ("ratings", RATINGS + "3::2::4::100\n", r"line 14: user 3 is not in users.dat"),
         ("ratings", RATINGS + "1::99::4::100\n", r"line 14: movie 99 is not in movies.dat"),
         ("ratings", "", r"ratings.dat is empty"),
         ("users", USERS + "1::M::25::1::1\n", r"users.dat, line 3: user 1 is there twice"),
-        ("users", USERS + "3::X::25::1::1\n", r"users.dat, line 3: Gender must be F or M, not 'X'"),
+        ("users", USERS + "3::X::25::1::1\n", r"users.dat, line 3: Gender must be F or M. Received: 'X'"),
         ("users", USERS + "3::M::25::1\n", r"users.dat, line 3: UserID::Gender::Age::Occupation::Zip-code"),
         ("movies", MOVIES + "5::Again (1999)::Drama\n", r"movies.dat, line 13: movie 5 is there twice"),
         ("movies", MOVIES + "13::No genres\n", r"movies.dat, line 13: MovieID::Title::Genres is expected"),
@@ -75,9 +75,9 @@ def test_too_few_rows_for_three_splits(tmp_path: Path) -> None:
     ("make", "match"),
     [
         (lambda path: write_vectors(path, [1, 2, 2]), "has item 2 more than once"),
-        (lambda path: write_vectors(path, [1, 2], np.ones(2)), r"must be floats \[n, width\], not float64 \[2\]"),
-        (lambda path: write_vectors(path, [1, 2], np.ones((2, 3, 4))), r"not float64 \[2, 3, 4\]"),
-        (lambda path: write_vectors(path, [1, 2], np.ones((2, 0))), r"not float64 \[2, 0\]"),
+        (lambda path: write_vectors(path, [1, 2], np.ones(2)), r"floats \[n, width\]\. Received: float64 \[2\]"),
+        (lambda path: write_vectors(path, [1, 2], np.ones((2, 3, 4))), r"Received: float64 \[2, 3, 4\]"),
+        (lambda path: write_vectors(path, [1, 2], np.ones((2, 0))), r"Received: float64 \[2, 0\]"),
         (lambda path: write_vectors(path, [1, 2], np.ones((2, 3), int)), r"not int64 \[2, 3\]"),
         (lambda path: write_vectors(path, [1, 2, 3], np.ones((2, 3))), "has 3 ids for 2 vectors"),
         (lambda path: write_vectors(path, [1.0, 2.0]), "ids .* must be integers"),
@@ -99,7 +99,7 @@ def test_vectors_without_ids_or_with_bad_ones(tmp_path: Path) -> None:
     np.save(path, np.ones((2, 3)))
     fails(tmp_path, source, r"must be in vectors.ids.npy or vectors.ids.txt beside it", path)
     (tmp_path / "vectors.ids.txt").write_text("1\nx\n")
-    fails(tmp_path, source, r"vectors.ids.txt, line 2: an integer id is expected, not 'x'", path)
+    fails(tmp_path, source, r"vectors.ids.txt, line 2: not an integer id. Received: 'x'", path)
 
 
 def test_vectors_of_another_width_than_expected(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_sound_data_passes(sound: Path) -> None:
     ("change", "match"),
     [
         (put("colour", 1), "unknown column colour; the feature file names age, gender"),
-        (put("label", 2), "label must be 0 or 1, not 2"),
-        (put("label", -1), "label must be 0 or 1, not -1"),
-        (put("label"), "label must be 0 or 1, not missing"),
+        (put("label", 2), "label must be 0 or 1. Received: 2"),
+        (put("label", -1), "label must be 0 or 1. Received: -1"),
+        (put("label"), "label must be 0 or 1. Received: nothing"),
         (put("gender", 1), "gender is int64; the feature file says string"),
         (put("age", 1, 2), "age has 2 values"),
         (put("history_rating", *[1] * 77), "the columns of a history must have one length"),

@@ -1,8 +1,8 @@
 """`tfctr data` as a person runs it."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,12 @@ def test_prepare_says_what_it_wrote(tmp_path: Path) -> None:
 
 
 def test_synthesize_reports_the_ceilings_in_seconds(tmp_path: Path) -> None:
-    started = time.monotonic()
+    before = os.times()
     result = run("synthesize", "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert time.monotonic() - started < 30
+    after = os.times()
+    # Of the processor: a loaded machine takes longer by the clock.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 30
     assert "best any model can reach on test, position unknown: AUC 0." in result.stdout
     assert "best any model can reach on test, position known: AUC 0." in result.stdout
 

@@ -8,8 +8,7 @@ import pytest
 
 from tests.data.helpers import RATINGS, content, read_split, write_movielens, write_vectors
 from tfctr.data.prepare import Options, prepare_movielens
-
-SPLITS = ("train", "valid", "test")
+from tfctr.data.splits import SPLITS
 
 
 def prepared(tmp_path: Path, options: Options | None = None, **changed: str) -> dict[str, dict[tuple[int, int], Any]]:

@@ -9,10 +9,9 @@ import pytest
 from tests.data.helpers import read_split
 from tfctr.data.movielens import read_movielens
 from tfctr.data.prepare import Options, prepare_movielens
-from tfctr.data.splits import Split, assign_splits
+from tfctr.data.splits import SPLITS, Split, assign_splits
 
 SOURCE = Path(__file__).parents[3] / "shared/data/movielens-1m"
-SPLITS = ("train", "valid", "test")
 
 pytestmark = pytest.mark.skipif(not SOURCE.is_dir(), reason=f"MovieLens-1M is not at {SOURCE}")
 

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from tests.data.helpers import content, read_split
-from tfctr.data import tfrecord
 from tfctr.data.rows import COLUMNS
+from tfctr.data.splits import SPLITS
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import POSITION_BIAS, Settings, World
 from tfctr.metrics.reference import auc, gauc
 
 SMALL = Settings(rows=3000, users=80, items=200, history_length=20, vector_width=24)
-SPLITS = ("train", "valid", "test")
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +205,7 @@ def test_a_history_of_a_thousand(tmp_path: Path) -> None:
     assert 500 < longest <= 1000
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfrecord, "_BLOCK_RECORDS", 64)  # Else the blocks of the writers are not full yet.
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     synthesize(tmp_path / "warm-up", replace(SMALL, rows=1000))
     peaks = []
     for rows in (6_000, 24_000):

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.workbench import PRESETS, Workbench
 from tfctr.errors import UserError
 from tfctr.export.describe import describe
 from tfctr.export.saved_model import export_model, next_version
+from tfctr.export.signatures import RankingModule, model_tag
 from tfctr.features import INT64_MISSING
 from tfctr.training.experiment import Experiment
 
@@ -159,8 +162,6 @@ def test_a_history_of_another_length_is_refused(exported: dict[str, Path], user:
 
 
 def _callable_options(feed: list[str], fetch: list[str]) -> Any:
-    from tensorflow.core.protobuf import config_pb2
-
     return config_pb2.CallableOptions(feed=feed, fetch=fetch)
 
 
@@ -175,8 +176,7 @@ def test_no_tensor_has_candidates_history_and_width(workbench: Workbench, export
         for name, spec in specs.items()
     }
     graph = function.get_concrete_function(**fixed).graph
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # inlines calls
-
+    # Calls are inlined.
     inlined = convert_variables_to_constants_v2(function.get_concrete_function(**fixed)).graph
     seen = 0
     for operation in [*graph.get_operations(), *inlined.get_operations()]:
@@ -225,8 +225,6 @@ def test_description_tells_the_state(exported: dict[str, Path]) -> None:
 
 def test_negative_sampling_shifts_every_signature(workbench: Workbench, tmp_path: Path) -> None:
     """With a kept share r of the negatives, odds are r times the sampled odds."""
-    from tfctr.export.signatures import RankingModule
-
     model = workbench.model("mlp")
     examples = tf.constant(workbench.serialized("test", 8))
     plain = RankingModule(model, workbench.assets).serving_default(examples)["probabilities"].numpy()
@@ -253,7 +251,5 @@ def test_versions_grow(tmp_path: Path) -> None:
 
 
 def test_tag_depends_on_weights(workbench: Workbench) -> None:
-    from tfctr.export.signatures import model_tag
-
     tags = {model_tag(workbench.model("mlp", seed=seed), workbench.assets) for seed in (1, 1, 2)}
     assert len(tags) == 2

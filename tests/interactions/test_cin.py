@@ -11,6 +11,7 @@ from tfctr.interactions import Cin
 X = np.random.default_rng(3).normal(size=(6, 4, 3, 5)).astype("float32")
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("cin_*"))
 def test_golden(name: str) -> None:
     case = load(name)
@@ -51,6 +52,7 @@ def test_a_layer_has_the_degree_of_its_place() -> None:
     np.testing.assert_allclose(twice[..., 2:], 8 * one[..., 2:], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("options", [{"maps": [4]}, {"maps": [3, 2], "activation": "relu"}])
 def test_layer(options: dict[str, Any]) -> None:
     layer = Cin(**options)

@@ -28,6 +28,7 @@ def _weights(layer: CrossNet) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("crossnet_*"))
 def test_golden(name: str) -> None:
     case = load(name)
@@ -130,6 +131,7 @@ def test_leading_axes_are_rows(version: Any, leading: tuple[int, int], seed: int
     np.testing.assert_allclose(nested.reshape(-1), layer(x.reshape(-1, 6)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options",
     [

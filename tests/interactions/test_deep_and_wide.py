@@ -279,6 +279,7 @@ def made(name: str) -> Any:
     return create_interaction({"type": kind, **LAYERS[name]})
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name: str) -> None:
     layer = made(name)

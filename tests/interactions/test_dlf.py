@@ -288,6 +288,7 @@ def test_leading_axes_are_rows(fusion: Any, leading: tuple[int, int], seed: int)
     np.testing.assert_allclose(nested.reshape(-1), layer(x.reshape(-1, 3, 5)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options",
     [
@@ -303,16 +304,19 @@ def test_layer(options: dict[str, Any]) -> None:
     check_layer(layer, X, output_shape=(6, 4))
 
 
+@pytest.mark.any_backend
 def test_one_layer_alone() -> None:
     check_layer(DlfLayer(**SMALL), X, call_arguments={"base": X[..., :2, :]}, output_shape=(6, 4, 8, 5))
 
 
+@pytest.mark.any_backend
 def test_one_field_and_one_token() -> None:
     x = X[..., :1, :]
     check_layer(Dlf(layers=2, tokens=1, rank=1), x, output_shape=(6, 4))
     assert np.isfinite(ops.convert_to_numpy(Dlf(layers=2, tokens=3)(x))).all()
 
 
+@pytest.mark.any_backend
 def test_pieces() -> None:
     check_layer(GatedResidual(4), X, output_shape=(6, 4, 4, 5))
     check_layer(DlfBlock("low", 4, hidden=[6]), X, call_arguments={"base": X[..., :2, :]}, output_shape=(6, 4, 4, 5))

@@ -61,6 +61,7 @@ def _layer_options(case: GoldenCase) -> dict[str, Any]:
     }
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(BLOCKS))
 def test_golden_block(name: str) -> None:
     case = load(name)
@@ -72,6 +73,7 @@ def test_golden_block(name: str) -> None:
     check(case, lambda inputs: {"y": layer(inputs["x"], inputs.get("x0"))}, _block_weights(layer))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(["dlf_linear_compress"]))
 def test_golden_linear_map(name: str) -> None:
     case = load(name)
@@ -80,6 +82,7 @@ def test_golden_linear_map(name: str) -> None:
     check(case, lambda inputs: {"y": layer(inputs["x"])}, {"kernel": layer.kernel})
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(LAYERS))
 def test_golden_layer(name: str) -> None:
     case = load(name)
@@ -89,6 +92,7 @@ def test_golden_layer(name: str) -> None:
     check(case, lambda inputs: {"y": layer(inputs["x"], inputs[fields])}, _layer_weights(layer))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(STACKS))
 def test_golden_stack(name: str) -> None:
     case = load(name)
@@ -194,6 +198,7 @@ def test_leading_axes_are_rows(leading: tuple[int, int], attention: bool, seed: 
     np.testing.assert_allclose(nested.reshape(-1), layer(x.reshape(-1, 3, 8)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("attention", [False, True])
 def test_layer(attention: bool) -> None:
     layer = DlfReleased(layers=2, head_hidden=[6], attention=attention, attention_tokens=2, **SMALL)
@@ -203,12 +208,14 @@ def test_layer(attention: bool) -> None:
     check_layer(layer, X, call_arguments={"mask": MASK}, output_shape=(6, 4), unmoved=unmoved)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("heads", [None, 2])
 def test_block(heads: int | None) -> None:
     layer = DlfReleasedBlock(2, rank=4, heads=heads, hidden=[5])
     check_layer(layer, X, call_arguments={"mask": MASK}, output_shape=(6, 4, 2, 8), unmoved=["dense0/bias"])
 
 
+@pytest.mark.any_backend
 def test_one_layer_alone() -> None:
     layer = DlfReleasedLayer(2, 3, 2, rank=4, hidden=[5])
     check_layer(layer, X, call_arguments={"base": X[..., :2, :]}, output_shape=(6, 4, 9, 8), unmoved=["dense0/bias"])

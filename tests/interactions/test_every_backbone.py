@@ -7,6 +7,8 @@ from tests.composition import NARROW
 from tests.layer_checks import check_layer
 from tfctr.interactions import INTERACTIONS, create_interaction
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("name", INTERACTIONS)
 def test_layer(name: str) -> None:

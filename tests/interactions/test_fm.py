@@ -13,6 +13,7 @@ X = np.random.default_rng(3).normal(size=(6, 4, 3, 5)).astype("float32")
 LINEAR = np.random.default_rng(4).normal(size=(6, 4)).astype("float32")
 
 
+@pytest.mark.golden
 def test_golden_fm() -> None:
     case = load("fm_full")
     layer = Fm()
@@ -25,6 +26,7 @@ def test_golden_fm() -> None:
     check(case, forward, {"linear/bias": layer.bias})
 
 
+@pytest.mark.golden
 def test_golden_pairwise_products() -> None:
     def forward(inputs: dict[str, object]) -> dict[str, object]:
         pooled, products = bi_interaction(inputs["emb"]), pairwise_products(inputs["emb"])
@@ -59,6 +61,7 @@ def test_eats_fields_and_is_wide() -> None:
     assert (Fm().eats, Fm().wide) == ("fields", True)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("bias", [False, True])
 def test_layer(bias: bool) -> None:
     layer = Fm(bias=bias)

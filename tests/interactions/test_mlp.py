@@ -9,6 +9,7 @@ X = np.random.default_rng(3).normal(size=(6, 4, 10)).astype("float32")
 MASK = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options",
     [

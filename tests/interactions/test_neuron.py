@@ -25,6 +25,7 @@ PUBLISHED = {
 every_format = pytest.mark.parametrize("name", list(FORMATS))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", golden_cases.names("qnn_neuron_*"))
 def test_golden(name: str) -> None:
     case = golden_cases.load(name)
@@ -57,6 +58,7 @@ def test_golden(name: str) -> None:
     golden_cases.check(case, forward, weights)
 
 
+@pytest.mark.golden
 def test_every_format_has_golden_numbers() -> None:
     checked = {golden_cases.load(name).hyperparameters["neuron"] for name in golden_cases.names("qnn_neuron_*")}
     # T26 to T30 are in the released code but not in the paper, and nobody published numbers of theirs.
@@ -108,12 +110,14 @@ def test_the_formats_without_golden_numbers_by_hand(name: str, expected: list[fl
     np.testing.assert_allclose(by_hand(name, matrix, bias), expected)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("name", ["T1", "T7", "T12", "T18", "T22", "T25"])
 def test_layer_checks(name: str) -> None:
     inputs = np.random.default_rng(0).normal(size=(3, 2, 6)).astype("float32")
     check_layer(QuadraticNeuron(name), inputs, output_shape=[3, 2, 6])
 
 
+@pytest.mark.any_backend
 def test_backbone_checks() -> None:
     inputs = np.random.default_rng(0).normal(size=(3, 2, 6)).astype("float32")
     layer = Neuron("T6", layers=2, activation="relu", batch_norm=True, compressed_dim=4)

@@ -57,12 +57,14 @@ def outputs_of(layer: Callable[[], HeadedInteraction]) -> Callable[[dict[str, An
     return run
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden(name: str) -> None:
     layer, weights = from_case(load(name))
     check(load(name), outputs_of(lambda: layer), weights)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", GOLDEN)
 def test_folded_golden(name: str) -> None:
     """The folded backbone gives the published outputs; its gradients are not those of the trained one's weights."""
@@ -132,6 +134,7 @@ def test_parameters_are_those_of_the_published_logs(rows: int, total: int) -> No
     assert own + 128 * (91_718 + 11_740 + 2 * 11) + 128 * 128 + 4 * 384 * 768 == total
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_layer(batch_norm: bool) -> None:
     x = np.random.default_rng(5).normal(size=(6, 4, 8)).astype("float32")

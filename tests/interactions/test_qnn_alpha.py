@@ -69,6 +69,7 @@ def _forward(layer: QnnAlpha, training: bool) -> Callable[[dict[str, Any]], dict
     return run
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", [name for name in names("qnn_alpha*") if name != STEP])
 def test_golden(name: str) -> None:
     case = load(name)
@@ -77,6 +78,7 @@ def test_golden(name: str) -> None:
     check(case, _forward(layer, training), _weights(layer), after=_after(layer) if training else None)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("qnn_alpha_h1*"))
 def test_the_paper_form_with_one_head_is_the_released_one(name: str) -> None:
     case = load(name)
@@ -84,6 +86,7 @@ def test_the_paper_form_with_one_head_is_the_released_one(name: str) -> None:
     check(case, _forward(layer, False), _weights(layer))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("qnn_alpha_h*"))
 def test_call_gives_the_golden_logits(name: str) -> None:
     case = load(name)
@@ -98,6 +101,7 @@ def test_call_gives_the_golden_logits(name: str) -> None:
     )
 
 
+@pytest.mark.golden
 def test_golden_self_ensemble_step() -> None:
     # One call a pass: each pass normalizes with its own statistics, and the moving statistics take two steps.
     case = load(STEP)
@@ -112,6 +116,7 @@ def test_golden_self_ensemble_step() -> None:
     check(case, forward, _weights(layer), after=_after(layer))
 
 
+@pytest.mark.golden
 def test_doubling_the_batch_is_not_the_published_step() -> None:
     case = load(STEP)
     layer = _built(case)
@@ -265,6 +270,7 @@ def test_padding_candidates_change_nothing(kind: type[QnnAlpha]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("kind", [QnnAlpha, QnnAlphaReleased])
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -38,6 +38,7 @@ def weights(layer: SparseTargetAttention, prefix: str = "") -> dict[str, Any]:
     return {f"{prefix}{name}/kernel": (kernel, lambda array: array[None]) for name, kernel in found.items()}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("qin_asta_*"))
 def test_golden(name: str) -> None:
     case = load(name)
@@ -51,6 +52,7 @@ def test_golden(name: str) -> None:
     check(case, forward, weights(layer))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", names("qin_full_*"))
 def test_golden_with_the_backbone(name: str) -> None:
     case = load(name)
@@ -170,6 +172,7 @@ def test_dropout_acts_in_training_only(activation: str) -> None:
     np.testing.assert_array_equal(numpy(layer(inputs)), numpy(plain(inputs)))
 
 
+@pytest.mark.any_backend
 @every_form
 def test_layer(form: str) -> None:
     keras.utils.set_random_seed(0)

@@ -94,6 +94,7 @@ def test_gate_reads_the_request_only_where_it_was_built_for_one() -> None:
         layer(tensors(make_inputs()))
 
 
+@pytest.mark.any_backend
 def test_gate_stands_the_layer_checks_with_a_request() -> None:
     layer = ComplementaryModality(
         ["text", "image"], num_heads=2, bins=6, histogram_bins=4, mixing="gated", gate_units=3, soft_buckets=True

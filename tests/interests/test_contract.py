@@ -46,6 +46,7 @@ def test_every_interest_is_tested() -> None:
     assert {config["type"] for config in CONFIGS.values()} == set(INTERESTS)
 
 
+@pytest.mark.any_backend
 @every_interest
 def test_layer_checks(name: str) -> None:
     keras.utils.set_random_seed(0)

@@ -18,6 +18,7 @@ def build(width: int = WIDTH, **arguments: Any) -> Any:
     return layer
 
 
+@pytest.mark.golden
 def test_golden() -> None:
     case = load("eta_k5_b16")
     setting = case.hyperparameters

@@ -8,6 +8,8 @@ from keras import ops
 from tests.golden_cases import GoldenCase, check, load, names, present
 from tfctr.interests import Din, TargetAttention
 
+pytestmark = pytest.mark.golden
+
 DIN = present(names("din_attention_*"))
 ATTENTION = present(names("target_attention_*"))
 

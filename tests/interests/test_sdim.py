@@ -17,6 +17,7 @@ def build(width: int = WIDTH, **arguments: Any) -> Any:
     return layer
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(names("sdim_*")))
 def test_golden(name: str) -> None:
     case = load(name)

@@ -17,6 +17,7 @@ def build(width: int = WIDTH, **arguments: Any) -> Any:
     return randomize(layer)
 
 
+@pytest.mark.golden
 def test_golden_soft() -> None:
     """With the padding in the race, as in the reference; without it three of the seven rows would find more."""
     case = load("sim_soft_k5")

@@ -84,6 +84,7 @@ def test_a_missing_vector_may_hold_anything() -> None:
         np.testing.assert_array_equal(layer(tensors(inputs)), layer(tensors(broken)))
 
 
+@pytest.mark.any_backend
 def test_soft_buckets_stand_the_layer_checks() -> None:
     check_layer(
         EarlyFusionAttention("text", bins=4, soft_buckets=True, similarity_dim=3, num_heads=2, attention_dim=6),

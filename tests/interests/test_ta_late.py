@@ -71,6 +71,7 @@ def test_ids_and_similarities_do_not_see_each_other() -> None:
         assert np.allclose(a - b, c - d, atol=1e-5) == separate
 
 
+@pytest.mark.any_backend
 def test_similarity_attention_stands_the_layer_checks() -> None:
     layer = SimilarityAttention("text", bins=5, num_heads=2, attention_dim=6, soft_buckets=True)
     check_layer(layer, make_inputs(), output_shape=[3, 5, 6])

@@ -16,6 +16,7 @@ def build(width: int = WIDTH, **arguments: Any) -> Any:
     return randomize(layer)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", present(names("twin_*")))
 def test_golden(name: str) -> None:
     case = load(name)

@@ -66,6 +66,7 @@ def test_attention_follows_the_order_of_tokens(self_attention: bool, seed: int) 
     np.testing.assert_allclose(layer([block[:, order] for block in blocks]), plain[:, order], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("layer", "count"),
     [(AttentionFusion(layers=2), 3), (AttentionFusion(self_attention=False), 2), (MlpFusion(), 3), (GatePooling(), 2)],

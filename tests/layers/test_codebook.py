@@ -44,6 +44,7 @@ def test_clusters_by_hand() -> None:
     np.testing.assert_allclose(numpy(clusters)[0, 0], [[3, 0], [1, 5], [0, 0]], atol=1e-6)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("assignment", ["straight_through", "soft"])
 def test_layer_checks(assignment: str) -> None:
     keras.utils.set_random_seed(0)

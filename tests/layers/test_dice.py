@@ -7,6 +7,7 @@ from tests.layer_checks import check_layer
 from tfctr.layers.dice import Dice
 
 
+@pytest.mark.any_backend
 def test_layer_checks() -> None:
     x = np.random.default_rng(0).normal(size=(4, 3, 5)).astype("float32")
     mask = np.array([[True, True, False]] * 4)

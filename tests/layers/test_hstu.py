@@ -59,6 +59,7 @@ def weights_of(blocks: list[HstuBlock]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", golden_cases.names("hstu_*"))
 def test_golden(name: str) -> None:
     case = golden_cases.load(name)
@@ -75,6 +76,7 @@ def test_golden(name: str) -> None:
     golden_cases.check(case, forward, weights_of(blocks))
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     "options",
     [

@@ -12,6 +12,7 @@ from tfctr.layers.prelu import PReLU
 X = np.random.default_rng(3).normal(size=(6, 3, 5)).astype("float32")
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(("name", "shared"), [("trap_prelu_shared", True), ("trap_prelu_per_channel", False)])
 def test_prelu_golden(name: str, shared: bool) -> None:
     case = load(name)
@@ -24,11 +25,13 @@ def test_prelu_starts_at_a_quarter() -> None:
     np.testing.assert_allclose(PReLU()(np.array([[-4.0, 2.0]], "float32")), [[-1.0, 2.0]])
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("shared", [True, False])
 def test_prelu_layer(shared: bool) -> None:
     check_layer(PReLU(shared=shared), X, output_shape=X.shape)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("options", "width"),
     [
@@ -77,6 +80,7 @@ def test_xavier_normal_is_not_truncated(fans: tuple[int, int] | None) -> None:
     assert (np.abs(draw) > 2 * std).mean() == pytest.approx(0.0455, abs=0.003)
 
 
+@pytest.mark.golden
 def test_xavier_normal_golden_deviation() -> None:
     case = load("trap_initialisers")
     fan_out, fan_in = (int(size) for size in case["in/shape"][0][:2])  # row 0: a dense kernel, stored (out, in)

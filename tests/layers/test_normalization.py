@@ -14,6 +14,7 @@ def _weights(layer: BatchNormalization) -> dict[str, keras.Variable]:
     return {f"bn/{name}": getattr(layer, name) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     ("name", "axis"),
     [("trap_batchnorm_train", -1), ("trap_batchnorm_eval_small_variance", -1), ("trap_batchnorm_axis1_train", 1)],
@@ -88,6 +89,7 @@ def test_frozen_layer_uses_moving_statistics() -> None:
     np.testing.assert_allclose(layer(x, training=True), x / np.sqrt(1 + 1e-5), rtol=1e-6)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("options", [{}, {"center": False}, {"scale": False}, {"axis": 1, "momentum": 0.5}])
 def test_layer(options: dict[str, object]) -> None:
     x = np.random.default_rng(1).normal(size=(6, 3, 4)).astype("float32")

@@ -55,6 +55,7 @@ def test_start_values_of_the_token_matrices() -> None:
     assert kernel.std() == pytest.approx(1.0 / np.sqrt(12), rel=0.05)
 
 
+@pytest.mark.any_backend
 def test_layers() -> None:
     check_layer(TokenMap(4), X, output_shape=(6, 4, 4, 5))
     check_layer(TokenProducts(7), X, output_shape=(6, 4, 3, 7))

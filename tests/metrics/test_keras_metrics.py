@@ -28,6 +28,7 @@ def test_batches_give_the_reference_value(rows):
         assert float(overall.result()) == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", ["mixed", "ties", "no_valid_group"])
 def test_golden(name):
     case = load(f"metric_gauc_{name}")

@@ -32,6 +32,7 @@ def golden(case: GoldenCase, name: str, value):
     compare(case, f"out/{name}", value, atol=1e-9)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize(
     "name", ["auc_constant", "auc_low_rate", "auc_single_class", "auc_worked_tie", "gauc_mixed", "gauc_ties"]
 )
@@ -42,6 +43,7 @@ def test_golden_auc(name):
         golden(case, "logloss", logloss(case["in/label"], case["in/score"], clip=np.finfo(np.float64).eps))
 
 
+@pytest.mark.golden
 def test_golden_weighted_auc():
     case = load("metric_auc_weighted")
     assert (case["in/weight"] == 0).any()
@@ -49,6 +51,7 @@ def test_golden_weighted_auc():
     golden(case, "auc_unweighted", auc(case["in/label"], case["in/score"]))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", ["mixed", "ties", "no_valid_group"])
 def test_golden_gauc(name):
     case = load(f"metric_gauc_{name}")
@@ -66,6 +69,7 @@ def test_golden_gauc(name):
     close(result.coverage, case["out/group_size"][valid].sum() / case["out/group_size"].sum())
 
 
+@pytest.mark.golden
 def test_golden_logloss():
     case = load("metric_logloss")
     rows = case["in/label"], case["in/score"]

@@ -88,6 +88,7 @@ def close(value, expected):
     assert value == pytest.approx(expected, abs=1e-9, nan_ok=True)
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("name", ["mixed", "ties", "no_valid_group"])
 def test_golden(name):
     case = load(f"metric_gauc_{name}")
@@ -97,6 +98,7 @@ def test_golden(name):
     close(results["auc"], float(case["out/auc"]))
 
 
+@pytest.mark.golden
 def test_golden_weighted_auc_and_logloss():
     case = load("metric_auc_weighted")
     rows = zip(case["in/label"], case["in/score"], [0] * 80, case["in/weight"], strict=True)

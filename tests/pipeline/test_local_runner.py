@@ -1,5 +1,7 @@
 """What the local runner says before TensorFlow starts."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,9 +52,6 @@ def test_files_the_feature_file_names_are_part_of_the_cache_key(tmp_path: Path) 
 
 
 def test_noise_goes_to_the_log_and_progress_to_people(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import os
-    import subprocess
-
     with quiet(tmp_path / "log.txt") as progress:
         print("from Python")
         os.write(2, b"from C++\n")

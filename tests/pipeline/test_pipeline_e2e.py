@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from tests.pipeline.logs import (
     write_log,
 )
 from tfctr.features.assets import FeatureAssets
+from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.spec import load_feature_file
 from tfctr.features.transform import FileLookups, RawFunction
@@ -148,8 +150,6 @@ def test_transformed_examples_are_what_the_raw_function_makes(first: Run) -> Non
 
 
 def sorted_rows(columns: dict[str, Any], file: Any) -> np.ndarray:
-    from tfctr.features.inputs import model_inputs
-
     parts = []
     for spec in model_inputs(file):
         values = np.asarray(columns[spec.name])
@@ -255,7 +255,7 @@ def newest_progress(first: Run) -> Path:
 
 
 def progress_of_unfinished(first: Run) -> dict[str, Any]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         found: dict[str, Any] = json.loads(newest_progress(first).read_text())
         if not found["finished"]:
@@ -341,8 +341,6 @@ def test_it_compiles_for_kubeflow(first: Run, tmp_path: Path) -> None:
 
 
 def test_two_runs_on_one_directory_do_not_meet(first: Run) -> None:
-    import fcntl
-
     with (first.out / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = first.again()

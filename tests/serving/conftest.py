@@ -23,6 +23,8 @@ from serving.server import Server
 from tests.serving.model import save_model
 
 NAME = "small"
+# How long a test waits for what must come. Only a failing test waits that long, so a loaded machine makes none fail.
+PATIENCE = 300.0
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -44,7 +46,7 @@ class Caller:
         *,
         version: int | None = None,
         output_filter: tuple[str, ...] = (),
-        timeout: float | None = 20.0,
+        timeout: float | None = PATIENCE,
     ) -> predict_pb2.PredictResponse:
         request = predict_request(signature, inputs, version=version, output_filter=output_filter)
         return self.prediction.Predict(request, timeout=timeout)
@@ -58,13 +60,13 @@ class Caller:
         request.model_spec.name = name
         if version is not None:
             request.model_spec.version.value = version
-        statuses = self.models.GetModelStatus(request, timeout=20).model_version_status
+        statuses = self.models.GetModelStatus(request, timeout=PATIENCE).model_version_status
         return {status.version: status for status in statuses}
 
     def metadata(self, *fields: str) -> get_model_metadata_pb2.GetModelMetadataResponse:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         request.model_spec.name = NAME
-        return self.prediction.GetModelMetadata(request, timeout=20)
+        return self.prediction.GetModelMetadata(request, timeout=PATIENCE)
 
 
 def predict_request(
@@ -82,7 +84,7 @@ def predict_request(
     return request
 
 
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def eventually(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Waits until the condition is true. Fails with the message `what` if it never is."""
     deadline = time.monotonic() + seconds
     while not holds():

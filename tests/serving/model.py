@@ -97,6 +97,15 @@ class SmallModel(tf.Module):
         )[1]
         return {"total": total + tf.zeros([1])}
 
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.string, "files")])
+    def held(self, files: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Makes the first file and runs until the second one is there."""
+        with tf.control_dependencies([tf.io.write_file(files[0], "")]):
+            looks = tf.while_loop(
+                lambda _: tf.equal(tf.size(tf.io.matching_files(files[1])), 0), lambda i: i + 1, [tf.constant(0)]
+            )[0]
+        return {"looks": looks + tf.zeros([1], tf.int32)}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "length")])
     def fail(self, length: tf.Tensor) -> dict[str, tf.Tensor]:
         """Fails with a message of the given length."""
@@ -115,7 +124,7 @@ def publish(base: Path) -> None:
 def save_model(directory: Path, tag: int) -> Path:
     """Writes the model as a SavedModel. `tag` is the seed of its weights and the tag in the state of `user_tower`."""
     model = SmallModel(tag)
-    names = ("serving_default", "user_tower", "score", "echo", "slow", "fail", "lookup", "classify", "regress")
+    names = ("serving_default", "user_tower", "score", "echo", "slow", "held", "fail", "lookup", "classify", "regress")
     tf.saved_model.save(model, str(directory), signatures={name: getattr(model, name) for name in names})
     return directory
 

@@ -16,7 +16,7 @@ import pytest
 from serving.server import Server
 from serving.server.config import ConfigError
 from serving.server.options import BatchingOptions, read_batching
-from tests.serving.conftest import NAME, Caller
+from tests.serving.conftest import NAME, PATIENCE, Caller
 from tests.serving.model import HISTORY, WIDTH
 
 Code = grpc.StatusCode
@@ -151,7 +151,7 @@ def test_expired_requests_do_not_run(base_path: Path, monkeypatch: pytest.Monkey
         assert batcher is not None
         batcher.stop()
         for thread in batcher.threads:
-            thread.join(timeout=20)
+            thread.join(timeout=PATIENCE)
         assert not ran.is_set()
 
 

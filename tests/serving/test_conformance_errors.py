@@ -291,10 +291,11 @@ def test_c23_the_run_itself_stops(caller: Caller, server: Any) -> None:
     """The server also stops at the deadline, and says so in time, not only the client."""
     model = server._models.managers[NAME]._latest.model
     started = time.monotonic()
-    steps = {"steps": tf.make_tensor_proto(np.array([10**7]))}
+    steps = {"steps": tf.make_tensor_proto(np.array([10**8]))}
     with pytest.raises(tf.errors.DeadlineExceededError, match="Timed out waiting for notification"):
         model.predict("slow", steps, [], timeout_ms=200)
-    assert time.monotonic() - started < 5.0
+    # The whole run takes minutes.
+    assert time.monotonic() - started < 60
 
 
 def test_c40_garbage(caller: Caller) -> None:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from serving.deployment import flags, load_deployment
+from tests.serving.conftest import PATIENCE
 from tests.serving.kustomize import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def test_what_is_built_is_valid(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", ["base", "overlays/cpu", "overlays/gpu"])
 def test_kubectl_builds_the_same(overlay: str) -> None:
     command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
-    built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
     without_hash = re.sub(r"\branker-config-[a-z0-9]{10}\b", "ranker-config", built)
     theirs = {document["kind"]: document for document in yaml.safe_load_all(without_hash)}
     assert theirs == {document["kind"]: document for document in build(KUBERNETES / overlay)}
@@ -121,7 +122,7 @@ def test_ready_is_an_available_version(state: str, code: int) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         command = ["bash", str(CONFIG / "ready.sh"), "ranker", str(server.server_address[1])]
-        assert subprocess.run(command, timeout=20).returncode == code
+        assert subprocess.run(command, timeout=PATIENCE).returncode == code
         server.shutdown()
 
 
@@ -130,7 +131,7 @@ printf '%s\\n' "$@"
 [[ $1 == --end ]] && exit 3
 trap 'sleep 0.2; echo ended; exit 7' TERM
 echo started
-for _ in {1..400}; do sleep 0.05; done
+for _ in {1..6000}; do sleep 0.05; done
 """
 
 
@@ -142,7 +143,8 @@ def start_entrypoint(directory: Path, flag_lines: str | None) -> subprocess.Pope
     if flag_lines is not None:
         (directory / "server.flags").write_text(flag_lines)
     environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
-    command = ["bash", str(CONFIG / "entrypoint.sh"), str(directory)]
+    # A shell starts background jobs with SIGINT ignored, which a child inherits and bash could not trap.
+    command = ["env", "--default-signal=INT", "bash", str(CONFIG / "entrypoint.sh"), str(directory)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -152,17 +154,17 @@ def test_the_entrypoint_hands_a_signal_on_and_waits_for_the_end(tmp_path: Path, 
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["--port=1\n", "started\n"]
         process.send_signal(number)
-        assert process.wait(timeout=20) == 7
+        assert process.wait(timeout=PATIENCE) == 7
         assert process.stdout.read() == "ended\n"
 
 
 def test_the_entrypoint_passes_flags_and_exit_status_on(tmp_path: Path) -> None:
     with start_entrypoint(tmp_path, "--end\n--two words\n") as process:
-        assert process.communicate(timeout=20)[0] == "--end\n--two words\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "--end\n--two words\n"
     assert process.returncode == 3
 
 
 def test_the_entrypoint_starts_nothing_without_flags(tmp_path: Path) -> None:
     with start_entrypoint(tmp_path, None) as process:
-        assert "server.flags: No such file" in process.communicate(timeout=20)[0]
+        assert "server.flags: No such file" in process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 1

@@ -23,7 +23,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from serving.server import Server
-from tests.serving.conftest import NAME, Caller, eventually, predict_request
+from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
 from tests.serving.model import HISTORY, WIDTH
 from tests.serving.process_resources import process_resources
 from tests.serving.requests import ECHO, SCORE
@@ -239,7 +239,7 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
         base, log = seen / "small", seen / "log"
         eventually(base.is_dir, "the server's disk is there")
         assert not _copy(saved_models[1], base / "1")
-        eventually(lambda: "ready: " in log.read_text(), "it serves", 90)
+        eventually(lambda: "ready: " in log.read_text(), "it serves")
         caller = Caller(re.findall(r"grpc://(\S+)", log.read_text())[0])
 
         def answers(tag: int) -> bool:
@@ -265,7 +265,7 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
         eventually(lambda: answers(2), "the whole version follows")
         eventually(lambda: "version 2 is available" in log.read_text(), "the log goes on")
         process.popen.terminate()
-        assert process.popen.wait(60) == 0
+        assert process.popen.wait(PATIENCE) == 0
     finally:
         process.popen.kill()
         process.popen.wait()

@@ -24,7 +24,7 @@ import tensorflow as tf
 from serving.server import Server, ServerError
 from serving.server.metrics import PATH
 from tests.serving.certificates import Authority, ssl_config
-from tests.serving.conftest import NAME, Caller, eventually, predict_request
+from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
 from tests.serving.process_resources import process_resources
 from tests.serving.test_process import Process
@@ -57,7 +57,7 @@ def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 
     def wait(*arguments: Any) -> Any:
         begun.append(1)
-        release.wait(60)
+        release.wait(PATIENCE)
         return run(*arguments)
 
     monkeypatch.setattr(held.model, "_run", wait)
@@ -70,7 +70,7 @@ def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with _serve(base_path, threads=1, max_queued=2) as (server, caller), ThreadPoolExecutor(8) as pool:
         with _occupied(server, monkeypatch) as begun:
-            asked = [pool.submit(caller.run, "user_tower", USER, timeout=60) for _ in range(8)]
+            asked = [pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE) for _ in range(8)]
             eventually(lambda: sum(one.done() for one in asked) == 5, "five of eight are refused")
             refused = [one.exception() for one in asked if one.done()]
             assert {error.code() for error in refused} == {Code.RESOURCE_EXHAUSTED}
@@ -86,7 +86,7 @@ def test_l3_a_request_that_expired_while_it_waited_does_not_run(
 ) -> None:
     with _serve(base_path, threads=1) as (server, caller), ThreadPoolExecutor(1) as pool:
         with _occupied(server, monkeypatch) as begun:
-            first = pool.submit(caller.run, "user_tower", USER, timeout=60)
+            first = pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE)
             eventually(lambda: len(begun) == 1, "the first runs")
             assert _refused(lambda: caller.run("user_tower", USER, timeout=0.2))[0] is Code.DEADLINE_EXCEEDED
         assert first.result()["model_tag"][0] == 1
@@ -126,12 +126,12 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
                 arrivals.release(3)
 
         for number in range(count):
-            assert arrivals.acquire(timeout=60)
-            seconds = 0.02 if number % 5 == 4 else 60
+            assert arrivals.acquire(timeout=PATIENCE)
+            seconds = 0.02 if number % 5 == 4 else PATIENCE
             future = caller.prediction.Predict.future(requests[number % 3], timeout=seconds)
             future.add_done_callback(partial(ended, number=number, answered_before=len(answers)))
             most = max(most, process_resources(process.popen.pid).megabytes)
-        eventually(lambda: codes.total() == count, "every request ends", 120)
+        eventually(lambda: codes.total() == count, "every request ends")
 
         assert codes.keys() <= {Code.OK, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED}, codes
         assert codes[Code.RESOURCE_EXHAUSTED] > count / 3
@@ -161,7 +161,7 @@ def test_message_limit(base_path: Path) -> None:
 
 def _ask(server: Server) -> int:
     body = json.dumps({"signature_name": "user_tower", "inputs": {name: one.tolist() for name, one in USER.items()}})
-    connection = http.client.HTTPConnection(f"127.0.0.1:{server.rest_port}", timeout=60)
+    connection = http.client.HTTPConnection(f"127.0.0.1:{server.rest_port}", timeout=PATIENCE)
     connection.request("POST", f"/v1/models/{NAME}:predict", body)
     return connection.getresponse().status
 
@@ -181,10 +181,10 @@ def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, m
         with _occupied(server, monkeypatch) as begun:
             first = pool.submit(_ask, server)
             eventually(lambda: len(begun) == 1, "the first runs")
-            stopping = pool.submit(server.stop, 30.0)
+            stopping = pool.submit(server.stop, PATIENCE)
             with pytest.raises(TimeoutError):
                 stopping.result(timeout=0.5)
-        stopping.result(timeout=30)
+        stopping.result(timeout=PATIENCE)
         assert first.result() == 200
 
 
@@ -206,9 +206,9 @@ def test_tls(base_path: Path, tmp_path: Path) -> None:
     with _serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
         trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
         assert int(Caller(server.address, trusting).run("user_tower", USER)["model_tag"][0]) == 1
-        assert _refused(lambda: plain.run("user_tower", USER, timeout=5))[0] is Code.UNAVAILABLE
+        assert _refused(lambda: plain.run("user_tower", USER))[0] is Code.UNAVAILABLE
         stranger = grpc.ssl_channel_credentials(Authority().certificate.encode())
-        refused = _refused(lambda: Caller(server.address, stranger).run("user_tower", USER, timeout=5))
+        refused = _refused(lambda: Caller(server.address, stranger).run("user_tower", USER))
         assert refused[0] is Code.UNAVAILABLE
 
 
@@ -226,7 +226,7 @@ def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
         assert int(known.run("user_tower", USER)["model_tag"][0]) == 1
         for issuer in (None, Authority()):
             caller = Caller(server.address, credentials(issuer))
-            assert _refused(lambda caller=caller: caller.run("user_tower", USER, timeout=5))[0] is Code.UNAVAILABLE
+            assert _refused(lambda caller=caller: caller.run("user_tower", USER))[0] is Code.UNAVAILABLE
 
 
 @pytest.mark.parametrize(

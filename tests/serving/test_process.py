@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from serving.server import Server, ServerError
 from serving.server.__main__ import app
-from tests.serving.conftest import NAME, Caller
+from tests.serving.conftest import NAME, PATIENCE, Caller, eventually
 from tests.serving.model import HISTORY
 
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
@@ -48,7 +48,7 @@ class Process:
             self._queue.put(line)
         self._queue.put(None)
 
-    def wait_for(self, pattern: str, seconds: float = 90.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE) -> re.Match[str]:
         deadline = time.monotonic() + seconds
         while True:
             line = self._queue.get(timeout=max(0.1, deadline - time.monotonic()))
@@ -58,7 +58,7 @@ class Process:
                 return match
 
     def finish(self) -> tuple[int, str]:
-        code = self.popen.wait(timeout=90)
+        code = self.popen.wait(timeout=PATIENCE)
         self._thread.join()
         while (line := self._queue.get()) is not None:
             self.lines.append(line)
@@ -84,10 +84,10 @@ def started(base: Path) -> Iterator[list[Process]]:
 
 def _refusal(address: str) -> grpc.StatusCode:
     """What the server says to a new request once it no longer takes any."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
-            Caller(address).run("user_tower", USER, timeout=5)
+            Caller(address).run("user_tower", USER)
         except grpc.RpcError as error:
             # What comes in the very moment of stopping is cancelled by gRPC; the client takes it for the same.
             if error.code() is not grpc.StatusCode.CANCELLED:
@@ -98,9 +98,9 @@ def _refusal(address: str) -> grpc.StatusCode:
 
 @pytest.mark.e2e
 def test_waits_for_a_version_serves_and_drains(
-    base: Path, saved_models: dict[int, Path], started: list[Process]
+    base: Path, tmp_path: Path, saved_models: dict[int, Path], started: list[Process]
 ) -> None:
-    arguments = ("--model-base-path", str(base), "--port", "0", "--poll-seconds", "0.1")
+    arguments = ("--model-base-path", str(base), "--port", "0", "--poll-seconds", "0.1", "--drain-seconds", "600")
     process = Process(*arguments)
     started.append(process)
     process.wait_for(rf"waiting for a version: {NAME}: no numeric directory .*{base} yet")
@@ -110,23 +110,18 @@ def test_waits_for_a_version_serves_and_drains(
     caller = Caller(match[1])
     assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
 
-    # One request is under way when the signal comes: it is answered, a new one is refused, the exit is clean. However
-    # fast the machine is, it takes some five seconds.
-    begun = time.monotonic()
-    caller.run("slow", {"steps": np.array([50_000])}, timeout=60)
-    steps = int(50_000 * 5 / (time.monotonic() - begun))
+    # One request is under way when the signal comes: it is answered, a new one is refused, the exit is clean.
+    begun, release = tmp_path / "begun", tmp_path / "release"
     answers: list[object] = []
-    running = threading.Thread(
-        target=lambda: answers.append(caller.run("slow", {"steps": np.array([steps])}, timeout=60))
-    )
+    running = threading.Thread(target=lambda: answers.append(caller.run("held", {"files": [str(begun), str(release)]})))
     running.start()
-    time.sleep(0.5)
+    eventually(begun.exists, "the request runs")
     process.popen.send_signal(signal.SIGTERM)
     assert _refusal(match[1]) is grpc.StatusCode.UNAVAILABLE
-    still_running = running.is_alive()
+    assert running.is_alive()
+    release.touch()
     running.join()
     code, output = process.finish()
-    assert still_running, "the request was over before the signal: it proves nothing"
     assert len(answers) == 1
     assert (code, "Traceback" in output) == (0, False)
 
@@ -136,7 +131,7 @@ def test_stopped_while_it_waits(base: Path) -> None:
     starting = threading.Thread(target=server.start, kwargs={"timeout_seconds": None})
     starting.start()
     server.request_stop()
-    starting.join(timeout=20)
+    starting.join(timeout=PATIENCE)
     assert not starting.is_alive()
     server.wait()
     server.stop()

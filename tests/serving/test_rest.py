@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from serving.server import rest
-from tests.serving.conftest import NAME, Caller
+from tests.serving.conftest import NAME, Caller, predict_request
 from tests.serving.model import HISTORY, WIDTH
 from tests.serving.requests import ECHO, EXAMPLES, SCORE
 
@@ -205,8 +205,6 @@ def test_c46_prometheus_page(ask: Rest) -> None:
 
 @pytest.mark.usefixtures("embedded")
 def test_c46_names_that_are_not_served_do_not_grow_the_page(ask: Rest, caller: Caller) -> None:
-    from tests.serving.conftest import predict_request
-
     for name in ("x1", "x2"):
         request = predict_request("score", SCORE)
         request.model_spec.name = name

@@ -235,7 +235,7 @@ def test_a_version_dropped_on_one_replica_comes_back_with_its_label(
 
 
 def test_a_file_that_cannot_be_written_takes_all_back(config: Path, address: list[str], service: ModelService) -> None:
-    (config.parent / ".models.config.new").mkdir()
+    (config.parent / f".models.config.{os.getpid()}.partial").mkdir()
     with pytest.raises(UserError, match=r"models.config cannot be written: .*; the previous configuration is back"):
         Rollout(config, address).canary(2)
     assert (config.read_text(), service.labels) == (START, {})

@@ -13,6 +13,7 @@ from rich.table import Table
 from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, step
 from tfctr.errors import UserError
+from tfctr.features import FeatureFile, load_feature_file
 
 Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
 Data = Annotated[Path, typer.Option("--data", help="a data directory: train/, valid/, test/", show_default=False)]
@@ -28,8 +29,6 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="train at most that many epochs")] = None,
 ) -> None:
     """Train a model on raw TFRecords and keep the weights of its best epoch."""
-    from tfctr.features import load_feature_file
-
     # First what needs no TensorFlow, whose import takes seconds.
     file = load_feature_file(features)
     if out.exists() and not out.is_dir():
@@ -89,7 +88,6 @@ def evaluate(
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()
     from tfctr.export.describe import describe
-    from tfctr.features.spec import FeatureFile
     from tfctr.metrics.report import report
     from tfctr.metrics.table import measurable
     from tfctr.training.dataset import split_records

@@ -24,7 +24,7 @@ MEANING = (
 
 
 class TestRows:
-    """What the ceilings need of the test split, in bounded memory: its first `MAX_ROWS` rows."""
+    """The rows that the ceilings are computed from: the first `MAX_ROWS` of the test split, to bound the memory."""
 
     __test__ = False  # The name is not meant for pytest.
 
@@ -33,7 +33,7 @@ class TestRows:
         self.rows = 0
 
     def add(self, user: Ints, relevance: Floats, probability: Floats, label: Ints) -> None:
-        """Takes rows [n] in order of time."""
+        """Adds rows [n], which must come in order of time."""
         room = MAX_ROWS - self.rows
         if room > 0:
             self._pieces.append((user[:room], relevance[:room], probability[:room], label[:room]))
@@ -43,7 +43,7 @@ class TestRows:
         """AUC and GAUC (weighted by impressions) of the best scorers.
 
         Args:
-            seed: Of the labels that are drawn again.
+            seed: Decides the labels that are drawn again.
         """
         user, relevance, probability, label = (np.concatenate(column) for column in zip(*self._pieces, strict=True))
         rng = np.random.default_rng([seed, 3])

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from tfctr.console import track
 from tfctr.data.item_vectors import FILE_NAME, load_item_vectors
 from tfctr.data.splits import SPLITS
@@ -29,16 +31,17 @@ class _Column:
 def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) -> dict[str, int]:
     """Reads impressions and refuses the first that the feature file does not allow.
 
-    Every record must have columns that the file names and no others, of their types, a label of 0 or 1, and histories
-    whose columns have one length and whose times are newest first and before the second of the impression.
+    A record may have only columns that the feature file names, with the types that it names. Its label must be 0 or 1.
+    The columns of a history must have one length. The times of a history must be newest first and before the second of
+    the impression.
 
     Args:
-        directory: With train/, valid/ and test/, and items.csv and item_vectors.npz where they exist.
+        directory: Holds train/, valid/ and test/, and perhaps items.csv and item_vectors.npz.
         file: The feature file.
-        limit: Records read of each split; all when None.
+        limit: How many records of each split are read; None reads all.
 
     Returns:
-        Records read, by split.
+        The number of records read, by split.
 
     Raises:
         UserError: What is wrong, in which record of which file.
@@ -89,8 +92,6 @@ def _records(paths: list[Path], limit: int | None) -> Iterator[tuple[str, bytes]
 
 
 def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: FeatureFile) -> set[str]:
-    from google.protobuf.message import DecodeError
-
     try:
         from tensorflow.train import Example
     except ModuleNotFoundError:
@@ -142,6 +143,6 @@ def _check_items(path: Path) -> None:
             if row["item_id"] in lines:
                 raise UserError(
                     f"{path}, line {reader.line_num}: item {row['item_id']} is there twice,"
-                    f" first in line {lines[row['item_id']]}"
+                    f" the first time in line {lines[row['item_id']]}"
                 )
             lines[row["item_id"]] = reader.line_num

@@ -12,7 +12,7 @@ _UINT64 = 1 << 64
 
 
 def varint(value: int) -> bytes:
-    """Base-128 varint of an int64; negative values take ten bytes, as protobuf has it."""
+    """The base-128 varint of an int64; a negative value takes ten bytes, as protobuf defines it."""
     if value < 0:
         value += _UINT64
     out = bytearray()
@@ -32,7 +32,7 @@ def packed_int64s(name: str, packed: bytes) -> bytes:
     """The map entry of an int64 feature.
 
     Args:
-        name: Column.
+        name: The column.
         packed: The values as varints, one after the other; empty for an empty list.
     """
     values = bytes_item(packed) if packed else b""
@@ -43,7 +43,7 @@ def joined_bytes(name: str, items: bytes) -> bytes:
     """The map entry of a bytes feature.
 
     Args:
-        name: Column.
+        name: The column.
         items: The values, each through `bytes_item`, one after the other; empty for an empty list.
     """
     return _entry(name, b"\x0a" + varint(len(items)) + items)

@@ -1,4 +1,4 @@
-"""Frozen item vectors: read from the layouts people have, check, write in ours."""
+"""Frozen item vectors: reads them from the layouts in use, checks them and writes them in one layout."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LAYOUTS = (("ids", "vectors"), ("movie_id", "vector"))
 
 @dataclass(frozen=True)
 class ItemVectors:
-    """One vector an item.
+    """One vector for each item.
 
     Attributes:
-        ids: int64 [n], each once.
-        vectors: float16 or float32 [n, width], finite.
+        ids: int64 [n]; no id occurs twice.
+        vectors: float16 or float32 [n, width]; all values are finite.
     """
 
     ids: npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ def load_item_vectors(path: Path, width: int | None = None) -> ItemVectors:
     Args:
         path: `.npz` with the arrays `ids` and `vectors` (or `movie_id` and `vector`), or `NAME.npy` with the ids
             beside it in `NAME.ids.npy` or `NAME.ids.txt` (one id a line).
-        width: The width the vectors must have; any when None.
+        width: The width that the vectors must have; None allows any.
 
     Raises:
         UserError: The file is missing or unreadable, or ids and vectors do not fit together.
@@ -90,15 +90,15 @@ def _read_npy(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         try:
             ids.append(int(line))
         except ValueError:
-            raise UserError(f"item vectors: {text}, line {number}: an integer id is expected, not {line!r}") from None
+            raise UserError(f"item vectors: {text}, line {number}: not an integer id. Received: {line!r}") from None
     return np.array(ids, np.int64), _load(path)
 
 
 def _checked(path: Path, ids: npt.NDArray[Any], vectors: npt.NDArray[Any], width: int | None) -> ItemVectors:
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise UserError(f"item vectors: ids in {path} must be integers [n], not {ids.dtype} {list(ids.shape)}")
+        raise UserError(f"item vectors: ids in {path} must be integers [n]. Received: {_shape(ids)}")
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:
-        raise UserError(f"item vectors: vectors in {path} must be floats [n, width], not {_shape(vectors)}")
+        raise UserError(f"item vectors: vectors in {path} must be floats [n, width]. Received: {_shape(vectors)}")
     if len(ids) != len(vectors):
         raise UserError(f"item vectors: {path} has {len(ids):,} ids for {len(vectors):,} vectors")
     if width is not None and vectors.shape[1] != width:

@@ -1,4 +1,4 @@
-"""What stands beside the records: items.csv, the item vectors and dataset.json."""
+"""Writes the files beside the records that describe a data set: items.csv and dataset.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfctr.errors import UserError
 
 @dataclass
 class SplitCount:
-    """Counts of one split while it is written."""
+    """What is counted while a split is written."""
 
     rows: int = 0
     positives: int = 0
@@ -24,7 +24,7 @@ class SplitCount:
     users: set[int] = field(default_factory=set)
 
     def describe(self) -> dict[str, int]:
-        """For the manifest."""
+        """The counts as they stand in the manifest."""
         return {
             "rows": self.rows,
             "positives": self.positives,
@@ -37,8 +37,8 @@ def write_items(directory: Path, items: Iterable[tuple[int, str, str, int | None
     """Writes items.csv: item_id, title, genres, year (empty when unknown), in UTF-8.
 
     Args:
-        directory: Where.
-        items: One row an item.
+        directory: The data set's directory.
+        items: One row for each item.
     """
     with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -50,8 +50,8 @@ def write_manifest(directory: Path, content: dict[str, Any]) -> None:
     """Writes dataset.json.
 
     Args:
-        directory: Where.
-        content: Provenance; the version of the package is added.
+        directory: The data set's directory.
+        content: What the data set was made from and how; the version of the package is added.
     """
     text = json.dumps({"format": 1, "tfctr": tfctr.__version__, **content}, indent=2, ensure_ascii=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")

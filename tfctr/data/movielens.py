@@ -50,9 +50,9 @@ class MovieLens:
     """The three files.
 
     Attributes:
-        users: By id.
-        movies: By id.
-        user, item, rating, time: int64 [n], one entry a rating, sorted by user, then time, then place in the file.
+        users: The users by their id.
+        movies: The movies by their id.
+        user, item, rating, time: int64 [n], one entry for each rating, sorted by user, time and place in the file.
         provenance: Name, bytes and SHA-256 of the files.
     """
 
@@ -72,7 +72,7 @@ def read_movielens(source: Path) -> MovieLens:
         source: Directory with `ratings.dat`, `users.dat` and `movies.dat`, each plain or with `.gz`.
 
     Raises:
-        UserError: A file is missing or damaged, or a line is malformed; it names file and line.
+        UserError: A file is missing or damaged, or a line is malformed; the message names the file and the line.
     """
     if not source.is_dir():
         raise UserError(f"{source} is not a directory; --source must hold {', '.join(_LAYOUT)} (plain or .gz)")
@@ -94,7 +94,7 @@ def _find(source: Path, name: str) -> Path:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number and fields; the number of fields is checked."""
+    """The number and the fields of each line; the number of fields is checked."""
     layout = _LAYOUT[path.name.removesuffix(".gz")]
     width = layout.count("::") + 1
     number = 0
@@ -103,7 +103,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
             for number, line in enumerate(f, start=1):
                 fields = line.rstrip("\r\n").split("::")
                 if len(fields) != width:
-                    raise _malformed(path, number, f"{layout} is expected, not {line.rstrip()[:80]!r}")
+                    raise _malformed(path, number, f"{layout} is expected. Received: {line.rstrip()[:80]!r}")
                 yield number, fields
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged after line {number}: {error}") from error
@@ -118,7 +118,7 @@ def _malformed(path: Path, number: int, what: str) -> UserError:
 def _integer(path: Path, number: int, name: str, text: str) -> int:
     # int() alone would take "1_0", " 1" and digits of other scripts.
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise _malformed(path, number, f"{name} must be a whole number, not {text!r}")
+        raise _malformed(path, number, f"{name} must be a whole number. Received: {text!r}")
     return int(text)
 
 
@@ -132,7 +132,7 @@ def _read_users(path: Path) -> dict[int, User]:
             _integer(path, number, "Occupation", occupation),
         )
         if gender not in ("F", "M"):
-            raise _malformed(path, number, f"Gender must be F or M, not {gender!r}")
+            raise _malformed(path, number, f"Gender must be F or M. Received: {gender!r}")
         if user.user_id in users:
             raise _malformed(path, number, f"user {user_id} is there twice")
         users[user.user_id] = user
@@ -157,7 +157,7 @@ def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) 
         user = _integer(path, number, "UserID", user_text)
         item = _integer(path, number, "MovieID", item_text)
         if rating_text not in ("1", "2", "3", "4", "5"):
-            raise _malformed(path, number, f"Rating must be 1 to 5, not {rating_text!r}")
+            raise _malformed(path, number, f"Rating must be 1 to 5. Received: {rating_text!r}")
         if user not in users:
             raise _malformed(path, number, f"user {user} is not in users.dat")
         if item not in movies:

@@ -31,12 +31,13 @@ class Options:
     """How ratings become impressions.
 
     Attributes:
-        history_length: Events kept in a history.
-        neutral: Rows rated 3: `drop` leaves them out, `negative` labels them 0. They stay in histories either way.
-        split: See `assign_splits`.
-        seed: Of the random split, of the order of the records and of the users that `users` and `rows` keep.
-        rows: Keep this many rows at most: whole users, the last one's earliest rows.
-        users: Keep this many users at most, drawn at random.
+        history_length: The most events in a history.
+        neutral: What becomes of rows rated 3: `drop` leaves them out, `negative` labels them 0. Histories hold them in
+            both cases.
+        split: The rule of `assign_splits`.
+        seed: Decides the random split, the order of the records, and which users `users` and `rows` keep.
+        rows: Keep at most this many rows: all rows of some users and the earliest ones of one more.
+        users: Keep at most this many users, drawn at random.
     """
 
     history_length: int = 50
@@ -48,11 +49,11 @@ class Options:
 
 
 class Histories:
-    """Every user's events, encoded once, newest first; any history is then a slice of bytes.
+    """The events of all users, encoded once and newest first, so that any history is a slice of bytes.
 
     Args:
         data: The ratings.
-        length: Events kept in a history.
+        length: The most events in a history.
     """
 
     def __init__(self, data: MovieLens, length: int) -> None:
@@ -73,7 +74,7 @@ class Histories:
         """The history that was known before the second of an event.
 
         Args:
-            event: Index into the ratings.
+            event: The index of the event in the ratings.
         """
         end = int(self.first_of_second[event])
         begin = max(end - self._length, int(self._first_of_user[event]))
@@ -81,7 +82,7 @@ class Histories:
 
 
 class _Slices:
-    """Pieces of bytes joined, and cut again anywhere between pieces."""
+    """Pieces of bytes, joined; can be cut between any two pieces."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self._joined = b"".join(pieces)
@@ -98,16 +99,17 @@ def prepare_movielens(
 
     Args:
         source: The publisher's directory.
-        out: Directory to make: train/, valid/, test/, items.csv, dataset.json and, with vectors, item_vectors.npz.
+        out: The directory to make, with train/, valid/, test/, items.csv, dataset.json and perhaps item_vectors.npz.
         options: How ratings become impressions.
-        item_vectors: Vectors of the items; `text_vectors.npz` of the source directory when None and there.
-        force: Replace a data set that stands at `out`.
+        item_vectors: The file with the vectors of the items. None takes `text_vectors.npz` of the source directory, if
+            there is one.
+        force: Whether a data set that stands at `out` is replaced.
 
     Returns:
-        What dataset.json says.
+        The content of dataset.json.
 
     Raises:
-        UserError: Bad input, or `out` is taken. Then nothing is written.
+        UserError: The input is bad, or `out` is taken. Then nothing is written.
     """
     with staged_directory(out, force) as directory:
         with step(f"Reading {source}"):
@@ -207,7 +209,7 @@ def _write_splits(
 
 
 def _shuffled_requests(rows: _Ints, first_of_second: _Ints, seed: int) -> _Ints:
-    """Requests in random order, so that no batch is one user's; the rows of a request stay together."""
+    """Requests in random order, so that a batch holds many users; the rows of a request stay together."""
     requests, request_of_row = np.unique(first_of_second[rows], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(requests))
     return rows[np.argsort(place[request_of_row], kind="stable")]

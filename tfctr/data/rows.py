@@ -1,4 +1,4 @@
-"""The columns of an impression, as encoded pieces: user, candidate, request and outcome.
+"""The columns of an impression, encoded in four pieces: user, candidate, request and outcome.
 
 Both data sets write these columns and no others. A missing value has no entry in the record.
 """
@@ -77,5 +77,5 @@ def request_part(user_id: int, timestamp: int, history: History) -> bytes:
 
 
 def outcome_part(label: int, position: int | None = None) -> bytes:
-    """What happened: the label, and the place it was shown at when that is known."""
+    """The label, and the position at which the candidate was shown where that is known."""
     return int64_feature("label", label) + (b"" if position is None else int64_feature("position", position))

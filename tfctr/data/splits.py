@@ -1,4 +1,4 @@
-"""Splits 8:1:1 and the slice columns that are learned from train alone."""
+"""The splits of a data set, 8:1:1, and the slice columns, which are learned from the train split alone."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _Ints = npt.NDArray[np.int64]
 def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
     """The split of each row: 0 train, 1 valid, 2 test.
 
-    - `user-time`: of each user's rows in order of time the last tenth is test, the tenth before it valid.
-    - `global-time`: the same over all rows, whoever's.
+    - `user-time`: of each user's rows in order of time, the last tenth is test and the tenth before it valid.
+    - `global-time`: the same over the rows of all users.
     - `random`: floor(0.8 n) rows train, floor(0.1 n) valid, the rest test, by the seed.
 
-    A second is never cut by the first two, or the later part of it would be known in the earlier split: all rows of
-    one second (of one user, or of all) go where the middle of their ranks falls, so sizes stay right on average.
+    The first two keep all rows of one second (of one user, or of all) in one split, because otherwise a part of
+    such a second would be tested that the earlier split already knows. Such rows go to the split in which the middle of
+    their ranks falls, so that the sizes are right on average.
 
     Args:
-        split: Which rule.
+        split: The rule.
         user: [n], sorted by user and then time.
         time: [n] seconds.
-        seed: Of the random split.
+        seed: Decides the random split.
     """
     n = len(user)
     if split == "random":
@@ -73,12 +74,12 @@ def runs(*keys: _Ints) -> tuple[_Ints, _Ints]:
 
 @dataclass(frozen=True)
 class Terciles:
-    """`low`, `medium` and `high` by number of train rows; each holds about a third of the train rows.
+    """`low`, `medium` and `high` by the number of train rows; each level holds about a third of the train rows.
 
     Attributes:
-        counts: Train rows by key.
-        medium: Least count that is `medium`; one more than any count when none is.
-        high: Least count that is `high`, alike.
+        counts: The number of train rows by key.
+        medium: The least count that is `medium`; one more than any count when no key is.
+        high: The least count that is `high`; one more than any count when no key is.
     """
 
     counts: dict[int, int]
@@ -113,5 +114,5 @@ class Terciles:
         return "high" if count >= self.high else "medium" if count >= self.medium else "low"
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The levels as they stand in the manifest."""
         return {"keys": len(self.counts), "medium_from": self.medium, "high_from": self.high}

@@ -1,14 +1,13 @@
-"""An output directory that appears whole or not at all."""
+"""The directory of a data set, which is there whole or not at all."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tfctr.errors import UserError
+from tfctr.storage import new_directory
 
 MANIFEST = "dataset.json"
 
@@ -18,24 +17,19 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its place when the block ends well.
 
     Args:
-        out: Where the directory shall be.
-        force: Replace a data set that stands there. Nothing else is ever replaced.
+        out: The name that the directory gets.
+        force: Whether a data set of that name is replaced. Nothing else is ever replaced.
 
     Raises:
-        UserError: `out` is taken, or cannot be written.
+        UserError: The name is taken, or the directory cannot be written.
     """
     out = out.expanduser().resolve()
     _refuse_to_overwrite(out, force)
-    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        _take_place(partial, out)
+        with new_directory(out, replace=force) as directory:
+            yield directory
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _refuse_to_overwrite(out: Path, force: bool) -> None:
@@ -49,11 +43,3 @@ def _refuse_to_overwrite(out: Path, force: bool) -> None:
         raise UserError(f"{out} is not empty and holds no {MANIFEST}, so it is not replaced; name a new directory")
     if not force:
         raise UserError(f"{out} holds a data set already; pass --force to replace it, or name a new directory")
-
-
-def _take_place(partial: Path, out: Path) -> None:
-    old = out.parent / f".{out.name}.old-{os.getpid()}"
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Writes synthetic impressions: same columns as the real data, plus `position`."""
+"""Writes synthetic impressions, with the columns of the real data and `position`."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _SECOND_WORDS = (
     "Journey", "Kingdom", "Lantern", "Letter", "Machine", "Meadow", "Melody", "Mirror", "Orchard", "Parade",
     "Promise", "River", "Road", "Season", "Shadow", "Signal", "Station", "Summer", "Tide", "Tower",
 )  # fmt: skip
-_TIME_BYTES = 5  # Of the varint of any second from 1978 to 3058.
+_TIME_BYTES = 5  # The varint of any second from 1978 to 3058 has so many.
 
 
 class Histories:
-    """The latest events of every user, as rings of fixed size: memory is users x length, whatever the rows.
+    """The latest events of every user, in ring buffers of fixed size, so that memory does not grow with the rows.
 
     Args:
-        world: Whose users.
-        item_bytes, genre_bytes: Encoded id and genres of each item.
+        world: The world of the users.
+        item_bytes, genre_bytes: The encoded id and genres of each item.
     """
 
     def __init__(self, world: World, item_bytes: list[bytes], genre_bytes: list[bytes]) -> None:
@@ -57,7 +57,7 @@ class Histories:
                 self.add(*event)
 
     def add(self, user: int, item: int, rating: int, time: int) -> None:
-        """Appends an event, newer than all before."""
+        """Appends an event, which must be newer than all before."""
         place = self._events[user] % self._length
         self._items[user, place] = item
         self._ratings[user, place] = rating
@@ -85,19 +85,19 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
     rest test; a request is never cut.
 
     Args:
-        out: Directory to make.
-        settings: Sizes and seed.
-        force: Replace a data set that stands at `out`.
+        out: The directory to make.
+        settings: The sizes and the seed.
+        force: Whether a data set that stands at `out` is replaced.
 
     Returns:
-        What dataset.json says.
+        The content of dataset.json.
 
     Raises:
-        UserError: Impossible sizes, or `out` is taken. Then nothing is written.
+        UserError: The sizes are impossible, or `out` is taken. Then nothing is written.
     """
     topics = len(GENRES) * TOPICS_OF_GENRE
     if settings.items < topics:
-        raise UserError(f"--items must be at least {topics}, one for each topic, not {settings.items}")
+        raise UserError(f"--items must be at least {topics}, one for each topic. Received: {settings.items}")
     with staged_directory(out, force) as directory:
         with step("Drawing items, users and clicks"):
             world = World(settings)
@@ -124,7 +124,7 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
 
 
 def _split_of_requests(block: Block, rows_before: int, rows: int) -> npt.NDArray[np.int64]:
-    """Split of each request of a block that has rows, by where its first row falls."""
+    """The split of each request of a block that has rows: the one in which its first row falls."""
     first_rows = rows_before + np.flatnonzero(np.diff(block.request, prepend=-1))
     return np.searchsorted([rows * 8 // 10, rows * 9 // 10], first_rows, side="right")
 
@@ -194,7 +194,7 @@ def _write_rows(directory: Path, world: World, genres: list[str], activity: Terc
 def _rows(
     world: World, histories: Histories, activity: Terciles, item_parts: list[bytes]
 ) -> Iterator[tuple[int, bytes]]:
-    """Split and record of every row; histories take up the clicks of a request when it is over."""
+    """The split and the record of every row; the clicks of a request join the history after its last row."""
     rows_before = 0
     for block in world.blocks():
         splits = _split_of_requests(block, rows_before, world.settings.rows).tolist()

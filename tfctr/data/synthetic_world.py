@@ -13,9 +13,10 @@ Topics are unit vectors c_t in R^16, four to a genre. With e a standard normal v
 
 Genres alone cannot tell an interest from the other topics of its genre; the similarity of the candidate's vector to the
 vectors of the history can. Candidates are placed at random, so position and relevance are independent. Clicked
-candidates join the history. With `old_interest_after` N, a user's first interest shows in the history only before the
-newest N events, though candidates come from it and are clicked as ever: who reads N events can't know it, who reads all
-can. Everything is drawn in blocks whose seeds follow from `seed`: nothing needs to be kept.
+candidates join the history. With `old_interest_after` N, the newest N events of a history hold nothing of the user's
+first interest, while candidates still come from it and are clicked as before. So a model that reads only N events
+cannot learn that interest, and one that reads all can. Everything is drawn in blocks whose seeds follow from `seed`, so
+that a second pass draws the same and nothing needs to be kept.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Settings:
     """Sizes of a synthetic data set.
 
     Attributes:
-        rows: Impressions.
-        users: Users.
-        items: Items.
-        history_length: Events kept in a history.
-        vector_width: Width of the item vectors.
-        seed: Of everything.
-        old_interest_after: The newest so many events of a past show nothing of the first interest; 0 for none.
+        rows: The number of impressions.
+        users: The number of users.
+        items: The number of items.
+        history_length: The most events in a history.
+        vector_width: The width of the item vectors.
+        seed: Decides everything that is drawn.
+        old_interest_after: How many of a user's newest events show nothing of the first interest; 0 hides it in none.
     """
 
     rows: int = 20_000
@@ -73,17 +74,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Block:
-    """Some requests in order of time; n rows of r requests, the rows of a request next to each other.
+    """Some requests in order of time: n rows of r requests. The rows of a request stand next to each other.
 
     Attributes:
-        user, time: [r] index of the user, and second; no second comes twice.
+        user, time: [r] index of the user, and second; no second occurs twice.
         request: [n] place of the row's request in `user` and `time`.
         item: [n] index of the candidate.
-        position: [n] from 0.
+        position: [n] place at which the candidate is shown; 0 is the first.
         relevance: [n] logit of a click before the position bias.
-        probability: [n] of a click, position known.
-        label: [n].
-        rating: [n] what the user would rate the candidate.
+        probability: [n] probability of a click at that position.
+        label: [n] 1 for a click, else 0.
+        rating: [n] rating that the user would give the candidate.
     """
 
     user: Ints
@@ -98,10 +99,10 @@ class Block:
 
 
 class World:
-    """Items and users, drawn once.
+    """The items and users, drawn once, and the requests, drawn block by block.
 
     Args:
-        settings: Sizes and seed.
+        settings: The sizes and the seed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -117,7 +118,7 @@ class World:
         # Sorted, so that the items of a topic are neighbours and can be drawn by one search in the running popularity.
         self.topic = np.sort(np.append(np.arange(self._topics), rng.integers(self._topics, size=n - self._topics)))
         self.taste = unit(self._centres[self.topic] + _noise(rng, n, TASTE_WIDTH))
-        # Ids are shuffled, or their order would give the topic away.
+        # Ids are shuffled, because their order would tell the topic.
         self.item_id = 1 + rng.permutation(n)
         popularity = 1.0 / (10.0 + rng.permutation(n)) ** 0.8
         self._running = np.append(0.0, np.cumsum(popularity))
@@ -148,7 +149,7 @@ class World:
         self._activity = activity / activity[-1]
 
     def affinity(self, user: Ints, item: Ints) -> Floats:
-        """max over the user's interests of x . c.
+        """The affinity [n] of users and items: the maximum over the user's interests of x . c.
 
         Args:
             user, item: [n].
@@ -158,12 +159,12 @@ class World:
         return scores
 
     def past(self, first_user: int, last_user: int) -> tuple[Ints, Ints, Ints, Ints]:
-        """Events of users from before the first request: index of the user, item, rating, second; oldest first.
+        """The events of some users before the first request: user, item, rating and second, oldest first.
 
         One user in twenty has none; the others have between a fifth of a full history and all of it.
 
         Args:
-            first_user, last_user: Range of users, the last one excluded.
+            first_user, last_user: The range of users, the last one excluded.
         """
         rng = np.random.default_rng([self.settings.seed, 1, first_user])
         n = last_user - first_user
@@ -221,7 +222,7 @@ class World:
         )
 
     def _draw_distinct(self, rng: np.random.Generator, user: Ints, request: Ints) -> Ints:
-        """Candidates [n] of which no request has one twice, in random order within the request."""
+        """Candidates [n] in random order within each request; no request has one of them twice."""
         item = np.zeros(len(request), np.int64)
         wanting = np.ones(len(request), bool)
         while wanting.any():
@@ -229,7 +230,7 @@ class World:
             _, first = np.unique(request * self.settings.items + item, return_index=True)
             wanting[:] = True
             wanting[first] = False
-        # Those drawn again are less popular; without another shuffle they would stand late.
+        # Candidates that were drawn again are less popular and would stand last without this shuffle.
         return item[np.lexsort((rng.random(len(item)), request))]
 
     def _draw_candidates(
@@ -252,7 +253,7 @@ class World:
 
 
 def unit(vectors: Floats) -> Floats:
-    """Rows of length 1."""
+    """The vectors, scaled to length 1."""
     lengths: Floats = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / lengths
 
@@ -263,7 +264,7 @@ def _noise(rng: np.random.Generator, n: int, width: int) -> Floats:
 
 
 def _by_the_clock(busy: Floats) -> Ints:
-    """Seconds at which evenly spread work falls when hours differ in how busy they are."""
+    """The seconds at which evenly spread work takes place when some hours of the day are busier than others."""
     day, within = np.divmod(busy, 86_400.0)
     done = np.append(0.0, np.cumsum(_HOURS / _HOURS.sum()) * 86_400.0)
     seconds: Ints = (day * 86_400 + np.interp(within, done, np.arange(25) * 3600.0)).astype(np.int64)

@@ -7,6 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+
 from tfctr.errors import UserError
 
 SERVING_RELEASE = "2.20"
@@ -45,9 +48,6 @@ def check_ops(saved_model_dir: str | Path, known_ops: Iterable[str] | None = Non
 
 
 def _read_meta_graphs(directory: Path) -> list[Any]:
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import saved_model_pb2
-
     path = directory / "saved_model.pb"
     try:
         return list(saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs)

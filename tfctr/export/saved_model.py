@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +21,7 @@ from tfctr.export.signatures import RankingModule
 from tfctr.export.warmup import write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
+from tfctr.storage import new_directory
 from tfctr.training.experiment import Experiment
 
 
@@ -53,20 +52,14 @@ def export_model(
     directory = Path(directory)
     if directory.exists():
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
     module = RankingModule(model, assets, experiment.export.state_dtype, experiment.export.fold)
-    try:
+    with new_directory(directory) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
         (unfinished / "assets.extra").mkdir(exist_ok=True)
         write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
         described = json.dumps(_description(model, module, experiment, history), indent=1)
         (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
-        unfinished.rename(directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return directory
 
 

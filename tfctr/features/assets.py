@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from tfctr.features.kinds.fields import Table
 from tfctr.features.kinds.learned import Numbers, Tokens
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens, write_tokens
+from tfctr.storage import new_directory
 
 Statistics = dict[str, dict[str, Any]]
 
@@ -124,20 +123,16 @@ def write_assets(
         UserError: a file that the feature file names is missing or wrong.
     """
     directory = Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    (unfinished / "vocabularies").mkdir(parents=True)
-    (unfinished / "frozen").mkdir()
-    for name, tokens in {**given_vocabularies(file, data_directory), **vocabularies}.items():
-        write_tokens(unfinished / "vocabularies" / f"{name}.txt", tokens)
-    for name, table in given_tables(file, data_directory).items():
-        write_tokens(unfinished / "frozen" / f"{name}.keys.txt", table.keys)
-        np.save(unfinished / "frozen" / f"{name}.npy", table.vectors)
-    (unfinished / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True), encoding="utf-8")
-    (unfinished / "features.json").write_text(file.model_dump_json(indent=1, exclude_unset=True), encoding="utf-8")
-    shutil.rmtree(directory, ignore_errors=True)
-    unfinished.rename(directory)
+    with new_directory(directory, replace=True) as unfinished:
+        (unfinished / "vocabularies").mkdir()
+        (unfinished / "frozen").mkdir()
+        for name, tokens in {**given_vocabularies(file, data_directory), **vocabularies}.items():
+            write_tokens(unfinished / "vocabularies" / f"{name}.txt", tokens)
+        for name, table in given_tables(file, data_directory).items():
+            write_tokens(unfinished / "frozen" / f"{name}.keys.txt", table.keys)
+            np.save(unfinished / "frozen" / f"{name}.npy", table.vectors)
+        (unfinished / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True), encoding="utf-8")
+        (unfinished / "features.json").write_text(file.model_dump_json(indent=1, exclude_unset=True), encoding="utf-8")
     return FeatureAssets(directory)
 
 

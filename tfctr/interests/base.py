@@ -8,15 +8,13 @@ from typing import Any
 from keras import ops
 from typing_extensions import override
 
+from tfctr.features.kinds.event_time import AGE_BUCKETS as AGE_BUCKETS
 from tfctr.layers.configured import ConfiguredLayer
 from tfctr.layers.masking import length_mask, zero_padding
 from tfctr.layers.registry import Registry
 
 Tensor = Any
 Tensors = dict[str, Tensor]
-
-AGE_BUCKETS = 34
-"""Ages of events are below this: 0 for padding and unknown, else 1 + floor(log2(1 + seconds))."""
 
 
 @dataclass(frozen=True)

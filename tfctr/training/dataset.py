@@ -8,13 +8,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
 from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 
-SPLITS = ("train", "valid", "test")
 _READERS = 4
 
 

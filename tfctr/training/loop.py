@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from tfctr.errors import UserError
 from tfctr.features.parsing import told_in_words
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
+from tfctr.storage import write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
 
@@ -187,10 +187,8 @@ class _Checkpoints:
     def save(self, progress: Progress) -> None:
         name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
         self._checkpoint.write(str(self._directory / name))
-        unfinished = self._state.with_suffix(".partial")
-        unfinished.write_text(json.dumps({**asdict(progress), "checkpoint": name}, indent=1), encoding="utf-8")
         # The progress file names the checkpoint and the best one, so replacing it is what commits them.
-        os.replace(unfinished, self._state)
+        write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
         for old in self._directory.iterdir():
             if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
                 old.unlink(missing_ok=True)

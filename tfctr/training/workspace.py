@@ -17,6 +17,7 @@ from tfctr.features.assets import FeatureAssets, given_files
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
+from tfctr.storage import write_text
 from tfctr.training.dataset import RankingData, split_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
@@ -62,9 +63,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         "data": str(Path(data).resolve()),
         "examples": [_first_record(records["valid"]).hex()],
     }
-    unfinished = out / f"{_NOTE}.partial"
-    unfinished.write_text(json.dumps(note, indent=1), encoding="utf-8")
-    unfinished.replace(out / _NOTE)
+    write_text(out / _NOTE, json.dumps(note, indent=1))
     for old in out.glob("*.weights.h5"):
         if old != weights:
             old.unlink(missing_ok=True)
