@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tfctr.features.kinds.base import Feature, InputSpec, Kind, Learned, Lookups, Summary
+from tfctr.features.kinds.base import Feature, InputSpec, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import Linear
 
 
@@ -34,5 +34,5 @@ class Cyclic(Kind):
     def fields(self, at: Feature) -> tuple[Linear, ...]:
         return (Linear(at.name, size=2),)
 
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+    def summary(self, at: Feature, assets: Any) -> Summary:
         return Summary(f"period {self.period:g}", self.kind, 3)

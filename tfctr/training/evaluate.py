@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfctr.console import track
 from tfctr.errors import UserError
+from tfctr.features.inputs import columns
 from tfctr.features.kinds.base import MISSING
 from tfctr.features.parsing import told_in_words
 from tfctr.features.spec import FeatureFile
@@ -71,9 +72,9 @@ def predict(
         raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
     loaded = tf.saved_model.load(str(model_directory))
     signature = loaded.signatures["serving_default"]
-    columns = [*file.meta, *(name for name in slices if name not in file.meta)]
-    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in columns}
-    spec.setdefault(file.group, tf.io.FixedLenFeature([], *_group_dtype(file)))
+    kept = [*file.meta, *(name for name in slices if name not in file.meta)]
+    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in kept}
+    spec.setdefault(file.group, tf.io.FixedLenFeature([], *_dtype(file, file.group)))
     spec |= file.labels.parsing_spec()
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
@@ -98,22 +99,14 @@ def predict(
         probabilities,
         joined[file.group],
         joined[file.weight] if file.weight is not None else None,
-        {name: joined[name] for name in columns},
+        {name: joined[name] for name in kept},
     )
-
-
-def _group_dtype(file: FeatureFile) -> tuple[Any, Any]:
-    """(dtype, missing value) of the group column, a string when it is no feature."""
-    known = any(feature.name == file.group for feature in file.features)
-    return _dtype(file, file.group) if known else (tf.string, "")
 
 
 def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:
     """(dtype, missing value) of a raw column: meta columns are strings."""
-    dtypes = {feature.name: feature.kind.slice_dtype(feature) for feature in file.features if not feature.sequence}
-    dtypes |= dict.fromkeys(file.meta, "string")
-    dtype = dtypes.get(name)
-    if dtype is None:
-        allowed = sorted(name for name, dtype in dtypes.items() if dtype is not None)
-        raise UserError(f"no column to slice by has the name '{name}'. Allowed: {allowed}")
+    dtypes = {spec.name: spec.dtype for spec in columns(file) if not spec.shape} | dict.fromkeys(file.meta, "string")
+    if name not in dtypes:
+        raise UserError(f"there is no column to slice by of that name. Allowed: {sorted(dtypes)}. Received: '{name}'")
+    dtype = dtypes[name]
     return tf.as_dtype(dtype), MISSING[dtype]

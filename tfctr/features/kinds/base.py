@@ -14,6 +14,7 @@ from tfctr.features.kinds.fields import Elapsed, FieldSpec
 from tfctr.features.yaml_file import Strict, registered_name
 
 if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
     from tfctr.features.kinds.learned import Numbers, Tokens
 
 Side = Literal["user", "candidate", "context", "bias"]
@@ -148,20 +149,6 @@ class Lookups(Protocol):
         """The numbers learned for a feature."""
 
 
-class Learned(Protocol):
-    """What was learned and given, as far as table sizes depend on it."""
-
-    @property
-    def statistics(self) -> Mapping[str, Mapping[str, Any]]:
-        """The numbers learned, by feature."""
-
-    def token_count(self, owner: str) -> int:
-        """The number of tokens of a vocabulary."""
-
-    def frozen_shape(self, table: str) -> tuple[int, int]:
-        """[rows, width] of a frozen table."""
-
-
 class Kind(Strict):
     """Everything that the package asks about a feature. `at` is the feature itself, where it stands.
 
@@ -212,10 +199,6 @@ class Kind(Strict):
     def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
         """Raise a UserError for values of a record that can't be, whatever their types; `where` says which record."""
 
-    def slice_dtype(self, at: Feature) -> str | None:
-        """The dtype of its column where the evaluation may slice by it, None where it may not."""
-        return None
-
     def new_values_are_normal(self, at: Feature) -> bool:
         """Whether values that the training data never had are daily business, and no anomaly."""
         return False
@@ -228,7 +211,7 @@ class Kind(Strict):
         """The statistics that are learned from its column."""
         return None
 
-    def learned_rows(self, at: Feature, learned: Learned) -> int:
+    def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
         """Rows of its table, where that depends on what was learned or given."""
         raise NotImplementedError
 
@@ -274,7 +257,7 @@ class Kind(Strict):
 
     # People and tools.
 
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
         """Its line in `tfctr features show`."""
         raise NotImplementedError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import override
@@ -14,7 +14,6 @@ from tfctr.features.kinds.base import (
     Feature,
     InputSpec,
     Kind,
-    Learned,
     Lookups,
     Reference,
     Summary,
@@ -24,6 +23,9 @@ from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
 from tfctr.features.yaml_file import Name, OneOf
+
+if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
 
 
 @feature_kind
@@ -106,10 +108,6 @@ class Categorical(Kind):
     def _separator(self, at: Feature) -> str | None:
         return None if self.max_values is None else _owner(at).separator
 
-    @override
-    def slice_dtype(self, at: Feature) -> str | None:
-        return _owner(at).dtype
-
     def new_values_are_normal(self, at: Feature) -> bool:
         """Learned vocabularies meet new values, and so do joined values ("A|B") and shared ones."""
         return self.share is not None or self.max_values is not None or self.vocabulary.grows
@@ -119,8 +117,8 @@ class Categorical(Kind):
         return _owner(at).vocabulary.tokens(self.share or at.name, self._separator(at))
 
     @override
-    def learned_rows(self, at: Feature, learned: Learned) -> int:
-        return learned.token_count(at.name) + 2
+    def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
+        return assets.token_count(at.name) + 2
 
     @override
     def files(self, at: Feature) -> tuple[str, ...]:
@@ -171,14 +169,14 @@ class Categorical(Kind):
         return {} if at.shares is None else {f"ids/{at.shares.name}": at.name}
 
     @override
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
         owner = _owner(at)
         kind = self.kind if self.max_values is None else f"{self.kind} x{self.max_values}"
         if self.share is not None:
             return Summary(f"shares {self.share}", kind, 0, owner.dimension)
         rows = self.vocabulary.rows
-        if rows is None and learned is not None:
-            rows = self.learned_rows(at, learned)
+        if rows is None and assets is not None:
+            rows = self.learned_rows(at, assets)
         return Summary(self.vocabulary.about, kind, rows, owner.dimension)
 
 

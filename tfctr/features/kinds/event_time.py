@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
@@ -13,7 +13,6 @@ from tfctr.features.kinds.base import (
     Feature,
     InputSpec,
     Kind,
-    Learned,
     Lookups,
     Summary,
     feature_kind,
@@ -25,6 +24,9 @@ AGE_BUCKETS = 34
 """Rows of an age table: 0 for padding and unknown, 1 + floor(log2(1 + seconds)) up to 2^32 seconds."""
 
 AGE_BOUNDARIES = tuple(2**power for power in range(1, AGE_BUCKETS - 1))
+
+if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
 
 
 @feature_kind
@@ -94,7 +96,7 @@ class EventTime(Kind):
         return {"ages": at.name}
 
     @override
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
         return Summary("log-scaled age", self.kind, AGE_BUCKETS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from typing_extensions import override
@@ -16,7 +16,6 @@ from tfctr.features.kinds.base import (
     FrozenTable,
     InputSpec,
     Kind,
-    Learned,
     Lookups,
     Reference,
     Summary,
@@ -24,6 +23,9 @@ from tfctr.features.kinds.base import (
 )
 from tfctr.features.kinds.fields import FieldSpec, FrozenRow
 from tfctr.features.yaml_file import Name
+
+if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
 
 
 @feature_kind
@@ -118,8 +120,8 @@ class Frozen(Kind):
         return {} if at.along is None else {f"rows/{at.along.name}": at.name}
 
     @override
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        width = None if learned is None else learned.frozen_shape(at.name)[1]
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
+        width = None if assets is None else assets.frozen_shape(at.name)[1]
         return Summary(f"{self.vectors} by {self.key}", self.kind, width)
 
 

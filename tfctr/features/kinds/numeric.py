@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Learned, Lookups, Summary, feature_kind
+from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Lookups, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, Linear, Lookup, Table
 from tfctr.features.kinds.learned import MeanDeviation, Numbers, Quantiles
+
+if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
 
 
 @feature_kind
@@ -33,16 +36,12 @@ class Numeric(Kind):
         return (InputSpec(at.name, at.side, self.dtype, at.shape),)
 
     @override
-    def slice_dtype(self, at: Feature) -> str | None:
-        return self.dtype
-
-    @override
     def numbers(self, at: Feature) -> Numbers | None:
         return {"zscore": MeanDeviation(), "bucketize": Quantiles(self.buckets)}.get(self.transform)
 
     @override
-    def learned_rows(self, at: Feature, learned: Learned) -> int:
-        return len(set(learned.statistics[at.name]["boundaries"])) + 2
+    def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
+        return len(set(assets.statistics[at.name]["boundaries"])) + 2
 
     @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
@@ -77,6 +76,6 @@ class Numeric(Kind):
         return (Lookup(at.name, Table(at.name, None)) if self.bucketized else Linear(at.name),)
 
     @override
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
-        rows = 2 if not self.bucketized else None if learned is None else self.learned_rows(at, learned)
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
+        rows = 2 if not self.bucketized else None if assets is None else self.learned_rows(at, assets)
         return Summary(self.transform, self.kind, rows)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Learned, Lookups, Summary
+from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
+
+if TYPE_CHECKING:
+    from tfctr.features.assets import FeatureAssets
 
 
 class RequestTime(Kind):
@@ -50,5 +53,5 @@ class RequestTime(Kind):
         return tuple(Lookup(name, Table(name, count)) for name, count in rows.items())
 
     @override
-    def summary(self, at: Feature, learned: Learned | None) -> Summary:
+    def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
         return Summary("hour and weekday, UTC", "timestamp", 25 + 8)
