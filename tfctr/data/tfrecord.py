@@ -20,7 +20,7 @@ _BUFFER_BYTES = 1 << 16
 
 def masked_crc32c(content: bytes) -> bytes:
     """The CRC-32C of some bytes, rotated and shifted as TFRecord stores it: four bytes."""
-    plain = google_crc32c.value(content)
+    plain: int = google_crc32c.value(content)
     return (((plain >> 15 | plain << 17) + _MASK_DELTA) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
@@ -92,4 +92,4 @@ class ShardedWriter:
         # Without a name and a time in its header, so that the same records give the same file.
         packed = self._shard.enter_context(gzip.GzipFile("", "wb", self._compression, raw, mtime=0))
         # GzipFile is slow at small writes. BufferedWriter needs no more of a file than it has.
-        self._file = self._shard.enter_context(io.BufferedWriter(packed, _BUFFER_BYTES))  # type: ignore[type-var]
+        self._file = self._shard.enter_context(io.BufferedWriter(packed, _BUFFER_BYTES))
