@@ -81,13 +81,14 @@ def eval_config(
         UserError: on a demand on a metric that needs groups when there are none.
     """
     table = measurable(grouped=bool(group))
+    options = {"weighting": evaluation.weighting}
     thresholds: dict[str, list[config_pb2.PerSliceMetricThreshold]] = {metric.name: [] for metric in table}
     demands = evaluation.all_demands(grouped=bool(group))
     for demand in demands:
         if demand.metric not in thresholds:
             raise UserError(
-                f"evaluation: {demand.metric} needs groups, and the feature file has no `group`. "
-                f"Allowed: {', '.join(thresholds)}. Received: a demand on {demand.metric}."
+                f"evaluation: a demand on {demand.metric} needs a `group` in the feature file, which has none. "
+                f"Allowed without one: {', '.join(thresholds)}"
             )
         thresholds[demand.metric].append(_threshold(demand))
     columns = dict.fromkeys([*slices, *(demand.column for demand in demands if demand.column)])
@@ -95,9 +96,7 @@ def eval_config(
         config_pb2.MetricConfig(
             class_name=tfma_gauc.TableMetric.__name__,
             module=tfma_gauc.__name__,
-            config=json.dumps(
-                {"metric": metric.name, "group": group, **metric.accepted({"weighting": evaluation.weighting})}
-            ),
+            config=json.dumps({"metric": metric.name, "group": group, **metric.accepted(options)}),
             per_slice_thresholds=thresholds[metric.name],
         )
         for metric in table

@@ -180,7 +180,7 @@ def test_without_groups_nothing_is_called_gauc():
     assert names == ["auc", "logloss", "copc", "ece", "calibration"]
     assert "gauc" not in str(config).replace(tfma_gauc.__name__, "")
     for asked in (Evaluation(min_gauc=0.6), Evaluation(demands=(Demand(column="hour", metric="gauc", minimum=0.6),))):
-        with pytest.raises(UserError, match="gauc needs groups, and the feature file has no `group`"):
+        with pytest.raises(UserError, match="a demand on gauc needs a `group` in the feature file"):
             eval_config(asked, group="")
 
 

@@ -95,11 +95,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
 
 
 def metric_named(name: str) -> Metric:
-    """Return the metric of that name.
-
-    Raises:
-        ValueError: when there is none.
-    """
+    """Return the metric of that name; a ValueError with the names that there are, when there is none."""
     if name not in METRICS:
         raise ValueError(f"there is no such metric. Allowed: {', '.join(METRICS)}. Received: {name!r}.")
     return METRICS[name]

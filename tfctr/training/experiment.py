@@ -49,9 +49,7 @@ class Demand(Strict):
     metric: Annotated[str, AfterValidator(lambda name: metric_named(name).name)] = "gauc"
     minimum: float | None = None
     maximum: float | None = None
-    max_fall: float | None = Field(
-        None, description="allowed fall against the latest blessed model, where more is better"
-    )
+    max_fall: float | None = Field(None, description="where more is better: allowed fall against the latest blessed")
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
