@@ -18,7 +18,7 @@ MODULE = "tfx_bsl.arrow.sql_util"
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Comes last on sys.meta_path, so it is asked only for a module that nobody else has."""
+    """A finder at the end of sys.meta_path: Python asks it only when no other finder has the module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -29,7 +29,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         def refuse(*_: Any, **__: Any) -> Any:
             raise NotImplementedError("slicing statistics by SQL needs tensorflow-data-validation 1.17 or newer")
 
-        # TFDV annotates with RecordBatchSQLSliceQuery at import and calls it only for SQL slices.
+        # TFDV names RecordBatchSQLSliceQuery in annotations, which it needs at import. It calls it for SQL slices only.
         module.__dict__["RecordBatchSQLSliceQuery"] = refuse
 
 
@@ -39,5 +39,5 @@ def install() -> None:
         sys.meta_path.append(_Finder())
 
 
-# Beam imports a plugin and calls nothing in it: installing at import is what a plugin is for.
+# Beam imports a plugin and calls nothing in it, so the finder is installed when this module is imported.
 install()

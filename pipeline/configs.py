@@ -15,14 +15,14 @@ if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants 
 PIPELINE_NAME = "tfctr"
 #: Split of the examples -> folder of the data directory. TFX calls the validation split "eval".
 SPLITS = {"train": "train", "eval": "valid", "test": "test"}
-#: The split that the Evaluator measures; nothing before it looks at it.
+#: The split that the Evaluator measures. No component before the Evaluator reads it.
 TEST_SPLIT = "test"
 
 PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"
 RUN_FN = "pipeline.trainer.run_fn"
 BEAM_PLUGIN = "pipeline.beam_compat"
 
-#: Component -> our packages and modules that its result depends on.
+#: The packages and modules of ours that the result of a component depends on, by component.
 SOURCES = {
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
     "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),

@@ -1,4 +1,4 @@
-"""The whole way once: data, pipeline, server, client. `make demo` runs this."""
+"""Runs everything once: data, pipeline, server, client. `make demo` starts this module."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _make_data(data: Path, movielens: Path | None, rows: int, seed: int) -> None
 
 
 def _print_ceiling(data: Path) -> None:
-    """Synthetic data knows how good a model could be."""
+    """Say which AUC and GAUC the best possible model would reach, which is known for synthetic data only."""
     ceilings = json.loads((data / "dataset.json").read_text(encoding="utf-8")).get("ceilings")
     if ceilings is not None:
         best = ceilings["position_unknown"]

@@ -107,7 +107,7 @@ def eval_config(
         example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
     )
     model = config_pb2.ModelSpec(
-        # Not a Keras model to TFMA, whose Keras support ends at version 2: a SavedModel with a signature.
+        # TFMA supports Keras 2 at most, so the model is given to it as a SavedModel with a signature.
         model_type=constants.TF_GENERIC,
         signature_name=signature,
         prediction_key=output,
@@ -173,7 +173,7 @@ def blessing_reasons(directory: str) -> list[str]:
 
 
 def _check_written(directory: str, name: str) -> None:
-    # TFMA itself answers a wrong directory with no rows, or with a bare assertion.
+    # For a wrong directory TFMA itself gives no rows, or an assertion without a message.
     if not tf.io.gfile.glob(os.path.join(directory, f"{name}*")):
         raise UserError(
             f"`{directory}` holds no evaluation (no {name} file): give the output directory of an Evaluator."
@@ -231,7 +231,7 @@ def _slice_name(key: Sequence[tuple[str, str]]) -> str:
 
 
 def _numeric(value: str) -> tuple[float, str]:
-    """Sort numbers as numbers, words after them."""
+    """A sort key: numbers by their value, and all other text after them."""
     try:
         return float(value), value
     except ValueError:

@@ -1,4 +1,4 @@
-"""A LocalDagRunner that tells a person how far it is."""
+"""A LocalDagRunner that prints its progress."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def execute(pipeline: Any, progress: Progress) -> None:
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
         )
         if name in told:
-            # The short pipeline that inferred the schema ran it a moment ago.
+            # The short pipeline that inferred the schema has just run this component.
             component.launch()
             continue
         progress.start(name)
@@ -63,6 +63,6 @@ def execute(pipeline: Any, progress: Progress) -> None:
 
 def _outcome(name: str, execution: Any, connection: Any) -> str:
     if execution is None or not execution.execution_id:
-        # A resolver has no execution of its own kind; any other node without one did not get its inputs.
+        # A resolver leaves no execution. Any other node without one could not run because its inputs were missing.
         return "done"
     return "cached" if Store(connection.sqlite.filename_uri).was_cached(execution.execution_id) else "done"

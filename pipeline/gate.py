@@ -1,4 +1,4 @@
-"""The gate after ExampleValidator: TFX only marks anomalous data, this component stops the run."""
+"""The gate after ExampleValidator: TFX only records that data is anomalous, and this component stops the run."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component function as objects.
 from pathlib import Path
@@ -11,12 +11,12 @@ from pipeline.configs import SPLITS
 from tfctr.errors import UserError
 
 _ANOMALIES = tfx.types.standard_artifacts.ExampleAnomalies
-#: A column that nobody asked for harms nothing: neither Transform nor training reads it.
+#: Anomalies that stop no run: neither Transform nor training reads a column that the schema does not name.
 _HARMLESS = frozenset({anomalies_pb2.AnomalyInfo.SCHEMA_NEW_COLUMN})
 
 
 class AnomaliesFoundError(UserError):
-    """The data is not what the schema says."""
+    """The data does not conform to the schema."""
 
 
 @tfx.dsl.components.component

@@ -41,7 +41,7 @@ class Outcome:
 
 
 class OutputLayout:
-    """Where things lie below the output directory.
+    """The paths below the output directory.
 
     Args:
         out: The output directory.
@@ -164,7 +164,7 @@ def digest_of_files(file: FeatureFile, data: Path) -> str:
 
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
-    """Two runs on one output directory would train on the same checkpoints; the lock goes with the process."""
+    """Lock an output directory: two runs on it would use the same checkpoints. The lock ends with the process."""
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,11 +174,11 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 class RunFailedError(UserError):
-    """A run that began and could not end."""
+    """A run that stopped before its end."""
 
 
 def _for_people(error: BaseException, log: Path) -> BaseException:
-    """The first cause that was meant for people; otherwise one line and where the rest is."""
+    """The first error in the chain of causes that is a message for users; else one line and where the log lies."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -193,7 +193,7 @@ def _for_people(error: BaseException, log: Path) -> BaseException:
 
 @contextmanager
 def ends_in_words() -> Iterator[None]:
-    """A command's errors become one line and an exit status: 1 stopped, 2 bad arguments, 130 interrupted."""
+    """Print an error of a command as one line and exit: with 1 when it stopped, 2 for bad arguments, 130 by Ctrl-C."""
     try:
         yield
     except UserError as error:
@@ -216,7 +216,7 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Beam worker processes.")] = 1,
     cache: Annotated[bool, typer.Option(help="Serve unchanged components from earlier runs.")] = True,
 ) -> None:
-    """Run the pipeline: data in, a blessed model pushed, or the reason why not.
+    """Run the pipeline on data and push the model if it is blessed; otherwise print why it is not.
 
     Exit status: 0 pushed, 1 stopped (anomalous data, a failed component), 2 bad arguments, 3 the model was refused.
     """

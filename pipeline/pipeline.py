@@ -1,4 +1,4 @@
-"""The pipeline: one pure function from a configuration to a TFX pipeline; runners only fill in paths."""
+"""The TFX pipeline, made by one pure function of a configuration; the runners only fill in paths."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _after_schema(
             "data_digest": config.data_digest,
             "code": config.code["Transform"],
         },
-        # Statistics of ids tell nobody anything, and the analyzer cache serves spans, which this pipeline has not.
+        # Statistics of indices are of no use, and the analyzer cache is for data in spans, which this pipeline has not.
         disable_statistics=True,
         disable_analyzer_cache=True,
     )
@@ -87,7 +87,7 @@ def _after_schema(
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config={
             "features": features,
-            # Another demand on the metrics is no other model: evaluation is left out of the Trainer's cache key.
+            # A change of the demands does not change the model, so `evaluation` is left out of the Trainer's cache key.
             "experiment": experiment.model_dump_json(exclude={"evaluation"}),
             "data": config.data,
             "checkpoints": config.checkpoints,
@@ -100,7 +100,7 @@ def _after_schema(
         model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
         model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
     ).with_id("Baseline")
-    # The latest blessed model of the moment of the evaluation, not of the start of the run.
+    # The latest blessed model is looked up when the evaluation begins, not when the run does.
     baseline.add_upstream_node(trainer)
     evaluator = tfx.components.Evaluator(
         examples=examples.outputs["examples"],

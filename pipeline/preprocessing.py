@@ -7,11 +7,12 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from typing_extensions import override
 
 from pipeline.assets import STATISTICS, vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import INT64_MISSING, Feature
+from tfctr.features.kinds.base import INT64_MISSING, Feature, Lookups
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.parsing import densify
 from tfctr.features.spec import FeatureFile
@@ -30,7 +31,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     raw = densify(dict(inputs), file)
     lookups = AnalyzerLookups(file, inputs, custom_config["data"])
     transformed = RawFunction(file, lookups).all_sides(raw)
-    # tf.Example knows one kind of integer; training reads ids back as int32.
+    # tf.Example has int64 only; training reads the indices back as int32.
     outputs = {
         spec.name: transformed[spec.name] if spec.dtype == "float32" else tf.cast(transformed[spec.name], tf.int64)
         for spec in model_inputs(file)
@@ -39,8 +40,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     if file.weight is not None:
         outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
     if lookups.numbers:
-        # Transform has no other public way out for numbers (schema annotations are not in its open-source build): the
-        # same few numbers stand in every row.
+        # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row.
         rows = tf.shape(outputs[file.labels.evaluated])[0]
         outputs[STATISTICS] = tf.tile(lookups.all_statistics()[None, :], [rows, 1])
     return outputs
@@ -51,8 +51,8 @@ def _scalar(column: Any, missing: Any) -> Any:
     return tf.sparse.to_dense(first, missing)[:, 0]
 
 
-class AnalyzerLookups:
-    """Look-ups from Transform's analyzers; see `tfctr.features.transform.Lookups`.
+class AnalyzerLookups(Lookups):
+    """Look-ups from Transform's analyzers; see `tfctr.features.kinds.base.Lookups`.
 
     A vocabulary is one analyzer over all columns that share it, and all z-scored numbers are one analyzer: an analyzer
     costs seconds of fixed time, whatever the data.
@@ -72,20 +72,20 @@ class AnalyzerLookups:
         self.numbers = learned_numbers(file)
         self._vectors = self._learn_numbers()
 
+    @override
     def vocabulary(self, owner: str, tokens: Any) -> Any:
-        """See `Lookups`."""
         if owner in self._given:
             known = self._given[owner]
             found = _constant_table(f"vocabulary_{owner}", known).lookup(tokens)
             return tf.where(found < 0, tf.constant(len(known), tf.int64), found) + 1
         return tft.apply_vocabulary(tokens, self._paths[owner], lookup_fn=_look_up)
 
+    @override
     def rows(self, table: str, tokens: Any) -> Any:
-        """See `Lookups`."""
         return _constant_table(f"frozen_{table}", self._keys[table]).lookup(tokens) + 1
 
+    @override
     def statistics(self, feature: str) -> Mapping[str, Any]:
-        """See `Lookups`."""
         return self.numbers[feature].named(self._vectors[feature])
 
     def all_statistics(self) -> Any:
@@ -102,7 +102,7 @@ class AnalyzerLookups:
         )
 
     def _learn_numbers(self) -> dict[str, Any]:
-        """One float vector a feature; the columns of one row a value are analyzed together, by class of statistics."""
+        """One float vector for each feature. Columns of one value a row are analyzed together, by class of statistics."""
         groups: dict[Any, list[str]] = {}
         for name, asked in self.numbers.items():
             sequence = self._file.feature(name).sequence

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a line per component; all noise, that of C++ too, goes to a file."""
+"""What a run prints: a line for each component. All other output, that of C++ code too, goes to a log file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME_WIDTH = 18
 
 
 class Progress:
-    """Prints a line per component and remembers the times.
+    """Prints a line for each component and keeps the times.
 
     Args:
         stream: Where people read.
@@ -33,7 +33,7 @@ class Progress:
         self.times: list[tuple[str, str, float]] = []
 
     def say(self, text: str) -> None:
-        """Prints lines of text, below a component's line while that one is open."""
+        """Print lines of text, below the line of the component that runs, if any."""
         if self._open:
             self._stream.write("\n")
             self._open = ""
@@ -41,14 +41,14 @@ class Progress:
         self._stream.flush()
 
     def start(self, name: str) -> None:
-        """A component begins."""
+        """Say that a component begins."""
         self._started = time.monotonic()
         self._open = f"{name:<{_NAME_WIDTH}} "
         self._stream.write(self._open)
         self._stream.flush()
 
     def finish(self, name: str, outcome: str) -> float:
-        """It ended.
+        """Say that the component ended.
 
         Args:
             name: The component.
@@ -80,7 +80,7 @@ class Progress:
 
 
 class _Relay(io.TextIOBase):
-    """Standard output during a run: into the log, and to the person while the Trainer runs."""
+    """Standard output during a run: it goes into the log, and while the Trainer runs to the terminal too."""
 
     def __init__(self, log: TextIO, progress: Progress) -> None:
         self._log, self._progress = log, progress
@@ -102,11 +102,11 @@ class _Relay(io.TextIOBase):
 
 
 def _move_handlers(old: TextIO, new: TextIO) -> None:
-    """Logging handlers that were made for one stream write to another: theirs is about to be closed."""
+    """Let logging handlers of one stream write to another, because the first is about to be closed."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", []):
-            # absl's handler wraps the one that holds the stream.
+            # The handler of absl wraps the handler that has the stream.
             inner = getattr(handler, "python_handler", handler)
             if isinstance(inner, logging.StreamHandler) and inner.stream is old:
                 inner.setStream(new)

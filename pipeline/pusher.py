@@ -1,4 +1,4 @@
-"""Our Pusher: a server that watches the directory never sees half a version.
+"""A Pusher by which a server that watches the directory never sees an incomplete version.
 
 TFX's own copies file by file into the directory that the server watches.
 """
@@ -50,7 +50,7 @@ def AtomicPusher(  # noqa: N802
 
 
 def push(source: str | Path, destination: str | Path) -> tuple[Path, bool]:
-    """Copies a SavedModel to a new version under `destination`, whole or not at all.
+    """Copies a SavedModel to a new version under `destination`, which appears only when it is complete.
 
     The copy gets a name that is not a number, so model servers pass it by; every file and directory is fsynced, and one
     rename makes the version appear. When the newest version holds the same bytes, nothing is copied.
@@ -70,7 +70,7 @@ def push(source: str | Path, destination: str | Path) -> tuple[Path, bool]:
     newest = destination / str(versions[-1]) if versions else None
     if newest is not None and _digest(newest) == _digest(Path(source)):
         return newest, False
-    # Seconds since 1970, as model servers' tools expect, and never behind what is there.
+    # Seconds since 1970, as tools of model servers expect, and greater than every version that is there.
     version = max(int(time.time()), versions[-1] + 1 if versions else 0)
     final = destination / str(version)
     with new_directory(final) as unfinished:

@@ -1,4 +1,4 @@
-"""The schema: inferred once, bounded by what the feature file says, then the user's to edit."""
+"""The schema: inferred once, completed with what the feature file says, and then for the user to edit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfctr.features.inputs import columns
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import write_text
 
-#: Share of a column's values that must be known ones, where the values are few enough to be listed.
+#: The least share of known values in a column whose values are listed in the schema.
 _MIN_KNOWN_SHARE = 0.9
 _TYPES = {"int64": schema_pb2.INT, "string": schema_pb2.BYTES, "float32": schema_pb2.FLOAT}
 
@@ -80,7 +80,7 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
 
 
 def _without_domain(file: FeatureFile) -> set[str]:
-    """Columns whose new values are no anomaly."""
+    """The columns in which a new value is no anomaly."""
     free = {column for column in (file.group, file.request, *file.meta) if column is not None}
     return free | {feature.name for feature in file.features if feature.kind.new_values_are_normal(feature)}
 

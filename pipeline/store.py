@@ -1,4 +1,4 @@
-"""Reads what earlier runs left in ML Metadata."""
+"""Reads the results of earlier runs from ML Metadata."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ class Store:
 
 def text_property(artifact: Any, name: str) -> str:
     """A custom property of an artifact as text; empty when there is none."""
-    # A protobuf map inserts what is asked for by [].
+    # Reading a missing key of a protobuf map with [] would insert it.
     value = artifact.custom_properties.get(name)
     return "" if value is None else str(getattr(value, value.WhichOneof("value")))

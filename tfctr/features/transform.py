@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+from typing_extensions import override
 
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import length_name
@@ -14,7 +15,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import lookup_table
 
 
-class FileLookups(tf.Module):
+class FileLookups(tf.Module, Lookups):
     """Look-ups from a feature assets directory; tracks its tables, so that an export takes them along.
 
     Args:
@@ -26,17 +27,17 @@ class FileLookups(tf.Module):
         self._assets = assets
         self._tables: dict[str, Any] = {}
 
+    @override
     def vocabulary(self, owner: str, tokens: Any) -> Any:
-        """See `Lookups`."""
         found = self._table(f"vocabulary/{owner}", str(self._assets.vocabulary_path(owner))).lookup(tokens)
         return tf.where(found < 0, tf.constant(self._assets.token_count(owner), tf.int64), found) + 1
 
+    @override
     def rows(self, table: str, tokens: Any) -> Any:
-        """See `Lookups`."""
         return self._table(f"frozen/{table}", str(self._assets.frozen_keys_path(table))).lookup(tokens) + 1
 
+    @override
     def statistics(self, feature: str) -> Mapping[str, Any]:
-        """See `Lookups`."""
         return self._assets.statistics[feature]
 
     def _table(self, key: str, path: str) -> Any:

@@ -45,7 +45,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.tables: dict[str, keras.layers.Embedding] = {}
         self.projections: dict[str, keras.layers.Dense] = {}
         self.frozen_tables: dict[str, Any] = {}
-        # A bias feature is no field: its logit is the scorer's.
+        # A bias feature has no field: the scorer adds its logit.
         features_with_fields = [feature for feature in self.file.features if feature.side != "bias"]
         for feature in features_with_fields:
             for field in feature.kind.fields(feature):
@@ -76,7 +76,7 @@ class FeatureEmbeddings(keras.layers.Layer):
             self.rows(table),
             width,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=len(self.tables)),
-            # The literature's penalty carries a half that Keras leaves out.
+            # The papers define the penalty with a factor of 1/2, which Keras does not have.
             embeddings_regularizer=keras.regularizers.L2(self.embedding_l2 / 2) if self.embedding_l2 else None,
             name=table.name,
             dtype=self.dtype_policy,
@@ -110,7 +110,7 @@ class FeatureEmbeddings(keras.layers.Layer):
 
     def _build_frozen(self, field: FrozenRow) -> None:
         if field.vectors not in self.frozen_tables:
-            # Stored as the feature file says, whatever the policy; similarities are always float32.
+            # The feature file says how it is stored, not the dtype policy. Similarities are always computed in float32.
             self.frozen_tables[field.vectors] = self.add_weight(
                 name=field.vectors,
                 shape=self.frozen_shapes[field.vectors],

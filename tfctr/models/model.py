@@ -92,7 +92,7 @@ class RankingModel(keras.Model):
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
 
     def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
-        """The module of a sequence, completed with what only the feature file knows."""
+        """The interest of a sequence, completed with what only the feature file knows."""
         features = tuple(self.file.shared_fields(sequence).values())
         frozen = tuple(sorted(self.file.frozen_of_sequence(sequence)))
         facts = SequenceFacts(
@@ -172,13 +172,13 @@ class RankingModel(keras.Model):
         return {metric.name: metric.result() for metric in (self._loss_mean, self._auc)}
 
     def _pairs(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """Flat labels [n], logits [passes, n] and weights [n]; a masked candidate weighs nothing."""
+        """Flat labels [n], logits [passes, n] and weights [n]; the weight of a masked candidate is 0."""
         if isinstance(y_pred, dict):
             y_pred = y_pred[LOGITS]
         passes = y_pred.shape[0] if len(y_pred.shape) == 3 else 1
         logits = ops.reshape(y_pred, (passes, -1))
         if passes == 1 and self.loss_function.passes > 1:
-            # Outside training there is one pass without dropout: all passes would be this one.
+            # Outside training there is one pass. Without dropout all passes are equal, so it is repeated.
             logits = ops.repeat(logits, self.loss_function.passes, axis=0)
         labels = ops.reshape(ops.cast(y, "float32"), (-1,))
         weights = ops.ones_like(labels) if sample_weight is None else ops.reshape(sample_weight, (-1,))
@@ -190,7 +190,7 @@ class RankingModel(keras.Model):
         return labels, logits, weights
 
     def build(self, input_shape: Any = None) -> None:
-        """Creates all weights, by scoring one missing candidate for one missing user."""
+        """Creates all weights, by scoring a candidate for a user, with all features missing."""
         self.embeddings.build()
         if self.scorer.first_order is not None:
             self.scorer.first_order.build()
@@ -217,7 +217,7 @@ class RankingModel(keras.Model):
         }
 
     def diagnostics(self) -> dict[str, float]:
-        """What the interests say about their health: `<sequence>/<name>` -> number."""
+        """The diagnostics of the interests: `<sequence>/<name>` -> number."""
         return {
             f"{sequence}/{name}": value
             for sequence, interest in self.scorer.interests.items()

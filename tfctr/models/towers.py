@@ -36,12 +36,12 @@ class InterestEntry:
 
     @property
     def fields(self) -> int:
-        """How many fields an event has, and for how many the interest counts."""
+        """The number of fields of an event, which is also the number of fields that the interest gives the backbone."""
         return len(self.features) + len(self.content)
 
 
 class UserTower(keras.layers.Layer):
-    """Encodes everything that is known of a user before a candidate is: state = encode(histories), user fields.
+    """Encodes what is known of a user without a candidate: histories by the interests, and the user's fields.
 
     Args:
         embeddings: The shared embeddings.
@@ -65,7 +65,7 @@ class UserTower(keras.layers.Layer):
         super().__init__(**kwargs)
         self.embeddings = embeddings
         self.entries = dict(interests)
-        # Keras tracks layers, not the entries that hold them.
+        # Keras tracks layers in a dict, but not inside the entries.
         self.interests = {sequence: entry.interest for sequence, entry in interests.items()}
         self.first_order = first_order
         self.side_projections: dict[str, keras.layers.Dense] = {}
@@ -76,7 +76,7 @@ class UserTower(keras.layers.Layer):
                 )
 
     def _side_features(self, sequence: str) -> list[Feature]:
-        """What a candidate has no counterpart of: rating, age ..."""
+        """The features of events that candidates do not have, such as a rating or the age of the event."""
         events = self.embeddings.file.of_sequence(sequence)
         return [feature for feature in events if feature.shares is None and feature.along is None]
 
@@ -103,14 +103,14 @@ class UserTower(keras.layers.Layer):
         return state
 
     def _sequence(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        """What an interest reads: events [B, L, d] in the candidate's space, length, and what the kinds add to them."""
+        """The inputs of an interest: events [B, L, d], their length, and what the feature kinds add."""
         features, content = self.embeddings.file.of_sequence(name), self.entries[name].content
         rows = {feature.along.name: feature for feature in features if feature.along}
         in_space = [feature for feature in features if feature.shares] + [rows[table] for table in content]
         events = ops.concatenate(self._fields(in_space, inputs), axis=-1)
         side = self._fields(self._side_features(name), inputs)
         if side:
-            # What a candidate has no counterpart of (rating, age ...) shifts the event inside the candidate's space.
+            # Features that candidates do not have are added to the event by a linear map, so that its width stays.
             events = events + self.side_projections[name](ops.concatenate(side, axis=-1))
         sequence = {"events": events, "length": inputs[length_name(name)]}
         for feature in features:
@@ -175,7 +175,7 @@ class Scorer(keras.layers.Layer):
         }
 
     def with_interaction(self, interaction: Interaction) -> Scorer:
-        """This scorer with another, built backbone: for inference, sharing every other weight."""
+        """Return a scorer for inference with another backbone, which is built, and all other weights of this one."""
         scorer = Scorer(
             self.embeddings,
             self.entries,
@@ -186,7 +186,7 @@ class Scorer(keras.layers.Layer):
         )
         scorer.interest_projections = self.interest_projections
         scorer.bias_tables = self.bias_tables
-        # What it would build now is there.
+        # All its parts are built already.
         scorer.built = True
         return scorer
 
@@ -213,9 +213,9 @@ class Scorer(keras.layers.Layer):
     def _fields(
         self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any], mask: Any, training: Any
     ) -> tuple[Any, dict[str, Any]]:
-        """All fields [B, C, F, E]: candidate, interests; user and context broadcast over C, here and nowhere else.
+        """All fields [B, C, F, E] of candidate, interests, context and user, and the auxiliary logits of the interests.
 
-        And the auxiliary logits of the interests.
+        Only here are the fields of context and user repeated over C.
         """
         features = self.embeddings.file.of_side("candidate")
         per_candidate = [field for feature in features for field in self.embeddings.fields_of(feature, candidate)]
@@ -237,7 +237,7 @@ class Scorer(keras.layers.Layer):
         return ops.concatenate(fields, axis=-2), auxiliary
 
     def _request_fields(self, state: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
-        """What is known of the request: {"fields": [B, F, E]}, or {} where nothing is."""
+        """The fields of the request, {"fields": [B, F, E]}; {} where there are none."""
         embeddings = self.embeddings
         found = [
             field for feature in embeddings.file.of_side("context") for field in embeddings.fields_of(feature, context)
@@ -283,7 +283,7 @@ class Scorer(keras.layers.Layer):
         return interest.attend(own, known, context, training=training)
 
     def _bias(self, inputs: dict[str, Any], training: Any) -> Any:
-        """The position's logit: real positions in training, the declared default everywhere else."""
+        """The logit of the bias features: of their values in training, and of their defaults otherwise."""
         total = ops.zeros((), dtype="float32")
         for name, field in self.bias_fields.items():
             given = training and name in inputs

@@ -200,7 +200,7 @@ class Kind(Strict):
         """Raise a UserError for values of a record that can't be, whatever their types; `where` says which record."""
 
     def new_values_are_normal(self, at: Feature) -> bool:
-        """Whether values that the training data never had are daily business, and no anomaly."""
+        """Whether values that the training data never had are to be expected, and no anomaly."""
         return False
 
     def tokens(self, at: Feature) -> Tokens | None:

@@ -20,7 +20,7 @@ class Vocabulary(Strict):
     type: str
     dtypes: ClassVar[tuple[str, ...]] = ("int64", "string")
     grows: ClassVar[bool] = False
-    """Whether values that the training data never had are daily business."""
+    """Whether values that the training data never had are to be expected."""
 
     @property
     def about(self) -> str:
