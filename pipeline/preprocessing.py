@@ -102,7 +102,7 @@ class AnalyzerLookups(Lookups):
         )
 
     def _learn_numbers(self) -> dict[str, Any]:
-        """One float vector for each feature. Columns of one value a row are analyzed together, by class of statistics."""
+        """One float vector for each feature. Columns with one value a row are analyzed together, by class."""
         groups: dict[Any, list[str]] = {}
         for name, asked in self.numbers.items():
             sequence = self._file.feature(name).sequence
