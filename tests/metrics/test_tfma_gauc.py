@@ -15,6 +15,8 @@ from tests.metrics.strategies import impressions
 from tfctr.metrics import auc, copc, ece, gauc, logloss
 from tfctr.metrics.tfma_gauc import COPC, ECE, GAUC, ExactAUC, LogLoss
 
+pytestmark = pytest.mark.slow
+
 CONFIG = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="probabilities")])
 
 

@@ -19,6 +19,8 @@ from serving.server.options import BatchingOptions, read_batching
 from tests.serving.conftest import NAME, PATIENCE, Caller
 from tests.serving.model import HISTORY, WIDTH
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 # Long enough that requests sent together always meet, never waited for: the batches below are full.
 LONG = 20.0

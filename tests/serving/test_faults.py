@@ -29,6 +29,8 @@ from tests.serving.model import HISTORY, WIDTH
 from tests.serving.requests import ECHO, SCORE
 from tests.serving.test_process import Process
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 # What a request may be refused with; anything else would say that the server, not the request, is at fault.
