@@ -15,6 +15,8 @@ from tests.cli.conftest import Desk, Ran
 from tfctr.metrics import reference
 from tfctr.models.presets import PRESETS
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Ran]
 
 

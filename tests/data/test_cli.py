@@ -9,6 +9,8 @@ import pytest
 
 from tests.data.helpers import RATINGS, write_movielens
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from tfctr.cli import main; main()", "data", *map(str, arguments)]

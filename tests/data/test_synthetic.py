@@ -15,6 +15,8 @@ from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import POSITION_BIAS, Settings, World
 from tfctr.metrics.reference import auc, gauc
 
+pytestmark = pytest.mark.slow
+
 SMALL = Settings(rows=3000, users=80, items=200, history_length=20, vector_width=24)
 
 

@@ -24,6 +24,8 @@ from tfctr.models import ModelConfig, RankingModel, build_model
 from tfctr.models.presets import PRESETS
 from tfctr.training.experiment import Experiment
 
+pytestmark = pytest.mark.slow
+
 QIN = ModelConfig(interests=({"type": "asta"},), interaction={"type": "qin"})
 ALPHA = ModelConfig(interaction={"type": "qnn_alpha", "layers": 2, "rows": 3, "heads": 2, "activation": None})
 CONFIGS = {"qin": QIN, "qnn_alpha": ALPHA}

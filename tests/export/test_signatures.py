@@ -19,6 +19,8 @@ from tfctr.export.signatures import RankingModule, model_tag
 from tfctr.features import INT64_MISSING
 from tfctr.training.experiment import Experiment
 
+pytestmark = pytest.mark.slow
+
 CANDIDATES = 5
 
 

@@ -15,6 +15,8 @@ from tests.interests.helpers import CONFIGS, WIDTH, Inputs, make_inputs, randomi
 from tests.layer_checks import check_layer
 from tfctr.interests import INTERESTS, Interest, create_interest
 
+pytestmark = pytest.mark.slow
+
 # What only another loss than the output's trains, or what cancels out.
 UNMOVED = {
     "din_relu_softmax": ["dense_1/bias"],

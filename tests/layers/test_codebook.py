@@ -104,6 +104,7 @@ def test_the_gradient_reaches_codebook_and_map_through_the_choice() -> None:
         assert np.abs(numpy(gradient)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_a_dead_codeword_moves_onto_an_event() -> None:
     words = np.array([[1.0, 0.0], [0.0, 1.0], [-50.0, -50.0]])
     layer = identity_book(words, reseed_below=0.5, noise=False)
@@ -136,6 +137,7 @@ def test_a_mixed_policy_keeps_codewords_whole() -> None:
     np.testing.assert_array_equal(numpy(layer.offset), np.full(layer.offset.shape, np.float32(1.0 / 3.0)))
 
 
+@pytest.mark.slow
 def test_without_any_event_nothing_moves() -> None:
     layer = identity_book(np.eye(2), reseed_below=0.9)
     for _ in range(300):

@@ -18,6 +18,8 @@ from tfctr.metrics import auc, copc, ece, gauc, logloss
 from tfctr.metrics.table import METRICS
 from tfctr.metrics.tfma_gauc import COPC, ECE, GAUC, ExactAUC, LogLoss, TableMetric
 
+pytestmark = pytest.mark.slow
+
 CONFIG = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec(label_key="label", prediction_key="probabilities")])
 
 

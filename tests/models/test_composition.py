@@ -17,6 +17,8 @@ from tfctr.interests import INTERESTS
 from tfctr.models import PRESETS, RankingModel
 from tfctr.training.dataset import split_records
 
+pytestmark = pytest.mark.slow
+
 LABELS = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], "float32")
 
 

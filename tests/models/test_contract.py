@@ -15,6 +15,8 @@ from tfctr.interactions import INTERACTIONS, Interaction
 from tfctr.interests import INTERESTS, Interest, SequenceFacts
 from tfctr.models import ModelConfig, RankingModel, build_model
 
+pytestmark = pytest.mark.slow
+
 
 class Probe(Interest):
     """Keeps what it is given; its auxiliary logit is one weight."""

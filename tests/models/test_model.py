@@ -14,6 +14,8 @@ from tfctr.features import FeatureFile, model_inputs
 from tfctr.features.assets import write_assets
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
 
+pytestmark = pytest.mark.slow
+
 
 def batch(workbench: Workbench, rows: int = 6, candidates: int = 1) -> dict[str, Any]:
     """Model inputs of real rows, each with `candidates` candidates of the following rows."""

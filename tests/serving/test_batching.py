@@ -19,6 +19,8 @@ from serving.server.options import BatchingOptions, read_batching
 from tests.serving.conftest import NAME, PATIENCE, Caller
 from tests.serving.model import HISTORY, WIDTH
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 # Long enough that concurrent requests always meet in a batch. The batches below are full, so it is never waited for.
 LONG = 20.0

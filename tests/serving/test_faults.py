@@ -29,6 +29,8 @@ from tests.serving.process_resources import process_resources
 from tests.serving.requests import ECHO, SCORE
 from tests.serving.test_process import Process
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 # Codes for an invalid request. Other codes would mean that the server is at fault.

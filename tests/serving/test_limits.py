@@ -29,6 +29,8 @@ from tests.serving.model import HISTORY
 from tests.serving.process_resources import process_resources
 from tests.serving.test_process import Process
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 

@@ -17,6 +17,8 @@ from serving.server import Server, ServerError
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
 
+pytestmark = pytest.mark.slow
+
 Code = grpc.StatusCode
 State = get_model_status_pb2.ModelVersionStatus
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}

@@ -27,6 +27,8 @@ from serving.server.versions import VersionManager
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY, WIDTH
 
+pytestmark = pytest.mark.slow
+
 State = get_model_status_pb2.ModelVersionStatus
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 SCORE = {"user_vector": np.ones((1, WIDTH), np.float32), "model_tag": np.array([1]), "item_id": np.array([[5]])}

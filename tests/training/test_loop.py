@@ -27,6 +27,8 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult
 
+pytestmark = pytest.mark.slow
+
 SAME = 1e-6
 
 
