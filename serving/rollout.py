@@ -173,7 +173,7 @@ class Rollout:
         for version in sorted(_retired(config)):
             since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
             notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
-        # Written to another name and renamed, so that a reader sees either the old file or the new one.
+        # Whoever reads the file meanwhile sees the old one or the new one.
         temporary = self._path.with_name(f".{self._path.name}.new")
         try:
             temporary.write_text(notes + text_format.MessageToString(config))
