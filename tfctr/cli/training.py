@@ -67,12 +67,7 @@ def export(
     found, example = finished_run(run)
     with step("export"):
         directory = export_model(
-            found.model,
-            found.assets,
-            found.experiment,
-            to / str(version or next_version(to)),
-            example,
-            found.history,
+            found.model, found.assets, found.experiment, to / str(version or next_version(to)), example, found.history
         )
     console().print(f"{directory}", markup=False, highlight=False)
 

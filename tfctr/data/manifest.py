@@ -25,12 +25,7 @@ class SplitCount:
 
     def describe(self) -> dict[str, int]:
         """The counts as they stand in the manifest."""
-        return {
-            "rows": self.rows,
-            "positives": self.positives,
-            "requests": self.requests,
-            "users": len(self.users),
-        }
+        return {"rows": self.rows, "positives": self.positives, "requests": self.requests, "users": len(self.users)}
 
 
 def write_items(directory: Path, items: Iterable[tuple[int, str, str, int | None]]) -> None:

@@ -174,9 +174,7 @@ def _items(world: World, genres: list[str]) -> list[tuple[int, str, str, int]]:
 def _write_rows(directory: Path, world: World, genres: list[str], activity: Terciles, popularity: Terciles) -> None:
     settings = world.settings
     histories = Histories(
-        world,
-        [varint(item_id) for item_id in world.item_id.tolist()],
-        [bytes_item(genre.encode()) for genre in genres],
+        world, [varint(item_id) for item_id in world.item_id.tolist()], [bytes_item(genre.encode()) for genre in genres]
     )
     item_parts = [
         item_part(item_id, genre, year, popularity.name(item))
