@@ -91,11 +91,7 @@ def encode(array: Array, out: wire.TensorProto | None = None) -> wire.TensorProt
 
 
 def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
-    """Reads a TensorProto into an array (read-only when it shares the message's bytes).
-
-    Args:
-        proto: a tensor in either form.
-        name: the name of the tensor in error messages.
+    """Reads a TensorProto into an array (read-only when it shares the message's bytes). Messages show its `name`.
 
     Raises:
         CodecError: the type is not supported, the shape is invalid, or the values do not fit the shape.
@@ -157,9 +153,7 @@ def _shape(proto: wire.TensorProto, name: str) -> tuple[int, ...]:
 
 def string_array(values: Sequence[bytes]) -> Array:
     """Byte strings as a one-dimensional object array."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    return np.fromiter(values, object, len(values))
 
 
 def _string_list(content: bytes, size: int, name: str) -> list[bytes]:

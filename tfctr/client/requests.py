@@ -55,10 +55,8 @@ class Declared:
 class RequestBuilder:
     """Builds the inputs of one served version.
 
-    Args:
-        model: the served version.
-        strict: raise an error for a feature that the version does not have, instead of dropping it.
-        declared: what a feature file declares, if there is one.
+    If `strict`, a feature that the version does not have is an error; otherwise it is dropped. `declared` is what a
+    feature file declares, if there is one.
     """
 
     def __init__(self, model: ServedModel, strict: bool = False, declared: Declared | None = None):

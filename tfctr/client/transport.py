@@ -57,10 +57,7 @@ _QUEUE_FULL = "queue"
 
 
 class Deadline:
-    """The time budget of a request, shared by all its calls.
-
-    Args:
-        seconds: the budget, starting now.
+    """The time budget of a request in seconds from now, shared by all its calls.
 
     Raises:
         BadRequestError: the budget is not a positive number.
@@ -98,8 +95,6 @@ class Call:
     """One gRPC call. All calls only read, so sending one twice is safe.
 
     Attributes:
-        path: path of the method.
-        request: request message.
         step: description of the call for messages.
     """
 
@@ -135,12 +130,6 @@ class Call:
             kind, hint = _HINTS[grpc.StatusCode.RESOURCE_EXHAUSTED]
         within = f" within {seconds * 1000:.0f} ms" if kind is DeadlineError else ""
         return kind(f"{where}{within}: {code.name}: {details} {hint}")
-
-
-def serialize(message: Message) -> bytes:
-    """The serialized message."""
-    payload: bytes = message.SerializeToString()
-    return payload
 
 
 def _is_number(value: object) -> bool:

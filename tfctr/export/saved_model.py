@@ -1,7 +1,5 @@
 """Writes a version of a model: the SavedModel, its warm-up requests and its description."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """The three served signatures, built from the two towers and the raw function."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping
@@ -191,26 +189,13 @@ def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, A
     candidate inputs.
     """
     checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
-    reference = next(iter(checked))
-    checks = []
     candidates = [name for name, spec in specs.items() if spec.shape.rank == 2 and spec.shape[1] is None]
-    for name, tensor in checked.items():
-        if name != reference:
-            checks.append(
-                tf.debugging.assert_equal(
-                    tf.shape(tensor)[0],
-                    tf.shape(checked[reference])[0],
-                    message=f"`{name}` and `{reference}` must have the same dimension 0 (one row a request)",
-                )
-            )
-    for name in candidates[1:]:
-        checks.append(
-            tf.debugging.assert_equal(
-                tf.shape(checked[name])[1],
-                tf.shape(checked[candidates[0]])[1],
-                message=f"`{name}` and `{candidates[0]}` must have the same dimension 1 (the candidates)",
-            )
-        )
+    checks = []
+    for axis, what, names in ((0, "one row a request", list(specs)), (1, "the candidates", candidates)):
+        for name in names[1:]:
+            sizes = (tf.shape(checked[tensor])[axis] for tensor in (name, names[0]))
+            message = f"`{name}` and `{names[0]}` must have the same dimension {axis} ({what})"
+            checks.append(tf.debugging.assert_equal(*sizes, message=message))
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in checked.items()}
 
