@@ -118,10 +118,8 @@ def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
         raise CodecError(f"{name}: shape {list(shape)} has {size} elements. Received: {len(values)} values")
     given = string_array(list(values)) if proto.dtype == wire.DT_STRING else _numbers(values, dtype, name)
     if given.size < size:  # values that are not given equal the last one, or zero if none is given
-        full = np.empty(size, dtype)
-        full[: given.size] = given
-        full[given.size :] = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
-        given = full
+        last = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
+        given = np.append(given, np.full(size - given.size, last, dtype))
     return given.reshape(shape)
 
 

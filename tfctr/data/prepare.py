@@ -1,6 +1,6 @@
 """MovieLens-1M as impressions with histories."""
 
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -165,7 +165,10 @@ def _write_splits(
     popularity: Terciles,
 ) -> dict[str, SplitCount]:
     histories = Histories(data, options.history_length)
-    user_parts = {key: user_part(*astuple(user), activity.name(key)) for key, user in data.users.items()}
+    user_parts = {
+        key: user_part(key, user.gender, user.age, user.occupation, activity.name(key))
+        for key, user in data.users.items()
+    }
     item_parts = {
         key: item_part(key, movie.genres, movie.year, popularity.name(key)) for key, movie in data.movies.items()
     }

@@ -13,7 +13,7 @@ _Ints = npt.NDArray[np.int64]
 
 
 def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
-    """The split of each row: 0 train, 1 valid, 2 test.
+    """The split of each row: 0 train, 1 valid, 2 test. The rows [n] are sorted by user and then time, in seconds.
 
     - `user-time`: of each user's rows in order of time, the last tenth is test and the tenth before it valid.
     - `global-time`: the same over the rows of all users.
@@ -22,12 +22,6 @@ def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDAr
     The first two keep all rows of one second (of one user, or of all) in one split, because otherwise a part of
     such a second would be tested that the earlier split already knows. Such rows go to the split in which the middle of
     their ranks falls, so that the sizes are right on average.
-
-    Args:
-        split: The rule.
-        user: [n], sorted by user and then time.
-        time: [n] seconds.
-        seed: Decides the random split.
     """
     n = len(user)
     if split == "random":

@@ -194,8 +194,9 @@ class World:
         probability = 1.0 / (1.0 + np.exp(POSITION_BIAS * np.log1p(position) - relevance))
         label = (rng.random(len(item)) < probability).astype(np.int64)
         rating = self._rate(rng, affinity)
-        columns = (request, item, position, relevance, probability, label, rating)
-        return Block(user, time, *(column[:left] for column in columns))
+        cut = slice(left)
+        request, item, position = request[cut], item[cut], position[cut]
+        return Block(user, time, request, item, position, relevance[cut], probability[cut], label[cut], rating[cut])
 
     def _draw_distinct(self, rng: np.random.Generator, user: Ints, request: Ints) -> Ints:
         """Candidates [n] in random order within each request; no request has one of them twice."""

@@ -9,7 +9,6 @@ from tfctr.errors import UserError
 from tfctr.export.describe import read_meta_graphs
 
 SERVING_RELEASE = "2.20"
-_INTERNAL_SIGNATURES = frozenset({"__saved_model_init_op"})
 _SHOWN_PLACES = 3
 
 
@@ -106,7 +105,7 @@ def _called(nodes: Iterable[Any]) -> set[str]:
 
 def _unbatchable(meta_graph: Any) -> Iterator[str]:
     for signature, definition in sorted(meta_graph.signature_def.items()):
-        if signature in _INTERNAL_SIGNATURES:
+        if signature.startswith("__"):  # of TensorFlow itself, as the one that initializes the model
             continue
         for side, tensors in (("input", definition.inputs), ("output", definition.outputs)):
             for name, info in sorted(tensors.items()):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfctr.errors import UserError
 from tfctr.export.fold import folded_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.inputs import InputSpec, length_name, raw_inputs
+from tfctr.features.inputs import length_name, raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
@@ -48,8 +48,6 @@ class RankingModule(tf.Module):
     gets NaN. The other rows of the batch keep their scores.
 
     Args:
-        model: A trained model.
-        assets: The feature file, vocabularies and statistics of the training.
         state_dtype: "float32", or "float16" for a state of half the size.
         fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
     """
@@ -67,12 +65,12 @@ class RankingModule(tf.Module):
         self.state_dtype = tf.as_dtype(state_dtype)
         self.model_tag = model_tag(model, assets)
         self._shift = math.log(assets.file.negative_sampling_rate)
-        by_side: dict[str, list[InputSpec]] = {"user": [], "candidate": [], "context": [], "bias": []}
-        for spec in raw_inputs(assets.file):
-            by_side[spec.side].append(spec)
-        self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in by_side["user"]}
-        self.candidate_specs = {s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in by_side["candidate"]}
-        self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in by_side["context"]}
+        raw = raw_inputs(assets.file)
+        self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in raw if s.side == "user"}
+        self.candidate_specs = {
+            s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in raw if s.side == "candidate"
+        }
+        self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in raw if s.side == "context"}
         self._state_names: dict[str, str] = {}
         self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
         outputs = self.user_tower.get_concrete_function().structured_outputs
