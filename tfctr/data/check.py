@@ -4,6 +4,7 @@ import csv
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
         if not paths:
             raise UserError(f"{directory / split} has no *.tfrecord or *.tfrecord.gz file")
         counts[split] = 0
-        for where, record in track(_records(paths, limit), f"Checking {split}"):
+        for where, record in track(islice(_records(paths), limit), f"Checking {split}"):
             seen.update(_check_record(where, record, columns, file))
             counts[split] += 1
     absent = sorted(set(columns) - seen)
@@ -74,15 +75,11 @@ def _columns(file: FeatureFile) -> dict[str, _Column]:
     return columns
 
 
-def _records(paths: list[Path], limit: int | None) -> Iterator[tuple[str, bytes]]:
-    left = limit
+def _records(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
     for path in paths:
         number = 0
         try:
             for number, record in enumerate(read_records(path), start=1):
-                if left == 0:
-                    return
-                left = None if left is None else left - 1
                 yield f"{path}, record {number}", record
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged after record {number}: {error}") from error

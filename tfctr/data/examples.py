@@ -6,13 +6,10 @@ piece once and joining them is some fifty times faster than filling a `tf.train.
 
 from collections.abc import Iterable
 
-_UINT64 = 1 << 64
-
 
 def varint(value: int) -> bytes:
     """The base-128 varint of an int64; a negative value takes ten bytes, as protobuf defines it."""
-    if value < 0:
-        value += _UINT64
+    value &= (1 << 64) - 1
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

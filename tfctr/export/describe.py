@@ -104,6 +104,4 @@ def _tensors(infos: Any) -> list[TensorDescription]:
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+    return sum(found.stat().st_size for found in (path, *path.rglob("*")) if found.is_file())
