@@ -13,7 +13,7 @@ BASE = [
     "pydantic>=2.9",
     "pyyaml>=6",
     "rich>=13",
-    "typer>=0.15",
+    "typer>=0.19",
     "typing-extensions>=4.12",
 ]
 SERVING = [

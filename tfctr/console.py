@@ -1,7 +1,5 @@
 """Progress and messages: rich on a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,36 +15,27 @@ _Item = TypeVar("_Item")
 
 
 def console() -> Console:
-    """A console on standard output. In a file or a pipe, tables may be up to 140 columns wide."""
-    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    """A console on standard output, which prints text as it is. In a file or a pipe, tables may be 140 columns wide."""
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    return Console(soft_wrap=True, width=width, highlight=False, markup=False)
 
 
 def error_console() -> Console:
-    """A console on standard error."""
-    return Console(stderr=True, soft_wrap=True)
+    """A console on standard error, which prints text as it is."""
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Prints that a step begins, and at the end how long it took.
-
-    Args:
-        title: What the step does, in a few words.
-    """
+    """Prints that a step begins, and at the end how long it took."""
     started = time.monotonic()
-    console().print(f"{title} ...", highlight=False, markup=False)
+    console().print(f"{title} ...")
     yield
-    console().print(f"{title}: done in {time.monotonic() - started:.1f} s", highlight=False, markup=False)
+    console().print(f"{title}: done in {time.monotonic() - started:.1f} s")
 
 
 def track(items: Iterable[_Item], title: str, total: int | None = None) -> Iterator[_Item]:
-    """Yields the items and shows how many are done.
-
-    Args:
-        items: The items to work on.
-        title: What is done with them, in a few words.
-        total: Number of items, if known.
-    """
+    """Yields the items and shows how many are done, of how many if `total` is known."""
     if sys.stderr.isatty():
         text = TextColumn("{task.description}")
         columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -60,4 +49,4 @@ def track(items: Iterable[_Item], title: str, total: int | None = None) -> Itera
         if now - last >= _PLAIN_INTERVAL_SECONDS:
             last = now
             of_total = f" of {total:,}" if total else ""
-            error_console().print(f"{title}: {count:,}{of_total}", highlight=False, markup=False)
+            error_console().print(f"{title}: {count:,}{of_total}")

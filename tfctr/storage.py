@@ -1,7 +1,5 @@
 """Files and directories that are there whole or not at all, also when the process is killed or the machine stops."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,12 +10,7 @@ from pathlib import Path
 def write_text(path: Path, text: str) -> None:
     """Write a file in UTF-8, whose readers see either the old content or all of the new one.
 
-    Args:
-        path: The file; directories above it are made when they are missing.
-        text: The new content.
-
-    Raises:
-        OSError: The file cannot be written.
+    Directories above it are made when they are missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _beside(path)
@@ -34,12 +27,8 @@ def write_text(path: Path, text: str) -> None:
 def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
     """Make a directory that gets its name when the block ends well; it is removed when the block raises.
 
-    Args:
-        path: The name; directories above it are made when they are missing.
-        replace: Whether a directory of this name may be replaced. One that is empty always is.
-
-    Yields:
-        The directory under its temporary name, hidden and beside `path`.
+    Directories above it are made when they are missing. With `replace`, a directory of this name is replaced; one that
+    is empty always is. Yields the directory under its temporary name, hidden and beside `path`.
 
     Raises:
         OSError: The directory cannot be written, or its name is taken.

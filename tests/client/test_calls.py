@@ -12,14 +12,7 @@ import pytest
 from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tfctr.client import (
-    BadRequestError,
-    BadRowError,
-    CodecError,
-    OverloadedError,
-    ServerError,
-    UnavailableError,
-)
+from tfctr.client import BadRequestError, BadRowError, CodecError, OverloadedError, ServerError, UnavailableError
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BEST = EXPECTED[[2, 0, 1]]

@@ -252,10 +252,7 @@ def test_a_bad_row_is_named(client: RankingClient) -> None:
 
 
 def test_nobody_listens(connect: Connect) -> None:
-    with (
-        connect("localhost:1", timeout_seconds=2) as client,
-        pytest.raises(UnavailableError, match="localhost:1"),
-    ):
+    with connect("localhost:1", timeout_seconds=2) as client, pytest.raises(UnavailableError, match="localhost:1"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
@@ -346,10 +343,7 @@ def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server
 
 def test_a_model_without_our_signatures(server: StubServer, connect: Connect) -> None:
     del server.definitions[1]["user_tower"]
-    with (
-        connect(server.target, timeout_seconds=20) as client,
-        pytest.raises(UnsupportedModelError, match="user_tower"),
-    ):
+    with connect(server.target, timeout_seconds=20) as client, pytest.raises(UnsupportedModelError, match="user_tower"):
         client.rank(USER, CANDIDATES, CONTEXT)
 
 

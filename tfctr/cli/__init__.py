@@ -1,7 +1,5 @@
 """The command line: `tfctr data|features|models|train|evaluate|export|inspect|client`."""
 
-from __future__ import annotations
-
 import os
 import sys
 
@@ -48,8 +46,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        error_console().print(f"error: {error}", style="red", highlight=False, markup=False)
+        error_console().print(f"error: {error}", style="red")
         sys.exit(2)
     except KeyboardInterrupt:
-        error_console().print("interrupted", markup=False)
+        error_console().print("interrupted")
         sys.exit(130)

@@ -1,7 +1,5 @@
 """`tfctr client`: requests a ranking from a model server, or lists its versions."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict
@@ -56,14 +54,9 @@ def rank(
     if len(from_input) > 1:
         raise UserError(f"only one of {', '.join(given)} may be standard input (-). Received: {', '.join(from_input)}")
     values = {option: _read(source, option) for option, source in given.items()}
+    credentials = _credentials(tls, ca, certificate, key)
     with RankingClient(
-        target,
-        model,
-        timeout_seconds=timeout,
-        cache=None,
-        version=version,
-        feature_file=features,
-        credentials=_credentials(tls, ca, certificate, key),
+        target, model, timeout, cache=None, version=version, feature_file=features, credentials=credentials
     ) as client:
         ranked = client.rank(values["--user"], values["--candidates"], values["--context"], k)
     if as_json:

@@ -1,43 +1,19 @@
 """`tfctr data`: real and synthetic data sets in the layout that pipeline and training read."""
 
-from __future__ import annotations
-
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from tfctr.console import console
 from tfctr.data.check import check_dataset
-from tfctr.data.prepare import Options, prepare_movielens
+from tfctr.data.prepare import Neutral, Options, prepare_movielens
+from tfctr.data.splits import Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import load_feature_file
 
 app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
-
-
-class Dataset(StrEnum):
-    """Data sets that `prepare` knows."""
-
-    MOVIELENS_1M = "movielens-1m"
-
-
-class Neutral(StrEnum):
-    """What becomes of rows rated 3."""
-
-    DROP = "drop"
-    NEGATIVE = "negative"
-
-
-class SplitRule(StrEnum):
-    """How rows are split 8:1:1."""
-
-    USER_TIME = "user-time"
-    GLOBAL_TIME = "global-time"
-    RANDOM = "random"
-
 
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to make; it must be new or empty.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")]
@@ -46,12 +22,12 @@ HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a histor
 
 @app.command()
 def prepare(
-    dataset: Annotated[Dataset, typer.Argument(help="Which data set.")],
+    dataset: Annotated[Literal["movielens-1m"], typer.Argument(help="Which data set.")],
     source: Annotated[Path, typer.Option(help="Directory with the publisher's files, plain or .gz.")],
     out: OutOption,
     history_length: HistoryOption = 50,
-    neutral: Annotated[Neutral, typer.Option(help="Rows rated 3; they stay in histories.")] = Neutral.DROP,
-    split: Annotated[SplitRule, typer.Option(help="How rows are split 8:1:1.")] = SplitRule.USER_TIME,
+    neutral: Annotated[Neutral, typer.Option(help="Rows rated 3; they stay in histories.")] = "drop",
+    split: Annotated[Split, typer.Option(help="How rows are split 8:1:1.")] = "user-time",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
     item_vectors: Annotated[
         Path | None, typer.Option(help="Item vectors, .npz or .npy with ids; text_vectors.npz of --source if there.")
@@ -62,10 +38,9 @@ def prepare(
 ) -> None:
     """Writes a public data set as impressions with histories."""
     del dataset  # There is one, and the argument keeps room for the next.
-    options = Options(history_length, neutral.value, split.value, seed, rows, users)
-    manifest = prepare_movielens(source, out, options, item_vectors, force)
-    _print_splits(manifest)
-    console().print(f"Written to {out}", highlight=False, markup=False)
+    options = Options(history_length, neutral, split, seed, rows, users)
+    _print_splits(prepare_movielens(source, out, options, item_vectors, force))
+    console().print(f"Written to {out}")
 
 
 @app.command()
@@ -83,17 +58,14 @@ def synthesize(
     force: ForceOption = False,
 ) -> None:
     """Writes synthetic impressions, and reports the best AUC and GAUC that any model can reach on them."""
-    manifest = write_synthetic(
-        out, Settings(rows, users, items, history_length, vector_width, seed, old_interest_after), force
-    )
+    settings = Settings(rows, users, items, history_length, vector_width, seed, old_interest_after)
+    manifest = write_synthetic(out, settings, force)
     _print_splits(manifest)
-    for title, ceiling in (
-        ("position unknown", manifest["ceilings"]["position_unknown"]),
-        ("position known", manifest["ceilings"]["position_known"]),
-    ):
+    for scorer in ("position_unknown", "position_known"):
+        ceiling = manifest["ceilings"][scorer]
         values = "; ".join(f"{metric.upper()} {_ceiling(ceiling[metric])}" for metric in ("auc", "gauc"))
-        console().print(f"best any model can reach on test, {title}: {values}", highlight=False)
-    console().print(f"Written to {out}", highlight=False, markup=False)
+        console().print(f"best any model can reach on test, {scorer.replace('_', ' ')}: {values}")
+    console().print(f"Written to {out}")
 
 
 @app.command()
@@ -105,15 +77,13 @@ def check(
     """Checks impressions, your own too, against their feature file: columns, types, labels, histories, items."""
     counts = check_dataset(directory, load_feature_file(features), rows)
     read = ", ".join(f"{count:,} of {split}" for split, count in counts.items())
-    console().print(f"No fault found in the rows read: {read}", highlight=False)
+    console().print(f"No fault found in the rows read: {read}")
 
 
 def _print_splits(manifest: dict[str, Any]) -> None:
     for name, count in manifest["splits"].items():
         share = count["positives"] / count["rows"]
-        console().print(
-            f"{name}: {count['rows']:,} rows of {count['users']:,} users, {share:.2%} positive", highlight=False
-        )
+        console().print(f"{name}: {count['rows']:,} rows of {count['users']:,} users, {share:.2%} positive")
 
 
 def _ceiling(values: dict[str, float | None]) -> str:

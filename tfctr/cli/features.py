@@ -1,7 +1,5 @@
 """`tfctr features`: check a feature file and show what it means."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +22,7 @@ def validate(file: FeatureFileArgument) -> None:
     """Check a feature file; the exit status is 2 when something is wrong."""
     found = load_feature_file(file)
     count = sum(feature.sequence is None for feature in found.features)
-    console().print(f"{file}: valid ({count} features, {len(found.sequences)} sequences)", markup=False)
+    console().print(f"{file}: valid ({count} features, {len(found.sequences)} sequences)")
 
 
 @app.command("schema")
@@ -54,7 +52,7 @@ def show(
                 table.add_row(*_row(found, feature, f"user: {name} [{sequence.max_length}]", sizes))
     console().print(table)
     labels = ", ".join(found.labels.columns)
-    console().print(f"label {labels}, GAUC by {found.group}, seed {found.seed}", markup=False)
+    console().print(f"label {labels}, GAUC by {found.group}, seed {found.seed}")
 
 
 def _row(file: FeatureFile, feature: Feature, side: str, sizes: FeatureAssets | None) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """`tfctr models`: what there is on the two axes, and the presets."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Imports TensorFlow without its start-up notes."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

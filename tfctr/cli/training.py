@@ -1,7 +1,5 @@
 """`tfctr train|evaluate|export|inspect`: the pipeline's steps for those who don't run TFX."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -42,15 +40,12 @@ def train(
     if preset is not None:
         find_preset(preset)
         found = found.model_copy(update={"preset": preset})
-    changes = {key: value for key, value in (("seed", seed), ("epochs", epochs)) if value is not None}
-    if changes:
-        found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
+    changes = {key: value for key, value in {"seed": seed, "epochs": epochs}.items() if value is not None}
+    found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
     result = train_in_workspace(file, found, data, out)
     console().print(
         f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
-        f"next: tfctr export --run {out} --to MODEL_DIRECTORY",
-        highlight=False,
-        markup=False,
+        f"next: tfctr export --run {out} --to MODEL_DIRECTORY"
     )
 
 
@@ -67,14 +62,9 @@ def export(
     found, example = finished_run(run)
     with step("export"):
         directory = export_model(
-            found.model,
-            found.assets,
-            found.experiment,
-            to / str(version or next_version(to)),
-            example,
-            found.history,
+            found.model, found.assets, found.experiment, to / str(version or next_version(to)), example, found.history
         )
-    console().print(f"{directory}", markup=False, highlight=False)
+    console().print(str(directory))
 
 
 def evaluate(
@@ -152,10 +142,10 @@ def inspect(
     if found.costs:
         console().print(_cost_table(found.costs))
     for part, size in found.bytes_by_part.items():
-        console().print(f"{part}: {size:,} bytes", markup=False)
+        console().print(f"{part}: {size:,} bytes")
     for key in ("tfctr", "tensorflow", "keras", "created", "model_tag", "trainable_parameters", "frozen_parameters"):
         if key in found.made:
-            console().print(f"{key}: {found.made[key]}", markup=False, highlight=False)
+            console().print(f"{key}: {found.made[key]}")
 
 
 def _cost_table(costs: dict[str, dict[str, Any]]) -> Table:

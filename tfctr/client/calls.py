@@ -51,9 +51,9 @@ class Budget:
 class Caller:
     """Makes calls through a driver.
 
+    Counts `retry`, `hedge`, `hedge_won` and `over_budget`.
+
     Args:
-        driver: the connection.
-        counts: where `retry`, `hedge`, `hedge_won` and `over_budget` are counted.
         retries: how often a call with a retryable error (UNAVAILABLE) is sent again. After other errors it is not: a
             server that is out of resources or time would only get more work, and the rest would occur again.
         hedge_after_seconds: send a second copy of a `hedged` call that is not answered after this long.

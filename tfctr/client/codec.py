@@ -91,11 +91,7 @@ def encode(array: Array, out: wire.TensorProto | None = None) -> wire.TensorProt
 
 
 def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
-    """Reads a TensorProto into an array (read-only when it shares the message's bytes).
-
-    Args:
-        proto: a tensor in either form.
-        name: the name of the tensor in error messages.
+    """Reads a TensorProto into an array (read-only when it shares the message's bytes). Messages show its `name`.
 
     Raises:
         CodecError: the type is not supported, the shape is invalid, or the values do not fit the shape.
@@ -122,10 +118,8 @@ def decode(proto: wire.TensorProto, name: str = "tensor") -> Array:
         raise CodecError(f"{name}: shape {list(shape)} has {size} elements. Received: {len(values)} values")
     given = string_array(list(values)) if proto.dtype == wire.DT_STRING else _numbers(values, dtype, name)
     if given.size < size:  # values that are not given equal the last one, or zero if none is given
-        full = np.empty(size, dtype)
-        full[: given.size] = given
-        full[given.size :] = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
-        given = full
+        last = given[-1] if given.size else b"" if proto.dtype == wire.DT_STRING else 0
+        given = np.append(given, np.full(size - given.size, last, dtype))
     return given.reshape(shape)
 
 
@@ -157,9 +151,7 @@ def _shape(proto: wire.TensorProto, name: str) -> tuple[int, ...]:
 
 def string_array(values: Sequence[bytes]) -> Array:
     """Byte strings as a one-dimensional object array."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
+    return np.fromiter(values, object, len(values))
 
 
 def _string_list(content: bytes, size: int, name: str) -> list[bytes]:

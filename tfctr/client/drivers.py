@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent import futures
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from operator import methodcaller
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 from typing_extensions import override
 
-from tfctr.client.transport import CHANNEL_OPTIONS, REPLIES, Call, serialize
+from tfctr.client.transport import CHANNEL_OPTIONS, REPLIES, Call
 
 CACHE_THREADS = 8
 """Number of calls of a blocking cache that may run at the same time."""
@@ -25,23 +26,8 @@ CACHE_THREADS = 8
 T = TypeVar("T")
 
 
-class Future(Protocol):
-    """The methods that the futures of grpc, asyncio and concurrent.futures have in common."""
-
-    def done(self) -> bool:
-        """Whether there is a result or an error."""
-
-    def cancelled(self) -> bool:
-        """Whether the work was cancelled."""
-
-    def cancel(self) -> Any:
-        """Cancels the work, if it can still be cancelled."""
-
-    def result(self) -> Any:
-        """The result; raises the error if there is one."""
-
-    def set_result(self, result: Any) -> None:
-        """Sets the result of a promise."""
+Future = futures.Future[Any] | asyncio.Future[Any]
+"""A call, a thread or a promise. The futures of grpc, which have no types, are used as one of these."""
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -59,10 +45,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Driver(ABC):
     """The connection to a server, the threads for a blocking cache, and how to wait for both.
 
-    Args:
-        target: `host:port`, `unix:/path`, or any gRPC target.
-        credentials: channel credentials (TLS, mutual TLS); plain text without.
-        options: gRPC channel options; they override `CHANNEL_OPTIONS`.
+    The options of the gRPC channel override `CHANNEL_OPTIONS`.
     """
 
     def __init__(
@@ -109,15 +92,12 @@ class Driver(ABC):
 
     def _open(self, module: Any) -> tuple[Any, dict[str, Any]]:
         """A channel of grpc or grpc.aio, and its methods by path."""
-        channel = (
-            module.insecure_channel(self.target, self._options)
-            if self._credentials is None
-            else module.secure_channel(self.target, self._credentials, self._options)
-        )
-        return channel, {
-            path: channel.unary_unary(path, request_serializer=serialize, response_deserializer=reply.FromString)
-            for path, reply in REPLIES.items()
-        }
+        if self._credentials is None:
+            channel = module.insecure_channel(self.target, self._options)
+        else:
+            channel = module.secure_channel(self.target, self._credentials, self._options)
+        encode = methodcaller("SerializeToString")
+        return channel, {path: channel.unary_unary(path, encode, reply.FromString) for path, reply in REPLIES.items()}
 
 
 class BlockingDriver(Driver):

@@ -13,12 +13,7 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Lets one of several concurrent requests do the work that all of them need.
-
-    Args:
-        driver: how the requests wait for each other.
-        counts: where waits for another request are counted as `joined`.
-    """
+    """Lets one of several concurrent requests do the work that all of them need. Waits are counted as `joined`."""
 
     def __init__(self, driver: Driver, counts: Counts):
         self._driver = driver

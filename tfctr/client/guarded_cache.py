@@ -20,12 +20,9 @@ CACHE_SHARE = 0.25
 
 
 class GuardedCache:
-    """Asks a state cache for a request. A cache that raises an error, is late or hangs counts as a miss.
+    """Asks a state cache, if there is one. A cache that raises an error, is late or hangs counts as a miss.
 
-    Args:
-        cache: the cache, or `None` to keep no states.
-        driver: runs the calls of a blocking cache in threads.
-        counts: where `cache_failed`, `cache_late` and `cache_busy` are counted.
+    The driver runs the calls of a blocking cache in threads. Counts `cache_failed`, `cache_late` and `cache_busy`.
     """
 
     def __init__(self, cache: StateCache | None, driver: Driver, counts: Counts):

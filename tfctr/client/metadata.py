@@ -21,7 +21,6 @@ class TensorSpec:
     """One input or output of a signature.
 
     Attributes:
-        name: its name in the signature.
         dtype: DataType number.
         shape: static shape, with -1 for a size that varies; `None` for an unknown rank.
     """
@@ -56,9 +55,6 @@ class ServedModel:
     rank 2 (`[B, C]`) are candidate features and those of rank 1 (`[B]`) context features.
 
     Attributes:
-        name: model name on the server.
-        version: served version.
-        signatures: the signatures by name.
         groups: sequence -> its fields, from a feature file; without it the names of the inputs decide.
     """
 
@@ -171,12 +167,7 @@ class ServedModel:
 def parse_metadata(
     response: wire.GetModelMetadataResponse, name: str, groups: Mapping[str, tuple[str, ...]] | None = None
 ) -> ServedModel:
-    """Reads the reply of GetModelMetadata.
-
-    Args:
-        response: the reply, with `signature_def`.
-        name: the name of the model in the request.
-        groups: sequence -> its fields, from a feature file.
+    """Reads the reply of GetModelMetadata about the model `name`; for `groups` see `ServedModel`.
 
     Raises:
         UnsupportedModelError: the reply has no signatures, or not those that this client uses.

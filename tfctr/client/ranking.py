@@ -29,14 +29,9 @@ Identity = tuple[str, str]
 
 
 class Ranking:
-    """The steps of a request.
+    """The steps of a request, of which one call to `score` takes at most `chunk_size` candidates.
 
-    Args:
-        caller: makes the calls.
-        versions: the served versions.
-        cache: the cache of user states.
-        counts: where `user_tower`, `score` and `recomputed` are counted.
-        chunk_size: the most candidates of one call to `score`.
+    Counts `user_tower`, `score` and `recomputed`.
     """
 
     def __init__(self, caller: Caller, versions: ServedVersions, cache: GuardedCache, counts: Counts, chunk_size: int):

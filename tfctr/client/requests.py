@@ -55,10 +55,8 @@ class Declared:
 class RequestBuilder:
     """Builds the inputs of one served version.
 
-    Args:
-        model: the served version.
-        strict: raise an error for a feature that the version does not have, instead of dropping it.
-        declared: what a feature file declares, if there is one.
+    If `strict`, a feature that the version does not have is an error; otherwise it is dropped. `declared` is what a
+    feature file declares, if there is one.
     """
 
     def __init__(self, model: ServedModel, strict: bool = False, declared: Declared | None = None):
@@ -104,14 +102,13 @@ class RequestBuilder:
         count = count_candidates(candidates)
         names = candidates if isinstance(candidates, Mapping) else set[str]().union(*candidates)
         self._check_names("candidates", names, specs)
+        if not isinstance(candidates, Mapping):
+            candidates = {name: [row.get(name) for row in candidates] for name in specs if name in names}
         inputs = {}
         for name, spec in specs.items():
-            if isinstance(candidates, Mapping):
-                values = candidates.get(name)
-            else:
-                values = [row.get(name) for row in candidates] if name in names else None
-            column_name = f"candidates[#].{name}"
-            inputs[name] = (_full(spec, count) if values is None else self._column(spec, values, column_name))[None]
+            values = candidates.get(name)
+            full = _full(spec, count) if values is None else self._column(spec, values, f"candidates[#].{name}")
+            inputs[name] = full[None]
         return inputs
 
     def _sequence(self, sequence: str, fields: tuple[str, ...], user: Features) -> dict[str, Array]:

@@ -62,8 +62,8 @@ def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
 
 def in_order(candidates: Candidates, probabilities: Array, k: int | None) -> list[Ranked]:
     """The best k candidates, best first; ties keep the given order."""
-    order = np.argsort(-probabilities, kind="stable")[:k]
-    return [Ranked(int(i), candidate_at(candidates, int(i)), float(probabilities[i])) for i in order]
+    order = np.argsort(-probabilities, kind="stable")[:k].tolist()
+    return [Ranked(i, candidate_at(candidates, i), float(probabilities[i])) for i in order]
 
 
 def candidate_at(candidates: Candidates, index: int) -> Features:

@@ -22,15 +22,7 @@ REFRESH_SHARE = 0.25
 class ServedVersions:
     """Reads the metadata of each version once, and looks for a newer version from time to time.
 
-    Args:
-        caller: makes the calls.
-        counts: the counters of the client.
-        name: name of the model on the server.
-        version: always use this version.
-        label: always use the version with this label.
-        declared: what a feature file declares, if there is one.
-        strict: raise an error for a feature that a version does not have.
-        refresh_seconds: how often to look for a newer version.
+    The arguments are those of the client. `declared` is what its feature file declares, if there is one.
     """
 
     def __init__(

@@ -13,7 +13,6 @@ class UserState:
     """The state of a user, which `score` takes as input.
 
     Attributes:
-        model: model name.
         version: the version that computed the state; only this version may score it.
         fingerprint: hash of the signatures of that version.
         tensors: the outputs of `user_tower` by name, each `[1, ...]`, read-only.
@@ -39,10 +38,7 @@ class StateKey:
     """The key of a cached state: everything that the state depends on.
 
     Attributes:
-        model: model name.
-        version: served version.
         fingerprint: hash of the signatures of that version.
-        user_key: identifies the user.
         history_version: changes with every new event of the user (a counter, or the time of the newest event).
     """
 

@@ -7,16 +7,9 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf.message import Message
+from grpc import StatusCode
 
-from tfctr.client.errors import (
-    BadRequestError,
-    ClientError,
-    DeadlineError,
-    ModelNotFoundError,
-    OverloadedError,
-    ServerError,
-    UnavailableError,
-)
+from tfctr.client import errors
 from tfctr.client.protos import wire_pb2 as wire
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -39,28 +32,25 @@ CHANNEL_OPTIONS = {
     "grpc.max_reconnect_backoff_ms": 1000,
 }
 
-_HINTS: dict[grpc.StatusCode, tuple[type[ClientError], str]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: (BadRequestError, "The served graph refused the request."),
-    grpc.StatusCode.FAILED_PRECONDITION: (BadRequestError, "The served model cannot answer such a request."),
-    grpc.StatusCode.OUT_OF_RANGE: (BadRequestError, "The served graph refused the request."),
-    grpc.StatusCode.UNIMPLEMENTED: (BadRequestError, "The target does not implement TensorFlow Serving's gRPC API."),
-    grpc.StatusCode.UNAUTHENTICATED: (BadRequestError, "Pass credentials=... ."),
-    grpc.StatusCode.PERMISSION_DENIED: (BadRequestError, "These credentials may not do this."),
-    grpc.StatusCode.NOT_FOUND: (ModelNotFoundError, "Check the model name, and the versions with model_status()."),
-    grpc.StatusCode.UNAVAILABLE: (UnavailableError, "Check that the server runs at this address and is ready."),
-    grpc.StatusCode.CANCELLED: (UnavailableError, "The channel was closed or the server stopped."),
-    grpc.StatusCode.RESOURCE_EXHAUSTED: (OverloadedError, "Send less, or add servers; a retry makes it worse."),
-    grpc.StatusCode.DEADLINE_EXCEEDED: (DeadlineError, "Give more time (timeout_seconds=...) or fewer candidates."),
+_HINTS: dict[StatusCode, tuple[type[errors.ClientError], str]] = {
+    StatusCode.INVALID_ARGUMENT: (errors.BadRequestError, "The served graph refused the request."),
+    StatusCode.FAILED_PRECONDITION: (errors.BadRequestError, "The served model cannot answer such a request."),
+    StatusCode.OUT_OF_RANGE: (errors.BadRequestError, "The served graph refused the request."),
+    StatusCode.UNIMPLEMENTED: (errors.BadRequestError, "The target does not implement TensorFlow Serving's gRPC API."),
+    StatusCode.UNAUTHENTICATED: (errors.BadRequestError, "Pass credentials=... ."),
+    StatusCode.PERMISSION_DENIED: (errors.BadRequestError, "These credentials may not do this."),
+    StatusCode.NOT_FOUND: (errors.ModelNotFoundError, "Check the model name, and the versions with model_status()."),
+    StatusCode.UNAVAILABLE: (errors.UnavailableError, "Check that the server runs at this address and is ready."),
+    StatusCode.CANCELLED: (errors.UnavailableError, "The channel was closed or the server stopped."),
+    StatusCode.RESOURCE_EXHAUSTED: (errors.OverloadedError, "Send less, or add servers; a retry makes it worse."),
+    StatusCode.DEADLINE_EXCEEDED: (errors.DeadlineError, "Give more time (timeout_seconds=...) or fewer candidates."),
 }
 _QUEUE_FULL = "queue"
 """An overloaded TensorFlow Serving answers UNAVAILABLE with the message "The batch scheduling queue ... is full"."""
 
 
 class Deadline:
-    """The time budget of a request, shared by all its calls.
-
-    Args:
-        seconds: the budget, starting now.
+    """The time budget of a request in seconds from now, shared by all its calls.
 
     Raises:
         BadRequestError: the budget is not a positive number.
@@ -68,7 +58,7 @@ class Deadline:
 
     def __init__(self, seconds: float):
         if not _is_number(seconds) or not 0 < seconds < float("inf"):
-            raise BadRequestError(f"timeout_seconds must be a positive number of seconds. Received: {seconds!r}")
+            raise errors.BadRequestError(f"timeout_seconds must be a positive number of seconds. Received: {seconds!r}")
         self.seconds = seconds
         self._end = time.monotonic() + seconds
 
@@ -85,7 +75,7 @@ class Deadline:
         """
         left = self.left
         if left <= 0:
-            raise DeadlineError(f"{step}: the budget of {self.seconds:g} s was used up before the call.")
+            raise errors.DeadlineError(f"{step}: the budget of {self.seconds:g} s was used up before the call.")
         return left
 
     def part(self, share: float, step: str) -> "Deadline":
@@ -98,8 +88,6 @@ class Call:
     """One gRPC call. All calls only read, so sending one twice is safe.
 
     Attributes:
-        path: path of the method.
-        request: request message.
         step: description of the call for messages.
     """
 
@@ -123,24 +111,18 @@ class Call:
         """A call that returns the states of the versions."""
         return cls(STATUS, wire.GetModelStatusRequest(model_spec=spec), f"status of {_spec_text(spec)}")
 
-    def explain(self, error: BaseException | None, target: str, seconds: float) -> ClientError:
+    def explain(self, error: BaseException | None, target: str, seconds: float) -> errors.ClientError:
         """The client error for a failed call. `error` is `None` if closing the channel cancelled the call."""
         where = f"{self.step} at {target}"
         if not isinstance(error, grpc.RpcError):  # gRPC raises errors of several types for a closed channel
-            return UnavailableError(f"{where}: {error or 'the channel was closed.'}")
+            return errors.UnavailableError(f"{where}: {error or 'the channel was closed.'}")
         code = error.code()
-        kind, hint = _HINTS.get(code, (ServerError, "See the log of the server."))
+        kind, hint = _HINTS.get(code, (errors.ServerError, "See the log of the server."))
         details = _shorten(error.details())
-        if code is grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in details and "full" in details:
-            kind, hint = _HINTS[grpc.StatusCode.RESOURCE_EXHAUSTED]
-        within = f" within {seconds * 1000:.0f} ms" if kind is DeadlineError else ""
+        if code is StatusCode.UNAVAILABLE and _QUEUE_FULL in details and "full" in details:
+            kind, hint = _HINTS[StatusCode.RESOURCE_EXHAUSTED]
+        within = f" within {seconds * 1000:.0f} ms" if kind is errors.DeadlineError else ""
         return kind(f"{where}{within}: {code.name}: {details} {hint}")
-
-
-def serialize(message: Message) -> bytes:
-    """The serialized message."""
-    payload: bytes = message.SerializeToString()
-    return payload
 
 
 def _is_number(value: object) -> bool:

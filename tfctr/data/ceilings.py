@@ -1,7 +1,5 @@
 """The best AUC and GAUC that any model can expect on a synthetic test split."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -40,27 +38,20 @@ class TestRows:
             self.rows += len(user[:room])
 
     def ceilings(self, seed: int) -> dict[str, Any]:
-        """AUC and GAUC (weighted by impressions) of the best scorers.
-
-        Args:
-            seed: Decides the labels that are drawn again.
-        """
+        """AUC and GAUC (weighted by impressions) of the best scorers; the seed decides which labels are drawn again."""
         user, relevance, probability, label = (np.concatenate(column) for column in zip(*self._pieces, strict=True))
         rng = np.random.default_rng([seed, 3])
         draws = int(np.clip(_ROWS_REDRAWN // len(label), 4, 200))
         scorers = {"position_known": probability, "position_unknown": relevance}
-        redrawn: dict[str, list[dict[str, float]]] = {name: [] for name in scorers}
-        for _ in range(draws):
-            labels = (rng.random(len(label)) < probability).astype(np.int64)
-            for name, scores in scorers.items():
-                redrawn[name].append(_measure(labels, scores, user))
-        ceilings = {
-            name: {
-                metric: _summary([draw[metric] for draw in redrawn[name]], drawn) for metric, drawn in values.items()
-            }
-            for name, values in ((name, _measure(label, scores, user)) for name, scores in scorers.items())
-        }
+        redrawn = [(rng.random(len(label)) < probability).astype(np.int64) for _ in range(draws)]
+        ceilings = {name: _ceiling(label, redrawn, scores, user) for name, scores in scorers.items()}
         return {"meaning": MEANING, "rows": len(label), "label_draws": draws, **ceilings}
+
+
+def _ceiling(label: Ints, redrawn: list[Ints], scores: Floats, user: Ints) -> dict[str, dict[str, float | None]]:
+    draws = [_measure(labels, scores, user) for labels in redrawn]
+    drawn = _measure(label, scores, user)
+    return {metric: _summary([draw[metric] for draw in draws], value) for metric, value in drawn.items()}
 
 
 def _measure(label: Ints, scores: Floats, user: Ints) -> dict[str, float]:

@@ -1,11 +1,10 @@
 """Checks a directory of impressions, anyone's, against its feature file before time is spent on it."""
 
-from __future__ import annotations
-
 import csv
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
 
     Args:
         directory: Holds train/, valid/ and test/, and perhaps items.csv and item_vectors.npz.
-        file: The feature file.
         limit: How many records of each split are read; None reads all.
 
     Returns:
@@ -54,7 +52,7 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
         if not paths:
             raise UserError(f"{directory / split} has no *.tfrecord or *.tfrecord.gz file")
         counts[split] = 0
-        for where, record in track(_records(paths, limit), f"Checking {split}"):
+        for where, record in track(islice(_records(paths), limit), f"Checking {split}"):
             seen.update(_check_record(where, record, columns, file))
             counts[split] += 1
     absent = sorted(set(columns) - seen)
@@ -77,15 +75,11 @@ def _columns(file: FeatureFile) -> dict[str, _Column]:
     return columns
 
 
-def _records(paths: list[Path], limit: int | None) -> Iterator[tuple[str, bytes]]:
-    left = limit
+def _records(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
     for path in paths:
         number = 0
         try:
             for number, record in enumerate(read_records(path), start=1):
-                if left == 0:
-                    return
-                left = None if left is None else left - 1
                 yield f"{path}, record {number}", record
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged after record {number}: {error}") from error
@@ -108,17 +102,14 @@ def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: 
         if kind is None:
             continue
         values[name] = list(getattr(feature, kind).value)
-        _check_values(where, name, columns[name], _KINDS[kind], values[name])
+        column, dtype, count = columns[name], _KINDS[kind], len(values[name])
+        if dtype != column.dtype:
+            raise UserError(f"{where}: {name} is {dtype}; the feature file says {column.dtype}")
+        if not column.sequence and count > 1:
+            raise UserError(f"{where}: {name} has {count} values; join several values of one row by |")
     file.labels.check_record(where, values)
     _check_histories(where, values, file)
     return set(values)
-
-
-def _check_values(where: str, name: str, column: _Column, dtype: str, values: list[Any]) -> None:
-    if dtype != column.dtype:
-        raise UserError(f"{where}: {name} is {dtype}; the feature file says {column.dtype}")
-    if not column.sequence and len(values) > 1:
-        raise UserError(f"{where}: {name} has {len(values)} values; join several values of one row by |")
 
 
 def _check_histories(where: str, values: dict[str, list[Any]], file: FeatureFile) -> None:
@@ -140,9 +131,8 @@ def _check_items(path: Path) -> None:
         if "item_id" not in (reader.fieldnames or ()):
             raise UserError(f"{path}: the column item_id is missing; its first line must name the columns")
         for row in reader:
-            if row["item_id"] in lines:
-                raise UserError(
-                    f"{path}, line {reader.line_num}: item {row['item_id']} is there twice,"
-                    f" the first time in line {lines[row['item_id']]}"
-                )
-            lines[row["item_id"]] = reader.line_num
+            item = row["item_id"]
+            if item in lines:
+                first = lines[item]
+                raise UserError(f"{path}, line {reader.line_num}: item {item} is there twice, first in line {first}")
+            lines[item] = reader.line_num

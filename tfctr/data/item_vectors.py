@@ -1,7 +1,5 @@
 """Frozen item vectors: reads them from the layouts in use, checks them and writes them in one layout."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Writes the files beside the records that describe a data set: items.csv and dataset.json."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterable
@@ -25,47 +23,25 @@ class SplitCount:
 
     def describe(self) -> dict[str, int]:
         """The counts as they stand in the manifest."""
-        return {
-            "rows": self.rows,
-            "positives": self.positives,
-            "requests": self.requests,
-            "users": len(self.users),
-        }
+        return {"rows": self.rows, "positives": self.positives, "requests": self.requests, "users": len(self.users)}
 
 
 def write_items(directory: Path, items: Iterable[tuple[int, str, str, int | None]]) -> None:
-    """Writes items.csv: item_id, title, genres, year (empty when unknown), in UTF-8.
-
-    Args:
-        directory: The data set's directory.
-        items: One row for each item.
-    """
+    """Writes items.csv: item_id, title, genres, year (empty when unknown), in UTF-8."""
     with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["item_id", "title", "genres", "year"])
-        writer.writerows([*row[:3], "" if row[3] is None else row[3]] for row in items)
+        writer.writerows(items)
 
 
 def write_manifest(directory: Path, content: dict[str, Any]) -> None:
-    """Writes dataset.json.
-
-    Args:
-        directory: The data set's directory.
-        content: What the data set was made from and how; the version of the package is added.
-    """
+    """Writes dataset.json: what the data set was made from and how; the version of the package is added."""
     text = json.dumps({"format": 1, "tfctr": tfctr.__version__, **content}, indent=2, ensure_ascii=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def require_rows(counts: dict[str, int]) -> None:
-    """Refuses a data set with an empty split, which no pipeline can read.
-
-    Args:
-        counts: Rows by split.
-
-    Raises:
-        UserError: A split is empty.
-    """
+    """Raises a `UserError` for a data set with an empty split, which no pipeline can read."""
     for split, rows in counts.items():
         if rows == 0:
             raise UserError(

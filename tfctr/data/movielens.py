@@ -1,7 +1,5 @@
 """Reads MovieLens-1M in its publisher's layout: `::`-separated Latin-1 files, plain or gzip."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import re
@@ -125,17 +123,13 @@ def _integer(path: Path, number: int, name: str, text: str) -> int:
 def _read_users(path: Path) -> dict[int, User]:
     users: dict[int, User] = {}
     for number, (user_id, gender, age, occupation, _) in _lines(path):
-        user = User(
-            _integer(path, number, "UserID", user_id),
-            gender,
-            _integer(path, number, "Age", age),
-            _integer(path, number, "Occupation", occupation),
-        )
+        facts = {"UserID": user_id, "Age": age, "Occupation": occupation}
+        key, years, job = (_integer(path, number, name, text) for name, text in facts.items())
         if gender not in ("F", "M"):
             raise _malformed(path, number, f"Gender must be F or M. Received: {gender!r}")
-        if user.user_id in users:
+        if key in users:
             raise _malformed(path, number, f"user {user_id} is there twice")
-        users[user.user_id] = user
+        users[key] = User(key, gender, years, job)
     return users
 
 
@@ -151,8 +145,7 @@ def _read_movies(path: Path) -> dict[int, Movie]:
 
 
 def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) -> tuple[npt.NDArray[np.int64], ...]:
-    columns = tuple(array("q") for _ in range(4))
-    add_user, add_item, add_rating, add_time = (column.append for column in columns)
+    values = array("q")
     for number, (user_text, item_text, rating_text, time_text) in _lines(path):
         user = _integer(path, number, "UserID", user_text)
         item = _integer(path, number, "MovieID", item_text)
@@ -162,11 +155,8 @@ def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) 
             raise _malformed(path, number, f"user {user} is not in users.dat")
         if item not in movies:
             raise _malformed(path, number, f"movie {item} is not in movies.dat")
-        add_user(user)
-        add_item(item)
-        add_rating(int(rating_text))
-        add_time(_integer(path, number, "Timestamp", time_text))
-    return tuple(np.frombuffer(column, np.int64) for column in columns)
+        values.extend((user, item, int(rating_text), _integer(path, number, "Timestamp", time_text)))
+    return tuple(np.frombuffer(values, np.int64).reshape(-1, 4).T)
 
 
 def _provenance(path: Path) -> dict[str, Any]:

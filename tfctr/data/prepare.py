@@ -1,8 +1,5 @@
 """MovieLens-1M as impressions with histories."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +18,7 @@ from tfctr.data.staging import staged_directory
 from tfctr.data.tfrecord import ShardedWriter
 from tfctr.errors import UserError
 
+Neutral = Literal["drop", "negative"]
 _Ints = npt.NDArray[np.int64]
 _NEUTRAL_RATING = 3
 _SHIPPED_VECTORS = "text_vectors.npz"
@@ -41,7 +39,7 @@ class Options:
     """
 
     history_length: int = 50
-    neutral: Literal["drop", "negative"] = "drop"
+    neutral: Neutral = "drop"
     split: Split = "user-time"
     seed: int = 17
     rows: int | None = None
@@ -49,33 +47,21 @@ class Options:
 
 
 class Histories:
-    """The events of all users, encoded once and newest first, so that any history is a slice of bytes.
-
-    Args:
-        data: The ratings.
-        length: The most events in a history.
-    """
+    """The events of all users, encoded once and newest first, so that any history is a slice of bytes."""
 
     def __init__(self, data: MovieLens, length: int) -> None:
         self._length = length
         self._first_of_user, self._last_of_user = runs(data.user)
         # Everything before this event is strictly older than the event's own second.
         self.first_of_second, _ = runs(data.user, data.time)
-        newest_first = slice(None, None, -1)
-        self._columns = (
-            _Slices([varint(item) for item in data.item[newest_first].tolist()]),
-            _Slices([bytes_item(data.movies[item].genres.encode()) for item in data.item[newest_first].tolist()]),
-            _Slices([varint(rating) for rating in data.rating[newest_first].tolist()]),
-            _Slices([varint(time) for time in data.time[newest_first].tolist()]),
-        )
+        items, ratings, times = (column[::-1].tolist() for column in (data.item, data.rating, data.time))
+        genres = [bytes_item(data.movies[item].genres.encode()) for item in items]
+        encoded = (map(varint, items), genres, map(varint, ratings), map(varint, times))
+        self._columns = [_Slices(list(pieces)) for pieces in encoded]
         self._events = len(data.user)
 
     def before(self, event: int) -> History:
-        """The history that was known before the second of an event.
-
-        Args:
-            event: The index of the event in the ratings.
-        """
+        """The history that was known before the second of an event, which is given by its index in the ratings."""
         end = int(self.first_of_second[event])
         begin = max(end - self._length, int(self._first_of_user[event]))
         return History(*(column.between(self._events - end, self._events - begin) for column in self._columns))
@@ -134,11 +120,9 @@ def prepare_movielens(
         }
         if vectors is not None:
             vectors.save(directory)
-            manifest["item_vectors"] = {
-                "width": vectors.vectors.shape[1],
-                "items": len(vectors.ids),
-                "share_of_items_covered": round(vectors.coverage(data.movies), 6),
-            }
+            items, width = vectors.vectors.shape
+            covered = round(vectors.coverage(data.movies), 6)
+            manifest["item_vectors"] = {"width": width, "items": items, "share_of_items_covered": covered}
         write_manifest(directory, manifest)
     return manifest
 
@@ -182,24 +166,23 @@ def _write_splits(
 ) -> dict[str, SplitCount]:
     histories = Histories(data, options.history_length)
     user_parts = {
-        key: user_part(user.user_id, user.gender, user.age, user.occupation, activity.name(key))
+        key: user_part(key, user.gender, user.age, user.occupation, activity.name(key))
         for key, user in data.users.items()
     }
     item_parts = {
-        key: item_part(movie.item_id, movie.genres, movie.year, popularity.name(key))
-        for key, movie in data.movies.items()
+        key: item_part(key, movie.genres, movie.year, popularity.name(key)) for key, movie in data.movies.items()
     }
     outcome_parts = (outcome_part(0), outcome_part(1))
     counts = {}
     for number, name in enumerate(SPLITS):
         rows = _shuffled_requests(kept[split == number], histories.first_of_second, options.seed + number)
-        count = counts[name] = SplitCount()
+        starts = np.diff(histories.first_of_second[rows], prepend=-1) != 0
+        count = counts[name] = SplitCount(requests=int(starts.sum()))
         with ShardedWriter(directory / name) as writer:
-            for event, new_request in track(_with_request_starts(rows, histories), f"Writing {name}", len(rows)):
+            for event, is_first in track(zip(rows, starts, strict=True), f"Writing {name}", len(rows)):
                 user, item = int(data.user[event]), int(data.item[event])
-                if new_request:
+                if is_first:
                     request = request_part(user, int(data.time[event]), histories.before(event))
-                    count.requests += 1
                 label = int(data.rating[event] > _NEUTRAL_RATING)
                 writer.write(example((user_parts[user], item_parts[item], request, outcome_parts[label])))
                 count.positives += label
@@ -213,10 +196,3 @@ def _shuffled_requests(rows: _Ints, first_of_second: _Ints, seed: int) -> _Ints:
     requests, request_of_row = np.unique(first_of_second[rows], return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(requests))
     return rows[np.argsort(place[request_of_row], kind="stable")]
-
-
-def _with_request_starts(rows: _Ints, histories: Histories) -> Iterator[tuple[int, bool]]:
-    last = -1
-    for event, request in zip(rows.tolist(), histories.first_of_second[rows].tolist(), strict=True):
-        yield event, request != last
-        last = request

@@ -3,8 +3,6 @@
 Both data sets write these columns and no others. A missing value has no entry in the record.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -44,31 +42,19 @@ class History:
 
 def user_part(user_id: int, gender: str, age: int, occupation: int, activity: str) -> bytes:
     """The columns that all rows of a user share."""
-    return (
-        int64_feature("user_id", user_id)
-        + text_feature("gender", gender)
-        + int64_feature("age", age)
-        + int64_feature("occupation", occupation)
-        + text_feature("user_activity", activity)
-    )
+    return _entries(user_id=user_id, gender=gender, age=age, occupation=occupation, user_activity=activity)
 
 
 def item_part(item_id: int, genres: str, year: int | None, popularity: str) -> bytes:
     """The columns that all rows of a candidate share."""
-    return (
-        int64_feature("item_id", item_id)
-        + text_feature("genres", genres)
-        + (b"" if year is None else int64_feature("year", year))
-        + text_feature("item_popularity", popularity)
-    )
+    return _entries(item_id=item_id, genres=genres, year=year, item_popularity=popularity)
 
 
 def request_part(user_id: int, timestamp: int, history: History) -> bytes:
     """The columns that all rows of a request share: a request is one user at one second."""
+    hour = f"{datetime.fromtimestamp(timestamp, UTC).hour:02d}"
     return (
-        int64_feature("timestamp", timestamp)
-        + text_feature("request_id", f"{user_id}-{timestamp}")
-        + text_feature("hour", f"{datetime.fromtimestamp(timestamp, UTC).hour:02d}")
+        _entries(timestamp=timestamp, request_id=f"{user_id}-{timestamp}", hour=hour)
         + packed_int64s("history_item_id", history.items)
         + joined_bytes("history_genres", history.genres)
         + packed_int64s("history_rating", history.ratings)
@@ -78,4 +64,13 @@ def request_part(user_id: int, timestamp: int, history: History) -> bytes:
 
 def outcome_part(label: int, position: int | None = None) -> bytes:
     """The label, and the position at which the candidate was shown where that is known."""
-    return int64_feature("label", label) + (b"" if position is None else int64_feature("position", position))
+    return _entries(label=label, position=position)
+
+
+def _entries(**columns: int | str | None) -> bytes:
+    """The map entries of columns with one value each; a column without a value has none."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return b"".join(
+        text_feature(name, value) if isinstance(value, str) else int64_feature(name, value)
+        for name, value in given.items()
+    )

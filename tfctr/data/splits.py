@@ -1,7 +1,5 @@
 """The splits of a data set, 8:1:1, and the slice columns, which are learned from the train split alone."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +13,7 @@ _Ints = npt.NDArray[np.int64]
 
 
 def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
-    """The split of each row: 0 train, 1 valid, 2 test.
+    """The split of each row: 0 train, 1 valid, 2 test. The rows [n] are sorted by user and then time, in seconds.
 
     - `user-time`: of each user's rows in order of time, the last tenth is test and the tenth before it valid.
     - `global-time`: the same over the rows of all users.
@@ -24,12 +22,6 @@ def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDAr
     The first two keep all rows of one second (of one user, or of all) in one split, because otherwise a part of
     such a second would be tested that the earlier split already knows. Such rows go to the split in which the middle of
     their ranks falls, so that the sizes are right on average.
-
-    Args:
-        split: The rule.
-        user: [n], sorted by user and then time.
-        time: [n] seconds.
-        seed: Decides the random split.
     """
     n = len(user)
     if split == "random":
@@ -57,18 +49,12 @@ def _by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
 
 
 def runs(*keys: _Ints) -> tuple[_Ints, _Ints]:
-    """First and last index of the run of equal keys that each element stands in.
-
-    Args:
-        keys: Arrays [n]; a run ends where any of them changes.
-    """
+    """First and last index of the run that each element of the keys [n] stands in; any key's change ends a run."""
     n = len(keys[0])
-    change = np.zeros(n, bool)
-    change[:1] = True
-    for key in keys:
-        change[1:] |= key[1:] != key[:-1]
+    change = np.ones(n, bool)
+    change[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     starts = np.flatnonzero(change)
-    lengths = np.diff(np.append(starts, n))
+    lengths = np.diff(starts, append=n)
     return np.repeat(starts, lengths), np.repeat(starts + lengths - 1, lengths)
 
 
@@ -78,8 +64,7 @@ class Terciles:
 
     Attributes:
         counts: The number of train rows by key.
-        medium: The least count that is `medium`; one more than any count when no key is.
-        high: The least count that is `high`; one more than any count when no key is.
+        medium, high: The least count of that level; one more than any count when no key has the level.
     """
 
     counts: dict[int, int]
@@ -87,13 +72,13 @@ class Terciles:
     high: int
 
     @classmethod
-    def of(cls, keys: _Ints) -> Terciles:
+    def of(cls, keys: _Ints) -> "Terciles":
         """Learns from the keys (users or items) of the train rows [n]."""
         unique, counts = np.unique(keys, return_counts=True)
         return cls.of_counts(dict(zip(unique.tolist(), counts.tolist(), strict=True)))
 
     @classmethod
-    def of_counts(cls, counts: dict[int, int]) -> Terciles:
+    def of_counts(cls, counts: dict[int, int]) -> "Terciles":
         """Learns from the number of train rows by key."""
         values, keys = np.unique(np.fromiter(counts.values(), np.int64, len(counts)), return_counts=True)
         rows = values * keys

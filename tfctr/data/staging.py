@@ -1,7 +1,5 @@
 """The directory of a data set, which is there whole or not at all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,30 +14,21 @@ MANIFEST = "dataset.json"
 def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its place when the block ends well.
 
-    Args:
-        out: The name that the directory gets.
-        force: Whether a data set of that name is replaced. Nothing else is ever replaced.
+    With `force`, a data set of that name is replaced. Nothing else is ever replaced.
 
     Raises:
         UserError: The name is taken, or the directory cannot be written.
     """
     out = out.expanduser().resolve()
-    _refuse_to_overwrite(out, force)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
+    if out.exists() and any(out.iterdir()):
+        if not (out / MANIFEST).is_file():
+            raise UserError(f"{out} is not empty and holds no {MANIFEST}, so it is not replaced; name a new directory")
+        if not force:
+            raise UserError(f"{out} holds a data set already; pass --force to replace it, or name a new directory")
     try:
         with new_directory(out, replace=force) as directory:
             yield directory
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-
-
-def _refuse_to_overwrite(out: Path, force: bool) -> None:
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
-    if not out.exists():
-        return
-    if not (out / MANIFEST).is_file():
-        raise UserError(f"{out} is not empty and holds no {MANIFEST}, so it is not replaced; name a new directory")
-    if not force:
-        raise UserError(f"{out} holds a data set already; pass --force to replace it, or name a new directory")

@@ -1,7 +1,5 @@
 """Writes synthetic impressions, with the columns of the real data and `position`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -38,12 +36,7 @@ _TIME_BYTES = 5  # The varint of any second from 1978 to 3058 has so many.
 
 
 class Histories:
-    """The latest events of every user, in ring buffers of fixed size, so that memory does not grow with the rows.
-
-    Args:
-        world: The world of the users.
-        item_bytes, genre_bytes: The encoded id and genres of each item.
-    """
+    """The latest events of every user, in ring buffers of fixed size, so that memory does not grow with the rows."""
 
     def __init__(self, world: World, item_bytes: list[bytes], genre_bytes: list[bytes]) -> None:
         users, self._length = world.settings.users, world.settings.history_length
@@ -82,12 +75,7 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
 
     The requests are drawn twice, first to learn the slices of train and the ceilings of test, then to be written, so
     that memory does not grow with the rows. The first 80 % of the rows in time are train, the next 10 % valid, the
-    rest test; a request is never cut.
-
-    Args:
-        out: The directory to make.
-        settings: The sizes and the seed.
-        force: Whether a data set that stands at `out` is replaced.
+    rest test; a request is never cut. With `force`, a data set that stands at `out` is replaced.
 
     Returns:
         The content of dataset.json.
@@ -172,23 +160,15 @@ def _items(world: World, genres: list[str]) -> list[tuple[int, str, str, int]]:
 
 
 def _write_rows(directory: Path, world: World, genres: list[str], activity: Terciles, popularity: Terciles) -> None:
-    settings = world.settings
     histories = Histories(
-        world,
-        [varint(item_id) for item_id in world.item_id.tolist()],
-        [bytes_item(genre.encode()) for genre in genres],
+        world, [varint(item_id) for item_id in world.item_id.tolist()], [bytes_item(genre.encode()) for genre in genres]
     )
-    item_parts = [
-        item_part(item_id, genre, year, popularity.name(item))
-        for item, (item_id, genre, year) in enumerate(
-            zip(world.item_id.tolist(), genres, world.year.tolist(), strict=True)
-        )
-    ]
+    facts = zip(world.item_id.tolist(), genres, world.year.tolist(), strict=True)
+    item_parts = [item_part(*fact, popularity.name(item)) for item, fact in enumerate(facts)]
     with ExitStack() as stack:
         writers = [stack.enter_context(ShardedWriter(directory / name)) for name in SPLITS]
-        total = settings.rows
-        for row in track(_rows(world, histories, activity, item_parts), "Writing rows", total):
-            writers[row[0]].write(row[1])
+        for split, row in track(_rows(world, histories, activity, item_parts), "Writing rows", world.settings.rows):
+            writers[split].write(row)
 
 
 def _rows(
@@ -204,7 +184,9 @@ def _rows(
         items, positions, labels, ratings = (column.tolist() for column in columns)
         for request, split in enumerate(splits):
             user, time = int(block.user[request]), int(block.time[request])
-            shared = _user_part(world, user, activity) + request_part(user + 1, time, histories.of(user))
+            gender, age, occupation = world.gender[user], world.age_group[user], int(world.occupation[user])
+            shared = user_part(user + 1, "FM"[gender], AGES[age], occupation, activity.name(user))
+            shared += request_part(user + 1, time, histories.of(user))
             rows = range(ends[request], ends[request + 1])
             for row in rows:
                 outcome = outcome_part(labels[row], positions[row])
@@ -212,13 +194,3 @@ def _rows(
             for row in rows:
                 if labels[row]:
                     histories.add(user, items[row], ratings[row], time)
-
-
-def _user_part(world: World, user: int, activity: Terciles) -> bytes:
-    return user_part(
-        user + 1,
-        "FM"[world.gender[user]],
-        AGES[world.age_group[user]],
-        int(world.occupation[user]),
-        activity.name(user),
-    )

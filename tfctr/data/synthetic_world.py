@@ -19,8 +19,6 @@ cannot learn that interest, and one that reads all can. Everything is drawn in b
 that a second pass draws the same and nothing needs to be kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,8 +53,6 @@ class Settings:
 
     Attributes:
         rows: The number of impressions.
-        users: The number of users.
-        items: The number of items.
         history_length: The most events in a history.
         vector_width: The width of the item vectors.
         seed: Decides everything that is drawn.
@@ -99,11 +95,7 @@ class Block:
 
 
 class World:
-    """The items and users, drawn once, and the requests, drawn block by block.
-
-    Args:
-        settings: The sizes and the seed.
-    """
+    """The items and users, drawn once, and the requests, drawn block by block."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -149,11 +141,7 @@ class World:
         self._activity = activity / activity[-1]
 
     def affinity(self, user: Ints, item: Ints) -> Floats:
-        """The affinity [n] of users and items: the maximum over the user's interests of x . c.
-
-        Args:
-            user, item: [n].
-        """
+        """The affinity [n] of users [n] and items [n]: the maximum over the user's interests of x . c."""
         centres = self._centres[self.interests[user]]
         scores: Floats = np.einsum("nd,nkd->nk", self.taste[item], centres).max(axis=1)
         return scores
@@ -161,10 +149,8 @@ class World:
     def past(self, first_user: int, last_user: int) -> tuple[Ints, Ints, Ints, Ints]:
         """The events of some users before the first request: user, item, rating and second, oldest first.
 
-        One user in twenty has none; the others have between a fifth of a full history and all of it.
-
-        Args:
-            first_user, last_user: The range of users, the last one excluded.
+        One user in twenty has none; the others have between a fifth of a full history and all of it. The last user is
+        excluded.
         """
         rng = np.random.default_rng([self.settings.seed, 1, first_user])
         n = last_user - first_user
@@ -209,17 +195,8 @@ class World:
         label = (rng.random(len(item)) < probability).astype(np.int64)
         rating = self._rate(rng, affinity)
         cut = slice(left)
-        return Block(
-            user,
-            time,
-            request[cut],
-            item[cut],
-            position[cut],
-            relevance[cut],
-            probability[cut],
-            label[cut],
-            rating[cut],
-        )
+        request, item, position = request[cut], item[cut], position[cut]
+        return Block(user, time, request, item, position, relevance[cut], probability[cut], label[cut], rating[cut])
 
     def _draw_distinct(self, rng: np.random.Generator, user: Ints, request: Ints) -> Ints:
         """Candidates [n] in random order within each request; no request has one of them twice."""

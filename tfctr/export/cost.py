@@ -1,7 +1,5 @@
 """The cost of a model: its parameters, and the floating-point operations in the graphs of its two towers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -69,21 +67,23 @@ def model_cost(model: RankingModel, scorer: Scorer | None = None) -> Cost:
     """
     scorer = scorer or model.scorer
     user, state = _traced(lambda inputs: model.user_tower(inputs, training=False), _sides(model, 1)["user"])
+    uncounted: set[str] = set()
     scored = []
     for count in (1, _MANY):
         packed = {**_sides(model, count), "state": state}
         del packed["user"]
-        scored.append(_traced(lambda inputs: scorer(inputs, training=False), packed)[0])
-    one, many = (_operations(graph) for graph in scored)
-    of_user = _operations(user)
-    each = (many.flops - one.flops) // (_MANY - 1)
+        graph, _ = _traced(lambda inputs: scorer(inputs, training=False), packed)
+        scored.append(_operations(graph, uncounted))
+    one, many = scored
+    of_user = _operations(user, uncounted)
+    each = (many - one) // (_MANY - 1)
     return Cost(
         parameters=_size(served_weights(model, scorer)),
         backbone_parameters=_size(scorer.interaction.weights),
         flops_per_candidate=each,
-        flops_per_request=one.flops - each,
-        flops_per_user=of_user.flops,
-        uncounted=tuple(sorted(one.uncounted | of_user.uncounted)),
+        flops_per_request=one - each,
+        flops_per_user=of_user,
+        uncounted=tuple(sorted(uncounted)),
     )
 
 
@@ -107,27 +107,19 @@ def _traced(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Any]:
     return concrete.graph, concrete.structured_outputs
 
 
-@dataclass
-class _Operations:
-    flops: int
-    uncounted: set[str]
-
-
-def _operations(graph: Any) -> _Operations:
-    """Floating-point operations of a graph. A multiply-add counts as two."""
-    total = _Operations(0, set())
+def _operations(graph: Any, uncounted: set[str]) -> int:
+    """Floating-point operations of a graph, a multiply-add being two. Adds the ops that it cannot count to a set."""
+    total = 0
     for op in graph.get_operations():
         called = _called(graph, op)
         if called is not None:
-            inner = _operations(called)
-            total.flops += inner.flops
-            total.uncounted |= inner.uncounted
+            total += _operations(called, uncounted)
         elif any(output.dtype.is_floating for output in op.outputs):
             flops = _of(op)
             if flops is None:
-                total.uncounted.add(op.type)
+                uncounted.add(op.type)
             else:
-                total.flops += flops
+                total += flops
     return total
 
 

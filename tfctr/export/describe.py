@@ -1,7 +1,5 @@
 """Reads the description of a SavedModel directory without loading the model."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,17 +67,8 @@ def describe(directory: str | Path) -> ModelDescription:
         UserError: The directory has no SavedModel, or it cannot be parsed.
     """
     directory = Path(directory)
-    path = directory / "saved_model.pb"
-    if not path.is_file():
-        versions = sorted(p.name for p in directory.glob("*") if (p / "saved_model.pb").is_file())
-        hint = f"; name one of its versions: {', '.join(versions)}" if versions else ""
-        raise UserError(f"{directory}: holds no SavedModel (saved_model.pb is missing){hint}")
-    saved = saved_model_pb2.SavedModel()
-    try:
-        saved.ParseFromString(path.read_bytes())
-    except DecodeError:
-        raise UserError(f"{path}: is damaged and can't be parsed; export the model again") from None
-    signatures = {n: s for n, s in saved.meta_graphs[0].signature_def.items() if not n.startswith("__")}
+    meta_graph = read_meta_graphs(directory)[0]
+    signatures = {name: found for name, found in meta_graph.signature_def.items() if not name.startswith("__")}
     made = directory / DESCRIPTION
     return ModelDescription(
         directory,
@@ -90,18 +79,29 @@ def describe(directory: str | Path) -> ModelDescription:
     )
 
 
+def read_meta_graphs(directory: Path) -> list[Any]:
+    """The graphs in `saved_model.pb` of a SavedModel directory.
+
+    Raises:
+        UserError: The directory has no SavedModel, or it cannot be parsed.
+    """
+    path = directory / "saved_model.pb"
+    if not path.is_file():
+        versions = sorted(p.name for p in directory.glob("*") if (p / "saved_model.pb").is_file())
+        hint = f"; name one of its versions: {', '.join(versions)}" if versions else ""
+        raise UserError(f"{directory}: holds no SavedModel (saved_model.pb is missing){hint}")
+    try:
+        return list(saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs)
+    except DecodeError:
+        raise UserError(f"{path}: is not a SavedModel that can be parsed; export the model again") from None
+
+
 def _tensors(infos: Any) -> list[TensorDescription]:
     return [
-        TensorDescription(
-            name,
-            str(dtypes.as_dtype(info.dtype).name),
-            tuple(int(dimension.size) for dimension in info.tensor_shape.dim),
-        )
+        TensorDescription(name, str(dtypes.as_dtype(info.dtype).name), tuple(dim.size for dim in info.tensor_shape.dim))
         for name, info in sorted(infos.items())
     ]
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(found.stat().st_size for found in path.rglob("*") if found.is_file())
+    return sum(found.stat().st_size for found in (path, *path.rglob("*")) if found.is_file())

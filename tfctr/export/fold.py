@@ -1,7 +1,5 @@
 """The served scorer: the scorer of the trained model with its backbone folded."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tfctr.models.model import RankingModel

@@ -1,19 +1,14 @@
 """Checks that the newest TensorFlow Serving release can run and batch a SavedModel."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import saved_model_pb2
-
 from tfctr.errors import UserError
+from tfctr.export.describe import read_meta_graphs
 
 SERVING_RELEASE = "2.20"
-_INTERNAL_SIGNATURES = frozenset({"__saved_model_init_op"})
 _SHOWN_PLACES = 3
 
 
@@ -39,22 +34,12 @@ def check_ops(saved_model_dir: str | Path, known_ops: Iterable[str] | None = Non
     """
     known = serving_ops() if known_ops is None else frozenset(known_ops)
     problems: list[str] = []
-    for meta_graph in _read_meta_graphs(Path(saved_model_dir)):
+    for meta_graph in read_meta_graphs(Path(saved_model_dir)):
         problems += _unregistered_ops(meta_graph, known)
         problems += _unbatchable(meta_graph)
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise UserError(f"TensorFlow Serving {SERVING_RELEASE} cannot serve {saved_model_dir}:\n{listed}")
-
-
-def _read_meta_graphs(directory: Path) -> list[Any]:
-    path = directory / "saved_model.pb"
-    try:
-        return list(saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs)
-    except FileNotFoundError:
-        raise UserError(f"{directory} holds no SavedModel: there is no file {path}") from None
-    except DecodeError as error:
-        raise UserError(f"{path} is not a SavedModel: {error}") from None
 
 
 def _unregistered_ops(meta_graph: Any, known: frozenset[str]) -> Iterator[str]:
@@ -120,7 +105,7 @@ def _called(nodes: Iterable[Any]) -> set[str]:
 
 def _unbatchable(meta_graph: Any) -> Iterator[str]:
     for signature, definition in sorted(meta_graph.signature_def.items()):
-        if signature in _INTERNAL_SIGNATURES:
+        if signature.startswith("__"):  # of TensorFlow itself, as the one that initializes the model
             continue
         for side, tensors in (("input", definition.inputs), ("output", definition.outputs)):
             for name, info in sorted(tensors.items()):

@@ -1,7 +1,5 @@
 """Writes a version of a model: the SavedModel, its warm-up requests and its description."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import asdict
@@ -39,8 +37,6 @@ def export_model(
     incomplete.
 
     Args:
-        model: A trained model.
-        assets: The feature file, vocabularies and statistics of the training.
         experiment: The experiment of the training, whose `export` section has the options of the export.
         directory: The SavedModel directory, which must not exist.
         example: A serialized raw example for the warm-up requests; without one all their features are missing.

@@ -1,7 +1,5 @@
 """The three served signatures, built from the two towers and the raw function."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ import tensorflow as tf
 from tfctr.errors import UserError
 from tfctr.export.fold import folded_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.inputs import InputSpec, length_name, raw_inputs
+from tfctr.features.inputs import length_name, raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
@@ -50,8 +48,6 @@ class RankingModule(tf.Module):
     gets NaN. The other rows of the batch keep their scores.
 
     Args:
-        model: A trained model.
-        assets: The feature file, vocabularies and statistics of the training.
         state_dtype: "float32", or "float16" for a state of half the size.
         fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
     """
@@ -69,12 +65,12 @@ class RankingModule(tf.Module):
         self.state_dtype = tf.as_dtype(state_dtype)
         self.model_tag = model_tag(model, assets)
         self._shift = math.log(assets.file.negative_sampling_rate)
-        by_side: dict[str, list[InputSpec]] = {"user": [], "candidate": [], "context": [], "bias": []}
-        for spec in raw_inputs(assets.file):
-            by_side[spec.side].append(spec)
-        self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in by_side["user"]}
-        self.candidate_specs = {s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in by_side["candidate"]}
-        self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in by_side["context"]}
+        raw = raw_inputs(assets.file)
+        self.user_specs = {s.name: tf.TensorSpec([None, *s.shape], s.dtype, s.name) for s in raw if s.side == "user"}
+        self.candidate_specs = {
+            s.name: tf.TensorSpec([None, None], s.dtype, s.name) for s in raw if s.side == "candidate"
+        }
+        self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in raw if s.side == "context"}
         self._state_names: dict[str, str] = {}
         self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
         outputs = self.user_tower.get_concrete_function().structured_outputs
@@ -191,26 +187,13 @@ def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, A
     candidate inputs.
     """
     checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
-    reference = next(iter(checked))
-    checks = []
     candidates = [name for name, spec in specs.items() if spec.shape.rank == 2 and spec.shape[1] is None]
-    for name, tensor in checked.items():
-        if name != reference:
-            checks.append(
-                tf.debugging.assert_equal(
-                    tf.shape(tensor)[0],
-                    tf.shape(checked[reference])[0],
-                    message=f"`{name}` and `{reference}` must have the same dimension 0 (one row a request)",
-                )
-            )
-    for name in candidates[1:]:
-        checks.append(
-            tf.debugging.assert_equal(
-                tf.shape(checked[name])[1],
-                tf.shape(checked[candidates[0]])[1],
-                message=f"`{name}` and `{candidates[0]}` must have the same dimension 1 (the candidates)",
-            )
-        )
+    checks = []
+    for axis, what, names in ((0, "one row a request", list(specs)), (1, "the candidates", candidates)):
+        for name in names[1:]:
+            sizes = (tf.shape(checked[tensor])[axis] for tensor in (name, names[0]))
+            message = f"`{name}` and `{names[0]}` must have the same dimension {axis} ({what})"
+            checks.append(tf.debugging.assert_equal(*sizes, message=message))
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in checked.items()}
 

@@ -1,7 +1,5 @@
 """Warm-up requests, which TF Serving runs before a version becomes available."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,7 @@ def write_warmup_requests(
 ) -> None:
     """Writes a request for `serving_default`, one for `user_tower`, and one for `score` for each number of candidates.
 
-    Args:
-        module: The saved module, which computes the state in the `score` requests.
-        directory: The SavedModel directory.
-        candidates: The numbers of candidates of the `score` requests.
-        example: A serialized raw example; by default an empty one, in which all features are missing.
+    Their content is a serialized raw example; by default an empty one, in which all features are missing.
     """
     serialized = tf.constant([example or tf.train.Example().SerializeToString()])
     raw = parse_examples(serialized, module.file)
