@@ -51,11 +51,7 @@ class Eta(RetrievedAttention):
         K = 50 as in the LongCTR benchmark.
     """
 
-    def __init__(
-        self,
-        hash_bits: int = 32,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, hash_bits: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hash_bits = check_count("hash_bits", hash_bits)
 

@@ -37,13 +37,7 @@ class SimilarityAttention(FrozenInterest, TargetAttention):
     weight_kinds = ("kernel", "embeddings")
     fixed_arguments = ("projections", "output_projection")
 
-    def __init__(
-        self,
-        frozen: str,
-        bins: int = 40,
-        soft_buckets: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, frozen: str, bins: int = 40, soft_buckets: bool = False, **kwargs: Any) -> None:
         super().__init__(frozen, output_projection=False, **kwargs)
         self.bins = check_count("bins", bins)
         self.soft_buckets = check_flag("soft_buckets", soft_buckets)

@@ -53,11 +53,7 @@ class Twin(RetrievedAttention):
 
     fixed_arguments = ("age_dim",)
 
-    def __init__(
-        self,
-        age_bias: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, age_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.age_bias = check_flag("age_bias", age_bias)
 

@@ -97,10 +97,7 @@ def check_rows(labels: Any, scores: Any, groups: Any = None, weights: Any = None
     if keep.all():
         return Impressions(positive, score_values, weight_values, group_values)
     return Impressions(
-        positive[keep],
-        score_values[keep],
-        weight_values[keep],
-        None if group_values is None else group_values[keep],
+        positive[keep], score_values[keep], weight_values[keep], None if group_values is None else group_values[keep]
     )
 
 
