@@ -188,13 +188,7 @@ class CrossNet(HeadedInteraction):
         experts: the number of experts of `mix`; a single one has no gate.
         rank: the width of an expert of `mix`.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(CrossNet(layers=2, version="mix", rank=4)(keras.random.normal((8, 50, 12))).shape)

@@ -180,13 +180,7 @@ class Dlf(HeadedInteraction):
         dropout: the rate after the ReLUs of the blocks.
         layer_norm: whether to normalize every token after each layer; the equations do not.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: not used: there are no batch statistics.
-        training: whether to drop out.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Dlf(layers=2, tokens=4)(keras.random.normal((8, 50, 7, 16))).shape)

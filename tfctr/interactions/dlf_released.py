@@ -152,13 +152,7 @@ class DlfReleased(HeadedInteraction):
         heads: the number of its heads, which must divide the embedding width.
         dropout: the rate after each hidden layer.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(DlfReleased(layers=2, hidden=[16])(keras.random.normal((8, 50, 7, 16))).shape)

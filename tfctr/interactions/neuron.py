@@ -210,16 +210,7 @@ class Neuron(HeadedInteraction):
         dropout: the rate after each layer.
         compressed_dim: the width of z, for the formats with a bilinear term.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for an unknown format, and for an odd D where halves are needed.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Neuron("T19", layers=2)(keras.random.normal((8, 50, 12))).shape)

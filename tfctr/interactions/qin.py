@@ -146,13 +146,7 @@ class Qin(HeadedInteraction):
         linear_dropout: the rate on each projection; by default `dropout`.
         residual: whether each layer adds its input.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Qin(layers=2, rows=3)(keras.random.normal((8, 50, 20))).shape)

@@ -170,13 +170,7 @@ class QnnAlpha(HeadedInteraction):
         mid_dropout: the rate after each mid-activation; by default `dropout`.
         residual: whether each layer adds its input.
 
-    Call arguments:
-        inputs: float `[..., D]` with one head, `[..., F, E]` with more.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]` with one head, `[..., F, E]` with more; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(QnnAlpha(layers=1, heads=4, rows=4)(keras.random.normal((8, 50, 7, 16))).shape)
