@@ -44,8 +44,7 @@ class DlfLayer(ConfiguredLayer):
         base: the fields, float `[..., F, d]`.
         training: whether to drop out.
 
-    Output shape:
-        `[..., M, d]`: M is n times the number of blocks, and n more unless the fusion is `concat`.
+    Output shape: `[..., M, d]`: M is n times the number of blocks, and n more unless the fusion is `concat`.
 
     Example:
         >>> fields = keras.random.normal((8, 50, 7, 16))

@@ -43,8 +43,7 @@ class DlfReleasedLayer(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., M, d]`: M is the sum of the tokens of the blocks.
+    Output shape: `[..., M, d]`: M is the sum of the tokens of the blocks.
 
     Example:
         >>> fields = keras.random.normal((8, 50, 7, 16))

@@ -9,7 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
@@ -18,7 +18,7 @@ from tfctr.layers.tokens import known_width
 
 
 @tfctr_export
-class QuadraticProduct(ConfiguredLayer):
+class QuadraticProduct(SameShapeLayer):
     """One layer of QIN's backbone: the input times a sum of projections of itself, then norm and activation.
 
         y = act(norm(x * sum_r (x W_r + b_r))) + x
@@ -40,8 +40,7 @@ class QuadraticProduct(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Example:
         >>> tuple(QuadraticProduct(rows=3)(keras.random.normal((8, 50, 20))).shape)
@@ -122,10 +121,6 @@ class QuadraticProduct(ConfiguredLayer):
         folded.kernel.assign(kernel)
         folded.bias.assign(bias)
         folded.act.set_weights(self.act.get_weights())
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
 
 
 @interaction("qin")

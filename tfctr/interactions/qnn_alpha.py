@@ -11,7 +11,7 @@ from tfctr.errors import UserError
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
@@ -20,7 +20,7 @@ from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
 @tfctr_export
-class KhatriRaoProduct(ConfiguredLayer):
+class KhatriRaoProduct(SameShapeLayer):
     """One layer of QNN-alpha: the input times a sum of activated projections of itself.
 
     With H heads of width d = D / H and R rows, head by head (`released=False`, equation 10 of the paper):
@@ -47,8 +47,7 @@ class KhatriRaoProduct(ConfiguredLayer):
         mask: bool `[...]`, true for rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     References:
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), section 3.
@@ -134,10 +133,6 @@ class KhatriRaoProduct(ConfiguredLayer):
             bias = bias.reshape(self.heads, self.rows, width).sum(-2)
         folded.kernel.assign(kernel.reshape(folded.kernel.shape))
         folded.bias.assign(bias.reshape(-1))
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
 
 
 def order_by_head(inputs: Any, fields: int, heads: int) -> Any:

@@ -30,7 +30,6 @@ class Eta(RetrievedAttention):
         top_k, num_heads, attention_dim, age_dim, dropout: see `RetrievedAttention`.
         seed: of the dropout and of the random directions.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
     reference averages the padding.

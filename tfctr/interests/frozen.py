@@ -16,7 +16,6 @@ class FrozenInterest(Interest):
 
     Args:
         frozen: the frozen table, or several.
-        **kwargs: see `Interest`.
     """
 
     def __init__(self, frozen: str | list[str] | tuple[str, ...], **kwargs: Any) -> None:

@@ -42,7 +42,6 @@ class Sim(RetrievedAttention):
         top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`; the paper joins the time
             gap to the event, which is `age_dim` here.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; `attend` of the soft search returns
     `(output, {"search": logits [B, C]})`. Zeros for an empty history, and where no event is found.

@@ -28,7 +28,6 @@ class Twin(RetrievedAttention):
         age_bias: whether the event's age adds a learned number to the scores of each head. TWIN compresses every
             attribute of the interaction to one such number; here it is done for the age, which every history has.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
     reference averages the padding.

@@ -21,8 +21,7 @@ class BlockFusion(ConfiguredLayer):
     Call arguments:
         inputs: a list of at least two blocks, each float `[..., n, d]`.
 
-    Output shape:
-        `[..., n, d]`.
+    Output shape: `[..., n, d]`.
 
     Raises:
         ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.

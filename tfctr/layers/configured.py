@@ -7,6 +7,7 @@ import random
 from typing import Any, ClassVar, Self, TypeVar
 
 import keras
+from typing_extensions import override
 
 from tfctr.layers.arguments import check_keras
 from tfctr.layers.registry import arguments_of
@@ -147,6 +148,14 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
             self._initializers_used += 1
             config["seed"] = random.Random(f"{config['seed']}/{self._initializers_used}").getrandbits(31)
         return type(chosen).from_config(config)
+
+
+class SameShapeLayer(ConfiguredLayer):
+    """A layer whose output has the shape of its first input."""
+
+    @override
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], **_: Any) -> tuple[int | None, ...]:
+        return input_shape
 
 
 def _arguments(cls: type[ConfiguredLayer]) -> list[tuple[str, str]]:

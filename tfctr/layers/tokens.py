@@ -52,8 +52,7 @@ class TokenMap(ConfiguredLayer):
     Call arguments:
         inputs: float `[..., N, d]`.
 
-    Output shape:
-        `[..., M, d]`.
+    Output shape: `[..., M, d]`.
 
     Example:
         >>> tuple(TokenMap(3)(keras.random.normal((8, 50, 7, 16))).shape)
@@ -100,8 +99,7 @@ class TokenProducts(ConfiguredLayer):
         inputs: X, float `[..., N, d]`.
         base: B, float `[..., K, d]`, the tokens that X is multiplied by; None for X itself.
 
-    Output shape:
-        `[..., K, R]`.
+    Output shape: `[..., K, R]`.
 
     Example:
         >>> tuple(TokenProducts(6)(keras.random.normal((8, 50, 7, 16))).shape)
