@@ -178,16 +178,14 @@ class DlfReleased(HeadedInteraction):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.layers = check_count("layers", layers)
-        self.product_tokens = check_count("product_tokens", product_tokens)
-        self.linear_tokens = check_count("linear_tokens", linear_tokens)
-        self.rank = check_count("rank", rank)
-        self.hidden_units = check_units("hidden", hidden)
         self.head_hidden = check_units("head_hidden", head_hidden)
         self.attention = check_flag("attention", attention)
-        self.attention_tokens = check_count("attention_tokens", attention_tokens)
         self.heads = check_count("heads", heads)
         self.dropout = check_rate("dropout", dropout)
+        attended = check_count("attention_tokens", attention_tokens)
+        own = (product_tokens, linear_tokens, attended if attention else None, rank, heads, hidden, dropout)
+        numbers = range(check_count("layers", layers))
+        self.stack = [self.make_part(DlfReleasedLayer, f"layer{i}", *own) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:
@@ -196,23 +194,10 @@ class DlfReleased(HeadedInteraction):
                 f"interaction {type(self).__name__}: `heads` must divide the embedding width {input_shape[-1]}. "
                 f"Received: {self.heads}"
             )
-        self.stack: list[DlfReleasedLayer] = []
         shape = tuple(input_shape)
-        for i in range(self.layers):
-            layer = self.make_part(
-                DlfReleasedLayer,
-                f"layer{i}",
-                product_tokens=self.product_tokens,
-                linear_tokens=self.linear_tokens,
-                attention_tokens=self.attention_tokens if self.attention else None,
-                rank=self.rank,
-                heads=self.heads,
-                hidden=self.hidden_units,
-                dropout=self.dropout,
-            )
+        for layer in self.stack:
             layer.build(shape, input_shape)
             shape = layer.compute_output_shape(shape, input_shape)
-            self.stack.append(layer)
         tokens, width = token_shape(shape)
         self.block = self.make_part(MlpBlock, "block", self.head_hidden, batch_norm=True, dropout=self.dropout)
         self.block.build((None, tokens * width))

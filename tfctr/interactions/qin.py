@@ -177,21 +177,12 @@ class Qin(HeadedInteraction):
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
         width = known_width(input_shape)
+        rates = (self.dropout, self.linear_dropout)
+        own = (self.rows, self.activation, self.batch_norm, *rates, self.residual, self.shift)
         self.products = []
         for i in range(self.layers):
-            product = self.make_part(
-                QuadraticProduct,
-                f"layer{i}",
-                rows=self.rows,
-                activation=self.activation,
-                batch_norm=self.batch_norm,
-                dropout=self.dropout,
-                linear_dropout=self.linear_dropout,
-                residual=self.residual,
-                shift=self.shift,
-            )
-            product.build((None, width))
-            self.products.append(product)
+            self.products.append(self.make_part(QuadraticProduct, f"layer{i}", *own))
+            self.products[i].build((None, width))
         return width
 
     @override
@@ -206,12 +197,7 @@ class Qin(HeadedInteraction):
         if self.rows == 1 and not self.batch_norm:
             return self
         folded = FoldedQin(
-            layers=self.layers,
-            activation=self.activation,
-            residual=self.residual,
-            shift=self.batch_norm,
-            name=self.name,
-            dtype=self.dtype_policy,
+            self.layers, self.activation, self.residual, self.batch_norm, name=self.name, dtype=self.dtype_policy
         )
         self.start_fold(folded)
         for product, other in zip(self.products, folded.products, strict=True):

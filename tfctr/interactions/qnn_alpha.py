@@ -209,23 +209,12 @@ class QnnAlpha(HeadedInteraction):
                 f"interaction {type(self).__name__}: `heads` must divide the embedding width {width}. "
                 f"Received: {self.heads}"
             )
+        rates = (self.dropout, self.mid_dropout)
+        own = (self.heads, self.rows, self.fields, self.activation, self.batch_norm, *rates, self.residual)
         self.products = []
         for i in range(self.layers):
-            product = self.make_part(
-                KhatriRaoProduct,
-                f"layer{i}",
-                heads=self.heads,
-                rows=self.rows,
-                fields=self.fields,
-                activation=self.activation,
-                batch_norm=self.batch_norm,
-                dropout=self.dropout,
-                mid_dropout=self.mid_dropout,
-                residual=self.residual,
-                released=self.released,
-            )
-            product.build((None, self.fields * width))
-            self.products.append(product)
+            self.products.append(self.make_part(KhatriRaoProduct, f"layer{i}", *own, released=self.released))
+            self.products[i].build((None, self.fields * width))
         return self.fields * width
 
     @override
