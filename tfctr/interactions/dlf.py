@@ -192,31 +192,21 @@ class Dlf(HeadedInteraction):
     """
 
     eats: Eats = "fields"
+    part_classes = (DlfLayer,)
+    fixed_arguments = ("blocks",)
 
     def __init__(
-        self,
-        layers: int = 2,
-        tokens: int = 8,
-        rank: int = 8,
-        hidden: Sequence[int] = (),
-        gate: bool = True,
-        rli: bool = True,
-        fusion: Fusion | Literal["late"] = "naf",
-        attention_layers: int = 1,
-        epsilon: float = 1e-6,
-        dropout: float = 0.0,
-        layer_norm: bool = False,
-        **kwargs: Any,
+        self, layers: int = 2, rli: bool = True, fusion: Fusion | Literal["late"] = "naf", **kwargs: Any
     ) -> None:
+        (own,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
         self.layers = check_count("layers", layers)
         kinds = list(BLOCKS if check_flag("rli", rli) else BLOCKS[1:])
         late = check_choice("fusion", fusion, (*FUSIONS, "late")) == "late"
-        fused = "concat" if late else fusion
-        own = (tokens, rank, hidden, gate, fused, attention_layers, epsilon, dropout, layer_norm)
+        own["fusion"] = "concat" if late else fusion
         # With late fusion there is a stack for each block, one after the other.
         self.stack = [
-            self.make_part(DlfLayer, f"{blocks[0] if late else 'layer'}{i}", *own, blocks)
+            self.make_part(DlfLayer, f"{blocks[0] if late else 'layer'}{i}", **own, blocks=blocks)
             for blocks in ([[kind] for kind in kinds] if late else [kinds])
             for i in range(self.layers)
         ]

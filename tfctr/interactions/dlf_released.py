@@ -162,14 +162,11 @@ class DlfReleased(HeadedInteraction):
     """
 
     eats: Eats = "fields"
+    part_classes = (DlfReleasedLayer,)
 
     def __init__(
         self,
         layers: int = 3,
-        product_tokens: int = 32,
-        linear_tokens: int = 32,
-        rank: int = 24,
-        hidden: Sequence[int] = (512,),
         head_hidden: Sequence[int] = (512,),
         attention: bool = False,
         attention_tokens: int = 32,
@@ -177,15 +174,16 @@ class DlfReleased(HeadedInteraction):
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        (own,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
         self.head_hidden = check_units("head_hidden", head_hidden)
         self.attention = check_flag("attention", attention)
         self.heads = check_count("heads", heads)
         self.dropout = check_rate("dropout", dropout)
         attended = check_count("attention_tokens", attention_tokens)
-        own = (product_tokens, linear_tokens, attended if attention else None, rank, heads, hidden, dropout)
+        own |= {"attention_tokens": attended if attention else None, "heads": heads, "dropout": dropout}
         numbers = range(check_count("layers", layers))
-        self.stack = [self.make_part(DlfReleasedLayer, f"layer{i}", *own) for i in numbers]
+        self.stack = [self.make_part(DlfReleasedLayer, f"layer{i}", **own) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:

@@ -37,12 +37,9 @@ class Eta(RetrievedAttention):
     Cost of a candidate: a product with the signs, `L * hash_bits`, and the choice of K of L.
 
     Example:
-        >>> layer = Eta(top_k=2, num_heads=1)
-        >>> inputs = {
-        ...     "sequence": {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])},
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4))},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])}
+        >>> candidate = {"target": keras.random.normal((1, 2, 4))}
+        >>> tuple(Eta(top_k=2, num_heads=1)({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:

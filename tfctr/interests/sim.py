@@ -51,15 +51,10 @@ class Sim(RetrievedAttention):
 
     Example:
         >>> layer = Sim(search="hard", category="genre", top_k=2, num_heads=1)
-        >>> inputs = {
-        ...     "sequence": {
-        ...         "events": keras.random.normal((1, 3, 4)),
-        ...         "length": ops.array([3]),
-        ...         "ids/genre": ops.array([[7, 8, 7]]),
-        ...     },
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4)), "ids/genre": ops.array([[7, 9]])},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 3, 4)), "length": ops.array([3])}
+        >>> sequence["ids/genre"] = ops.array([[7, 8, 7]])
+        >>> candidate = {"target": keras.random.normal((1, 2, 4)), "ids/genre": ops.array([[7, 9]])}
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:

@@ -35,12 +35,9 @@ class Twin(RetrievedAttention):
     Cost of a candidate: the scores, `L * d`, the choice of K of L for each head, and K gathered rows of `d` in all.
 
     Example:
-        >>> layer = Twin(top_k=2, num_heads=2)
-        >>> inputs = {
-        ...     "sequence": {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])},
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4))},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])}
+        >>> candidate = {"target": keras.random.normal((1, 2, 4))}
+        >>> tuple(Twin(top_k=2, num_heads=2)({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:
