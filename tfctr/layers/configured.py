@@ -108,14 +108,7 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
     def make_part(self, part: type[Part], name: str, *args: Any, **kwargs: Any) -> Part:
-        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers.
-
-        Args:
-            part: the class of the new layer.
-            name: its name.
-            *args: positional arguments of the class.
-            **kwargs: further arguments of the class.
-        """
+        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers."""
         made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
         return made
 
@@ -123,8 +116,6 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Return a new weight of a kind.
 
         Args:
-            name: its name.
-            shape: its shape.
             initializer: how it starts where the caller of the layer does not say.
             kind: one of `weight_kinds`.
             **options: further arguments of `add_weight`.
@@ -137,7 +128,6 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Return a new dense layer, which is part of this layer.
 
         Args:
-            name: its name.
             units: the width of its outputs.
             width: the width of its inputs, for which it is built at once; None leaves it to be built later.
             initializer: how its kernel starts where the caller of this layer does not say.

@@ -73,12 +73,9 @@ class BatchNormalization(SameShapeLayer):
         # Without autocast, since a moving average that is rounded to bfloat16 would stop moving.
         self.gamma = self.make_weight("gamma", shape, "ones", kind="gamma", autocast=False) if self.scale else None
         self.beta = self.make_weight("beta", shape, "zeros", kind="beta", autocast=False) if self.center else None
-        self.moving_mean = self.add_weight(
-            name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
-        )
-        self.moving_variance = self.add_weight(
-            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
-        )
+        moving: dict[str, Any] = {"shape": shape, "trainable": False, "autocast": False}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
         self.built = True
 
     @override
