@@ -196,9 +196,8 @@ class Qin(HeadedInteraction):
         """An equal backbone for inference, in which one matrix per layer stands for R and the normalization's scale."""
         if self.rows == 1 and not self.batch_norm:
             return self
-        folded = FoldedQin(
-            self.layers, self.activation, self.residual, self.batch_norm, name=self.name, dtype=self.dtype_policy
-        )
+        options: dict[str, Any] = {"activation": self.activation, "residual": self.residual, "dtype": self.dtype_policy}
+        folded = FoldedQin(self.layers, shift=self.batch_norm, name=self.name, **options)
         self.start_fold(folded)
         for product, other in zip(self.products, folded.products, strict=True):
             product.fold_into(other)
@@ -229,13 +228,8 @@ class FoldedQin(Qin):
         (3543, 903)
     """
 
-    def __init__(
-        self,
-        layers: int = 4,
-        activation: str | None = "prelu",
-        residual: bool = True,
-        shift: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(layers, 1, activation, batch_norm=False, dropout=0.0, residual=residual, **kwargs)
+    fixed_arguments = ("rows", "batch_norm", "dropout", "linear_dropout")
+
+    def __init__(self, layers: int = 4, shift: bool = True, **kwargs: Any) -> None:
+        super().__init__(layers, 1, batch_norm=False, dropout=0.0, **kwargs)
         self.shift = check_flag("shift", shift)

@@ -99,7 +99,7 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Move the arguments of parts out of `kwargs`, and return those of each of `part_classes`."""
         weights = dict(_arguments(cls))
         names = [arguments_of(part).keys() - weights.keys() - {*cls.fixed_arguments} for part in cls.part_classes]
-        given = {name: kwargs.pop(name) for name in set().union(*names) & kwargs.keys()}
+        given = {name: kwargs.pop(name) for name in set[str]().union(*names) & kwargs.keys()}
         return [{name: given[name] for name in taken & given.keys()} for taken in names]
 
     def weight_arguments(self, part: type[Any] | None = None) -> dict[str, Any]:
