@@ -21,8 +21,7 @@ class Interaction(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[...]`: one logit a row.
+    Output shape: `[...]`: one logit a row.
 
     Attributes:
         eats: whether the inputs are `fields` of one width or their `flat` concatenation. A backbone whose arguments

@@ -24,13 +24,7 @@ class Cin(HeadedInteraction):
         maps: the number of feature maps of each layer.
         activation: a Keras activation's name, or None, which the paper found best.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: not used.
-        training: not used.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Cin(maps=[8, 8])(keras.random.normal((8, 50, 7, 16))).shape)

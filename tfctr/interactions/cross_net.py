@@ -9,7 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -19,7 +19,7 @@ VERSIONS = ("v1", "v2", "mix")
 
 
 @tfctr_export
-class CrossV1(ConfiguredLayer):
+class CrossV1(SameShapeLayer):
     """One cross layer with a vector of weights.
 
         y = x + x_0 (w . x) + b
@@ -28,8 +28,7 @@ class CrossV1(ConfiguredLayer):
         inputs: x, float `[..., D]`.
         x0: the input of the network, float `[..., D]`.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Example:
         >>> x = keras.random.normal((8, 50, 12))
@@ -57,7 +56,7 @@ class CrossV1(ConfiguredLayer):
 
 
 @tfctr_export
-class CrossV2(ConfiguredLayer):
+class CrossV2(SameShapeLayer):
     """One cross layer with a matrix of weights.
 
         y = x + x_0 * act(norm(W x + b))
@@ -72,8 +71,7 @@ class CrossV2(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to use and update batch statistics.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Example:
         >>> x = keras.random.normal((8, 50, 12))
@@ -112,7 +110,7 @@ class CrossV2(ConfiguredLayer):
 
 
 @tfctr_export
-class CrossMix(ConfiguredLayer):
+class CrossMix(SameShapeLayer):
     """One cross layer with a mixture of low-rank experts.
 
         y = x + sum_m g_m x_0 * (U_m tanh(C_m tanh(V_m^T x)) + b)
@@ -129,8 +127,7 @@ class CrossMix(ConfiguredLayer):
         x0: the input of the network, float `[..., D]`.
         gates: g, float `[..., experts]`, which sum to one.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Example:
         >>> x = keras.random.normal((8, 50, 12))
@@ -188,13 +185,7 @@ class CrossNet(HeadedInteraction):
         experts: the number of experts of `mix`; a single one has no gate.
         rank: the width of an expert of `mix`.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(CrossNet(layers=2, version="mix", rank=4)(keras.random.normal((8, 50, 12))).shape)

@@ -35,16 +35,8 @@ class DcnV2(HeadedInteraction):
             use it.
         stacked_deep: the part deep' of `stacked_parallel`, which has weights of its own; by default as `deep`.
 
-    Call arguments:
-        inputs: float `[..., F, E]` if a deep part eats fields, else `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for a wrong structure or a wrong configuration of a part.
+    Inputs float `[..., F, E]` if a deep part eats fields, else `[..., D]`;
+    call arguments and output: see `Interaction`.
 
     Example:
         >>> layer = DcnV2(cross={"layers": 2}, deep={"type": "mlp", "hidden": [32]})

@@ -24,17 +24,7 @@ class DeepFm(Interaction):
         fm_scale: s, the scale of the factorization machine.
         fm_bias: whether FM(x) has a bias, in addition to that of the deep part.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-        linear: float `[...]`, the sum of first-order weights; None for 0.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for a wrong configuration of the deep part.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(DeepFm(deep={"type": "mlp", "hidden": [32]})(keras.random.normal((8, 50, 7, 16))).shape)

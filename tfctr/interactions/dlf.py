@@ -1,5 +1,6 @@
 """DLF: low-order, high-order and implicit interactions, fused layer by layer."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -44,8 +45,7 @@ class DlfLayer(ConfiguredLayer):
         base: the fields, float `[..., F, d]`.
         training: whether to drop out.
 
-    Output shape:
-        `[..., M, d]`: M is n times the number of blocks, and n more unless the fusion is `concat`.
+    Output shape: `[..., M, d]`: M is n times the number of blocks, and n more unless the fusion is `concat`.
 
     Example:
         >>> fields = keras.random.normal((8, 50, 7, 16))
@@ -180,13 +180,7 @@ class Dlf(HeadedInteraction):
         dropout: the rate after the ReLUs of the blocks.
         layer_norm: whether to normalize every token after each layer; the equations do not.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: not used: there are no batch statistics.
-        training: whether to drop out.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Dlf(layers=2, tokens=4)(keras.random.normal((8, 50, 7, 16))).shape)
@@ -198,71 +192,45 @@ class Dlf(HeadedInteraction):
     """
 
     eats: Eats = "fields"
+    part_classes = (DlfLayer,)
+    fixed_arguments = ("blocks",)
 
     def __init__(
-        self,
-        layers: int = 2,
-        tokens: int = 8,
-        rank: int = 8,
-        hidden: Sequence[int] = (),
-        gate: bool = True,
-        rli: bool = True,
-        fusion: Fusion | Literal["late"] = "naf",
-        attention_layers: int = 1,
-        epsilon: float = 1e-6,
-        dropout: float = 0.0,
-        layer_norm: bool = False,
-        **kwargs: Any,
+        self, layers: int = 2, rli: bool = True, fusion: Fusion | Literal["late"] = "naf", **kwargs: Any
     ) -> None:
+        (own,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
         self.layers = check_count("layers", layers)
-        self.tokens = check_count("tokens", tokens)
-        self.rank = check_count("rank", rank)
-        self.hidden_units = check_units("hidden", hidden)
-        self.gate = check_flag("gate", gate)
-        self.rli = check_flag("rli", rli)
-        self.fusion = check_choice("fusion", fusion, (*FUSIONS, "late"))
-        self.attention_layers = check_count("attention_layers", attention_layers)
-        self.epsilon = check_positive("epsilon", epsilon)
-        self.dropout = check_rate("dropout", dropout)
-        self.layer_norm = check_flag("layer_norm", layer_norm)
+        kinds = list(BLOCKS if check_flag("rli", rli) else BLOCKS[1:])
+        late = check_choice("fusion", fusion, (*FUSIONS, "late")) == "late"
+        own["fusion"] = "concat" if late else fusion
+        # With late fusion there is a stack for each block, one after the other.
+        self.stack = [
+            self.make_part(DlfLayer, f"{blocks[0] if late else 'layer'}{i}", **own, blocks=blocks)
+            for blocks in ([[kind] for kind in kinds] if late else [kinds])
+            for i in range(self.layers)
+        ]
+
+    def _stacks(self) -> list[list[DlfLayer]]:
+        return [self.stack[first : first + self.layers] for first in range(0, len(self.stack), self.layers)]
 
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
-        width = token_shape(input_shape)[1]
-        kinds = list(BLOCKS if self.rli else BLOCKS[1:])
-        late = self.fusion == "late"
-        self.stack: list[DlfLayer] = []
         size = 0
-        for blocks in [[kind] for kind in kinds] if late else [kinds]:
+        for stack in self._stacks():
             shape = tuple(input_shape)
-            for i in range(self.layers):
-                layer = self.make_part(
-                    DlfLayer,
-                    f"{blocks[0]}{i}" if late else f"layer{i}",
-                    tokens=self.tokens,
-                    rank=self.rank,
-                    hidden=self.hidden_units,
-                    gate=self.gate,
-                    fusion="concat" if late else self.fusion,
-                    attention_layers=self.attention_layers,
-                    epsilon=self.epsilon,
-                    dropout=self.dropout,
-                    layer_norm=self.layer_norm,
-                    blocks=blocks,
-                )
+            for layer in stack:
                 layer.build(shape, input_shape)
                 shape = layer.compute_output_shape(shape, input_shape)
-                self.stack.append(layer)
-            size += token_shape(shape)[0] * width
+            size += math.prod(token_shape(shape))
         return size
 
     @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         outputs = []
-        for first in range(0, len(self.stack), self.layers):
+        for stack in self._stacks():
             x = inputs
-            for layer in self.stack[first : first + self.layers]:
+            for layer in stack:
                 x = layer(x, inputs, training=training)
             outputs.append(as_vector(x))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)

@@ -43,8 +43,7 @@ class DlfReleasedLayer(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., M, d]`: M is the sum of the tokens of the blocks.
+    Output shape: `[..., M, d]`: M is the sum of the tokens of the blocks.
 
     Example:
         >>> fields = keras.random.normal((8, 50, 7, 16))
@@ -152,13 +151,7 @@ class DlfReleased(HeadedInteraction):
         heads: the number of its heads, which must divide the embedding width.
         dropout: the rate after each hidden layer.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(DlfReleased(layers=2, hidden=[16])(keras.random.normal((8, 50, 7, 16))).shape)
@@ -169,14 +162,11 @@ class DlfReleased(HeadedInteraction):
     """
 
     eats: Eats = "fields"
+    part_classes = (DlfReleasedLayer,)
 
     def __init__(
         self,
         layers: int = 3,
-        product_tokens: int = 32,
-        linear_tokens: int = 32,
-        rank: int = 24,
-        hidden: Sequence[int] = (512,),
         head_hidden: Sequence[int] = (512,),
         attention: bool = False,
         attention_tokens: int = 32,
@@ -184,17 +174,16 @@ class DlfReleased(HeadedInteraction):
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        (own,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
-        self.layers = check_count("layers", layers)
-        self.product_tokens = check_count("product_tokens", product_tokens)
-        self.linear_tokens = check_count("linear_tokens", linear_tokens)
-        self.rank = check_count("rank", rank)
-        self.hidden_units = check_units("hidden", hidden)
         self.head_hidden = check_units("head_hidden", head_hidden)
         self.attention = check_flag("attention", attention)
-        self.attention_tokens = check_count("attention_tokens", attention_tokens)
         self.heads = check_count("heads", heads)
         self.dropout = check_rate("dropout", dropout)
+        attended = check_count("attention_tokens", attention_tokens)
+        own |= {"attention_tokens": attended if attention else None, "heads": heads, "dropout": dropout}
+        numbers = range(check_count("layers", layers))
+        self.stack = [self.make_part(DlfReleasedLayer, f"layer{i}", **own) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:
@@ -203,23 +192,10 @@ class DlfReleased(HeadedInteraction):
                 f"interaction {type(self).__name__}: `heads` must divide the embedding width {input_shape[-1]}. "
                 f"Received: {self.heads}"
             )
-        self.stack: list[DlfReleasedLayer] = []
         shape = tuple(input_shape)
-        for i in range(self.layers):
-            layer = self.make_part(
-                DlfReleasedLayer,
-                f"layer{i}",
-                product_tokens=self.product_tokens,
-                linear_tokens=self.linear_tokens,
-                attention_tokens=self.attention_tokens if self.attention else None,
-                rank=self.rank,
-                heads=self.heads,
-                hidden=self.hidden_units,
-                dropout=self.dropout,
-            )
+        for layer in self.stack:
             layer.build(shape, input_shape)
             shape = layer.compute_output_shape(shape, input_shape)
-            self.stack.append(layer)
         tokens, width = token_shape(shape)
         self.block = self.make_part(MlpBlock, "block", self.head_hidden, batch_norm=True, dropout=self.dropout)
         self.block.build((None, tokens * width))

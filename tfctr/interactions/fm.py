@@ -19,14 +19,7 @@ class Fm(Interaction):
     Args:
         bias: whether there is a bias b.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: not used.
-        training: not used.
-        linear: float `[...]`, the sum of first-order weights; None for 0.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Fm()(keras.random.normal((8, 50, 7, 16))).shape)

@@ -82,10 +82,8 @@ def create_part(whole: Interaction, argument: str, table: Mapping[str, type[Part
     regularizers.
 
     Args:
-        whole: the backbone.
         argument: the backbone's argument that describes the part, which is also the part's name.
         table: the classes by the name that `type` selects.
-        config: a name, or a mapping with `type` and arguments of its class.
 
     Raises:
         ValueError: for a configuration that the registry refuses.

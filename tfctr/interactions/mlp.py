@@ -23,13 +23,7 @@ class Mlp(HeadedInteraction):
         batch_norm: whether to normalize before each activation.
         dropout: the dropout rate after each activation.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Mlp(hidden=[256, 128, 64], dropout=0.1)(keras.random.normal((8, 50, 160))).shape)

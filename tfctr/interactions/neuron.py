@@ -13,7 +13,7 @@ from tfctr.errors import UserError
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -118,7 +118,7 @@ FORMATS: dict[str, Format] = {
 
 
 @tfctr_export
-class QuadraticNeuron(ConfiguredLayer):
+class QuadraticNeuron(SameShapeLayer):
     """One layer of quadratic neurons of a format.
 
         y = g(x),    g a row of `FORMATS`, such as T9: x * (W x + b) + x
@@ -129,8 +129,7 @@ class QuadraticNeuron(ConfiguredLayer):
     Call arguments:
         inputs: float `[..., D]`; D must be even for the formats of half-wide parts.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Raises:
         ValueError: for an unknown format, and for an odd D where halves are needed.
@@ -187,10 +186,6 @@ class QuadraticNeuron(ConfiguredLayer):
         sums = ops.sum(ops.reshape(products, (-1, dim, dim)) * rows[:, None, :], axis=-1) + self.tensor_bias
         return ops.reshape(sums, ops.shape(inputs))
 
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
 
 @interaction("neuron")
 class Neuron(HeadedInteraction):
@@ -210,16 +205,7 @@ class Neuron(HeadedInteraction):
         dropout: the rate after each layer.
         compressed_dim: the width of z, for the formats with a bilinear term.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for an unknown format, and for an odd D where halves are needed.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Neuron("T19", layers=2)(keras.random.normal((8, 50, 12))).shape)

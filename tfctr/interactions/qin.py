@@ -9,7 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
@@ -18,7 +18,7 @@ from tfctr.layers.tokens import known_width
 
 
 @tfctr_export
-class QuadraticProduct(ConfiguredLayer):
+class QuadraticProduct(SameShapeLayer):
     """One layer of QIN's backbone: the input times a sum of projections of itself, then norm and activation.
 
         y = act(norm(x * sum_r (x W_r + b_r))) + x
@@ -40,8 +40,7 @@ class QuadraticProduct(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     Example:
         >>> tuple(QuadraticProduct(rows=3)(keras.random.normal((8, 50, 20))).shape)
@@ -123,10 +122,6 @@ class QuadraticProduct(ConfiguredLayer):
         folded.bias.assign(bias)
         folded.act.set_weights(self.act.get_weights())
 
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
 
 @interaction("qin")
 class Qin(HeadedInteraction):
@@ -146,13 +141,7 @@ class Qin(HeadedInteraction):
         linear_dropout: the rate on each projection; by default `dropout`.
         residual: whether each layer adds its input.
 
-    Call arguments:
-        inputs: float `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(Qin(layers=2, rows=3)(keras.random.normal((8, 50, 20))).shape)
@@ -188,21 +177,12 @@ class Qin(HeadedInteraction):
     @override
     def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
         width = known_width(input_shape)
+        rates = (self.dropout, self.linear_dropout)
+        own = (self.rows, self.activation, self.batch_norm, *rates, self.residual, self.shift)
         self.products = []
         for i in range(self.layers):
-            product = self.make_part(
-                QuadraticProduct,
-                f"layer{i}",
-                rows=self.rows,
-                activation=self.activation,
-                batch_norm=self.batch_norm,
-                dropout=self.dropout,
-                linear_dropout=self.linear_dropout,
-                residual=self.residual,
-                shift=self.shift,
-            )
-            product.build((None, width))
-            self.products.append(product)
+            self.products.append(self.make_part(QuadraticProduct, f"layer{i}", *own))
+            self.products[i].build((None, width))
         return width
 
     @override
@@ -216,14 +196,8 @@ class Qin(HeadedInteraction):
         """An equal backbone for inference, in which one matrix per layer stands for R and the normalization's scale."""
         if self.rows == 1 and not self.batch_norm:
             return self
-        folded = FoldedQin(
-            layers=self.layers,
-            activation=self.activation,
-            residual=self.residual,
-            shift=self.batch_norm,
-            name=self.name,
-            dtype=self.dtype_policy,
-        )
+        options: dict[str, Any] = {"activation": self.activation, "residual": self.residual, "dtype": self.dtype_policy}
+        folded = FoldedQin(self.layers, shift=self.batch_norm, name=self.name, **options)
         self.start_fold(folded)
         for product, other in zip(self.products, folded.products, strict=True):
             product.fold_into(other)
@@ -254,13 +228,8 @@ class FoldedQin(Qin):
         (3543, 903)
     """
 
-    def __init__(
-        self,
-        layers: int = 4,
-        activation: str | None = "prelu",
-        residual: bool = True,
-        shift: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(layers, 1, activation, batch_norm=False, dropout=0.0, residual=residual, **kwargs)
+    fixed_arguments = ("rows", "batch_norm", "dropout", "linear_dropout")
+
+    def __init__(self, layers: int = 4, shift: bool = True, **kwargs: Any) -> None:
+        super().__init__(layers, 1, batch_norm=False, dropout=0.0, **kwargs)
         self.shift = check_flag("shift", shift)

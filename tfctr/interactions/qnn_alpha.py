@@ -11,7 +11,7 @@ from tfctr.errors import UserError
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
@@ -20,7 +20,7 @@ from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
 @tfctr_export
-class KhatriRaoProduct(ConfiguredLayer):
+class KhatriRaoProduct(SameShapeLayer):
     """One layer of QNN-alpha: the input times a sum of activated projections of itself.
 
     With H heads of width d = D / H and R rows, head by head (`released=False`, equation 10 of the paper):
@@ -47,8 +47,7 @@ class KhatriRaoProduct(ConfiguredLayer):
         mask: bool `[...]`, true for rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., D]`.
+    Output shape: `[..., D]`.
 
     References:
         Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), section 3.
@@ -135,10 +134,6 @@ class KhatriRaoProduct(ConfiguredLayer):
         folded.kernel.assign(kernel.reshape(folded.kernel.shape))
         folded.bias.assign(bias.reshape(-1))
 
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
 
 def order_by_head(inputs: Any, fields: int, heads: int) -> Any:
     """Reorder `[..., D]` from field after field to head after head, where a head has its slice of every field."""
@@ -170,13 +165,7 @@ class QnnAlpha(HeadedInteraction):
         mid_dropout: the rate after each mid-activation; by default `dropout`.
         residual: whether each layer adds its input.
 
-    Call arguments:
-        inputs: float `[..., D]` with one head, `[..., F, E]` with more.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-
-    Output shape:
-        `[...]`.
+    Inputs float `[..., D]` with one head, `[..., F, E]` with more; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(QnnAlpha(layers=1, heads=4, rows=4)(keras.random.normal((8, 50, 7, 16))).shape)
@@ -220,23 +209,12 @@ class QnnAlpha(HeadedInteraction):
                 f"interaction {type(self).__name__}: `heads` must divide the embedding width {width}. "
                 f"Received: {self.heads}"
             )
+        rates = (self.dropout, self.mid_dropout)
+        own = (self.heads, self.rows, self.fields, self.activation, self.batch_norm, *rates, self.residual)
         self.products = []
         for i in range(self.layers):
-            product = self.make_part(
-                KhatriRaoProduct,
-                f"layer{i}",
-                heads=self.heads,
-                rows=self.rows,
-                fields=self.fields,
-                activation=self.activation,
-                batch_norm=self.batch_norm,
-                dropout=self.dropout,
-                mid_dropout=self.mid_dropout,
-                residual=self.residual,
-                released=self.released,
-            )
-            product.build((None, self.fields * width))
-            self.products.append(product)
+            self.products.append(self.make_part(KhatriRaoProduct, f"layer{i}", *own, released=self.released))
+            self.products[i].build((None, self.fields * width))
         return self.fields * width
 
     @override

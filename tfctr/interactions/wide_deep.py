@@ -19,17 +19,7 @@ class WideDeep(Interaction):
     Args:
         deep: the deep part, which may be any backbone with a linear head.
 
-    Call arguments:
-        inputs: what the deep part eats, float `[..., F, E]` or `[..., D]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-        linear: float `[...]`, the sum of first-order weights; None for 0.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for a wrong configuration of the deep part.
+    Inputs what the deep part eats, float `[..., F, E]` or `[..., D]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(WideDeep(deep={"type": "mlp", "hidden": [32]})(keras.random.normal((8, 50, 112))).shape)

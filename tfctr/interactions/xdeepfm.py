@@ -24,17 +24,7 @@ class XDeepFm(Interaction):
         maps: the number of feature maps of each layer of the CIN.
         activation: the activation of the CIN's layers; None for none.
 
-    Call arguments:
-        inputs: float `[..., F, E]`.
-        mask: bool `[...]`, true for the rows that count in batch statistics.
-        training: whether to drop out and to use and update batch statistics.
-        linear: float `[...]`, the sum of first-order weights; None for 0.
-
-    Output shape:
-        `[...]`.
-
-    Raises:
-        ValueError: for a wrong configuration of the deep part.
+    Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Example:
         >>> tuple(XDeepFm(deep={"type": "mlp", "hidden": [32]}, maps=[8])(keras.random.normal((8, 50, 7, 16))).shape)

@@ -33,13 +33,11 @@ class BehaviorFeatureSplit(FrozenInterest, TargetAttention):
 
     Example:
         >>> layer = BehaviorFeatureSplit("text", num_heads=2)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
         >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
-        (1, 3, 8)
+        (1, 5, 8)
 
     References:
         The baseline of Fan et al., Decoupled Multimodal Fusion (2025), table 2, which says no more of it than that it

@@ -8,9 +8,8 @@ from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
-from tfctr.interests.frozen import FrozenInterest
+from tfctr.interests.frozen import Frozen, FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
-from tfctr.interests.target_attention import Activation
 from tfctr.layers.arguments import check_choice, check_count
 
 Mixing = Literal["fixed", "learned", "gated"]
@@ -52,14 +51,11 @@ class ComplementaryModality(FrozenInterest):
 
     Example:
         >>> layer = ComplementaryModality("text", num_heads=2, bins=10)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> state = layer.encode(sequence)
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
-        >>> state["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> tuple(layer.attend(state, candidate, {}).shape)
-        (1, 3, 8)
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 5, 8)
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), section 4.4: alpha is fixed, and its best value between 0 and 1.
@@ -67,58 +63,29 @@ class ComplementaryModality(FrozenInterest):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    part_classes = (DecoupledTargetAttention, SimilarityHistogram)
+    fixed_arguments = ("output_projection", "projections", "units")
 
     def __init__(
         self,
-        frozen: str | list[str] | tuple[str, ...],
+        frozen: Frozen,
         alpha: float = 0.5,
         mixing: Mixing = "fixed",
         gate_units: int = 16,
-        bins: int = 40,
         histogram_bins: int | None = None,
-        soft_buckets: bool = False,
-        counts: str = "log1p",
-        hidden_units: int | None = None,
-        enrich_values: bool = True,
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        of_attention, of_histogram = self.passed_on(kwargs)
+        if histogram_bins is not None:
+            of_histogram["bins"] = histogram_bins
         super().__init__(frozen, **kwargs)
         self.mixing = check_choice("mixing", mixing, get_args(Mixing))
         if not 0.0 <= alpha <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
             raise ValueError(f"`alpha` must be from 0 to 1, and between them unless it is fixed. Received: {alpha}")
         self.alpha = alpha
         self.gate_units = check_count("gate_units", gate_units)
-        self.attention = DecoupledTargetAttention(
-            frozen,
-            bins=bins,
-            enrich_values=enrich_values,
-            soft_buckets=soft_buckets,
-            num_heads=num_heads,
-            attention_dim=attention_dim,
-            scale=scale,
-            activation=activation,
-            dropout=dropout,
-            seed=seed,
-            dtype=self.dtype_policy,
-            name="attention",
-            **self.weight_arguments(DecoupledTargetAttention),
-        )
-        self.histogram = SimilarityHistogram(
-            frozen,
-            bins=bins if histogram_bins is None else histogram_bins,
-            counts=counts,
-            hidden_units=hidden_units,
-            soft_buckets=soft_buckets,
-            dtype=self.dtype_policy,
-            name="histogram",
-            **self.weight_arguments(SimilarityHistogram),
-        )
+        self.attention = self.make_part(DecoupledTargetAttention, "attention", frozen, **of_attention)
+        self.histogram = self.make_part(SimilarityHistogram, "histogram", frozen, **of_histogram)
 
     @override
     def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:

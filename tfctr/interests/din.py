@@ -45,10 +45,9 @@ class Din(Interest):
     State: `events` `[B, L, d]`, `length` `[B]`.
 
     Example:
-        >>> layer = Din(hidden=[16, 8])
         >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> state = layer.encode(sequence)
-        >>> tuple(layer.attend(state, {"target": keras.random.normal((1, 3, 8))}, {}).shape)
+        >>> candidate = {"target": keras.random.normal((1, 3, 8))}
+        >>> tuple(Din(hidden=[16, 8])({"sequence": sequence, "candidate": candidate}).shape)
         (1, 3, 8)
 
     References:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_count, check_flag, check_heads, check_rate
-from tfctr.layers.codebook import Assignment, MultiCodebook
+from tfctr.layers.codebook import MultiCodebook
 from tfctr.layers.hstu import HstuBlock, Variant
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
@@ -62,6 +62,7 @@ class Dmqn(Interest):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    part_classes = (MultiCodebook,)
 
     def __init__(
         self,
@@ -73,52 +74,24 @@ class Dmqn(Interest):
         num_heads: int = 2,
         size_term: bool = True,
         describe: bool = True,
-        assignment: Assignment = "straight_through",
-        tau_start: float = 1.0,
-        tau_end: float = 0.3,
-        anneal_steps: int = 1000,
-        noise: bool = True,
-        reseed_below: float = 0.1,
-        balance: float = 0.0,
         dropout: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        (quantization,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
         self.num_heads = check_count("num_heads", num_heads)
         self.size_term = check_flag("size_term", size_term)
         self.describe = check_flag("describe", describe)
         check_flag("slot_bias", slot_bias)
         check_rate("dropout", dropout)
-        self.codebook = MultiCodebook(
-            codebooks,
-            codewords,
-            assignment=assignment,
-            tau_start=tau_start,
-            tau_end=tau_end,
-            anneal_steps=anneal_steps,
-            noise=noise,
-            reseed_below=reseed_below,
-            balance=balance,
-            seed=seed,
-            dtype=self.dtype_policy,
-            name="codebook",
-            **self.weight_arguments(MultiCodebook),
-        )
+        self.codebook = self.make_part(MultiCodebook, "codebook", codebooks, codewords, seed=seed, **quantization)
+        bias = "slots" if slot_bias else "none"
+        own = {"variant": variant, "num_heads": num_heads, "causal": False, "relative_bias": bias, "dropout": dropout}
+        seeds = [None if seed is None else seed + i for i in range(check_count("blocks", blocks, least=0))]
         self.blocks = [
-            HstuBlock(
-                codebooks * codewords,
-                variant=variant,
-                num_heads=num_heads,
-                causal=False,
-                relative_bias="slots" if slot_bias else "none",
-                dropout=dropout,
-                seed=None if seed is None else seed + i,
-                dtype=self.dtype_policy,
-                name=f"block{i}",
-                **self.weight_arguments(HstuBlock),
-            )
-            for i in range(check_count("blocks", blocks, least=0))
+            self.make_part(HstuBlock, f"block{i}", codebooks * codewords, **own, seed=one)
+            for i, one in enumerate(seeds)
         ]
 
     @override

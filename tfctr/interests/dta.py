@@ -6,15 +6,15 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
-from tfctr.interests.frozen import FrozenInterest, frozen_buckets
+from tfctr.interests.frozen import BucketInterest, Frozen
 from tfctr.interests.target_attention import TargetAttention
-from tfctr.layers.arguments import check_count, check_flag
+from tfctr.layers.arguments import check_flag
 from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
 
 
 @interest("dta")
-class DecoupledTargetAttention(FrozenInterest, TargetAttention):
+class DecoupledTargetAttention(BucketInterest, TargetAttention):
     """Target attention whose keys and values know how similar the candidate's content is to each event's.
 
         s_i = cos(v_t, v_i),  b_i = its bucket                        frozen vectors, no gradient
@@ -44,14 +44,11 @@ class DecoupledTargetAttention(FrozenInterest, TargetAttention):
 
     Example:
         >>> layer = DecoupledTargetAttention("text", num_heads=2, bins=10)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> state = layer.encode(sequence)
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
-        >>> state["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> tuple(layer.attend(state, candidate, {}).shape)
-        (1, 3, 8)
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 5, 8)
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), sections 4.1 and 4.3. Bin count, heads and start values are
@@ -61,18 +58,9 @@ class DecoupledTargetAttention(FrozenInterest, TargetAttention):
     weight_kinds = ("kernel", "embeddings")
     fixed_arguments = ("projections",)
 
-    def __init__(
-        self,
-        frozen: str | list[str] | tuple[str, ...],
-        bins: int = 40,
-        enrich_values: bool = True,
-        soft_buckets: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, frozen: Frozen, enrich_values: bool = True, **kwargs: Any) -> None:
         super().__init__(frozen, **kwargs)
-        self.bins = check_count("bins", bins)
         self.enrich_values = check_flag("enrich_values", enrich_values)
-        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @override
     def build_width(self, width: int) -> None:
@@ -87,10 +75,6 @@ class DecoupledTargetAttention(FrozenInterest, TargetAttention):
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
         return self.attend_buckets(state, candidate, self.buckets(state, candidate), training)
-
-    def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
-        """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
-        return frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, candidate: Tensors, buckets: Tensors, training: bool | None) -> Tensor:
         """`attend` for given buckets."""

@@ -30,7 +30,6 @@ class Eta(RetrievedAttention):
         top_k, num_heads, attention_dim, age_dim, dropout: see `RetrievedAttention`.
         seed: of the dropout and of the random directions.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
     reference averages the padding.
@@ -38,12 +37,9 @@ class Eta(RetrievedAttention):
     Cost of a candidate: a product with the signs, `L * hash_bits`, and the choice of K of L.
 
     Example:
-        >>> layer = Eta(top_k=2, num_heads=1)
-        >>> inputs = {
-        ...     "sequence": {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])},
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4))},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])}
+        >>> candidate = {"target": keras.random.normal((1, 2, 4))}
+        >>> tuple(Eta(top_k=2, num_heads=1)({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:
@@ -51,11 +47,7 @@ class Eta(RetrievedAttention):
         K = 50 as in the LongCTR benchmark.
     """
 
-    def __init__(
-        self,
-        hash_bits: int = 32,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, hash_bits: int = 32, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hash_bits = check_count("hash_bits", hash_bits)
 

@@ -1,14 +1,16 @@
 """What the interests over frozen vectors share: their argument `frozen`, similarities, and the buckets of these."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, tensor_of
-from tfctr.layers.arguments import check_names
+from tfctr.layers.arguments import check_count, check_flag, check_names
 from tfctr.layers.similarity import cosine_similarity, similarity_buckets, soft_similarity_buckets
+
+Frozen = str | list[str] | tuple[str, ...]
+"""A frozen table, or several."""
 
 
 class FrozenInterest(Interest):
@@ -16,10 +18,9 @@ class FrozenInterest(Interest):
 
     Args:
         frozen: the frozen table, or several.
-        **kwargs: see `Interest`.
     """
 
-    def __init__(self, frozen: str | list[str] | tuple[str, ...], **kwargs: Any) -> None:
+    def __init__(self, frozen: Frozen, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.frozen_names = check_names("frozen", frozen, "frozen table")
 
@@ -36,6 +37,30 @@ class FrozenInterest(Interest):
         return {**options, "frozen": list(sequence.frozen)}
 
 
+class BucketInterest(FrozenInterest):
+    """An interest that reads the buckets of similarities of frozen vectors.
+
+    Args:
+        frozen: the frozen table, or several.
+        bins: how many buckets over [-1, 1]; one more stands for a missing vector.
+        soft_buckets: whether a similarity between the centres of two buckets has a share of both.
+    """
+
+    def __init__(self, frozen: Frozen, bins: int = 40, soft_buckets: bool = False, **kwargs: Any) -> None:
+        super().__init__(frozen, **kwargs)
+        self.bins = check_count("bins", bins)
+        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
+
+    def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
+        """The bucket of every candidate and step, `[B, C, L]`, by frozen table: int32, or float32 for soft ones."""
+        form = soft_similarity_buckets if self.soft_buckets else similarity_buckets
+        result = {}
+        for name in self.frozen_names:
+            target, history, missing = frozen_pair(state, candidate, name)
+            result[name] = form(cosine_similarity(target, history), self.bins, missing)
+        return result
+
+
 def frozen_pair(state: Tensors, candidate: Tensors, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """Vectors of candidate and history, and where one of them is missing (bool `[B, C, L]`)."""
     rows = tensor_of(candidate, f"rows/{name}")[:, :, None], tensor_of(state, f"rows/{name}")[:, None, :]
@@ -49,13 +74,3 @@ def known_similarity(state: Tensors, candidate: Tensors, name: str) -> Tensor:
     similarity = cosine_similarity(target, history)
     absent = ops.logical_or(missing, ops.isnan(similarity))
     return ops.stop_gradient(ops.where(absent, 0.0, ops.clip(similarity, -1.0, 1.0)))
-
-
-def frozen_buckets(state: Tensors, candidate: Tensors, names: Sequence[str], bins: int, soft: bool) -> Tensors:
-    """The bucket of every candidate and step, `[B, C, L]`, by frozen table: int32, or float32 for soft ones."""
-    form = soft_similarity_buckets if soft else similarity_buckets
-    result = {}
-    for name in names:
-        target, history, missing = frozen_pair(state, candidate, name)
-        result[name] = form(cosine_similarity(target, history), bins, missing)
-    return result

@@ -75,19 +75,11 @@ class Hstu(TargetAttention):
         self.relative_bias = relative_bias
         self.pooling = check_choice("pooling", pooling, get_args(Pooling))
         check_rate("dropout", dropout)
+        bias = relative_bias if variant == "research" else "none"
+        own = {"variant": variant, "num_heads": num_heads, "relative_bias": bias, "dropout": dropout}
+        seeds = [None if seed is None else seed + i for i in range(check_count("blocks", blocks))]
         self.blocks = [
-            HstuBlock(
-                max_length,
-                variant=variant,
-                num_heads=num_heads,
-                relative_bias=relative_bias if variant == "research" else "none",
-                dropout=dropout,
-                seed=None if seed is None else seed + i,
-                dtype=self.dtype_policy,
-                name=f"block{i}",
-                **self.weight_arguments(HstuBlock),
-            )
-            for i in range(check_count("blocks", blocks))
+            self.make_part(HstuBlock, f"block{i}", max_length, **own, seed=one) for i, one in enumerate(seeds)
         ]
 
     @classmethod
@@ -123,11 +115,8 @@ class Hstu(TargetAttention):
         x = ops.flip(x, axis=1)
         if self.pooling == "last":
             return {"vector": x[:, 0]}
-        return {
-            **state,
-            "key": split_heads(self.key(x), self.num_heads),
-            "value": split_heads(self.value(x), self.num_heads),
-        }
+        key, value = (split_heads(dense(x), self.num_heads) for dense in (self.key, self.value))
+        return {**state, "key": key, "value": value}
 
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import Tensors, interest
 from tfctr.interests.din import Din
-from tfctr.interests.frozen import FrozenInterest, frozen_pair
+from tfctr.interests.frozen import Frozen, FrozenInterest, frozen_pair
 from tfctr.layers.arguments import check_flag, check_optional_count, check_positive, check_units
 from tfctr.layers.masking import length_mask, zero_padding
 
@@ -49,13 +49,11 @@ class ContentInterest(FrozenInterest):
 
     Example:
         >>> layer = ContentInterest("text", content_dim=4)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
         >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
-        (1, 3, 8)
+        (1, 5, 8)
 
     References:
         MAKE as a baseline of Fan et al., Decoupled Multimodal Fusion (2025), table 2: content vectors in a DIN-type
@@ -68,7 +66,7 @@ class ContentInterest(FrozenInterest):
 
     def __init__(
         self,
-        frozen: str | list[str] | tuple[str, ...],
+        frozen: Frozen,
         content_dim: int | None = 64,
         unit_hidden: Sequence[int] = (80, 40),
         activation: str = "dice",
@@ -90,10 +88,7 @@ class ContentInterest(FrozenInterest):
             for name in self.frozen_names:
                 self.projections[name] = self.make_dense(f"projection_{name}", self.content_dim, use_bias=False)
         self.attention = {
-            name: Din(
-                unit_hidden, activation, dtype=self.dtype_policy, name=f"unit_{name}", **self.weight_arguments(Din)
-            )
-            for name in self.frozen_names
+            name: self.make_part(Din, f"unit_{name}", unit_hidden, activation) for name in self.frozen_names
         }
         self.hidden: list[keras.layers.Dense] = []
 

@@ -16,10 +16,9 @@ class MeanPooling(Interest):
     State: `mean` `[B, d]`.
 
     Example:
-        >>> layer = MeanPooling()
         >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> state = layer.encode(sequence)
-        >>> tuple(layer.attend(state, {"target": keras.random.normal((1, 3, 8))}, {}).shape)
+        >>> candidate = {"target": keras.random.normal((1, 3, 8))}
+        >>> tuple(MeanPooling()({"sequence": sequence, "candidate": candidate}).shape)
         (1, 3, 8)
     """
 

@@ -32,7 +32,6 @@ class RetrievedAttention(Interest):
         dropout: share of attention weights dropped in training.
         seed: of the dropout.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.
     State: `key_value` `[B, L, 2 H d_h]`, `length` `[B]`, and what the search needs.

@@ -33,7 +33,6 @@ class SasRec(Interest):
         dropout: in training, of the input, the attention weights, the hidden layer and its output.
         seed: of the dropout.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history.
     State: `user` `[B, d]`.

@@ -29,7 +29,6 @@ class Sdim(Interest):
         hash_bits: the bits of a bucket; a table has 2^hash_bits buckets.
         l2_normalise: whether each sum is brought to length 1 before the mean; sums of zero stay zero.
         seed: of the random directions.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, and where
     no event shares a bucket.

@@ -42,7 +42,6 @@ class Sim(RetrievedAttention):
         top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`; the paper joins the time
             gap to the event, which is `age_dim` here.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; `attend` of the soft search returns
     `(output, {"search": logits [B, C]})`. Zeros for an empty history, and where no event is found.
@@ -52,15 +51,10 @@ class Sim(RetrievedAttention):
 
     Example:
         >>> layer = Sim(search="hard", category="genre", top_k=2, num_heads=1)
-        >>> inputs = {
-        ...     "sequence": {
-        ...         "events": keras.random.normal((1, 3, 4)),
-        ...         "length": ops.array([3]),
-        ...         "ids/genre": ops.array([[7, 8, 7]]),
-        ...     },
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4)), "ids/genre": ops.array([[7, 9]])},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 3, 4)), "length": ops.array([3])}
+        >>> sequence["ids/genre"] = ops.array([[7, 8, 7]])
+        >>> candidate = {"target": keras.random.normal((1, 2, 4)), "ids/genre": ops.array([[7, 9]])}
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:

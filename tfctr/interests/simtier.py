@@ -6,8 +6,8 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
-from tfctr.interests.frozen import FrozenInterest, frozen_buckets
-from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
+from tfctr.interests.frozen import BucketInterest, Frozen
+from tfctr.layers.arguments import check_choice, check_optional_count
 from tfctr.layers.masking import length_mask
 from tfctr.layers.similarity import bucket_sum
 
@@ -15,7 +15,7 @@ COUNTS = ("raw", "log1p", "fraction")
 
 
 @interest("simtier")
-class SimilarityHistogram(FrozenInterest):
+class SimilarityHistogram(BucketInterest):
     """How many events are how similar to the candidate.
 
         c_n = number of real events whose similarity falls into bucket n
@@ -38,14 +38,11 @@ class SimilarityHistogram(FrozenInterest):
 
     Example:
         >>> layer = SimilarityHistogram("text", bins=10)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> state = layer.encode(sequence)
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
-        >>> state["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> tuple(layer.attend(state, candidate, {}).shape)
-        (1, 3, 8)
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
+        >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
+        (1, 5, 8)
 
     References:
         Sheng et al., Enhancing Taobao Display Advertising with Multimodal Representations (2024), SimTier: 20 equal
@@ -57,20 +54,16 @@ class SimilarityHistogram(FrozenInterest):
 
     def __init__(
         self,
-        frozen: str | list[str] | tuple[str, ...],
-        bins: int = 40,
+        frozen: Frozen,
         counts: str = "log1p",
         units: int | None = None,
         hidden_units: int | None = None,
-        soft_buckets: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(frozen, **kwargs)
-        self.bins = check_count("bins", bins)
         self.counts = check_choice("counts", counts, COUNTS)
         self.units = check_optional_count("units", units)
         self.hidden_units = check_optional_count("hidden_units", hidden_units)
-        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @override
     def build_width(self, width: int) -> None:
@@ -87,10 +80,6 @@ class SimilarityHistogram(FrozenInterest):
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
         return self.attend_buckets(state, self.buckets(state, candidate))
-
-    def buckets(self, state: Tensors, candidate: Tensors) -> Tensors:
-        """The bucket of every candidate and step, `[B, C, L]`, by frozen table."""
-        return frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
 
     def attend_buckets(self, state: Tensors, buckets: Tensors) -> Tensor:
         """`attend` for given buckets."""

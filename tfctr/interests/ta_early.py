@@ -6,9 +6,9 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
-from tfctr.interests.frozen import FrozenInterest, frozen_buckets, known_similarity
+from tfctr.interests.frozen import BucketInterest, Frozen, known_similarity
 from tfctr.interests.target_attention import TargetAttention
-from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count
+from tfctr.layers.arguments import check_choice, check_optional_count
 from tfctr.layers.masking import by_head, join_heads, split_heads
 from tfctr.layers.similarity import embed_buckets
 
@@ -16,7 +16,7 @@ Similarity = Literal["bucket", "scalar"]
 
 
 @interest("ta_early")
-class EarlyFusionAttention(FrozenInterest, TargetAttention):
+class EarlyFusionAttention(BucketInterest, TargetAttention):
     """Target attention whose events are joined with their similarity to the candidate before they are projected.
 
         s_i = cos(v_t, v_i)                                           frozen vectors, no gradient
@@ -45,13 +45,11 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
 
     Example:
         >>> layer = EarlyFusionAttention("text", num_heads=2, bins=10)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
         >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
-        (1, 3, 8)
+        (1, 5, 8)
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), figure 2a and table 3. Whether the similarity is joined as a
@@ -63,18 +61,14 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
 
     def __init__(
         self,
-        frozen: str | list[str] | tuple[str, ...],
+        frozen: Frozen,
         similarity: Similarity = "bucket",
-        bins: int = 40,
         similarity_dim: int | None = None,
-        soft_buckets: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(frozen, **kwargs)
         self.similarity = check_choice("similarity", similarity, get_args(Similarity))
-        self.bins = check_count("bins", bins)
         self.similarity_dim = check_optional_count("similarity_dim", similarity_dim)
-        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @override
     def build_width(self, width: int) -> None:
@@ -113,7 +107,7 @@ class EarlyFusionAttention(FrozenInterest, TargetAttention):
             for name in self.frozen_names:
                 parts.append(ops.cast(known_similarity(state, candidate, name), self.compute_dtype)[..., None])
         else:
-            buckets = frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets)
+            buckets = self.buckets(state, candidate)
             for name, table in self.tables.items():
                 parts.append(embed_buckets(ops.cast(table, self.compute_dtype), buckets[name]))
         return ops.concatenate(parts, axis=-1)

@@ -6,10 +6,10 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Tensor, Tensors, interest
-from tfctr.interests.frozen import FrozenInterest, frozen_buckets
+from tfctr.interests.frozen import BucketInterest, Frozen, FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
-from tfctr.interests.target_attention import Activation, TargetAttention
-from tfctr.layers.arguments import check_choice, check_count, check_flag
+from tfctr.interests.target_attention import TargetAttention
+from tfctr.layers.arguments import check_choice
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.similarity import bucket_lookup, bucket_sum, pool_buckets, score_buckets
 
@@ -17,7 +17,7 @@ Branch = Literal["attention", "histogram"]
 
 
 @tfctr_export
-class SimilarityAttention(FrozenInterest, TargetAttention):
+class SimilarityAttention(BucketInterest, TargetAttention):
     """Target attention over the similarities of the events alone: keys and values are rows of their buckets.
 
         q = t W_Q,  K_i = E_K[b_i],  V_i = E_V[b_i]
@@ -37,16 +37,8 @@ class SimilarityAttention(FrozenInterest, TargetAttention):
     weight_kinds = ("kernel", "embeddings")
     fixed_arguments = ("projections", "output_projection")
 
-    def __init__(
-        self,
-        frozen: str,
-        bins: int = 40,
-        soft_buckets: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, frozen: str, **kwargs: Any) -> None:
         super().__init__(frozen, output_projection=False, **kwargs)
-        self.bins = check_count("bins", bins)
-        self.soft_buckets = check_flag("soft_buckets", soft_buckets)
 
     @override
     def build_width(self, width: int) -> None:
@@ -63,7 +55,7 @@ class SimilarityAttention(FrozenInterest, TargetAttention):
 
     @override
     def attend(self, state: Tensors, candidate: Tensors, context: Tensors, training: bool | None = None) -> Tensor:
-        (buckets,) = frozen_buckets(state, candidate, self.frozen_names, self.bins, self.soft_buckets).values()
+        (buckets,) = self.buckets(state, candidate).values()
         added = score_buckets(self.queries(candidate), ops.cast(self.key_table, self.compute_dtype), self.num_heads)
         weights = self.attention(bucket_lookup(added, buckets), state, training)
         # Sums of many small numbers: float32 also under half precision.
@@ -101,13 +93,11 @@ class LateFusionAttention(FrozenInterest):
 
     Example:
         >>> layer = LateFusionAttention("text", num_heads=2, bins=10)
-        >>> sequence = {"events": keras.random.normal((1, 50, 8)), "length": ops.array([30])}
-        >>> sequence["rows/text"] = ops.ones((1, 50), "int32")
-        >>> sequence["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 50, 6))).astype("float32")
-        >>> candidate = {"target": keras.random.normal((1, 3, 8)), "rows/text": ops.ones((1, 3), "int32")}
-        >>> candidate["vectors/text"] = keras.utils.normalize(np.random.normal(size=(1, 3, 6))).astype("float32")
+        >>> content = {"rows/text": ops.ones((1, 5), "int32"), "vectors/text": ops.full((1, 5, 4), 0.5)}
+        >>> sequence = {"events": keras.random.normal((1, 5, 8)), "length": ops.array([3]), **content}
+        >>> candidate = {"target": keras.random.normal((1, 5, 8)), **content}
         >>> tuple(layer({"sequence": sequence, "candidate": candidate}).shape)
-        (1, 3, 8)
+        (1, 5, 8)
 
     References:
         Fan et al., Decoupled Multimodal Fusion (2025), figure 2b and table 3: ids and similarities in parallel, fused
@@ -116,45 +106,22 @@ class LateFusionAttention(FrozenInterest):
     """
 
     weight_kinds = ("kernel", "embeddings")
+    part_classes = (TargetAttention, SimilarityAttention, SimilarityHistogram)
+    fixed_arguments = (*SimilarityAttention.fixed_arguments, "units", "hidden_units")
 
-    def __init__(
-        self,
-        frozen: str | list[str] | tuple[str, ...],
-        branch: Branch = "attention",
-        bins: int = 40,
-        soft_buckets: bool = False,
-        counts: str = "log1p",
-        num_heads: int = 4,
-        attention_dim: int | None = None,
-        scale: bool = True,
-        activation: Activation = "softmax",
-        dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, frozen: Frozen, branch: Branch = "attention", seed: int | None = None, **kwargs: Any) -> None:
+        over_ids, over_similarities, of_histogram = self.passed_on(kwargs)
         super().__init__(frozen, **kwargs)
         self.branch = check_choice("branch", branch, get_args(Branch))
-
-        def part(made: type[Any], **own: Any) -> Any:
-            return made(dtype=self.dtype_policy, **own, **self.weight_arguments(made))
-
-        buckets = {"bins": bins, "soft_buckets": soft_buckets}
-        heads = {
-            "num_heads": num_heads,
-            "attention_dim": attention_dim,
-            "scale": scale,
-            "activation": activation,
-            "dropout": dropout,
-        }
-        self.attention = part(TargetAttention, output_projection=False, seed=seed, name="attention", **heads)
+        self.attention = self.make_part(TargetAttention, "attention", output_projection=False, seed=seed, **over_ids)
+        self.branches: list[BucketInterest] = []
         if branch == "histogram":
-            self.branches = [part(SimilarityHistogram, frozen=frozen, counts=counts, name="histogram", **buckets)]
-        else:
-            seeds = [None if seed is None else seed + i for i in range(1, len(self.frozen_names) + 1)]
-            self.branches = [
-                part(SimilarityAttention, frozen=name, seed=own, name=f"similarity_{name}", **heads, **buckets)
-                for name, own in zip(self.frozen_names, seeds, strict=True)
-            ]
+            self.branches = [self.make_part(SimilarityHistogram, "histogram", frozen, **of_histogram)]
+            return
+        for i, name in enumerate(self.frozen_names, start=1):
+            over_similarities["seed"] = None if seed is None else seed + i
+            part = self.make_part(SimilarityAttention, f"similarity_{name}", name, **over_similarities)
+            self.branches.append(part)
 
     @override
     def build_width(self, width: int) -> None:

@@ -28,7 +28,6 @@ class Twin(RetrievedAttention):
         age_bias: whether the event's age adds a learned number to the scores of each head. TWIN compresses every
             attribute of the interaction to one such number; here it is done for the age, which every history has.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
-        **kwargs: see `Interest`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; zeros for an empty history, where the
     reference averages the padding.
@@ -36,12 +35,9 @@ class Twin(RetrievedAttention):
     Cost of a candidate: the scores, `L * d`, the choice of K of L for each head, and K gathered rows of `d` in all.
 
     Example:
-        >>> layer = Twin(top_k=2, num_heads=2)
-        >>> inputs = {
-        ...     "sequence": {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])},
-        ...     "candidate": {"target": keras.random.normal((1, 2, 4))},
-        ... }
-        >>> tuple(layer(inputs).shape)
+        >>> sequence = {"events": keras.random.normal((1, 5, 4)), "length": ops.array([3])}
+        >>> candidate = {"target": keras.random.normal((1, 2, 4))}
+        >>> tuple(Twin(top_k=2, num_heads=2)({"sequence": sequence, "candidate": candidate}).shape)
         (1, 2, 4)
 
     References:
@@ -53,11 +49,7 @@ class Twin(RetrievedAttention):
 
     fixed_arguments = ("age_dim",)
 
-    def __init__(
-        self,
-        age_bias: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, age_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.age_bias = check_flag("age_bias", age_bias)
 

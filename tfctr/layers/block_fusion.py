@@ -21,8 +21,7 @@ class BlockFusion(ConfiguredLayer):
     Call arguments:
         inputs: a list of at least two blocks, each float `[..., n, d]`.
 
-    Output shape:
-        `[..., n, d]`.
+    Output shape: `[..., n, d]`.
 
     Raises:
         ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.
@@ -70,14 +69,7 @@ class AttentionFusion(BlockFusion):
         self_attention: whether self_M is part of the sums. Without it this is the paper's attention pooling, "only
             cross-attention between modules".
 
-    Call arguments:
-        inputs: a list of at least two blocks, each float `[..., n, d]`.
-
-    Output shape:
-        `[..., n, d]`.
-
-    Raises:
-        ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.
+    Call arguments, output shape and errors: see `BlockFusion`.
 
     Example:
         >>> blocks = [keras.random.normal((8, 50, 4, 16)) for _ in range(3)]
@@ -152,14 +144,7 @@ class MlpFusion(BlockFusion):
 
         y = relu(relu([Z_L; Z_C; ...] W_1 + b_1) W_2 + b_2)
 
-    Call arguments:
-        inputs: a list of at least two blocks, each float `[..., n, d]`.
-
-    Output shape:
-        `[..., n, d]`.
-
-    Raises:
-        ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.
+    Call arguments, output shape and errors: see `BlockFusion`.
 
     Example:
         >>> tuple(MlpFusion()([keras.random.normal((8, 50, 4, 16)) for _ in range(3)]).shape)
@@ -188,14 +173,7 @@ class GatePooling(BlockFusion):
 
     The gates count as kernels for initializer and regularizer. By default they start at zero, that is, half open.
 
-    Call arguments:
-        inputs: a list of at least two blocks, each float `[..., n, d]`.
-
-    Output shape:
-        `[..., n, d]`.
-
-    Raises:
-        ValueError: in `build`, for fewer than two blocks or for blocks of different shapes.
+    Call arguments, output shape and errors: see `BlockFusion`.
 
     Example:
         >>> tuple(GatePooling()([keras.random.normal((8, 50, 4, 16)) for _ in range(3)]).shape)

@@ -56,8 +56,7 @@ class MultiCodebook(ConfiguredLayer):
         mask: bool `[B, L]`, true for real events.
         training: whether to draw noise, anneal the temperature, and update the usage.
 
-    Output shape:
-        `{"clusters": [B, N, W, d], "assignment": [B, L, N, W]}`, the second float32, zeros at padded events.
+    Output shape: `{"clusters": [B, N, W, d], "assignment": [B, L, N, W]}`, the second float32, zeros at padded events.
 
     Example:
         >>> made = MultiCodebook(2, 4)(keras.random.normal((3, 20, 8)), mask=ops.ones((3, 20), "bool"))

@@ -7,6 +7,7 @@ import random
 from typing import Any, ClassVar, Self, TypeVar
 
 import keras
+from typing_extensions import override
 
 from tfctr.layers.arguments import check_keras
 from tfctr.layers.registry import arguments_of
@@ -58,12 +59,15 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
     """The kinds of weights: `kernel` for matrices, `embeddings` for tables."""
 
     fixed_arguments: ClassVar[tuple[str, ...]] = ()
-    """Arguments of a base that this class decides by itself."""
+    """Arguments of a base or a part that this class decides by itself."""
+
+    part_classes: ClassVar[tuple[type[Any], ...]] = ()
+    """Classes of parts whose arguments this class takes too, to pass them on; see `passed_on`."""
 
     __signature__: ClassVar[inspect.Signature]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Complete the signature: arguments of a base that `**kwargs` passes on, and those of the kinds of weights."""
+        """Complete the signature: arguments that `**kwargs` passes on, and those of the kinds of weights."""
         super().__init_subclass__(**kwargs)
         found: dict[str, inspect.Parameter] = {}
         for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer)]:
@@ -75,6 +79,10 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
                     by_name = inherited and one.kind is not one.VAR_KEYWORD
                     if one.name not in (*cls.fixed_arguments, *found):
                         found[one.name] = one.replace(kind=one.KEYWORD_ONLY) if by_name else one
+        for part in cls.part_classes:
+            for one in inspect.signature(part).parameters.values():
+                if one.name not in (*cls.fixed_arguments, *found):
+                    found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
         for name, _ in _arguments(cls):
             found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
         cls.__signature__ = inspect.Signature(sorted(found.values(), key=lambda one: one.kind))
@@ -86,20 +94,21 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
             setattr(self, name, value)
         self._initializers_used = 0
 
+    @classmethod
+    def passed_on(cls, kwargs: dict[str, Any]) -> list[dict[str, Any]]:
+        """Move the arguments of parts out of `kwargs`, and return those of each of `part_classes`."""
+        weights = dict(_arguments(cls))
+        names = [arguments_of(part).keys() - weights.keys() - {*cls.fixed_arguments} for part in cls.part_classes]
+        given = {name: kwargs.pop(name) for name in set[str]().union(*names) & kwargs.keys()}
+        return [{name: given[name] for name in taken & given.keys()} for taken in names]
+
     def weight_arguments(self, part: type[Any] | None = None) -> dict[str, Any]:
         """Return the initializer and regularizer arguments for a part: those that its class takes, or else all."""
         taken = arguments_of(part or type(self))
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
     def make_part(self, part: type[Part], name: str, *args: Any, **kwargs: Any) -> Part:
-        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers.
-
-        Args:
-            part: the class of the new layer.
-            name: its name.
-            *args: positional arguments of the class.
-            **kwargs: further arguments of the class.
-        """
+        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers."""
         made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
         return made
 
@@ -107,8 +116,6 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Return a new weight of a kind.
 
         Args:
-            name: its name.
-            shape: its shape.
             initializer: how it starts where the caller of the layer does not say.
             kind: one of `weight_kinds`.
             **options: further arguments of `add_weight`.
@@ -121,7 +128,6 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         """Return a new dense layer, which is part of this layer.
 
         Args:
-            name: its name.
             units: the width of its outputs.
             width: the width of its inputs, for which it is built at once; None leaves it to be built later.
             initializer: how its kernel starts where the caller of this layer does not say.
@@ -152,3 +158,11 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
 def _arguments(cls: type[ConfiguredLayer]) -> list[tuple[str, str]]:
     """The arguments of the kinds of weights, each with what it takes."""
     return [(f"{kind}_{what}", what) for kind in cls.weight_kinds for what in ("initializer", "regularizer")]
+
+
+class SameShapeLayer(ConfiguredLayer):
+    """A layer whose output has the shape of its first input."""
+
+    @override
+    def compute_output_shape(self, input_shape: tuple[int | None, ...], **_: Any) -> tuple[int | None, ...]:
+        return input_shape

@@ -5,13 +5,13 @@ from typing import Any
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.normalization import BatchNormalization
 
 
 @tfctr_export
-class Dice(ConfiguredLayer):
+class Dice(SameShapeLayer):
     """Data-adaptive activation: a PReLU whose threshold follows the distribution of its input.
 
         p = sigmoid((x - mean) / sqrt(var + epsilon))
@@ -29,8 +29,7 @@ class Dice(ConfiguredLayer):
         mask: bool, broadcasts to the leading axes; rows that are false do not count in the statistics.
         training: whether to use and update batch statistics.
 
-    Output shape:
-        The shape of `inputs`.
+    Output shape: that of `inputs`.
 
     References:
         Zhou et al., Deep Interest Network (KDD 2018), equation 4. Epsilon and momentum as in FuxiCTR. The authors'
@@ -56,7 +55,3 @@ class Dice(ConfiguredLayer):
         share = ops.sigmoid(self.normalization(inputs, mask=mask, training=training))
         alpha = ops.cast(self.alpha, self.compute_dtype)
         return inputs * (share * (1.0 - alpha) + alpha)
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape

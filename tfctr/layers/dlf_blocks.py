@@ -39,8 +39,7 @@ class DlfBlock(ConfiguredLayer):
         base: B, the fields, float `[..., F, d]`.
         training: whether to drop out.
 
-    Output shape:
-        `[..., n, d]`.
+    Output shape: `[..., n, d]`.
 
     Example:
         >>> fields = keras.random.normal((8, 50, 7, 16))
@@ -117,8 +116,7 @@ class GatedResidual(ConfiguredLayer):
     Call arguments:
         inputs: float `[..., N, d]`.
 
-    Output shape:
-        `[..., n, d]`.
+    Output shape: `[..., n, d]`.
 
     Example:
         >>> tuple(GatedResidual(tokens=12)(keras.random.normal((8, 50, 7, 16))).shape)

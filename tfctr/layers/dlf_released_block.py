@@ -42,8 +42,7 @@ class DlfReleasedBlock(ConfiguredLayer):
         mask: bool `[...]`, true for the rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., n, d]`.
+    Output shape: `[..., n, d]`.
 
     Example:
         >>> tuple(DlfReleasedBlock(tokens=4)(keras.random.normal((8, 50, 7, 16))).shape)

@@ -17,12 +17,6 @@ def tfctr_export(item: Exported) -> Exported:
 
     A saved `.keras` file then loads without `custom_objects`, once the module that defines the class is imported.
 
-    Args:
-        item: the class or function to register.
-
-    Returns:
-        `item` itself.
-
     Raises:
         ValueError: if another class or function already uses the name; a saved model would load the wrong one.
     """

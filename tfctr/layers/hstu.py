@@ -8,7 +8,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import split_heads, zero_padding
@@ -22,7 +22,7 @@ _EPSILON = 1e-6
 
 
 @tfctr_export
-class HstuBlock(ConfiguredLayer):
+class HstuBlock(SameShapeLayer):
     """Attention without a softmax, gated, without a feed-forward part.
 
         u, v, q, k = split(f(norm(x)))
@@ -63,8 +63,7 @@ class HstuBlock(ConfiguredLayer):
             themselves.
         training: whether to drop out.
 
-    Output shape:
-        `[B, L, d]`, zeros at padded steps.
+    Output shape: `[B, L, d]`, zeros at padded steps.
 
     Example:
         >>> tuple(HstuBlock(max_length=50, num_heads=2)(keras.random.normal((3, 20, 8))).shape)
@@ -241,10 +240,6 @@ class HstuBlock(ConfiguredLayer):
         if self.context_length:
             visible = ops.logical_or(visible, ops.logical_and(rows == 0, columns < real[:, :, None]))
         return ops.logical_and(visible, mask[:, None, :])
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...], **_: Any) -> tuple[int | None, ...]:
-        return input_shape
 
 
 def _whole(x: Any) -> bool:

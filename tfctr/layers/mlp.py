@@ -44,8 +44,7 @@ class MlpBlock(ConfiguredLayer):
         mask: bool `[...]`, true for rows that count in the statistics of batch normalization and Dice.
         training: whether to drop out and to use and update batch statistics.
 
-    Output shape:
-        `[..., output or hidden[-1]]`; the shape of the inputs where there is neither.
+    Output shape: `[..., output or hidden[-1]]`; the shape of the inputs where there is neither.
     """
 
     weight_kinds = ("kernel",)

@@ -6,12 +6,12 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_positive
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 
 
 @tfctr_export
-class BatchNormalization(ConfiguredLayer):
+class BatchNormalization(SameShapeLayer):
     """Batch normalization over all axes but one, with a mask for padding rows.
 
     In training, over the n valid rows of the batch:
@@ -37,8 +37,7 @@ class BatchNormalization(ConfiguredLayer):
             rows do not count in the statistics, even if they hold NaN.
         training: whether to use and update batch statistics. A layer with `trainable=False` never does.
 
-    Output shape:
-        The shape of `inputs`.
+    Output shape: that of `inputs`.
 
     References:
         Ioffe and Szegedy, Batch Normalization (2015).
@@ -74,12 +73,9 @@ class BatchNormalization(ConfiguredLayer):
         # Without autocast, since a moving average that is rounded to bfloat16 would stop moving.
         self.gamma = self.make_weight("gamma", shape, "ones", kind="gamma", autocast=False) if self.scale else None
         self.beta = self.make_weight("beta", shape, "zeros", kind="beta", autocast=False) if self.center else None
-        self.moving_mean = self.add_weight(
-            name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
-        )
-        self.moving_variance = self.add_weight(
-            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
-        )
+        moving: dict[str, Any] = {"shape": shape, "trainable": False, "autocast": False}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
         self.built = True
 
     @override
@@ -136,7 +132,3 @@ class BatchNormalization(ConfiguredLayer):
             scale = scale * ops.convert_to_numpy(self.gamma)
         shift = -mean * scale
         return scale, shift if self.beta is None else shift + ops.convert_to_numpy(self.beta)
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape

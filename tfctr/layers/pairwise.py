@@ -11,13 +11,8 @@ def bi_interaction(fields: Any) -> Any:
 
         sum_{i<j} e_i * e_j = ((sum_i e_i)^2 - sum_i e_i^2) / 2
 
-    The difference is computed in float32, since in half precision it would lose most of its digits.
-
-    Args:
-        fields: float `[..., F, E]`.
-
-    Returns:
-        float32 `[..., E]`; its sum over E is the second-order term of a factorization machine.
+    Fields are float `[..., F, E]`. The result, float32 `[..., E]`, sums over E to the second-order term of a
+    factorization machine. In half precision the difference would lose most of its digits.
 
     Example:
         >>> tuple(bi_interaction(keras.random.normal((8, 5, 16))).shape)
@@ -33,11 +28,7 @@ def bi_interaction(fields: Any) -> Any:
 def pairwise_products(fields: Any) -> Any:
     """The elementwise products of all pairs of fields, in the order (0, 1), (0, 2), ..., (1, 2), ...
 
-    Args:
-        fields: float `[..., F, E]`.
-
-    Returns:
-        float `[..., F * (F - 1) / 2, E]`; its sum over E is the inner product of each pair.
+    For fields `[..., F, E]` it is `[..., F * (F - 1) / 2, E]`, whose sum over E is the inner product of each pair.
 
     Example:
         >>> tuple(pairwise_products(keras.random.normal((8, 5, 16))).shape)

@@ -6,12 +6,12 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 
 
 @tfctr_export
-class PReLU(ConfiguredLayer):
+class PReLU(SameShapeLayer):
     """Parametric ReLU: y = x for x > 0, alpha * x otherwise.
 
     The Keras layer of this name learns one slope per position of the input, which starts at 0. The published models
@@ -24,8 +24,7 @@ class PReLU(ConfiguredLayer):
     Call arguments:
         inputs: float `[..., D]`.
 
-    Output shape:
-        The shape of `inputs`.
+    Output shape: that of `inputs`.
 
     References:
         He et al., Delving Deep into Rectifiers (2015).
@@ -48,7 +47,3 @@ class PReLU(ConfiguredLayer):
     @override
     def call(self, inputs: Any) -> Any:
         return ops.where(inputs > 0, inputs, self.alpha * inputs)
-
-    @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape

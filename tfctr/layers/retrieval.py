@@ -31,15 +31,7 @@ def top_steps(scores: Any, mask: Any, count: int) -> tuple[Any, Any, Any]:
 
 
 def gather_steps(rows: Any, indices: Any) -> Any:
-    """`rows[b, indices[b, ...]]`.
-
-    Args:
-        rows: `[B, L, w]`.
-        indices: int32 `[B, ..., K]`, below L.
-
-    Returns:
-        `[B, ..., K, w]`.
-    """
+    """`rows[b, indices[b, ...]]`, `[B, ..., K, w]`, for rows `[B, L, w]` and int32 indices `[B, ..., K]` below L."""
     # One gather of whole rows. `take_along_axis` would first repeat the indices for each column.
     batch, steps, width = ops.shape(rows)
     offsets = ops.reshape(ops.arange(batch, dtype="int32") * steps, (batch,) + (1,) * (len(indices.shape) - 1))

@@ -89,12 +89,7 @@ def _neighbours(buckets: Any) -> list[tuple[Any, Any]]:
 def bucket_lookup(values: Any, buckets: Any) -> Any:
     """`values[b, c, buckets[b, c, l], h]` for each head, candidate and step; for soft buckets a mean of two values.
 
-    Args:
-        values: float `[B, C, N, H]`.
-        buckets: `[B, C, L]`, below N: int32, or float32 for soft ones.
-
-    Returns:
-        float `[B, H, C, L]`.
+    Values are `[B, C, N, H]`, buckets `[B, C, L]`, below N, and the result `[B, H, C, L]`.
     """
     found = None
     for index, share in _neighbours(buckets):
@@ -164,13 +159,7 @@ def block_diagonal(table: Any, heads: int) -> Any:
 def score_buckets(query: Any, table: Any, heads: int) -> Any:
     """The part of each head's score that a bucket adds: q_h E_h^T.
 
-    Args:
-        query: float `[B, C, heads * dh]`.
-        table: E, `[N, heads * dh]`, of the same dtype.
-        heads: the number of heads.
-
-    Returns:
-        `[B, C, N, heads]`.
+    The query is `[B, C, heads * dh]`, the table E, of the same dtype, `[N, heads * dh]`, the result `[B, C, N, heads]`.
     """
     batch, candidates, width = ops.shape(query)
     size = table.shape[0]
@@ -181,12 +170,8 @@ def score_buckets(query: Any, table: Any, heads: int) -> Any:
 def pool_buckets(histogram: Any, table: Any) -> Any:
     """Weighted histograms times the rows of their buckets, h_h E_h, with the heads joined.
 
-    Args:
-        histogram: float `[B, C, heads, N]`.
-        table: E, `[N, heads * dh]`, of the same dtype.
-
-    Returns:
-        `[B, C, heads * dh]`.
+    The histogram is `[B, C, heads, N]`, the table E, of the same dtype, `[N, heads * dh]`, the result
+    `[B, C, heads * dh]`.
     """
     batch, candidates, heads, size = ops.shape(histogram)
     blocks = ops.transpose(block_diagonal(table, heads), (3, 2, 0, 1))
@@ -195,15 +180,7 @@ def pool_buckets(histogram: Any, table: Any) -> Any:
 
 
 def embed_buckets(table: Any, buckets: Any) -> Any:
-    """The row of each bucket; for soft buckets a weighted mean of two rows.
-
-    Args:
-        table: float `[N, e]`.
-        buckets: `[B, C, L]`, below N: int32, or float32 for soft ones.
-
-    Returns:
-        float `[B, C, L, e]`.
-    """
+    """The row of each bucket, `[B, C, L, e]`, of a table `[N, e]`; for soft buckets a weighted mean of two rows."""
     found = None
     for index, share in _neighbours(buckets):
         one = ops.take(table, index, axis=0)

@@ -17,11 +17,7 @@ def _start() -> keras.initializers.Initializer:
 
 
 def known_width(shape: tuple[int | None, ...]) -> int:
-    """The size of the last axis.
-
-    Raises:
-        ValueError: if it is unknown.
-    """
+    """The size of the last axis, which must be known."""
     width = shape[-1]
     if width is None:
         raise ValueError(f"The last axis of the inputs must be known. Received shape: {shape}")
@@ -29,11 +25,7 @@ def known_width(shape: tuple[int | None, ...]) -> int:
 
 
 def token_shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
-    """The number and the width of the tokens.
-
-    Raises:
-        ValueError: if either is unknown.
-    """
+    """The number and the width of the tokens, which must be known."""
     tokens, width = shape[-2:]
     if tokens is None or width is None:
         raise ValueError(f"The axes of tokens and of their width must be known. Received shape: {shape}")
@@ -52,8 +44,7 @@ class TokenMap(ConfiguredLayer):
     Call arguments:
         inputs: float `[..., N, d]`.
 
-    Output shape:
-        `[..., M, d]`.
+    Output shape: `[..., M, d]`.
 
     Example:
         >>> tuple(TokenMap(3)(keras.random.normal((8, 50, 7, 16))).shape)
@@ -100,8 +91,7 @@ class TokenProducts(ConfiguredLayer):
         inputs: X, float `[..., N, d]`.
         base: B, float `[..., K, d]`, the tokens that X is multiplied by; None for X itself.
 
-    Output shape:
-        `[..., K, R]`.
+    Output shape: `[..., K, R]`.
 
     Example:
         >>> tuple(TokenProducts(6)(keras.random.normal((8, 50, 7, 16))).shape)

@@ -2,7 +2,8 @@
 
 Conventions, the same for every function here:
 
-* labels are 0 or 1, scores may be logits or probabilities where only their order counts;
+* rows are columns of one length, [n]: `labels`, 0 or 1; `scores`, of which only the order counts, or `probabilities`;
+  `groups`, the user or request of a row, integers or strings; and optional `weights`;
 * ties count one half, so the order of the input never changes a result;
 * a weight of zero takes a row out of the data, negative weights are refused;
 * a value that is not defined (one class only, no valid group) is NaN, never 0 and never 0.5;
@@ -97,10 +98,7 @@ def check_rows(labels: Any, scores: Any, groups: Any = None, weights: Any = None
     if keep.all():
         return Impressions(positive, score_values, weight_values, group_values)
     return Impressions(
-        positive[keep],
-        score_values[keep],
-        weight_values[keep],
-        None if group_values is None else group_values[keep],
+        positive[keep], score_values[keep], weight_values[keep], None if group_values is None else group_values[keep]
     )
 
 
@@ -114,15 +112,7 @@ def _column(values: Any, name: str, size: int) -> Array:
 def auc(labels: Any, scores: Any, weights: Any = None) -> float:
     """Area under the ROC curve, exact: `P(s+ > s-) + P(s+ = s-) / 2`.
 
-    Every pair of a positive and a negative counts the product of their weights.
-
-    Args:
-        labels: 0 or 1, [n].
-        scores: any scale, [n].
-        weights: optional, [n].
-
-    Returns:
-        The AUC, or NaN when one class is missing.
+    Every pair of a positive and a negative counts the product of their weights. NaN when one class is missing.
     """
     rows = check_rows(labels, scores, weights=weights)
     negative_scores = rows.scores[~rows.labels]
@@ -142,14 +132,7 @@ def auc(labels: Any, scores: Any, weights: Any = None) -> float:
 
 
 def group_auc(labels: Any, scores: Any, groups: Any, weights: Any = None) -> GroupAuc:
-    """AUC of every group in one sort over all rows.
-
-    Args:
-        labels: 0 or 1, [n].
-        scores: any scale, [n].
-        groups: user (or request) of every row, integers or strings, [n].
-        weights: optional, [n].
-    """
+    """AUC of every group in one sort over all rows."""
     rows = check_rows(labels, scores, groups, weights)
     if rows.groups is None:
         raise ValueError("`groups` must be given. Received: None.")
@@ -190,12 +173,8 @@ def gauc(
 ) -> GaucResult:
     """Grouped AUC: `sum_g w_g AUC_g / sum_g w_g` over the groups with both classes.
 
-    Args:
-        labels: 0 or 1, [n].
-        scores: any scale, [n].
-        groups: user of every row, [n].
-        weighting: `w_g`: the group's impressions (DIN), its clicks, or 1 for every group (a plain mean).
-        weights: optional row weights, [n]; impressions and clicks are then sums of weights.
+    `weighting` chooses `w_g`: the group's impressions (DIN), its clicks, or 1 for every group (a plain mean). With
+    `weights`, impressions and clicks are sums of weights.
 
     References:
         Zhou et al., Deep Interest Network for Click-Through Rate Prediction, section 6.3.
@@ -252,13 +231,8 @@ def calibration(labels: Any, probabilities: Any, weights: Any = None) -> float:
 def ece(labels: Any, probabilities: Any, weights: Any = None, bins: int = ECE_BINS) -> float:
     """Expected calibration error over bins of equal mass: `sum_k (n_k / n) |mean y_k - mean p_k|`.
 
-    A run of equal predictions goes as a whole to the bin of its middle, so the order of the rows does not matter.
-
-    Args:
-        labels: 0 or 1, [n].
-        probabilities: [n].
-        weights: optional, [n]; the bins then hold equal sums of weights.
-        bins: number of bins.
+    A run of equal predictions goes as a whole to the bin of its middle, so the order of the rows does not matter. With
+    `weights` the bins hold equal sums of weights.
     """
     if bins < 1:
         raise ValueError(f"`bins` must be at least 1. Received: {bins}.")

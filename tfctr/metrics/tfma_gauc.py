@@ -111,9 +111,7 @@ def _computations(
         return dict(zip(keys, map(float, values), strict=True))
 
     rows = metric_types.MetricComputation(
-        keys=[rows_key],
-        preprocessors=[_RowPreprocessor(group, eval_config, **source)],
-        combiner=_RowCombiner(rows_key),
+        keys=[rows_key], preprocessors=[_RowPreprocessor(group, eval_config, **source)], combiner=_RowCombiner(rows_key)
     )
     return [rows, metric_types.DerivedMetricComputation(keys=keys, result=derive)]
 

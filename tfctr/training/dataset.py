@@ -50,7 +50,6 @@ class RankingData:
 
     Args:
         paths: TFRecord files.
-        file: The feature file.
         raw_function: Applied to raw examples; None when the examples are transformed already (the pipeline's).
     """
 
@@ -70,7 +69,6 @@ class RankingData:
         """(inputs, labels [B, 1], weights [B, 1]) batches; with a seed shuffled, the same seed giving the same order.
 
         Args:
-            batch_size: Rows in a batch.
             shuffle_seed: None keeps the order of the files.
             shuffle_buffer: Rows in the shuffle buffer.
             skip: Batches to leave out at the start (a resumed epoch).

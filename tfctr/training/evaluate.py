@@ -59,9 +59,6 @@ def predict(
     """Scores raw examples with the `serving_default` signature of a SavedModel.
 
     Args:
-        model_directory: A SavedModel directory.
-        file: The feature file.
-        records: TFRecord files.
         slices: Columns to keep beside the feature file's meta columns.
 
     Raises:

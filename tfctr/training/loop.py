@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 from tfctr.console import console
 from tfctr.errors import UserError
@@ -56,15 +57,9 @@ def train(
 ) -> Progress:
     """Trains a model and leaves it with the weights of its best epoch.
 
-    A directory that holds a checkpoint of an earlier, killed run is continued: the same order of rows, the optimizer's
-    moments, the plateau and the early stopping go on where they were.
-
-    Args:
-        model: A built model.
-        training: How to.
-        train_data: The training split.
-        valid_data: The validation split.
-        directory: For checkpoints and TensorBoard logs.
+    The directory is for checkpoints and TensorBoard logs. If it holds a checkpoint of an earlier, killed run,
+    that run is continued: the same order of rows, the optimizer's moments, the plateau and the early stopping go on
+    where they were.
 
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
@@ -238,8 +233,8 @@ class _Watch(keras.callbacks.Callback):
         self._started = self._reported = time.monotonic()
         self._first_step = progress.step
 
+    @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """See keras.callbacks.Callback."""
         progress = self._progress
         progress.step += 1
         if progress.step % self._training.checkpoint_steps == 0:
@@ -255,8 +250,8 @@ class _Watch(keras.callbacks.Callback):
                 markup=False,
             )
 
+    @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """See keras.callbacks.Callback."""
         self._check_loss(logs)
 
     def _check_loss(self, logs: dict[str, Any] | None) -> None:

@@ -41,12 +41,7 @@ def run_training(
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
-    Args:
-        assets: Vocabularies, statistics and vectors.
-        experiment: The experiment.
-        train_data: The training split.
-        valid_data: The validation split.
-        directory: Runs lie in `<directory>/<fingerprint of experiment and features>`.
+    Runs lie in `<directory>/<fingerprint of experiment and features>`.
     """
     started = time.monotonic()
     # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from tfctr.console import console, step
 from tfctr.errors import UserError
 from tfctr.features.analyze import analyze
@@ -18,7 +16,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import write_text
-from tfctr.training.dataset import RankingData, split_records
+from tfctr.training.dataset import RankingData, read_records, split_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
 
@@ -40,8 +38,6 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     """Analyzes the training split (once), trains, and leaves what `finished_run` needs.
 
     Args:
-        file: The feature file.
-        experiment: The experiment.
         data: A data directory with train/ and valid/.
         out: The workspace; a killed run of the same experiment in it is continued.
     """
@@ -61,7 +57,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         "assets": assets.directory.name,
         "history": result.progress.history,
         "data": str(Path(data).resolve()),
-        "examples": [_first_record(records["valid"]).hex()],
+        "examples": [next(iter(read_records(records["valid"]))).numpy().hex()],
     }
     write_text(out / _NOTE, json.dumps(note, indent=1))
     for old in out.glob("*.weights.h5"):
@@ -108,9 +104,3 @@ def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> Fea
         return FeatureAssets(directory)
     with step("features: learning vocabularies and statistics"):
         return analyze(file, records, directory, data)
-
-
-def _first_record(paths: list[str]) -> bytes:
-    compression = "GZIP" if paths[0].endswith(".gz") else ""
-    found: bytes = next(iter(tf.data.TFRecordDataset(paths, compression_type=compression))).numpy()
-    return found
