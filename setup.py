@@ -11,6 +11,7 @@ BASE = [
     "numpy>=1.26",
     "protobuf>=6,<7",
     "pydantic>=2.9",
+    "pydantic-core>=2.23",
     "pyyaml>=6",
     "rich>=13",
     "typer>=0.19",

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from tfctr.cli import app
 from tfctr.features import spec
+from tfctr.features.kinds.base import KINDS
+from tfctr.features.kinds.vocabularies import VOCABULARIES
 from tfctr.training.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,20 +42,7 @@ def test_the_layout_names_what_is_there() -> None:
     assert [path for path in paths if not (ROOT / path).is_dir()] == []
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        spec.FeatureFile,
-        spec.Categorical,
-        spec.Numeric,
-        spec.Frozen,
-        spec.Sequence,
-        spec.LearnedVocabulary,
-        spec.HashVocabulary,
-        spec.FileVocabulary,
-        spec.IdentityVocabulary,
-    ],
-)
+@pytest.mark.parametrize("model", [spec.FeatureFile, spec.Sequence, *KINDS.values(), *VOCABULARIES.values()])
 def test_every_key_of_the_feature_file_is_documented(model: type[BaseModel]) -> None:
     page = (ROOT / "docs" / "features.md").read_text()
     missing = [name for name in model.model_fields if not re.search(rf"\b{name}\b", page)]
