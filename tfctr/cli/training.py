@@ -41,7 +41,8 @@ def train(
         find_preset(preset)
         found = found.model_copy(update={"preset": preset})
     changes = {key: value for key, value in {"seed": seed, "epochs": epochs}.items() if value is not None}
-    found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
+    if changes:
+        found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
     result = train_in_workspace(file, found, data, out)
     console().print(
         f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
