@@ -69,8 +69,8 @@ def test_din(name: str) -> None:
     after = {}
     if setting["activation"] == "dice":
         for i, dice in enumerate(layer.activations):
-            assert dice.epsilon == setting["dice_eps"]
-            assert dice.momentum == setting["dice_moving_average_keep"]
+            assert dice.normalization.epsilon == setting["dice_eps"]
+            assert dice.normalization.momentum == setting["dice_moving_average_keep"]
             statistics = {
                 "moving_mean": dice.normalization.moving_mean,
                 "moving_variance": dice.normalization.moving_variance,
