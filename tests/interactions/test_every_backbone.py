@@ -17,5 +17,6 @@ def test_layer(name: str) -> None:
     shape = (5, 3, 4, 8) if layer.eats == "fields" else (5, 3, 32)
     wide = {"linear": generator.normal(size=(5, 3)).astype("float32")} if layer.wide else {}
     fields = generator.normal(size=shape).astype("float32")
-    # A bias before a batch normalization has no gradient but rounding; which ones are is for each backbone's own tests.
-    check_layer(layer, fields, call_arguments=wide, output_shape=(5, 3), unmoved=["bias"])
+    # Before a batch normalization, a bias and the shift of a layer normalization have no gradient but rounding errors.
+    # The tests of each backbone say which weights these are.
+    check_layer(layer, fields, call_arguments=wide, output_shape=(5, 3), unmoved=["bias", "/norm/beta"])

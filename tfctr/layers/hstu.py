@@ -37,8 +37,6 @@ class HstuBlock(SameShapeLayer):
     N is `max_length`, not the padded length of a batch, so that the scores of a request do not depend on the other
     requests in its batch.
 
-    The tables of the relative bias count as embeddings for initializer and regularizer.
-
     Args:
         max_length: N, and the size of the relative bias.
         variant: `research` or `stu`.
@@ -74,7 +72,7 @@ class HstuBlock(SameShapeLayer):
         generative-recommenders repository, research/modeling/sequential/hstu.py and modules/stu.py.
     """
 
-    weight_kinds = ("kernel", "embeddings")
+    weight_kinds = ("kernel",)
 
     def __init__(
         self,
@@ -147,7 +145,7 @@ class HstuBlock(SameShapeLayer):
         self.built = True
 
     def _small(self, name: str, *shape: int) -> Any:
-        return self.make_weight(name, shape, keras.initializers.RandomNormal(stddev=0.02), kind="embeddings")
+        return self.add_weight(name=name, shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02))
 
     @override
     def call(
