@@ -23,6 +23,7 @@ from tfctr.features.assets import FeatureAssets
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.features.vocabulary import read_user_tokens
 from tfctr.models import ModelConfig, build_model
 from tfctr.training.experiment import Experiment
 
@@ -176,6 +177,17 @@ def test_the_model_is_built_of_what_the_kinds_say(assets: FeatureAssets, file: F
         ("user", {"kind": "cyclical"}, "user.more: kind must be one of categorical, event_time, frozen, numeric, cyc"),
         ("user", {"share": "seen"}, "user.more.share: must name a categorical feature that shares nothing itself"),
         ("user", "int64", "user.more: must be a mapping of keys. Received: 'int64'"),
+        ("user", {"kind": ["cyclic"]}, "user.more: kind must be one of categorical, event_time, frozen, numeric, cyc"),
+        ("user", {"vocabulary": {"type": []}}, "user.more.vocabulary: type must be one of learned, hash, file, ident"),
+        ("user", {"share": "item_id", "default": "x"}, "user.more.default: must be of dtype int64. Received: 'x'"),
+        ("user", {"default": 10**20}, "user.more.default: must be of dtype int64. Received: 1000000000000000000"),
+        ("user", {"kind": "numeric", "default": 1e300}, "user.more.default: "),
+        ("user", {"vocabulary": {"type": "identity", "size": 10**12}}, "user.more.vocabulary.size: "),
+        (
+            "bias",
+            {"vocabulary": {"type": "identity", "size": 4}, "default": 9},
+            "bias.more: a bias feature needs an identity vocabulary and a default in it (for serving). Received: defa",
+        ),
     ],
 )
 def test_errors(file: FeatureFile, tmp_path: Path, path: str, entry: Any, message: str) -> None:
@@ -187,12 +199,63 @@ def test_errors(file: FeatureFile, tmp_path: Path, path: str, entry: Any, messag
     assert str(raised.value).startswith(f"{tmp_path / 'features.yaml'}: {message}")
 
 
-@pytest.mark.parametrize("name", ["history_length", "history_text", "history_newest_time", "timestamp_hour"])
+TAKEN = ["history_length", "history_text", "history_newest_time", "history_recency", "timestamp_hour", "candidate_mask"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
 def test_a_name_that_follows_from_another_feature_is_taken(file: FeatureFile, name: str) -> None:
     content = json.loads(json.dumps(FEATURES))
     content["context"][name] = {"dtype": "int64"}
     with pytest.raises(ValueError, match=f"needs the name '{name}'; rename one"):
         FeatureFile.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": {"click": "history_length"}}, "sequences.history: labels needs the name 'history_length'"),
+        ({"weight": "timestamp_hour"}, "timestamp: weight needs the name 'timestamp_hour'"),
+        ({"request": "label"}, "request: labels needs the name 'label'"),
+        ({"meta": ["label"]}, "meta: 'label' is the labels column and can't be a slice too"),
+        ({"group": "seen"}, r"group: must be a feature with one value a row or a meta column\. Allowed: \['aired', "),
+        ({"group": "text"}, "group: must be a feature with one value a row or a meta column"),
+    ],
+)
+def test_a_column_has_one_role(file: FeatureFile, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FeatureFile.model_validate({**FEATURES, **change})
+
+
+@pytest.mark.parametrize("text", ["? [a, b]\n: 1", "a: 2020-99-99", "a: " + "[" * 3000, "a: " + "1" * 5000])
+def test_odd_yaml_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "features.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"features\.yaml.*: not valid YAML: ") as raised:
+        load_feature_file(tmp_path / "features.yaml")
+    assert "\n" not in str(raised.value)
+
+
+def test_damaged_vectors_and_vocabularies_are_told_in_a_line(file: FeatureFile, data: Path) -> None:
+    feature = file.feature("text")
+    for content in (b"", b"PK\x03\x04damaged"):
+        (data / "texts.npz").write_bytes(content)
+        with pytest.raises(UserError, match=r"candidate\.text\.vectors: .*must be an \.npz"):
+            feature.kind.frozen_table(feature, data)
+    for ids in (np.array([1.0]), np.array([True]), np.zeros(0, int)):
+        np.savez(data / "texts.npz", ids=ids, vectors=np.ones((len(ids), 3)))
+        with pytest.raises(UserError, match="`ids` must hold integers or texts"):
+            feature.kind.frozen_table(feature, data)
+    np.savez(data / "texts.npz", ids=np.array([1]), vectors=np.full((1, 4), 1e38))
+    np.testing.assert_allclose(feature.kind.frozen_table(feature, data).vectors, [[0] * 4, [0.5] * 4])
+    with pytest.raises(UserError, match="can't be read"):
+        read_user_tokens(data)
+
+
+def test_assets_of_another_file_are_told(file: FeatureFile, assets: FeatureAssets, tmp_path: Path) -> None:
+    content = json.loads(json.dumps(FEATURES))
+    del content["context"]["wind"]
+    (tmp_path / "features.yaml").write_text(json.dumps(content))
+    command = ["features", "show", str(tmp_path / "features.yaml"), "--assets", str(assets.directory)]
+    assert "was made for another feature file" in str(CliRunner().invoke(app, command).exception)
 
 
 def test_people_and_editors_are_told_of_it(file: FeatureFile, assets: FeatureAssets, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from tfctr.console import console
+from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.kinds.base import Feature
@@ -41,6 +42,8 @@ def show(
     """Show every feature: side, kind, vocabulary, dimension, parameters."""
     found = load_feature_file(file)
     sizes = FeatureAssets(assets) if assets else None
+    if sizes is not None and sizes.file != found:
+        raise UserError(f"{assets}: was made for another feature file than {file}; analyze the data again")
     table = Table("feature", "side", "kind", "vocabulary", "dimension", "parameters")
     for feature in found.features:
         if feature.sequence is None:

@@ -11,12 +11,12 @@ from tfctr.errors import UserError
 from tfctr.export.fold import folded_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import length_name, raw_inputs
+from tfctr.features.kinds.base import MODEL_TAG
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
 from tfctr.models.towers import Scorer
 
-MODEL_TAG = "model_tag"
 PROBABILITIES = "probabilities"
 _BAD_TAG = -1
 

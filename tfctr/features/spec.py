@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import KINDS, SIDES, Feature, Kind, Side, length_name
+from tfctr.features.kinds.base import CANDIDATE_MASK, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
@@ -22,7 +22,7 @@ Definition = Annotated[Kind, OneOf(KINDS, "kind", "categorical")]
 class Sequence(Strict):
     """A behaviour history: named columns of one length, newest event first."""
 
-    max_length: int = Field(ge=1)
+    max_length: int = Field(ge=1, le=2**20)
     fields: dict[Name, Definition] = Field(min_length=1)
 
 
@@ -36,9 +36,9 @@ class FeatureFile(Strict):
     request: Name | None = None
     timestamp: Name | None = Field(None, description="request time, unix seconds (UTC)")
     meta: tuple[Name, ...] = Field((), description="slice columns (strings), never model input")
-    embedding_dimension: int = Field(16, ge=1)
+    embedding_dimension: int = Field(16, ge=1, le=2**16)
     negative_sampling_rate: float = Field(1.0, gt=0, le=1, description="share of the negatives that the log kept")
-    seed: int = 1
+    seed: int = Field(1, ge=0, lt=2**32)
     user: dict[Name, Definition] = Field(default_factory=dict)
     candidate: dict[Name, Definition] = Field(min_length=1)
     context: dict[Name, Definition] = Field(default_factory=dict)
@@ -112,18 +112,21 @@ class FeatureFile(Strict):
             _check_place(feature, placed)
         for feature in self.features:
             feature.kind.check(feature)
-        reserved = dict.fromkeys(self.labels.columns, "labels")
-        reserved |= {column: key for key in ("weight", "request") if (column := getattr(self, key)) is not None}
-        for column, key in reserved.items():
-            if column in taken:
-                raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")
-        if self.group not in {*taken, *self.meta} - {self.timestamp}:
-            allowed = sorted({*taken, *self.meta} - {self.timestamp})
-            raise ValueError(f"group: must be a feature or a meta column. Allowed: {allowed}. Received: '{self.group}'")
+        self._check_group()
         for name in self.sequences:
             self._check_sequence(name)
-        self._check_names()
+        self._check_names(taken)
         return self
+
+    def _check_group(self) -> None:
+        """Refuse a group that is no single value of a row."""
+        singles = [s.name for f in self.features if not f.sequence for s in f.kind.columns(f) if s.separator is None]
+        allowed = sorted({*singles, *self.meta} - {self.timestamp})
+        if self.group not in allowed:
+            raise ValueError(
+                f"group: must be a feature with one value a row or a meta column. Allowed: {allowed}. "
+                f"Received: '{self.group}'"
+            )
 
     def _check_sequence(self, name: str) -> None:
         fields = self.of_sequence(name)
@@ -138,13 +141,34 @@ class FeatureFile(Strict):
                 f"Allowed: {allowed}"
             )
 
-    def _check_names(self) -> None:
-        """Refuse a name that another feature needs for a column or a model input of its own."""
-        users = {length_name(name): f"sequences.{name}" for name in self.sequences}
+    def _check_names(self, taken: dict[str, str]) -> None:
+        """Refuse a name that two need: for a column, a model input or a table.
+
+        Args:
+            taken: The paths of the features in the file by their names.
+        """
+        roles = [(column, "labels") for column in self.labels.columns]
+        roles += [(column, key) for key in ("weight", "request") if (column := getattr(self, key)) is not None]
+        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state"}
+        for column, key in roles:
+            if column in taken:
+                raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")
+            _take(users, column, key)
+        for column in self.meta:
+            if users.get(column, "request") != "request":
+                raise ValueError(f"meta: '{column}' is the {users[column]} column and can't be a slice too")
+        for name in self.sequences:
+            _take(users, length_name(name), f"sequences.{name}")
         for feature in self.features:
-            for spec in (*feature.kind.columns(feature), *feature.kind.inputs(feature)):
-                if users.setdefault(spec.name, feature.path) != feature.path:
-                    raise ValueError(f"{feature.path}: {users[spec.name]} needs the name '{spec.name}'; rename one")
+            specs = (*feature.kind.columns(feature), *feature.kind.inputs(feature))
+            tables = (elapsed.table.name for elapsed in feature.kind.request_fields(feature))
+            for name in {*(spec.name for spec in specs), *tables}:
+                _take(users, name, feature.path)
+
+
+def _take(users: dict[str, str], name: str, user: str) -> None:
+    if users.setdefault(name, user) != user:
+        raise ValueError(f"{user}: {users[name]} needs the name '{name}'; rename one")
 
 
 def _check_place(feature: Feature, placed: list[Feature]) -> None:

@@ -92,6 +92,8 @@ def _contents(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from None
 
 
 def _refuse_repeated(path: str | Path, tokens: list[bytes], numbers: Iterable[int]) -> None:

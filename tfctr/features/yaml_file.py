@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -30,7 +30,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark
@@ -54,6 +58,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping of keys. Received: {type(content).__name__}")
     return content
@@ -62,7 +68,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 class Strict(BaseModel):
     """A mapping of a file that people write: an unknown key is an error that says which keys there are."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -107,7 +113,7 @@ class OneOf:
         if not isinstance(value, Mapping):
             raise ValueError(f"must be a mapping of keys. Received: {value!r}")
         name = value.get(self.key, self.default)
-        if name not in self.table:
+        if not isinstance(name, str) or name not in self.table:
             received = "nothing" if name is None else repr(name)
             raise ValueError(f"{self.key} must be one of {', '.join(self.table)}. Received: {received}")
         return self.table[name].model_validate({self.key: name, **value})

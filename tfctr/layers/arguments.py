@@ -99,7 +99,7 @@ def check_keras(name: str, value: Any, kind: str) -> Any:
     """A Keras object of a kind, `initializer` or `regularizer`, from its name or configuration; None stays None."""
     try:
         return getattr(keras, f"{kind}s").get(value)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         allowed = f"a Keras {kind}, or the name or the configuration of one, or null"
         raise ValueError(f"`{name}` must be {allowed}. Received: {value!r}") from error
 

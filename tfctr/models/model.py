@@ -10,6 +10,7 @@ from keras import ops
 from tfctr.errors import UserError
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import InputSpec, model_inputs
+from tfctr.features.kinds.base import CANDIDATE_MASK
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
@@ -19,8 +20,6 @@ from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
 from tfctr.models.presets import ModelConfig
 from tfctr.models.towers import LOGITS, InterestEntry, Scorer, UserTower
-
-CANDIDATE_MASK = "candidate_mask"
 
 
 @tfctr_export

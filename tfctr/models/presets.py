@@ -38,8 +38,10 @@ class ModelConfig(Strict):
             options = {key: value for key, value in entry.items() if key != "sequence"}
             names = [entry["sequence"]] if "sequence" in entry else [n for n in file.sequences if n not in found]
             for name in names:
-                if name not in file.sequences:
+                if not isinstance(name, str) or name not in file.sequences:
                     raise UserError(f"interests: no sequence '{name}'. Allowed: {sorted(file.sequences)}")
+                if not isinstance(entry.get("content", False), bool):
+                    raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
                 found[name] = options
         unserved = [name for name in file.sequences if name not in found]
         if unserved:

@@ -102,7 +102,7 @@ def predict(
 
 def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:
     """(dtype, missing value) of a raw column: meta columns are strings."""
-    dtypes = {spec.name: spec.dtype for spec in columns(file) if not spec.shape} | dict.fromkeys(file.meta, "string")
+    dtypes = dict.fromkeys(file.meta, "string") | {spec.name: spec.dtype for spec in columns(file) if not spec.shape}
     if name not in dtypes:
         raise UserError(f"there is no column to slice by of that name. Allowed: {sorted(dtypes)}. Received: '{name}'")
     dtype = dtypes[name]

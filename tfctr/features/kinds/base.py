@@ -27,6 +27,13 @@ MISSING: dict[str, Any] = {"int64": INT64_MISSING, "string": "", "float32": floa
 """The missing value by dtype."""
 
 
+CANDIDATE_MASK = "candidate_mask"
+"""The model input that says which candidates are real, bool [B, C]."""
+
+MODEL_TAG = "model_tag"
+"""The state tensor that says which model made the state."""
+
+
 def length_name(sequence: str) -> str:
     """The raw and model input that holds the number of events of a sequence."""
     return f"{sequence}_length"

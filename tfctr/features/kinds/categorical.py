@@ -61,8 +61,6 @@ class Categorical(Kind):
         if self.dtype not in self.vocabulary.dtypes:
             allowed = " or ".join(self.vocabulary.dtypes)
             raise ValueError(f"a vocabulary of type {self.vocabulary.type} needs dtype: {allowed}")
-        if self.default is not None and isinstance(self.default, str) != (self.dtype == "string"):
-            raise ValueError(f"default must be of dtype {self.dtype}. Received: {self.default!r}")
         return self
 
     @property
@@ -92,9 +90,15 @@ class Categorical(Kind):
     def check(self, at: Feature) -> None:
         if self.max_values is not None and _owner(at).dtype != "string":
             raise ValueError(f"{at.path}.max_values: '{self.share}' must have dtype: string")
+        dtype, default = _owner(at).dtype, self.default
+        if default is not None and (
+            isinstance(default, str) != (dtype == "string") or (isinstance(default, int) and abs(default) >= 2**63)
+        ):
+            raise ValueError(f"{at.path}.default: must be of dtype {dtype}. Received: {default!r}")
         if at.place == "bias" and self._serving_row() is None:
             raise ValueError(
-                f"{at.path}: a bias feature is categorical with an identity vocabulary and a default (for serving)"
+                f"{at.path}: a bias feature needs an identity vocabulary and a default in it (for serving). "
+                f"Received: default {default!r}"
             )
 
     def _serving_row(self) -> int | None:
@@ -177,7 +181,8 @@ class Categorical(Kind):
         rows = self.vocabulary.rows
         if rows is None and assets is not None:
             rows = self.learned_rows(at, assets)
-        return Summary(self.vocabulary.about, kind, rows, owner.dimension)
+        # A bias feature adds one number to the logit.
+        return Summary(self.vocabulary.about, kind, rows, 1 if at.place == "bias" else owner.dimension)
 
 
 def _owner(at: Feature) -> Categorical:

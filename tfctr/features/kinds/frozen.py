@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from typing_extensions import override
@@ -80,11 +81,13 @@ class Frozen(Kind):
         try:
             with np.load(path) as archive:
                 ids, vectors = archive["ids"], archive["vectors"].astype(np.float32)
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, EOFError, BadZipFile, TypeError, AttributeError) as error:
             raise UserError(f"{where}: must be an .npz with `ids` [n] and `vectors` [n, width] ({error})") from None
         if vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
             shapes = f"{vectors.shape}, {ids.shape}"
             raise UserError(f"{where}: `vectors` must be [n, width] and `ids` [n]. Received: {shapes}")
+        if not len(ids) or ids.dtype.kind not in "iuSUO":
+            raise UserError(f"{where}: `ids` must hold integers or texts. Received: {len(ids)} of {ids.dtype}")
         if not np.isfinite(vectors).all():
             bad = ids[~np.isfinite(vectors).all(axis=1)][0]
             raise UserError(f"{where}: holds values that are not finite. Received: those of id {bad}")
@@ -94,7 +97,7 @@ class Frozen(Kind):
         keys = [_key(one) for one in ids.tolist()]
         if b"" in keys:
             raise UserError(f"{where}: id number {keys.index(b'') + 1} is empty, which stands for a missing key")
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         table = np.concatenate([np.zeros_like(vectors[:1]), vectors / np.maximum(norms, 1e-12)])
         return FrozenTable(keys, table.astype(self.dtype))
 

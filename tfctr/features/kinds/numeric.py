@@ -24,7 +24,7 @@ class Numeric(Kind):
     dtype: Literal["float32", "int64"] = "float32"
     transform: Literal["none", "log1p", "zscore", "bucketize"] = "zscore"
     buckets: int = Field(16, ge=2, description="number of quantile buckets of bucketize")
-    default: float = Field(0.0, description="used when the value is missing")
+    default: float = Field(0.0, gt=-3e38, lt=3e38, description="used when the value is missing")
 
     @property
     def bucketized(self) -> bool:

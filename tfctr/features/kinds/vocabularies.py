@@ -90,7 +90,7 @@ class HashVocabulary(Vocabulary):
     """Tokens hashed to a fixed number of buckets; nothing is learned and nothing is out of vocabulary."""
 
     type: Literal["hash"]
-    buckets: int = Field(ge=1)
+    buckets: int = Field(ge=1, lt=2**31)
 
     @property
     @override
@@ -136,7 +136,7 @@ class IdentityVocabulary(Vocabulary):
     """The value, an integer in [0, size), is its own index; anything else is out of vocabulary."""
 
     type: Literal["identity"]
-    size: int = Field(ge=1)
+    size: int = Field(ge=1, lt=2**31 - 2)
     dtypes: ClassVar[tuple[str, ...]] = ("int64",)
 
     @property
@@ -151,7 +151,7 @@ class IdentityVocabulary(Vocabulary):
 
     @override
     def constant(self, value: Any) -> int | None:
-        return (value if 0 <= value < self.size else self.size) + 1
+        return value + 1 if 0 <= value < self.size else None
 
     @override
     def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
