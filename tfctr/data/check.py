@@ -154,6 +154,6 @@ def _check_items(path: Path) -> None:
             if row["item_id"] in lines:
                 raise UserError(
                     f"{path}, line {reader.line_num}: item {row['item_id']} is there twice,"
-                    f" the first time in line {lines[row['item_id']]}"
+                    f" first in line {lines[row['item_id']]}"
                 )
             lines[row["item_id"]] = reader.line_num
