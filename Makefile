@@ -19,11 +19,14 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
-	@echo "make check   lint, types and the fast tests, in three minutes"
-	@echo "make test    lint, types, pages and all tests but those of the night;  make test-jax  its part on the JAX backend"
-	@echo "make test-night  every interest with every interaction"
-	@echo "make golden  which published numbers are reproduced, by architecture"
-	@echo "make lint    ruff and mypy;  make format  let ruff rewrite;  make docs  build the pages into site/"
+	@echo "make check   before a commit: lint, types and the fast tests (three minutes on two idle cores)"
+	@echo "make test    before a merge: lint, types, pages and all tests but those of the night"
+	@echo "make test-jax    the part of make test that runs on the JAX backend"
+	@echo "make test-night  now and then: every interest with every interaction"
+	@echo "make golden  run the comparisons with published numbers and print a table by architecture"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff rewrite"
+	@echo "make docs    build the pages into site/"
 	@echo "make lock    resolve requirements.lock again, from setup.py"
 	@echo "make clean   remove what these made, .venv too"
 

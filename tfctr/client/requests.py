@@ -30,7 +30,7 @@ class Declared:
 
     Attributes:
         names: raw inputs. Any other name is an error, even if the client drops unknown features.
-        groups: sequence -> its fields.
+        groups: sequence -> its columns.
         separators: multi-valued feature -> the separator of its tokens.
     """
 
@@ -47,7 +47,7 @@ class Declared:
         file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
         return cls(
             frozenset(spec.name for spec in raw_inputs(file)),
-            {name: tuple(sequence.fields) for name, sequence in file.sequences.items()},
+            {name: tuple(spec.name for spec in columns(file, name)) for name in file.sequences},
             {spec.name: spec.separator for spec in columns(file) if spec.separator is not None},
         )
 

@@ -8,9 +8,10 @@ from tfctr.features.spec import FeatureFile
 __all__ = ["INT64_MISSING", "InputSpec", "columns", "length_name", "model_inputs", "raw_inputs"]
 
 
-def columns(file: FeatureFile) -> list[InputSpec]:
-    """The columns of the log that the features are read from."""
-    return [spec for feature in file.features for spec in feature.kind.columns(feature)]
+def columns(file: FeatureFile, sequence: str | None = None) -> list[InputSpec]:
+    """The columns of the log that the features are read from: all of them, or those of one sequence."""
+    features = file.features if sequence is None else file.of_sequence(sequence)
+    return [spec for feature in features for spec in feature.kind.columns(feature)]
 
 
 def raw_inputs(file: FeatureFile) -> list[InputSpec]:

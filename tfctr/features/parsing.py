@@ -66,8 +66,7 @@ def densify(parsed: dict[str, Any], file: FeatureFile) -> dict[str, Any]:
             column = tf.sparse.SparseTensor(value.indices, value.values, shape)
             dense[entry.name] = tf.sparse.to_dense(column, MISSING[entry.dtype])[:, 0]
     for name, sequence in file.sequences.items():
-        fields = [spec.name for feature in file.of_sequence(name) for spec in feature.kind.columns(feature)]
-        lengths = tf.stack([_ragged(parsed[field]).row_lengths() for field in fields])
+        lengths = tf.stack([_ragged(parsed[spec.name]).row_lengths() for spec in columns(file, name)])
         dense[length_name(name)] = tf.minimum(tf.reduce_min(lengths, axis=0), sequence.max_length)
     return dense
 

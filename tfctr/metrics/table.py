@@ -1,6 +1,6 @@
 """The one table of metrics: reports, the Evaluator, thresholds, demands and the command line all follow from it.
 
-A new metric is a function and one entry of `METRICS`.
+A new metric is a function and one entry of `_ENTRIES`.
 """
 
 import inspect
@@ -31,7 +31,7 @@ class Metric:
             returns the value, or with `columns` an object that has the value as `value` and an attribute per column.
         direction: which values are better.
         needs_group: the metric is measured inside groups, and left out where the data has none.
-        columns: what the report holds beside the value: the name of each further column and its heading.
+        columns: further columns of the report: attribute name -> heading.
         minimum: the least value over all examples that a blessing needs. The experiment file can change it with the key
             `min_<name>`, and has `max_<name>_fall` beside it. None: there are no such keys and no such demand.
         every_epoch: the metric is measured on the validation split after every epoch.

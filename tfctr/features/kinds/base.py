@@ -47,7 +47,7 @@ class InputSpec:
         name: Its name, the same in the log, the signatures and the model.
         side: user tensors are [B, ...], candidate and bias [B, C, ...], context [B, ...].
         dtype: "string", "int64", "int32" or "float32".
-        shape: What follows the side's own axes: (), (M,), (L,) or (L, M).
+        shape: The axes after [B] or [B, C]: (), (M,), (L,) or (L, M), with L events and M values.
         separator: What joins the tokens of a raw string that holds several values; None for a single value.
     """
 
@@ -104,7 +104,7 @@ class Feature:
     """A feature where it stands in a feature file.
 
     Attributes:
-        name: Its name, which is also its column in the log.
+        name: Its name. A kind with one column calls the column so, too.
         path: Where it stands in the file: `candidate.item_id`.
         side: Its side; "user" inside a sequence.
         kind: What the file says of it.
@@ -112,8 +112,8 @@ class Feature:
         length: The most events of that sequence, or None.
         timestamp: The column of the request's time, or None.
         refers: The feature that its kind refers to (`share`, `key`), or None.
-        along: The candidate's feature of which this is the counterpart for the events of a sequence; such a feature
-            stands in no file, it follows from one that does.
+        along: Set only for features that the package adds itself: the candidate's feature (a frozen table) whose rows
+            this one has for the events of a sequence.
     """
 
     name: str
@@ -159,6 +159,8 @@ class Lookups(Protocol):
 class Kind(Strict):
     """Everything that the package asks about a feature. `at` is the feature itself, where it stands.
 
+    A kind must have `columns`, `inputs`, `to_model`, `fields` and `summary`; the other methods have defaults. It may
+    have several columns, `<name>_latitude` and `<name>_longitude` for instance.
     The methods that take or give tensors import TensorFlow inside, so that a feature file can be read without it.
     """
 
@@ -194,7 +196,7 @@ class Kind(Strict):
         """Raise a ValueError for what can't be where the feature stands."""
 
     def along(self, at: Feature, fields: Sequence[Feature]) -> Feature | None:
-        """The counterpart of a candidate's feature for the events of the sequence with these fields."""
+        """The feature to add to a sequence with these fields, so that its events have what the candidate has."""
         return None
 
     # The log, and what is learned from its training split.
@@ -243,7 +245,7 @@ class Kind(Strict):
         raise NotImplementedError
 
     def to_model(self, at: Feature, raw: Mapping[str, Any], lookups: Lookups) -> dict[str, Any]:
-        """Map raw tensors to its model inputs, by name; what stands in padded steps is masked by the caller."""
+        """Map raw tensors to its model inputs, by name. The caller sets padded steps to 0 afterwards."""
         raise NotImplementedError
 
     def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
@@ -255,11 +257,11 @@ class Kind(Strict):
         return ()
 
     def state(self, at: Feature) -> dict[str, str]:
-        """What of a sequence's feature the user's state passes on to the candidates: state tensor -> model input."""
+        """The model inputs that the user's state keeps for `score`: name in the state -> model input."""
         return {}
 
     def events(self, at: Feature) -> dict[str, str]:
-        """What an interest reads of a sequence's feature beside the events: name there -> model input."""
+        """Further model inputs that interests read: their name for it (`ages`, `ids/...`) -> model input."""
         return {}
 
     # People and tools.

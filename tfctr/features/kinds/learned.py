@@ -17,7 +17,7 @@ _QUANTILE_ERROR = 1e-3
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a column feeds a learned vocabulary.
+    """Which tokens of a column are counted for a learned vocabulary, and which of them are kept.
 
     Attributes:
         owner: The feature that owns the vocabulary; several columns may feed one.

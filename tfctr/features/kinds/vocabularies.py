@@ -46,7 +46,7 @@ class Vocabulary(Strict):
         return None
 
     def constant(self, value: Any) -> int | None:
-        """The index of a value where no data is needed to tell it."""
+        """The index of a value if it is known without any data, else None."""
         return None
 
     def indices(self, owner: str, values: Any, lookups: Lookups) -> Any:
