@@ -114,7 +114,7 @@ def _check_record(where: str, record: bytes, columns: dict[str, _Column], file: 
 
 def _check_histories(where: str, values: dict[str, list[Any]], file: FeatureFile) -> None:
     for name in file.sequences:
-        columns = [spec.name for feature in file.of_sequence(name) for spec in feature.kind.columns(feature)]
+        columns = [spec.name for spec in inputs.columns(file, name)]
         lengths = {column: len(values.get(column, [])) for column in columns}
         if len(set(lengths.values())) > 1:
             raise UserError(f"{where}: the columns of a history must have one length. Received: {lengths}")
