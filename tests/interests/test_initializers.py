@@ -35,11 +35,15 @@ def build(config: dict[str, Any]) -> Interest:
 
 
 def tables_and_kernels(layer: Interest) -> dict[str, Any]:
-    """The trainable weights with two axes or more, without those of parts that take no initializers."""
+    """The trainable weights with two axes or more, and the tables of numbers of HSTU's relative bias.
+
+    Without those of parts that take no initializers.
+    """
     ours = [part for part in layer._flatten_layers() if type(part).__module__.startswith("tfctr.")]
     without = [part for part in ours if not (isinstance(part, ConfiguredLayer) and part.weight_kinds)]
     apart = {id(weight) for part in without for weight in part.weights}
-    return {w.path: w for w in layer.trainable_weights if len(w.shape) > 1 and id(w) not in apart}
+    tables = [w for w in layer.trainable_weights if len(w.shape) > 1 or w.name in ("position_bias", "time_bias")]
+    return {w.path: w for w in tables if id(w) not in apart}
 
 
 @pytest.mark.parametrize("name", WEIGHTED)

@@ -37,6 +37,8 @@ class HstuBlock(SameShapeLayer):
     N is `max_length`, not the padded length of a batch, so that the scores of a request do not depend on the other
     requests in its batch.
 
+    The tables of the relative bias count as embeddings for initializer and regularizer.
+
     Args:
         max_length: N, and the size of the relative bias.
         variant: `research` or `stu`.
@@ -72,7 +74,7 @@ class HstuBlock(SameShapeLayer):
         generative-recommenders repository, research/modeling/sequential/hstu.py and modules/stu.py.
     """
 
-    weight_kinds = ("kernel",)
+    weight_kinds = ("kernel", "embeddings")
 
     def __init__(
         self,
@@ -137,15 +139,15 @@ class HstuBlock(SameShapeLayer):
             self.gamma = self.add_weight(name="group_gamma", shape=(heads,), initializer="ones")
             self.beta = self.add_weight(name="group_beta", shape=(heads,), initializer="zeros")
         if self.relative_bias in ("position", "time"):
-            self.position_bias = self._small("position_bias", 2 * self.max_length - 1)
+            self.position_bias = self._bias_table("position_bias", 2 * self.max_length - 1)
         if self.relative_bias == "time":
-            self.time_bias = self._small("time_bias", TIME_BUCKETS)
+            self.time_bias = self._bias_table("time_bias", TIME_BUCKETS)
         if self.relative_bias == "slots":
-            self.slot_bias = self._small("slot_bias", self.max_length, self.max_length)
+            self.slot_bias = self._bias_table("slot_bias", self.max_length, self.max_length)
         self.built = True
 
-    def _small(self, name: str, *shape: int) -> Any:
-        return self.add_weight(name=name, shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.02))
+    def _bias_table(self, name: str, *shape: int) -> Any:
+        return self.make_weight(name, shape, keras.initializers.RandomNormal(stddev=0.02), kind="embeddings")
 
     @override
     def call(
