@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,7 +117,8 @@ class AnalyzerLookups(Lookups):
 
 def _look_up(tokens: Any, path: Any) -> tuple[Any, Any]:
     """Indices of tokens in a token file, from 1 on and out of vocabulary last, and how many indices there are."""
-    with tf.init_scope():
+    # While Transform analyzes, the path of a vocabulary that is not learned yet is a placeholder of the graph.
+    with contextlib.nullcontext() if tf.is_symbolic_tensor(path) else tf.init_scope():
         table = lookup_table(path)
     # The table also holds the empty string.
     count = table.size() - 1

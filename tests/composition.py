@@ -49,7 +49,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "sasrec": {"num_blocks": 1},
     "sim": {"search": "hard", "top_k": 4, "auxiliary_units": [4]},
     "eta": {"top_k": 4},
-    "sdim": {"num_hashes": 2},
+    # With few buckets, so that a candidate surely meets an event in one.
+    "sdim": {"num_hashes": 8, "hash_bits": 1},
     "twin": {"top_k": 4},
 }
 
