@@ -6,22 +6,18 @@ from itertools import pairwise
 from pathlib import Path
 
 from google.protobuf import message, text_format
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.text_protos import batching_parameters, monitoring_config
 from tfctr.errors import UserError
-from tfctr.features.yaml_file import describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_DIRECTORY = "/etc/serving"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Model(_Strict):
+class Model(Strict):
     """The served model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -31,7 +27,7 @@ class Model(_Strict):
     )
 
 
-class Batching(_Strict):
+class Batching(Strict):
     """TensorFlow Serving's batching parameters. A request counts as one row, however many candidates it has."""
 
     allowed_batch_sizes: tuple[int, ...] = Field(min_length=1)
@@ -47,7 +43,7 @@ class Batching(_Strict):
         return self
 
 
-class Deployment(_Strict):
+class Deployment(Strict):
     """The content of a deployment file."""
 
     model: Model
@@ -68,7 +64,7 @@ def load_deployment(path: str | Path) -> Deployment:
     try:
         return Deployment.model_validate(load_yaml(path))
     except ValidationError as error:
-        raise UserError(describe_validation_error(path, error, Deployment)) from None
+        raise UserError(describe_validation_error(path, error)) from None
 
 
 def render(deployment: Deployment) -> dict[str, str]:

@@ -38,7 +38,7 @@ def test_usage_error_is_status_2() -> None:
 def test_error_after_tensorflow_is_loaded_is_one_line_too(desk: Desk, tmp_path: Path) -> None:
     ran = tfctr("evaluate", "--model", desk.model, "--data", desk.data, "--slice", "colour")
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("error: no column 'colour' to slice by. Allowed: [")
+    assert ran.stderr.startswith("error: there is no column to slice by of that name. Allowed: [")
     assert ran.stderr.count("\n") == 1
 
 

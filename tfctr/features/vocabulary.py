@@ -110,17 +110,17 @@ def _refuse_repeated(path: str | Path, tokens: list[bytes], numbers: Iterable[in
 
 
 def ranked(counts: Mapping[bytes, int], min_count: int = 1, max_size: int | None = None) -> list[bytes]:
-    """Return the tokens that `tft.vocabulary` keeps of escaped tokens, in its order.
+    """Return the tokens of a learned vocabulary: the most frequent first, equally frequent ones by their bytes.
 
-    The most frequent token comes first. Of equally frequent ones, the one whose escaped bytes are greater comes first.
+    `tft.vocabulary` keeps the same frequencies, but of equally frequent tokens it takes the greater bytes first.
 
     Args:
         counts: How often each token occurs. The empty token is left out.
-        min_count: A token that occurs less often is left out (`frequency_threshold`).
-        max_size: At most so many tokens are kept (`top_k`).
+        min_count: A token that occurs less often is left out.
+        max_size: At most so many tokens are kept.
     """
-    lines = [(count, escape(token)) for token, count in counts.items() if token and count >= min_count]
-    return [unescape(line) for _, line in sorted(lines, reverse=True)[:max_size]]
+    kept = [(-count, token) for token, count in counts.items() if token and count >= min_count]
+    return [token for _, token in sorted(kept)[:max_size]]
 
 
 def escape_tensor(tokens: Any) -> Any:

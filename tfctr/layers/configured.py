@@ -42,6 +42,18 @@ class Configured:
         return {**json.loads(json.dumps(config, default=keras.saving.serialize_keras_object)), **inherited}
 
 
+class _OfClass:
+    """An attribute of a class that its instances do not have: the signature of an instance is that of its call."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        return self._value
+
+
 class ConfiguredLayer(Configured, keras.layers.Layer):
     """A layer whose configuration follows from its constructor, and whose weights start as the caller says.
 
@@ -64,13 +76,13 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
     part_classes: ClassVar[tuple[type[Any], ...]] = ()
     """Classes of parts whose arguments this class takes too, to pass them on; see `passed_on`."""
 
-    __signature__: ClassVar[inspect.Signature]
+    __signature__: ClassVar[Any]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Complete the signature: arguments that `**kwargs` passes on, and those of the kinds of weights."""
         super().__init_subclass__(**kwargs)
         found: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer)]:
+        for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer) + 1]:
             if "__init__" in vars(base):
                 parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
                 # The arguments of a base are told by name only, since those of the class come before them.
@@ -85,7 +97,7 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
                     found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
         for name, _ in _arguments(cls):
             found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
-        cls.__signature__ = inspect.Signature(sorted(found.values(), key=lambda one: one.kind))
+        cls.__signature__ = _OfClass(inspect.Signature(sorted(found.values(), key=lambda one: one.kind)))
 
     def __init__(self, **kwargs: Any) -> None:
         chosen = {name: check_keras(name, kwargs.pop(name, None), what) for name, what in _arguments(type(self))}
