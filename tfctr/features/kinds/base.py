@@ -72,7 +72,6 @@ class Summary:
 
     Attributes:
         about: Its vocabulary or transform, in words.
-        kind: The kind, in words.
         width: Width of its table or map; None for the feature file's `embedding_dimension`.
         rows: Rows of its own table or map, bias included: the factor of the width in its parameters. None where it is
             not known before the data is analyzed.

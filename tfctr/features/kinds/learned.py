@@ -70,14 +70,9 @@ class Numbers(Protocol):
 
     @staticmethod
     def analyze(asked: Sequence[Any], columns: Sequence[Any]) -> list[Any]:
-        """Run Transform's analyzers.
+        """Run Transform's analyzers: a float32 vector [size] for each column, whose statistics `asked` names.
 
-        Args:
-            asked: Statistics of this class, one a column.
-            columns: float64 tensors of one shape [n], NaN where a value is missing.
-
-        Returns:
-            A float32 vector [size] a column.
+        Columns are float64 tensors of one shape [n], with NaN where a value is missing.
         """
 
 
