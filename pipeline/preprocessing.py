@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +15,14 @@ from typing_extensions import override
 
 from pipeline.assets import STATISTICS, vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
+from tfctr.features.inputs import columns as log_columns
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import INT64_MISSING, Feature, Lookups
+from tfctr.features.kinds.base import INT64_MISSING, Lookups
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.parsing import densify
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
-from tfctr.features.vocabulary import escape_tensor, lookup_table
+from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,8 +69,8 @@ class AnalyzerLookups(Lookups):
     """
 
     def __init__(self, file: FeatureFile, columns: Mapping[str, Any], data_directory: str) -> None:
-        self._file = file
         self._columns = columns
+        self._histories = {spec.name for spec in log_columns(file) if spec.shape}
         self._given = given_vocabularies(file, data_directory)
         self._keys = {name: table.keys for name, table in given_tables(file, data_directory).items()}
         self._paths = {owner: self._learn(owner, feeds) for owner, feeds in learned_vocabularies(file).items()}
@@ -76,54 +80,48 @@ class AnalyzerLookups(Lookups):
     @override
     def vocabulary(self, owner: str, tokens: Any) -> Any:
         if owner in self._given:
-            known = self._given[owner]
-            found = _constant_table(f"vocabulary_{owner}", known).lookup(tokens)
-            return tf.where(found < 0, tf.constant(len(known), tf.int64), found) + 1
+            return indices(_tracked_table(f"vocabulary_{owner}", self._given[owner]), tokens)
         return tft.apply_vocabulary(tokens, self._paths[owner], lookup_fn=_look_up)
 
     @override
     def rows(self, table: str, tokens: Any) -> Any:
-        return _constant_table(f"frozen_{table}", self._keys[table]).lookup(tokens) + 1
+        return _tracked_table(f"frozen_{table}", self._keys[table]).lookup(tokens) + 1
 
     @override
-    def statistics(self, feature: str) -> Mapping[str, Any]:
-        return self.numbers[feature].named(self._vectors[feature])
+    def statistics(self, column: str) -> Mapping[str, Any]:
+        return self.numbers[column].named(self._vectors[column])
 
     def all_statistics(self) -> Any:
         """Everything that was learned about numeric features, one float vector in the order of `numbers`."""
         return tf.concat([self._vectors[name] for name in self.numbers], axis=0)
 
-    def _learn(self, owner: str, feeds: Sequence[tuple[Feature, Tokens]]) -> Any:
-        tokens = tf.concat([one.of(self._columns[feature.name].values) for feature, one in feeds], axis=0)
+    def _learn(self, owner: str, feeds: Sequence[Tokens]) -> Any:
+        tokens = tf.concat([one.of(self._columns[one.column].values) for one in feeds], axis=0)
         return tft.vocabulary(
             escape_tensor(tokens),
-            top_k=feeds[0][1].max_size,
-            frequency_threshold=feeds[0][1].min_count,
+            top_k=feeds[0].max_size,
+            frequency_threshold=feeds[0].min_count,
             vocab_filename=vocabulary_file(owner),
         )
 
     def _learn_numbers(self) -> dict[str, Any]:
-        """One float vector for each feature. Columns with one value a row are analyzed together, by class."""
+        """One float vector for each column. Columns with one value a row are analyzed together, by class."""
         groups: dict[Any, list[str]] = {}
         for name, asked in self.numbers.items():
-            sequence = self._file.feature(name).sequence
-            groups.setdefault((type(asked), name if sequence else None), []).append(name)
+            groups.setdefault((type(asked), name if name in self._histories else None), []).append(name)
         found: dict[str, Any] = {}
-        for (kind, flat), names in groups.items():
-            columns = [_known_or_nan(self._columns[name], flat is not None) for name in names]
+        for (kind, history), names in groups.items():
+            columns = [_known_or_nan(self._columns[name], history is not None) for name in names]
             found |= zip(names, kind.analyze([self.numbers[name] for name in names], columns), strict=True)
         return found
 
 
 def _look_up(tokens: Any, path: Any) -> tuple[Any, Any]:
-    """Indices of tokens in a token file, from 1 on and out of vocabulary last, and how many indices there are."""
+    """Indices of tokens in a token file, and how many different indices there are, that of missing tokens included."""
     # While Transform analyzes, the path of a vocabulary that is not learned yet is a placeholder of the graph.
     with contextlib.nullcontext() if tf.is_symbolic_tensor(path) else tf.init_scope():
         table = lookup_table(path)
-    # The table also holds the empty string.
-    count = table.size() - 1
-    found = table.lookup(tokens)
-    return tf.where(found < 0, count, found) + 1, count + 2
+    return indices(table, tokens), table.size() + 1
 
 
 def _known_or_nan(column: Any, flat: bool) -> Any:
@@ -133,11 +131,19 @@ def _known_or_nan(column: Any, flat: bool) -> Any:
     return tf.where(known, tf.cast(values, tf.float64), tf.constant(float("nan"), tf.float64))
 
 
-def _constant_table(name: str, keys: list[bytes]) -> Any:
+def _tracked_table(name: str, tokens: list[bytes]) -> Any:
+    """A look-up of given tokens, which the graph of Transform takes along as a file."""
+
     def create() -> Any:
-        initializer = tf.lookup.KeyValueTensorInitializer(
-            tf.constant(keys, tf.string), tf.range(len(keys), dtype=tf.int64)
-        )
-        return tf.lookup.StaticHashTable(initializer, -1)
+        handle, path = tempfile.mkstemp(dir=_token_files().name)
+        os.close(handle)
+        write_tokens(path, tokens)
+        return lookup_table(path)
 
     return tft.make_and_track_object(create, name=name)
+
+
+@functools.cache
+def _token_files() -> tempfile.TemporaryDirectory[str]:
+    # The files must be there until Transform has saved its graph, so they stay until the process ends.
+    return tempfile.TemporaryDirectory(prefix="tfctr-")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from tfctr.features import model_inputs
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
-from tfctr.models import ModelConfig
+from tfctr.models import ModelConfig, RankingModel
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
@@ -96,3 +98,16 @@ def with_history(workbench: Workbench, inputs: dict[str, Any], length: int) -> d
             real = (np.arange(width) < length).reshape(1, width, *(1,) * (value.ndim - 2))
             changed[spec.name] = np.where(real, repeated, np.zeros_like(repeated))
     return changed
+
+
+def assert_trains_and_reloads(model: RankingModel, weight: Any, inputs: dict[str, Any], directory: Path) -> None:
+    """A step of training lowers the loss and moves the weight; the saved model has the same weights and config."""
+    labels, before = np.array([[1.0], [0.0], [1.0], [0.0]], "float32"), np.array(weight)
+    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
+    assert last < first
+    assert not np.array_equal(before, weight)
+    model.save(directory / "model.keras")
+    loaded = keras.models.load_model(directory / "model.keras")
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    assert loaded.get_config() == model.get_config()

@@ -13,9 +13,11 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from tests.features.cyclic import Cyclic
+from tests.features.place import Place
 from tests.features.test_transform import example
 from tfctr.cli import app
 from tfctr.client import RankingClient
+from tfctr.client.requests import Declared
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file, model_inputs, raw_inputs
 from tfctr.features.analyze import analyze
@@ -277,6 +279,40 @@ def test_people_and_editors_are_told_of_it(file: FeatureFile, assets: FeatureAss
     named = [one["properties"]["kind"]["const"] for one in kinds]
     assert named == list(KINDS)
     assert kinds[-1]["properties"]["period"]["exclusiveMinimum"] == 0
+
+
+def test_a_kind_may_have_several_columns_and_learn_from_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(KINDS, "place", Place)
+    fields = {"seen": {"share": "item_id"}, "at": {"kind": "place"}}
+    sequences = {name: {"max_length": 2, "fields": {f"{name}_{key}": fields[key] for key in fields}} for name in "xy"}
+    content = {
+        "labels": {"click": "label"},
+        "group": "item_id",
+        "candidate": {"item_id": {}, "shop": {"kind": "place"}},
+        "sequences": sequences,
+    }
+    file = FeatureFile.model_validate(content)
+    rows = [
+        {"label": [1], "item_id": [1], "shop_latitude": [50.0], "shop_longitude": [7.0], "x_seen": [1, 2]},
+        {"label": [0], "item_id": [2], "shop_latitude": [54.0], "shop_longitude": [11.0], "y_seen": [1]},
+    ]
+    rows[0] |= {"x_at_latitude": [1.0, 3.0], "x_at_longitude": [2.0, 6.0]}
+    rows[1] |= {"y_at_latitude": [5.0], "y_at_longitude": [5.0]}
+    with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
+        for row in rows:
+            writer.write(example(row))
+    assets = analyze(file, [tmp_path / "rows.tfrecord"], tmp_path / "assets", tmp_path)
+    assert assets.statistics["shop_latitude"] == {"mean": 52.0, "deviation": 2.0}
+    assert assets.statistics["x_at_longitude"] == {"mean": 4.0, "deviation": 2.0}
+    raw = parse_examples(tf.constant([example(row) for row in rows]), file)
+    # The one place of y has no deviation; a z-score of a constant is not this kind's to define.
+    function = RawFunction(file, FileLookups(assets))
+    np.testing.assert_allclose(function.candidate(raw)["shop"], [[-1, -1], [1, 1]])
+    np.testing.assert_allclose(function.user(raw)["x_at"], [[[-1, -1], [1, 1]], [[0, 0], [0, 0]]])
+    # A client tells by its columns to which of the sequences a feature belongs.
+    declared = Declared.of(file)
+    assert declared.groups["y"] == ("y_seen", "y_at_latitude", "y_at_longitude")
+    assert "shop" not in declared.names
 
 
 @pytest.mark.e2e

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
 import pytest
 from keras import ops
 
-from tests.composition import model_batch
+from tests.composition import assert_trains_and_reloads, model_batch
 from tests.registration import registrations_undone
 from tfctr.errors import UserError
 from tfctr.interactions import INTERACTIONS, Interaction, Mlp, QnnAlpha, QnnAlphaReleased, create_interaction
@@ -58,16 +56,7 @@ def test_a_new_backbone_is_one_class(workbench: Workbench, tmp_path: Path, whole
         model = workbench.model(ModelConfig(interaction=own if whole is None else {"type": whole, "deep": own}))
         backbone = model.scorer.interaction
         chosen = backbone if whole is None else backbone.deep
-        inputs, labels = model_batch(workbench), np.array([[1.0], [0.0], [1.0], [0.0]], "float32")
-        before = np.asarray(chosen.dense.kernel)
-        model.compile(optimizer=keras.optimizers.SGD(0.01))
-        first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
-        assert last < first
-        assert not np.array_equal(before, chosen.dense.kernel)
-        model.save(tmp_path / "model.keras")
-        loaded = keras.models.load_model(tmp_path / "model.keras")
-        np.testing.assert_array_equal(loaded(inputs), model(inputs))
-        assert loaded.get_config() == model.get_config()
+        assert_trains_and_reloads(model, chosen.dense.kernel, model_batch(workbench), tmp_path)
     assert list(INTERACTIONS) == names
     assert "Squares" not in EXPORTED
 

@@ -2,12 +2,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
 import pytest
 from keras import ops
 
-from tests.composition import model_batch
+from tests.composition import assert_trains_and_reloads, model_batch
 from tests.interests.helpers import CONFIGS, make_inputs, tensors
 from tests.registration import registrations_undone
 from tests.workbench import Workbench
@@ -76,16 +74,7 @@ def test_a_new_interest_is_one_class(workbench: Workbench, tmp_path: Path) -> No
         model = workbench.model(ModelConfig(interests=({"type": "recent", "kernel_regularizer": "l2"},)))
         chosen = model.scorer.interests["history"]
         assert chosen.count == workbench.file.sequences["history"].max_length // 2
-        inputs, labels = model_batch(workbench), np.array([[1.0], [0.0], [1.0], [0.0]], "float32")
-        before = np.asarray(chosen.dense.kernel)
-        model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
-        first, last = (model.train_on_batch(inputs, labels, return_dict=True)["loss"] for _ in range(2))
-        assert last < first
-        assert not np.array_equal(before, chosen.dense.kernel)
-        model.save(tmp_path / "model.keras")
-        loaded = keras.models.load_model(tmp_path / "model.keras")
-        np.testing.assert_array_equal(loaded(inputs), model(inputs))
-        assert loaded.get_config() == model.get_config()
+        assert_trains_and_reloads(model, chosen.dense.kernel, model_batch(workbench), tmp_path)
     assert list(INTERESTS) == names
     assert "RecentEvents" not in EXPORTED
 

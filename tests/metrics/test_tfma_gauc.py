@@ -59,7 +59,7 @@ def computed(metrics, examples, cuts=(), weighted=True):
     return results
 
 
-GAUC_NAMES = {"gauc", "gauc_coverage", "gauc_groups_used", "gauc_groups_skipped"}
+GAUC_NAMES = {"gauc", "gauc_coverage", "gauc_groups", "gauc_groups_skipped"}
 ALL = [ExactAUC("user_id"), LogLoss("user_id"), COPC("user_id"), ECE("user_id")]
 
 
@@ -78,7 +78,7 @@ def test_any_split_into_workers_gives_the_reference_value(rows, data):
         expected = gauc(*columns[:3], weighting, rows.weights)
         close(results[weighting], expected.value)
         close(results[f"{weighting}_coverage"], expected.coverage)
-        counts = results[f"{weighting}_groups_used"], results[f"{weighting}_groups_skipped"]
+        counts = results[f"{weighting}_groups"], results[f"{weighting}_groups_skipped"]
         assert counts == (expected.groups_used, expected.groups_skipped)
     for metric in (auc, logloss, copc, ece):
         close(results[metric.__name__], metric(rows.labels, rows.scores, rows.weights))
@@ -168,7 +168,7 @@ def test_every_metric_of_the_table_is_made_by_its_name():
     rows = [extracts(1, 0.5, 1), extracts(0, 0.25, 1)]
     for name, metric in METRICS.items():
         results = computed([TableMetric("user_id", metric=name)], rows)
-        assert set(results) == {name, *(f"{name}_{column}" for column in metric.columns)}
+        assert set(results) == {name, *(f"{name}_{column.result or column.attribute}" for column in metric.columns)}
 
 
 def test_nan_scores_give_nan_metrics():

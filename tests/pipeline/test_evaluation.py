@@ -61,7 +61,7 @@ def check_rows(rows, data, scores, weights=None, baseline=None):
                 "auc": auc(*mine, weight),
                 "gauc": grouped.value,
                 "gauc_coverage": grouped.coverage,
-                "gauc_groups_used": grouped.groups_used,
+                "gauc_groups": grouped.groups_used,
                 "gauc_groups_skipped": grouped.groups_skipped,
                 "logloss": logloss(*mine, weight),
                 "copc": copc(*mine, weight),

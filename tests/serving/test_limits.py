@@ -175,7 +175,8 @@ def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.Monk
             eventually(lambda: len(begun) == 1, "the first runs")
             assert _ask(server) == 429
         assert first.result() == 200
-        assert _ask(server) == 200
+        # The server counts a request as concurrent until its answer is sent, so a client can be faster than the count.
+        eventually(lambda: _ask(server) == 200, "the server recovers")
 
 
 def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,8 @@ class Declared:
     @classmethod
     def of(cls, feature_file: Any) -> "Declared":
         """Reads a feature file, given as its path or loaded."""
-        from tfctr.features import load_feature_file, raw_inputs
-        from tfctr.features.inputs import columns
+        from tfctr.features import load_feature_file
+        from tfctr.features.inputs import columns, raw_inputs
 
         file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
         return cls(

@@ -42,8 +42,8 @@ def analyze(
     for count, batch in track(_batches(file, records), "reading the training split"):
         rows += count
         for owner, feeds in learned.items():
-            for feature, tokens in feeds:
-                unique, _, counts = tf.unique_with_counts(tokens.of(batch[feature.name]))
+            for tokens in feeds:
+                unique, _, counts = tf.unique_with_counts(tokens.of(batch[tokens.column]))
                 # A Counter adds what it is updated with.
                 counters[owner].update(dict(zip(unique.numpy().tolist(), counts.numpy().tolist(), strict=True)))
         for name, accumulator in gathered.items():
@@ -54,13 +54,15 @@ def analyze(
     if rows == 0:
         raise UserError("the training split holds no example; check the data directory")
     vocabularies = {
-        owner: ranked(counters[owner], feeds[0][1].min_count, feeds[0][1].max_size) for owner, feeds in learned.items()
+        owner: ranked(counters[owner], feeds[0].min_count, feeds[0].max_size) for owner, feeds in learned.items()
     }
     statistics = {}
     for name, accumulator in gathered.items():
         vector = accumulator.result()
         if vector is None:
-            raise UserError(f"feature '{name}' has no value in the training split; remove it from the feature file")
+            raise UserError(
+                f"column '{name}' has no value in the training split; remove its feature from the feature file"
+            )
         statistics[name] = numbers[name].named(vector.tolist())
     return write_assets(directory, file, vocabularies, statistics, data_directory)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Feature, FrozenTable
+from tfctr.features.kinds.base import FrozenTable
 from tfctr.features.kinds.fields import Table
 from tfctr.features.kinds.learned import Numbers, Tokens
 from tfctr.features.spec import FeatureFile
@@ -26,7 +26,7 @@ class FeatureAssets:
     """A directory with everything the raw function needs beside the feature file.
 
     Layout: `features.json` (the feature file it was made for), `vocabularies/<feature>.txt` (one token a line, in index
-    order), `statistics.json` (mean and deviation, or bucket boundaries, by feature), `frozen/<table>.keys.txt` and
+    order), `statistics.json` (mean and deviation, or bucket boundaries, by column), `frozen/<table>.keys.txt` and
     `frozen/<table>.npy` (L2-normalised, row 0 all zero: the row of a key without a vector).
 
     Args:
@@ -116,7 +116,7 @@ def write_assets(
         directory: Where to.
         file: The feature file.
         vocabularies: Learned tokens in index order, by the name of the feature that owns the vocabulary.
-        statistics: {"mean", "deviation"} or {"boundaries"} by numeric feature.
+        statistics: {"mean", "deviation"} or {"boundaries"} by column.
         data_directory: What relative paths in the feature file are relative to.
 
     Raises:
@@ -153,17 +153,15 @@ def given_files(file: FeatureFile) -> list[str]:
     return sorted({path for feature in file.features for path in feature.kind.files(feature)})
 
 
-def learned_vocabularies(file: FeatureFile) -> dict[str, list[tuple[Feature, Tokens]]]:
+def learned_vocabularies(file: FeatureFile) -> dict[str, list[Tokens]]:
     """What feeds each learned vocabulary, by the feature that owns it: its own column and those that share it."""
-    found: dict[str, list[tuple[Feature, Tokens]]] = {}
+    found: dict[str, list[Tokens]] = {}
     for feature in file.features:
-        tokens = feature.kind.tokens(feature)
-        if tokens is not None:
-            found.setdefault(tokens.owner, []).append((feature, tokens))
+        for tokens in feature.kind.tokens(feature):
+            found.setdefault(tokens.owner, []).append(tokens)
     return found
 
 
 def learned_numbers(file: FeatureFile) -> dict[str, Numbers]:
-    """The statistics to learn, by feature."""
-    found = {feature.name: feature.kind.numbers(feature) for feature in file.features}
-    return {name: numbers for name, numbers in found.items() if numbers is not None}
+    """The statistics to learn, by column."""
+    return {column: numbers for feature in file.features for column, numbers in feature.kind.numbers(feature).items()}

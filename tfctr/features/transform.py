@@ -12,7 +12,7 @@ from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import length_name
 from tfctr.features.kinds.base import Lookups, Side
 from tfctr.features.spec import FeatureFile
-from tfctr.features.vocabulary import lookup_table
+from tfctr.features.vocabulary import indices, lookup_table
 
 
 class FileLookups(tf.Module, Lookups):
@@ -29,16 +29,15 @@ class FileLookups(tf.Module, Lookups):
 
     @override
     def vocabulary(self, owner: str, tokens: Any) -> Any:
-        found = self._table(f"vocabulary/{owner}", str(self._assets.vocabulary_path(owner))).lookup(tokens)
-        return tf.where(found < 0, tf.constant(self._assets.token_count(owner), tf.int64), found) + 1
+        return indices(self._table(f"vocabulary/{owner}", str(self._assets.vocabulary_path(owner))), tokens)
 
     @override
     def rows(self, table: str, tokens: Any) -> Any:
         return self._table(f"frozen/{table}", str(self._assets.frozen_keys_path(table))).lookup(tokens) + 1
 
     @override
-    def statistics(self, feature: str) -> Mapping[str, Any]:
-        return self._assets.statistics[feature]
+    def statistics(self, column: str) -> Mapping[str, Any]:
+        return self._assets.statistics[column]
 
     def _table(self, key: str, path: str) -> Any:
         if key not in self._tables:

@@ -155,6 +155,15 @@ def lookup_table(path: Any) -> Any:
     return tf.lookup.StaticHashTable(_token_file()(path), -1)
 
 
+def indices(table: Any, tokens: Any) -> Any:
+    """Return the indices int64 of tokens by a table of `lookup_table`: 1 .. n, and n + 1 for what it does not hold."""
+    import tensorflow as tf
+
+    found = table.lookup(tokens)
+    # The size counts the empty string too, so it is n + 1.
+    return tf.where(found < 0, table.size(), found + 1)
+
+
 @functools.cache
 def _token_file() -> Any:
     """Return the class of table initializers that read a token file, as `tf.lookup.TextFileInitializer` reads text."""

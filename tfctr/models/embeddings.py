@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.features.kinds.base import Feature
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, FrozenRow, Linear, Lookup, Table
@@ -156,8 +157,8 @@ class FeatureEmbeddings(keras.layers.Layer):
         """Fields by name, for use as a layer of its own: {name: ids} to {name: [..., E]}."""
         return {name: self.field(name, value) for name, value in inputs.items()}
 
+    @override
     def compute_output_shape(self, input_shape: dict[str, Any]) -> dict[str, Any]:
-        """See `call`."""
         wide = {name for name, field in self.fields.items() if field.has_value_axis}
         return {name: (*(s[:-1] if name in wide else s), self.width) for name, s in input_shape.items()}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.features.kinds.fields import FieldSpec, FrozenRow, Linear, Lookup
 from tfctr.features.spec import FeatureFile
@@ -66,8 +67,8 @@ class FirstOrderWeights(keras.layers.Layer):
             slope.build((None, self.fields[name].size or 1))
         self.built = True
 
+    @override
     def call(self, inputs: dict[str, Any]) -> Any:
-        """The sum over the features; see the class."""
         terms = [self._term(self.fields[name], value) for name, value in inputs.items() if name in self.fields]
         return sum(terms[1:], terms[0]) if terms else ops.zeros((), dtype=self.compute_dtype)
 
@@ -81,8 +82,8 @@ class FirstOrderWeights(keras.layers.Layer):
             return ops.sum(weights * ops.cast(ops.not_equal(value, 0), weights.dtype), axis=-1)
         return weights
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Everything that makes an equal layer."""
         return {
             **super().get_config(),
             "features": self.file.model_dump(mode="json", exclude_unset=True),

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.errors import UserError
 from tfctr.features.assets import FeatureAssets
@@ -110,8 +111,8 @@ class RankingModel(keras.Model):
             )
         return InterestEntry(interest, features, frozen if entry.get("content") else ())
 
+    @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """See the class."""
         state = self.user_tower(self._pick("user", inputs), training=training)
         return self.score(state, inputs, inputs, inputs, training=training)
 
@@ -223,8 +224,8 @@ class RankingModel(keras.Model):
             for name, value in interest.diagnostics().items()
         }
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Everything that makes an equal model."""
         return {
             **super().get_config(),
             "features": self.file.model_dump(mode="json", exclude_unset=True),

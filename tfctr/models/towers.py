@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from typing_extensions import override
 
 from tfctr.features.inputs import length_name
 from tfctr.features.kinds.base import Feature
@@ -84,8 +85,8 @@ class UserTower(keras.layers.Layer):
         """Its parts build themselves on the first call, which the model makes when it is built."""
         self.built = True
 
+    @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """See the class."""
         file = self.embeddings.file
         state = {}
         users = file.of_side("user")
@@ -196,8 +197,8 @@ class Scorer(keras.layers.Layer):
             table.build()
         self.built = True
 
+    @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """See the class."""
         state, candidate, context = inputs["state"], inputs["candidate"], inputs["context"]
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)

@@ -26,7 +26,6 @@ INT64_MISSING = -(2**63)
 MISSING: dict[str, Any] = {"int64": INT64_MISSING, "string": "", "float32": float("nan")}
 """The missing value by dtype."""
 
-
 CANDIDATE_MASK = "candidate_mask"
 """The model input that says which candidates are real, bool [B, C]."""
 
@@ -72,6 +71,7 @@ class Summary:
 
     Attributes:
         about: Its vocabulary or transform, in words.
+        kind: The kind, in words.
         width: Width of its table or map; None for the feature file's `embedding_dimension`.
         rows: Rows of its own table or map, bias included: the factor of the width in its parameters. None where it is
             not known before the data is analyzed.
@@ -151,8 +151,8 @@ class Lookups(Protocol):
     def rows(self, table: str, tokens: Any) -> Any:
         """Rows int64 of string keys in a frozen table: 1 .. n, 0 for a key without a vector."""
 
-    def statistics(self, feature: str) -> Mapping[str, Any]:
-        """The numbers learned for a feature."""
+    def statistics(self, column: str) -> Mapping[str, Any]:
+        """The numbers learned from a column."""
 
 
 class Kind(Strict):
@@ -211,13 +211,13 @@ class Kind(Strict):
         """Whether values that the training data never had are to be expected, and no anomaly."""
         return False
 
-    def tokens(self, at: Feature) -> Tokens | None:
-        """The vocabulary that is learned from its column."""
-        return None
+    def tokens(self, at: Feature) -> tuple[Tokens, ...]:
+        """What is counted in its columns for learned vocabularies."""
+        return ()
 
-    def numbers(self, at: Feature) -> Numbers | None:
-        """The statistics that are learned from its column."""
-        return None
+    def numbers(self, at: Feature) -> Mapping[str, Numbers]:
+        """The statistics that are learned, by the column they are learned from."""
+        return {}
 
     def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
         """Rows of its table, where that depends on what was learned or given."""

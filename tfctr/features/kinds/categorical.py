@@ -66,11 +66,9 @@ class Categorical(Kind):
     @property
     @override
     def reference(self) -> Reference | None:
-        return (
-            None
-            if self.share is None
-            else Reference("share", self.share, "a categorical feature that shares nothing itself")
-        )
+        if self.share is None:
+            return None
+        return Reference("share", self.share, "a categorical feature that shares nothing itself")
 
     @override
     def may_refer_to(self, at: Feature, other: Feature) -> bool:
@@ -89,7 +87,9 @@ class Categorical(Kind):
     @override
     def check(self, at: Feature) -> None:
         if self.max_values is not None and _owner(at).dtype != "string":
-            raise ValueError(f"{at.path}.max_values: '{self.share}' must have dtype: string")
+            raise ValueError(
+                f"{at.path}.max_values: '{self.share}' must have dtype: string. Received: {_owner(at).dtype}"
+            )
         dtype, default = _owner(at).dtype, self.default
         if default is not None and (
             isinstance(default, str) != (dtype == "string") or (isinstance(default, int) and abs(default) >= 2**63)
@@ -112,13 +112,14 @@ class Categorical(Kind):
     def _separator(self, at: Feature) -> str | None:
         return None if self.max_values is None else _owner(at).separator
 
+    @override
     def new_values_are_normal(self, at: Feature) -> bool:
-        """Learned vocabularies meet new values, and so do joined values ("A|B") and shared ones."""
+        # Joined values ("A|B") are new ones whenever their combination is.
         return self.share is not None or self.max_values is not None or self.vocabulary.grows
 
     @override
-    def tokens(self, at: Feature) -> Tokens | None:
-        return _owner(at).vocabulary.tokens(self.share or at.name, self._separator(at))
+    def tokens(self, at: Feature) -> tuple[Tokens, ...]:
+        return _owner(at).vocabulary.tokens(at.name, self.share or at.name, self._separator(at))
 
     @override
     def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:

@@ -51,7 +51,7 @@ class EventTime(Kind):
     def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
         times, now = record.get(at.name, []), record.get(at.timestamp or "", [])
         if times != sorted(times, reverse=True):
-            raise UserError(f"{where}: {at.name} must be newest first")
+            raise UserError(f"{where}: {at.name} must be newest first. Received: {times[:3]} ...")
         if times and now and times[0] >= now[0]:
             raise UserError(
                 f"{where}: {at.name} {times[0]} is not before {at.timestamp} {now[0]}; a history may only hold what"

@@ -20,12 +20,14 @@ class Tokens:
     """Which tokens of a column are counted for a learned vocabulary, and which of them are kept.
 
     Attributes:
+        column: The column.
         owner: The feature that owns the vocabulary; several columns may feed one.
         min_count: Tokens seen less often are left out.
         max_size: Only that many tokens are kept; None keeps all.
         separator: Between the tokens of one value; None where a value is one token.
     """
 
+    column: str
     owner: str
     min_count: int
     max_size: int | None

@@ -36,8 +36,9 @@ class Numeric(Kind):
         return (InputSpec(at.name, at.side, self.dtype, at.shape),)
 
     @override
-    def numbers(self, at: Feature) -> Numbers | None:
-        return {"zscore": MeanDeviation(), "bucketize": Quantiles(self.buckets)}.get(self.transform)
+    def numbers(self, at: Feature) -> Mapping[str, Numbers]:
+        learned: dict[str, Numbers] = {"zscore": MeanDeviation(), "bucketize": Quantiles(self.buckets)}
+        return {at.name: learned[self.transform]} if self.transform in learned else {}
 
     @override
     def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:

@@ -37,9 +37,9 @@ class Vocabulary(Strict):
         """Files that it reads, relative to the data directory."""
         return ()
 
-    def tokens(self, owner: str, separator: str | None) -> Tokens | None:
-        """What is counted in the training split."""
-        return None
+    def tokens(self, column: str, owner: str, separator: str | None) -> tuple[Tokens, ...]:
+        """What is counted in a column of the training split."""
+        return ()
 
     def given_tokens(self, data_directory: Path) -> list[bytes] | None:
         """The tokens that a file gives, in index order."""
@@ -81,8 +81,8 @@ class LearnedVocabulary(Vocabulary):
         return "learned" + (f", at least {self.min_count} times" if self.min_count > 1 else "")
 
     @override
-    def tokens(self, owner: str, separator: str | None) -> Tokens | None:
-        return Tokens(owner, self.min_count, self.max_size, separator)
+    def tokens(self, column: str, owner: str, separator: str | None) -> tuple[Tokens, ...]:
+        return (Tokens(column, owner, self.min_count, self.max_size, separator),)
 
 
 @vocabulary_type
