@@ -1,4 +1,4 @@
-"""Beam's workers can import TFDV whatever tfx-bsl offers."""
+"""Beam's workers can import TFDV with and without `tfx_bsl.arrow.sql_util`, which not every tfx-bsl has."""
 
 import subprocess
 import sys
@@ -43,6 +43,6 @@ sys.meta_path.insert(0, Real())
 def test_sql_slices_are_refused_in_words() -> None:
     done = run(CODE.format(setup="sys.meta_path.pop(0) if False else None", probe="RecordBatchSQLSliceQuery('', None)"))
 
-    # Where tfx-bsl has the module, its own check of the query speaks.
+    # If tfx-bsl has the module, the error is from its own check of the query.
     assert done.returncode != 0
     assert "NotImplementedError" in done.stderr or "sql" in done.stderr.lower()
