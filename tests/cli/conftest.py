@@ -48,7 +48,7 @@ def tfctr() -> Callable[..., Ran]:
 
 @dataclass(frozen=True)
 class Desk:
-    """Files on disk that the commands are called with, and what they made."""
+    """Paths of the files that the commands read, and of the run and the model that they wrote."""
 
     features: Path
     experiment: Path

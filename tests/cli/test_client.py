@@ -1,4 +1,4 @@
-"""`tfctr client`, against a server in this process."""
+"""`tfctr client` with a server in this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server(server_directory: Path) -> Iterator[StubServer]:
 
 @pytest.fixture
 def asked(server: StubServer, tmp_path: Path) -> list[str]:
-    """The options of a request in files."""
+    """The options of a request whose user and candidates are in files."""
     user, candidates = tmp_path / "user.json", tmp_path / "candidates.jsonl"
     user.write_text(json.dumps(USER))
     candidates.write_text("\n".join(map(json.dumps, CANDIDATES)) + "\n\n")

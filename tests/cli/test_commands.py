@@ -129,7 +129,7 @@ class TestExport:
         weights.write_bytes(weights.read_bytes()[:2000])
         train(tfctr, desk, tmp_path / "run")
         tfctr("export", "--run", tmp_path / "run", "--to", tmp_path / "models", "--version", "1")
-        # The same weights again: the tag is a hash of them.
+        # The tag is a hash of the weights, so equal tags mean equal weights.
         tags = [
             json.loads(tfctr("inspect", model, "--json").output)["made"]["model_tag"]
             for model in (desk.model, tmp_path / "models" / "1")
@@ -154,7 +154,7 @@ class TestEvaluate:
                 chosen = np.ones(len(arrays["labels"]), bool)
                 assert row["examples"] == len(arrays["labels"])
             labels, scores, groups = (arrays[name][chosen] for name in ("labels", "scores", "groups"))
-            grouped = reference.gauc(labels, scores, groups, "clicks")  # what the experiment says
+            grouped = reference.gauc(labels, scores, groups, "clicks")  # the weighting of the experiment
             expected = {
                 "examples": len(labels),
                 "clicks": int(labels.sum()),

@@ -28,7 +28,7 @@ class TestShippedFiles:
         printed = tfctr("features", "show", path).output
         for word in ("item_id", "candidate", "identity below 100", "shares item_id", "0 (shared)", "after analysis"):
             assert word in printed
-        # identity of size 100 with a padding and an unknown row, 16 wide
+        # An identity vocabulary of size 100 has 102 rows, with those for padding and unknown ids. Each is 16 wide.
         assert "1,632" in printed
 
 

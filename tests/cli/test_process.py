@@ -1,4 +1,4 @@
-"""The command as a user's shell sees it: exit status, one line of error, no noise."""
+"""The command as a user's shell sees it: its exit status, errors of one line, and no other messages."""
 
 from __future__ import annotations
 

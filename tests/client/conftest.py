@@ -10,7 +10,7 @@ from tests.client.toy_model import export_toy_model
 
 @pytest.fixture(scope="session")
 def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Versions 1 (tag 11), 2 (tag 22, other weights) and 3 (two additional features)."""
+    """Versions of the toy model: 1 (tag 11), 2 (tag 22, with other weights) and 3 (with two additional features)."""
     root = tmp_path_factory.mktemp("toy")
     export_toy_model(root / "1", tag=11)
     export_toy_model(root / "2", tag=22, scale=-1.0)

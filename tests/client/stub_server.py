@@ -23,11 +23,16 @@ _METADATA_TYPE = get_model_metadata_pb2.SignatureDefMap
 class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """Serves SavedModels by their own signatures.
 
-    `calls` counts requests by method or signature, `requests` has the last request of each signature, `versions_asked`
-    the requested versions, and `cancelled` counts the calls that the client cancelled while they hung. `fail` maps a
-    signature to the (code, message) of its error, `hang` to an event that it waits for. `script` maps it to a list with
-    an entry for each of the next calls: a code to abort with, an event to wait for, a function to call, or `None`. With
-    `ignore_pin`, the newest version answers all requests. `state` is the reported state of all versions.
+    What the server has seen: `calls` counts the calls of each method or signature. `requests` has the last request of
+    each signature, and `versions_asked` the versions that its requests went to. `cancelled` counts the calls that the
+    client cancelled while they hung.
+
+    What a test can change: `fail` maps a method or signature to the (code, message) of its error, and `hang` maps it to
+    an event that it waits for. `script` maps it to a list with an entry for each of the next calls: a code to abort
+    with, an event to wait for, a function to call, or `None`. `after` maps a signature to a function that is called
+    once, after the signature's next run. `replace_output` maps the name of an output to the array that is sent in its
+    place. With `tensor_content`, floats are sent as raw content and not in a repeated field. With `ignore_pin`, the
+    newest version answers all requests. `state` is the reported state of all versions.
     """
 
     def __init__(self, name: str = "ranking"):

@@ -51,7 +51,7 @@ def test_bounded_in_bytes() -> None:
     for i in range(10):
         cache.put(replace(KEY, user_key=str(i)), state(size=1000))
     assert len(cache) == 3
-    cache.put(KEY, state(size=100_000))  # larger than the whole cache: nothing is kept, nothing breaks
+    cache.put(KEY, state(size=100_000))  # not kept, because it is larger than the whole cache
     assert cache.get(KEY) is None
     cache.put(KEY, state())
     assert equal(cache.get(KEY), state())

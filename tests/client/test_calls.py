@@ -61,7 +61,7 @@ def test_no_time_for_a_retry(server: StubServer, connect: Connect, monkeypatch: 
 
 
 def test_retries_stop_when_their_budget_is_spent(server: StubServer, connect: Connect) -> None:
-    """A server that is down gets a tenth more calls plus ten, not twice as many."""
+    """Retries add at most 10 % of the calls plus ten, so that a server that is down does not get twice the calls."""
     with connect(server.target, timeout_seconds=20) as client:
         state = client.user_state(USER)
         server.fail["score"] = (UNAVAILABLE, "down")
@@ -118,7 +118,7 @@ def test_one_of_two_copies_may_fail(server: StubServer, connect: Connect) -> Non
 
 
 def test_a_failed_call_is_not_hedged(server: StubServer, connect: Connect) -> None:
-    """A copy after an error would be a retry of a call that must not be retried."""
+    """A hedge sent after an error would retry a call that must not be retried."""
     with connect(server.target, timeout_seconds=20, hedge_after_seconds=15) as client:
         server.script["user_tower"] = [grpc.StatusCode.INTERNAL]
         with pytest.raises(ServerError):

@@ -127,9 +127,8 @@ def test_version_gone_between_the_two_calls(client: RankingClient, server: StubS
     server.unload(2)
     server.load(3, toy_models / "3")
     server.after["user_tower"] = lambda: server.unload(3)
-    ranked = client.rank(
-        USER, CANDIDATES, CONTEXT
-    )  # 2 is known but unloaded, 3 is unloaded after user_tower, 1 answers
+    # The client knows version 2, which is unloaded. Version 3 is unloaded after user_tower, so version 1 answers.
+    ranked = client.rank(USER, CANDIDATES, CONTEXT)
     np.testing.assert_allclose(sorted(r.probability for r in ranked), sorted(EXPECTED), rtol=1e-6)
     assert server.requests["score"].model_spec.version.value == 1
 
@@ -281,7 +280,7 @@ def test_errors_of_the_server_in_words(
     ) as caught:
         client.rank(USER, CANDIDATES, CONTEXT)
     assert type(caught.value) is error
-    assert server.calls["score"] == 1  # no blind retry
+    assert server.calls["score"] == 1  # not retried
 
 
 @pytest.mark.parametrize("step", ["metadata", "user_tower", "score"])
@@ -293,7 +292,7 @@ def test_one_budget_for_all_calls(server: StubServer, step: str, connect: Connec
         start = time.monotonic()
         with pytest.raises(DeadlineError, match=step):
             client.rank(USER, CANDIDATES, CONTEXT, timeout_seconds=2)
-        # No call had the client's 20 s for itself.
+        # The 2 s of the request are for all its calls together. No call got the client's 20 s.
         assert 1.5 < time.monotonic() - start < 15
 
 

@@ -58,7 +58,7 @@ def test_strings_in_both_forms(values: list[bytes]) -> None:
 
 
 def _string_content(values: list[bytes]) -> wire.TensorProto:
-    """Strings as written with --enable_serialization_as_tensor_content: varint lengths, then all bytes."""
+    """Strings as sent with the server's --enable_serialization_as_tensor_content: varint lengths, then all bytes."""
 
     def varint(n: int) -> bytes:
         return bytes([n & 0x7F | 0x80]) + varint(n >> 7) if n > 0x7F else bytes([n])
@@ -78,7 +78,7 @@ def test_tensorflow_agrees_on_the_content_form_of_strings() -> None:
 @pytest.mark.parametrize("dtype", NUMBERS, ids=str)
 @pytest.mark.parametrize("given_values", [0, 1, 2])
 def test_splat_form(dtype: np.dtype, given_values: int) -> None:
-    """Missing values at the end equal the last one given, or zero; TensorFlow reads the same."""
+    """Missing values at the end equal the last given value, or zero if none is given. TensorFlow reads the same."""
     enum = next(e for e, (d, _) in DTYPES.items() if d == dtype)
     proto = wire.TensorProto(dtype=enum)
     proto.tensor_shape.dim.add(size=2)

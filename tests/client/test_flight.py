@@ -39,7 +39,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def joined(client: RankingClient, count: int) -> Callable[[], None]:
-    """A function for the server to call: waits until this many requests wait for the one that it answers."""
+    """Returns a function for `script`. It waits until this many requests share the call that the server answers."""
     return lambda: until(lambda: client.counts.get("joined", 0) >= count)
 
 

@@ -70,7 +70,7 @@ class StubbornCache(MemoryStateCache):
 
 
 class HungAsyncCache(HungCache):
-    """Its coroutines do not answer either."""
+    """A cache with coroutines. `aget` never returns, and `aput` raises an error."""
 
     asynchronous = True
     given_up = False
@@ -164,7 +164,7 @@ def test_a_task_of_a_cache_that_hangs_is_cancelled(server: StubServer) -> None:
 def test_a_rejected_state_that_the_cache_does_not_remove(
     server: StubServer, toy_models: Path, connect: Connect
 ) -> None:
-    """The version that computed the cached state was replaced by another model."""
+    """The version that computed the cached state was replaced by another model with the same version number."""
     with connect(server.target, timeout_seconds=20, cache=StubbornCache()) as client:
         assert right(client.rank(**REQUEST))
         server.load(1, toy_models / "2")

@@ -27,7 +27,7 @@ def test_error_of_the_scores_is_bounded(exported: dict[str, Path], workbench: Wo
             state = client.user_state(user, timeout_seconds=30)
             context = {"timestamp": int(raw["timestamp"][row])}
             exact = client.score(state, candidates, context)
-            assert exact.std() > 0.01  # otherwise an error could not be seen
+            assert exact.std() > 0.01  # with equal scores, an error could not be seen
             key = StateKey(state.model, state.version, state.fingerprint, str(row), "1")
             for precision in BOUNDS:
                 kept = from_bytes(key, to_bytes(key, state, precision))

@@ -55,7 +55,7 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
 
 
 def _clear_json_names(message: descriptor_pb2.DescriptorProto) -> None:
-    """Only protoc writes them."""
+    """Removes the JSON names of the fields, which only the descriptors that protoc writes have."""
     for field in message.field:
         field.ClearField("json_name")
     for nested in message.nested_type:
@@ -159,7 +159,7 @@ def test_bytes_of_replies_are_the_official_ones() -> None:
 
 
 def _with_content(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """A tensor of TensorFlow with raw content for numbers, which TensorFlow itself writes only for large tensors."""
+    """The official TensorProto, with numbers as raw content. TensorFlow itself writes that only for large tensors."""
     proto = tf.make_tensor_proto(array)
     if array.dtype == object:
         return proto

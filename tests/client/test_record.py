@@ -94,7 +94,7 @@ def test_error_of_every_precision_is_bounded(tensor: np.ndarray, precision: Prec
         assert np.all(np.abs(found - exact) <= np.abs(exact) * 2**-11 + 2**-25)
     elif tensor.size:
         half_a_step = np.abs(exact).max(axis=-1, keepdims=True) / 254
-        rounding = np.abs(exact) * 2**-11 + 2**-25 if tensor.dtype == np.float16 else 0  # back to a half
+        rounding = np.abs(exact) * 2**-11 + 2**-25 if tensor.dtype == np.float16 else 0  # rounded to float16 again
         assert np.all(np.abs(found - exact) <= half_a_step * (1 + 2**-10) + 2**-24 + rounding)
 
 

@@ -71,7 +71,7 @@ def server_of_states() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def cache(server_of_states: RedisServer) -> Iterator[RedisStateCache]:
-    # The default timeout is 20 ms; a busy test machine needs more to answer at all.
+    # The default timeout is 20 ms. On a busy test machine, Redis can need longer for an answer.
     found = RedisStateCache(server_of_states.url, timeout_seconds=2, pause_seconds=0.3)
     yield found
     found.close()
@@ -99,7 +99,7 @@ def test_a_burst_of_states_does_not_expire_in_one(server_of_states: RedisServer,
     now = 1000 * plain.time()[0] + plain.time()[1] // 1000
     ends = [plain.pexpiretime(key) for key in plain.scan_iter()]
     assert len(ends) == 100
-    # Their lifetimes are 9 to 10 minutes, so they expire over a minute, and none after its TTL.
+    # The lifetimes are 9 to 10 minutes, so the states expire over a whole minute, and none lives longer than its TTL.
     assert 50_000 < max(ends) - min(ends) < 70_000
     assert max(ends) <= now + 600_000
 

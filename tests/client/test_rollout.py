@@ -77,7 +77,7 @@ class Load:
                 time.sleep(0.005)
 
     def wait_for(self, *expected: np.ndarray) -> None:
-        """Waits until both clients have got these answers, and no others, for a while."""
+        """Waits until each of these answers is among the last 20, and no other answer is."""
         end = time.monotonic() + 300
         while True:
             found = [[np.array_equal(one, answer) for answer in expected] for one in self.answers[-20:]]

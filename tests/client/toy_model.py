@@ -10,7 +10,12 @@ INT64_MISSING = -(2**63)
 
 
 class ToyModel(tf.Module):
-    """Interest = mean of the history's ids / 100; logit = scale * interest + year / 1000 + price + tokens + hour."""
+    """The logit is 0.1 * (scale * interest + hour) + price - item_id / 50 + tokens / 20.
+
+    `interest` is the sum of the state, which consists of the sum of the history's item ids / 100, the sum of the
+    lengths of its genres / 100, and the fields of the user. `hour` is a fraction that follows from the timestamp.
+    `tokens` is the length of the candidate's genres.
+    """
 
     def __init__(self, tag: int, scale: float = 1.0, extra_features: bool = False):
         super().__init__()
@@ -58,7 +63,7 @@ class ToyModel(tf.Module):
         }
 
     def _score(self, inputs):
-        # As input names TensorFlow turns "/" into "_" in the signature, but not in the dictionary here.
+        # TensorFlow replaces the "/" of an input's name by "_" in the signature, but not in the dictionary here.
         interest = tf.reduce_sum(inputs["history/interest"], 1) + tf.reduce_sum(inputs["user/fields"], 1)
         hour = tf.where(inputs["timestamp"] == INT64_MISSING, 0.5, tf.cast(inputs["timestamp"] % 24, tf.float32) / 24)
         price = tf.where(tf.math.is_nan(inputs["price"]), 0.25, inputs["price"])
@@ -89,7 +94,7 @@ def toy_probabilities(
     tokens: list[int],
     scale=1.0,
 ) -> np.ndarray:
-    """What the toy model answers, in NumPy."""
+    """The probabilities of the toy model, computed in NumPy."""
     items_, prices_, tokens_ = (np.array(column, np.float32) for column in (items, prices, tokens))
     logits = (scale * (interest + user_fields) + hour) * 0.1 + prices_ - items_ / 50 + tokens_ / 20
     return 1 / (1 + np.exp(-logits))

@@ -1,4 +1,4 @@
-"""Each interest and each interaction once: exported, and served where neither keras nor tfctr can be imported."""
+"""Each interest and each interaction is exported, and served in a process that can import neither keras nor tfctr."""
 
 from pathlib import Path
 

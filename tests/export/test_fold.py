@@ -1,4 +1,4 @@
-"""The folded backbone in a SavedModel, and what a model costs before and after."""
+"""The folded backbone in a SavedModel, and the cost of a model before and after folding."""
 
 import json
 from dataclasses import asdict
@@ -34,7 +34,7 @@ D = FIELDS * WIDTH
 
 
 def trained(workbench: Workbench, config: ModelConfig) -> RankingModel:
-    """A model with larger embeddings than at the start, and moving statistics that have seen the data."""
+    """A model with larger embeddings than at initialization, and with moving statistics of the data."""
     keras.utils.set_random_seed(1)
     model = build_model(workbench.assets, config)
     generator = np.random.default_rng(1)
@@ -53,7 +53,7 @@ def models(workbench: Workbench) -> dict[str, RankingModel]:
 
 @pytest.fixture(scope="module")
 def exported(models: dict[str, RankingModel], workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """SavedModels by name and whether they are folded."""
+    """The SavedModels by their name and by whether they are folded."""
     directory, found = tmp_path_factory.mktemp("fold"), {}
     for name, model in models.items():
         before = [ops.convert_to_numpy(weight).copy() for weight in model.weights]
@@ -76,7 +76,7 @@ def test_served_with_and_without_fold(models: dict[str, RankingModel], exported:
             assert result["spread"] > 1e-2
             assert max(result["difference"], result["difference_among_others"]) <= 1e-6
         assert np.abs(np.subtract(folded["probabilities"], plain["probabilities"])).max() <= 1e-6
-        # Each stores its own backbone and nothing of the other's.
+        # Each SavedModel stores only its own form of the backbone.
         backbone = model.scorer.interaction
         saved = backbone.count_params() - backbone.fold().count_params()
         small, large = (describe(exported[name, fold]).bytes_by_part["variables"] for fold in (True, False))
@@ -117,7 +117,7 @@ def test_a_model_with_nothing_to_fold_keeps_its_scorer(workbench: Workbench) -> 
     assert {id(weight) for weight in served_weights(model, model.scorer)} == {id(weight) for weight in model.weights}
 
 
-# Costs
+# --- costs
 
 
 def flops(function: Any, *inputs: Any) -> int:
@@ -169,24 +169,25 @@ def test_a_model_by_hand() -> None:
     before, after = model_cost(model), model_cost(model, folded_scorer(model))
     assert before.uncounted == after.uncounted == ()
     table, projection, head = 10 * 4, 4 * 4 + 4, 8 + 1
-    # Item and interest are two fields: D = 8. W, b, gamma, beta, moving mean and variance, slope | W, b, shift, slope.
+    # Item and interest are two fields, so D = 8. The trained layer has W, b, gamma, beta, moving mean, moving variance
+    # and slope. The folded layer has W, b, shift and slope.
     backbone, folded = 3 * 64 + 3 * 8 + 4 * 8 + 1 + head, 64 + 8 + 8 + 1 + head
     assert (before.backbone_parameters, after.backbone_parameters) == (backbone, folded)
     assert (before.parameters, after.parameters) == (table + projection + backbone, table + projection + folded)
-    # The interest's projection, the linear head, the (absent) position's logit.
+    # The projection of the interest, the linear head, and the logit of the position, which is absent here.
     around = (2 * 16 + 4) + (2 * 8 + 1) + 1
-    # x W, + b, sum of rows, times x; minus mean, times scale, plus beta; slope times x; residual.
+    # The terms: x W, + b, sum of rows, times x, (minus mean, times scale, plus beta), slope times x, residual.
     assert before.flops_per_candidate == around + 2 * 3 * 64 + 3 * 8 + 3 * 8 + 8 + 3 * 8 + 8 + 8
-    # x W, + b, times x, plus shift, slope times x, residual.
+    # The first term is x W. The five others are + b, times x, plus shift, slope times x, and residual.
     assert after.flops_per_candidate == around + 2 * 64 + 5 * 8
-    # The sum over the history and its division; variance + epsilon, its root, times gamma.
+    # Per user: the sum over the history and its division. Per request: variance + epsilon, its root, times gamma.
     assert before.flops_per_user == after.flops_per_user == 6 * 4 + 4
     assert before.flops_per_request == 3 * 8
     assert after.flops_per_request == 0
 
 
 def test_fold_of_the_released_size(workbench: Workbench) -> None:
-    """R = 4 and L = 4, as released: the layers' matrices are a quarter, and with them nearly all that is to compute."""
+    """With the released R = 4 and L = 4, folding leaves a quarter of the matrices, which take nearly all operations."""
     model = build_model(workbench.assets, QIN)
     before, after = model_cost(model), model_cost(model, folded_scorer(model))
     rest = before.flops_per_candidate - 4 * (8 * D * D + 14 * D)
@@ -199,7 +200,7 @@ def test_fold_of_the_released_size(workbench: Workbench) -> None:
 
 
 def covering() -> list[str]:
-    """Presets with every interest and every backbone that any preset has."""
+    """Presets that together have every interest and every interaction of all presets."""
     seen: set[tuple[str, str]] = set()
     chosen = []
     for name, (_, config) in PRESETS.items():

@@ -1,4 +1,4 @@
-"""DESIGN: score(user_tower(u), c) equals serving_default to 1e-6, where neither keras nor tfctr can be imported."""
+"""score(user_tower(u), c) equals serving_default to 1e-6 in a process that can import neither keras nor tfctr."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_half_precision_state_has_its_own_bound(
     directory = export_model(workbench.model("dmf"), workbench.assets, experiment, tmp_path / "1")
     results = run(rows, directory, exported["dmf"])["results"]
     half, full = results[str(directory)], results[str(exported["dmf"])]
-    # serving_default rounds the state as the wire does, so the two signatures still agree.
+    # serving_default rounds the state to float16 as well, so the two signatures still agree.
     assert half["difference"] <= 1e-6
     rounding = np.abs(np.subtract(half["probabilities"], full["probabilities"])).max()
     assert 0 < rounding <= 1e-3

@@ -80,7 +80,7 @@ def test_a_bad_length_is_a_bad_row(served: Any, user: Any, candidates: Any, leng
 
 
 def test_a_spoiled_state_is_a_bad_row(served: Any, user: Any, candidates: Any) -> None:
-    """NaN in a float, an id outside its table, a length outside [0, L]: that row only."""
+    """With NaN in a float, an id outside its table or a length outside [0, L], only the scores of that row are NaN."""
     state = call(served, "user_tower", user)
     clean = score(served, state, candidates)
     for name, tensor in state.items():
@@ -94,7 +94,7 @@ def test_a_spoiled_state_is_a_bad_row(served: Any, user: Any, candidates: Any) -
 
 
 def test_padding_of_the_history_changes_nothing(served: Any, user: Any, candidates: Any) -> None:
-    """TF Serving pads with a tensor's first element, not with zero: whatever stands there must not count."""
+    """TF Serving pads with a tensor's first element and not with zero, so padded values must not affect the scores."""
     user["history_length"][:] = (3, 12, 0)
     clean = score(served, call(served, "user_tower", user), candidates)
     for column in user.values():
@@ -147,7 +147,7 @@ def test_shapes_are_never_broadcast(served: Any, user: Any, candidates: Any, cha
 
 
 def test_a_history_of_another_length_is_refused(exported: dict[str, Path], user: Any) -> None:
-    """tf.function refuses it by the signature; TF Serving does not look, so the graph must (EnsureShape)."""
+    """tf.function checks shapes by the signature. TF Serving does not, so the graph must check them (EnsureShape)."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta = tf.compat.v1.saved_model.load(session, ["serve"], str(exported["din"]))
         signature = meta.signature_def["user_tower"]
@@ -168,7 +168,10 @@ def _callable_options(feed: list[str], fetch: list[str]) -> Any:
 
 
 def test_no_tensor_has_candidates_history_and_width(workbench: Workbench, exported: dict[str, Path]) -> None:
-    """dmf's compiled score graph, run on distinct sizes, never holds [C, L, d] or [C, L, bins], one-hot included."""
+    """No tensor in the score graph of dmf has the shape [C, L, d] or [C, L, bins], not even a one-hot encoding.
+
+    The graph is traced with sizes that differ, so that a dimension is known by its size.
+    """
     candidates, history = 37, workbench.file.sequences["history"].max_length
     served = tf.saved_model.load(str(exported["dmf"]))
     specs = served.signatures["score"].structured_input_signature[1]
@@ -178,7 +181,7 @@ def test_no_tensor_has_candidates_history_and_width(workbench: Workbench, export
         for name, spec in specs.items()
     }
     graph = function.get_concrete_function(**fixed).graph
-    # Calls are inlined.
+    # In this graph, the function calls are inlined.
     inlined = convert_variables_to_constants_v2(function.get_concrete_function(**fixed)).graph
     seen = 0
     for operation in [*graph.get_operations(), *inlined.get_operations()]:
@@ -191,7 +194,7 @@ def test_no_tensor_has_candidates_history_and_width(workbench: Workbench, export
                 rest = sorted(sizes)
                 rest.remove(candidates)
                 rest.remove(history)
-                # The four heads may stand beside candidates and events; a width or the bins may not.
+                # Besides candidates and events, a tensor may have the four heads, but not a width or the bins.
                 assert math.prod(rest) <= 4, f"{operation.name} ({operation.type}): {tensor.shape}"
     assert seen > 20
 
@@ -226,7 +229,7 @@ def test_description_tells_the_state(exported: dict[str, Path]) -> None:
 
 
 def test_negative_sampling_shifts_every_signature(workbench: Workbench, tmp_path: Path) -> None:
-    """With a kept share r of the negatives, odds are r times the sampled odds."""
+    """If a share r of the negatives is kept, the served odds are r times the odds in the sampled data."""
     model = workbench.model("mlp")
     examples = tf.constant(workbench.serialized("test", 8))
     plain = RankingModule(model, workbench.assets).serving_default(examples)["probabilities"].numpy()

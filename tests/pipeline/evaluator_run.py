@@ -1,4 +1,4 @@
-"""Runs TFX's Evaluator executor on a hand-made model and data: the code path of the pipeline, without the pipeline."""
+"""Runs TFX's Evaluator executor, which the pipeline uses, on a hand-made model and data without a pipeline."""
 
 import os
 from dataclasses import dataclass
@@ -24,7 +24,11 @@ class Data:
 
 
 def make_data(rows: int = 600, seed: int = 0) -> Data:
-    """Ties, users with one class, slices of users (gender) and slices through users (hour, popularity)."""
+    """Impressions with special cases for the metrics.
+
+    Some users have labels of one class only. Slices by gender hold whole users, and slices by hour and item popularity
+    hold some of a user's impressions. The model that `write_model` makes adds ties.
+    """
     generator = np.random.default_rng(seed)
     users = generator.integers(0, 40, rows)
     x = generator.normal(size=rows).astype(np.float32)
@@ -45,7 +49,7 @@ def make_data(rows: int = 600, seed: int = 0) -> Data:
 
 
 def write_examples(data: Data, directory: Path) -> None:
-    """One gzipped file of tf.Examples, with a history of varying length that no metric may keep."""
+    """One gzipped file of tf.Examples. They also have a history of varying length, which no metric needs."""
     (directory / "Split-eval").mkdir(parents=True)
     with tf.io.TFRecordWriter(str(directory / "Split-eval" / "data-0.gz"), "GZIP") as writer:
         for row in range(len(data["label"])):
@@ -64,7 +68,7 @@ def write_examples(data: Data, directory: Path) -> None:
 
 
 def schema_for(data: Data) -> schema_pb2.Schema:
-    """The schema a curated pipeline has for these columns."""
+    """The schema that the pipeline curates for such columns."""
     schema = schema_pb2.Schema()
     for name, column in data.columns.items():
         kind = {"S": "BYTES", "f": "FLOAT", "i": "INT"}[column.dtype.kind]
@@ -77,7 +81,7 @@ def schema_for(data: Data) -> schema_pb2.Schema:
 
 
 class Scorer(tf.Module):
-    """`serving_default`: serialized examples [N] -> probabilities [N], the signature an export of ours has."""
+    """A model with the `serving_default` of our exports, from serialized examples [N] to probabilities [N]."""
 
     def __init__(self, scale: float):
         super().__init__()
@@ -102,7 +106,7 @@ class Outcome:
 
 
 def evaluate(directory: Path, data: Data, config, scale: float, baseline: float | None = None) -> Outcome:
-    """Evaluate a model with the given scale, against a blessed one when `baseline` is given."""
+    """Evaluates a model with the given scale. `baseline` is the scale of the blessed model, if there is one."""
     write_examples(data, directory / "examples")
     write_model(directory / "model", scale)
     examples = standard_artifacts.Examples()

@@ -79,7 +79,7 @@ def read_log(paths: list[Path]) -> list[tf.train.Example]:
 
 
 def rewrite_log(source: Path, target: Path, change: Callable[[str, list[tf.train.Example]], None]) -> Path:
-    """A copy of a data set in which `change` was let loose on the examples of every split."""
+    """Copies a data set and applies `change` to the examples of each split."""
     shutil.copytree(source, target)
     for split in ("train", "valid", "test"):
         paths = sorted((target / split).glob("*.tfrecord.gz"))
@@ -94,7 +94,7 @@ def rewrite_log(source: Path, target: Path, change: Callable[[str, list[tf.train
 
 
 def shuffle_training_labels(split: str, examples: list[tf.train.Example]) -> None:
-    """Labels of train and valid lose every relation to the features; those of test stay."""
+    """Shuffles the labels of train and valid, so that they do not depend on the features. Those of test stay."""
     if split == "test":
         return
     labels = [example.features.feature["label"].int64_list.value[0] for example in examples]

@@ -1,4 +1,4 @@
-"""Beam's workers can import TFDV whatever tfx-bsl offers."""
+"""Beam's workers can import TFDV with and without `tfx_bsl.arrow.sql_util`, which not every tfx-bsl has."""
 
 import subprocess
 import sys

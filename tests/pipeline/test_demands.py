@@ -1,4 +1,4 @@
-"""What the experiment demands of slices reaches the Evaluator."""
+"""An experiment's demands on slices become thresholds in the configuration of the Evaluator."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ SLICES = ["gender", "hour", "item_popularity", "age"]
 
 
 def served_scores(directory, data, model="model"):
-    """What a SavedModel answers to the examples of the file, in the order of the rows."""
+    """The probabilities of a SavedModel for the examples of the file, in the order of the rows."""
     serve = tf.saved_model.load(str(directory / model / "Format-Serving")).signatures["serving_default"]
     records = tf.data.TFRecordDataset(str(directory / "examples" / "Split-eval" / "data-0.gz"), "GZIP")
     scores = serve(examples=tf.constant(list(records.as_numpy_iterator())))["probabilities"].numpy()
@@ -31,7 +31,7 @@ def served_scores(directory, data, model="model"):
 
 
 def check_rows(rows, data, scores, weights=None, baseline=None):
-    """Every metric of every slice against NumPy."""
+    """Compares every metric of every slice with NumPy."""
     assert rows[0].key == ()
     assert [row.name for row in rows] == [
         "overall",
@@ -135,7 +135,7 @@ def test_a_worse_model_is_refused_in_words(tmp_path):
         "hour=23: the experiment makes a demand on this slice, but it has no examples",
         f"overall: calibration is {overall.metrics['calibration']:.4f}; at most 0.1000 is allowed",
     }
-    # What concerns everybody comes first.
+    # The reasons about all examples come first.
     assert [reason.startswith("overall") for reason in reasons[:4]] == [True] * 4
 
 
@@ -158,13 +158,13 @@ def test_config_has_the_default_slices_and_demands_overall_only():
     config = eval_config(Evaluation())
     assert [list(spec.feature_keys) for spec in config.slicing_specs] == [[], *([name] for name in DEFAULT_SLICES)]
     for metric in config.metrics_specs[0].metrics:
-        # `threshold` would hold in every slice.
+        # `threshold` would apply to every slice.
         assert not metric.HasField("threshold")
         for demand in metric.per_slice_thresholds:
             assert [str(spec) for spec in demand.slicing_specs] == [""]
     assert not config.metrics_specs[0].query_key
     assert BEAM_MODULES == ("tfctr.metrics.tfma_gauc",)
-    # TFX carries it as JSON.
+    # TFX passes the configuration on as JSON.
     assert json_format.Parse(json_format.MessageToJson(config), config_pb2.EvalConfig()) == config
 
 

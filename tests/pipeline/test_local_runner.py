@@ -1,4 +1,4 @@
-"""What the local runner says before TensorFlow starts."""
+"""What the local runner prints, and how it fails before TensorFlow starts."""
 
 import os
 import subprocess

@@ -1,4 +1,7 @@
-"""The whole pipeline on 2,000 rows. One Transform serves most tests; they read artifacts, not exit codes."""
+"""The whole pipeline on 2,000 rows.
+
+Most tests share the Transform of one run. They check the artifacts and not only the exit codes.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def outcomes(output: str) -> dict[str, str]:
-    """Component -> done or cached, as a person read it."""
+    """The outcome of each component, `done` or `cached`, as printed."""
     rows = [line.split() for line in output.splitlines() if line.endswith(" s")]
     return {row[0]: row[1] for row in rows if len(row) == 4}
 
@@ -143,7 +146,7 @@ def test_transformed_examples_are_what_the_raw_function_makes(first: Run) -> Non
         [(inputs, labels, _)] = RankingData(paths, file, raw_function=None).batches(10_000)
         rows += len(labels)
         assert len(labels) == len(serialized)
-        # Transform may write rows in another order: compare both sorted by everything they hold.
+        # Transform may write rows in another order, so both are sorted by all their columns.
         left, right = sorted_rows(expected, file), sorted_rows(inputs, file)
         np.testing.assert_array_equal(left, right)
     assert rows > 1500
@@ -206,7 +209,8 @@ def test_the_second_run_is_served_from_cache(first: Run) -> None:
     assert {name: outcomes(second.stdout)[name] for name in (*CACHED, "Trainer")} == dict.fromkeys(
         (*CACHED, "Trainer"), "cached"
     )
-    # The baseline of the second run is the model of the first, so the Evaluator measures once more; never again.
+    # The baseline of the second run is the model of the first run, so that its Evaluator runs once more. Nothing is new
+    # in the third run.
     assert outcomes(third.stdout)["Evaluator"] == "cached"
     assert outcomes(third.stdout)["Pusher"] == "cached"
     assert first.versions() == versions

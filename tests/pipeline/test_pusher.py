@@ -1,4 +1,4 @@
-"""A push appears whole or not at all."""
+"""A pushed version appears complete or not at all."""
 
 import os
 import threading
@@ -80,7 +80,8 @@ def test_everything_is_on_disk_before_the_name_appears(
 
     pusher.push(model, tmp_path / "serving")
 
-    entries = 1 + 1 + sum(1 for _ in (model).rglob("*"))  # all of it, its own directory, the watched directory
+    # The directory of versions, the version itself, and all files and directories in it.
+    entries = 1 + 1 + sum(1 for _ in (model).rglob("*"))
     assert calls == ["fsync"] * (entries - 1) + ["rename", "fsync"]
 
 

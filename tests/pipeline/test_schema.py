@@ -1,11 +1,11 @@
-"""The curated schema lets daily business pass and stops what is wrong."""
+"""With the curated schema, normal changes from day to day pass, and wrong data is an anomaly."""
 
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
-from tfx import v1 as tfx  # noqa: F401  must come before TFDV: it stands in for a module that TFDV misses
+from tfx import v1 as tfx  # noqa: F401  must come before TFDV, because it stands in for a module that TFDV needs
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 import tensorflow_data_validation as tfdv  # isort: skip
@@ -69,7 +69,7 @@ def log(count: int = 40, **changes: object) -> list[tf.train.Example]:
 
 
 def statistics(examples: list[tf.train.Example]) -> object:
-    """What StatisticsGen computes, without Beam's seconds of fixed time."""
+    """The statistics that StatisticsGen computes, without Beam, which takes some seconds for any data."""
     batch = ExamplesToRecordBatchDecoder().DecodeBatch([entry.SerializeToString() for entry in examples])
     return stats_impl.generate_statistics_in_memory(batch)
 

@@ -23,13 +23,14 @@ from serving.server import Server
 from tests.serving.model import save_model
 
 NAME = "small"
-# How long a test waits for what must come. Only a failing test waits that long, so a loaded machine makes none fail.
+# How many seconds a test waits for something that must happen. Only a failing test waits that long, so the number can
+# be large enough for a busy machine.
 PATIENCE = 300.0
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 class Caller:
-    """The official stubs on a channel of their own."""
+    """The official gRPC stubs, with a channel of their own."""
 
     def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         if credentials is None:
@@ -99,7 +100,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """The model with different weights by tag, to be copied as versions."""
+    """SavedModels of the small model with different weights, by tag. Tests copy or link them as versions."""
     base = tmp_path_factory.mktemp("saved_models")
     return {tag: save_model(base / f"model-{tag}", tag) for tag in (1, 2, 3)}
 
@@ -149,6 +150,6 @@ def _asks_only(request: pytest.FixtureRequest, target: str | None) -> None:
 
 @pytest.fixture
 def embedded(target: str | None) -> None:
-    """For intended differences of the embedded server from TensorFlow Serving (docs/server.md)."""
+    """Skips with `--target`. For tests of intended differences from TensorFlow Serving (docs/server.md)."""
     if target:
         pytest.skip("the embedded server's own way, which no other needs to follow")

@@ -1,4 +1,4 @@
-"""`kubectl kustomize` without kubectl, for the features that our kustomizations use. Others are an error."""
+"""Does without kubectl what `kubectl kustomize` does. Features that our kustomizations do not use are an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def build(directory: Path) -> list[Document]:
     """The documents of a kustomization. A generated ConfigMap keeps its name, without a hash of its contents.
 
     Raises:
-        ValueError: It says something that is not understood here, or that finds nothing.
+        ValueError: The kustomization uses a feature that is not supported here, or a part of it matches no document.
     """
     said = yaml.safe_load((directory / "kustomization.yaml").read_text("utf-8"))
     _only(said, {"apiVersion", "kind", "resources", "images", "patches", "configMapGenerator"})

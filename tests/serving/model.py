@@ -75,7 +75,7 @@ class SmallModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "row")])
     def lookup(self, row: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Looks up a row without a check of its range, which no exported signature does."""
+        """Looks up a row without checking its range. The signatures that tfctr exports never do this."""
         return {"vector": tf.gather(self.items, row)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
@@ -99,7 +99,7 @@ class SmallModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([2], tf.string, "files")])
     def held(self, files: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Makes the first file and runs until the second one is there."""
+        """Creates the first file and runs until the second one exists."""
         with tf.control_dependencies([tf.io.write_file(files[0], "")]):
             looks = tf.while_loop(
                 lambda _: tf.equal(tf.size(tf.io.matching_files(files[1])), 0), lambda i: i + 1, [tf.constant(0)]
@@ -115,7 +115,7 @@ class SmallModel(tf.Module):
 
 
 def publish(base: Path) -> None:
-    """Writes the files for a server of `--target`: version 7 of the model `small`, and the metrics configuration."""
+    """Writes what another server needs to be tested by `--target`: version 7 of `small` and a metrics configuration."""
     save_model(base / "small" / "7", 1)
     monitoring = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }'
     (base / "small" / "monitoring.config").write_text(monitoring)

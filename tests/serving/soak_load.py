@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 @cache
 def _client(address: str) -> RankingClient:
-    """The client, which exists as long as the process."""
+    """The client that most requests of this process share."""
     logging.getLogger("tfctr.client").setLevel(logging.ERROR)
     return RankingClient(
         address, cache=MemoryStateCache(max_entries=KEPT), timeout_seconds=SECONDS, refresh_seconds=0.1

@@ -22,7 +22,8 @@ from tests.serving.model import HISTORY, WIDTH
 pytestmark = pytest.mark.slow
 
 Code = grpc.StatusCode
-# Long enough that concurrent requests always meet in a batch. The batches below are full, so it is never waited for.
+# A batch timeout in seconds that lets concurrent requests meet in a batch even on a slow machine. The batches in these
+# tests become full, so that no test waits for this timeout.
 LONG = 20.0
 
 
@@ -97,7 +98,7 @@ def test_c36_other_numbers_of_candidates(base_path: Path, caller: Caller, pad: b
         answers = _together(batched, requests)
     for answer, wanted in zip(answers, expected, strict=True):
         if pad:
-            # Outputs keep the padding; the other values are right.
+            # The outputs keep the padding, and their other values are right.
             assert answer["probabilities"].shape == (1, 6)
             np.testing.assert_allclose(answer["probabilities"][:, : wanted.shape[1]], wanted, atol=1e-6)
         else:
@@ -111,11 +112,11 @@ def test_c37_full_queue(base_path: Path) -> None:
         user = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
         two_rows = {name: np.repeat(value, 2, 0) for name, value in user.items()}
         with ThreadPoolExecutor(1) as pool:
-            # One row waits for a second; two more rows do not fit in its batch, and no second batch may wait.
+            # One row waits for a second one. Two more rows do not fit in its batch, and only one batch may wait.
             waiting = pool.submit(caller.run, "user_tower", user)
             refused = None
             while refused is None:
-                # Before the first request has arrived, the other one is answered.
+                # As long as the first request has not arrived, the two rows are a full batch and are answered.
                 (answer,) = _together(caller, [two_rows], "user_tower")
                 refused = answer if isinstance(answer, grpc.RpcError) else None
             assert not waiting.done()

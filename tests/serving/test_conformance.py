@@ -1,4 +1,7 @@
-"""The answers of TensorFlow Serving. The numbers are those of the list of cases."""
+"""The server answers as TensorFlow Serving does.
+
+A number such as C02 stands for the same case in all files of these tests.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The codes and messages of TensorFlow Serving's errors. The numbers are those of the list of cases."""
+"""The server has the error codes and messages of TensorFlow Serving.
+
+A number such as C03 stands for the same case in all files of these tests.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ Code = grpc.StatusCode
 
 
 def _spec(**keywords: Any) -> predict_pb2.PredictRequest:
-    """A valid score request under another ModelSpec."""
+    """A score request with valid inputs and another ModelSpec."""
     request = predict_request("score", SCORE)
     request.model_spec.Clear()
     for name, value in keywords.items():
@@ -288,7 +291,7 @@ def test_refused(caller: Caller, case: Refused) -> None:
 
 
 def test_c23_the_run_itself_stops(caller: Caller, server: Any) -> None:
-    """The server also stops at the deadline, and says so in time, not only the client."""
+    """At the deadline, the server stops the run and reports it, so that not only the client gives up."""
     model = server._models.managers[NAME]._latest.model
     started = time.monotonic()
     steps = {"steps": tf.make_tensor_proto(np.array([10**8]))}

@@ -1,4 +1,4 @@
-"""The manifests against the Kubernetes schemas, and the scripts of the container in real processes."""
+"""Checks the manifests against the Kubernetes schemas, and runs the scripts of the container in processes."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ for _ in {1..6000}; do sleep 0.05; done
 
 
 def start_entrypoint(directory: Path, flag_lines: str | None) -> subprocess.Popen[str]:
-    """Runs entrypoint.sh with a server that exits with 3 if a flag says so, and with 7 a while after SIGTERM."""
+    """Runs entrypoint.sh with a script as server. It exits with 3 if its first flag is --end, with 7 after SIGTERM."""
     server = directory / "tensorflow_model_server"
     server.write_text(SERVER)
     server.chmod(0o755)
     if flag_lines is not None:
         (directory / "server.flags").write_text(flag_lines)
     environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
-    # A shell starts background jobs with SIGINT ignored, which a child inherits and bash could not trap.
+    # A shell starts background jobs with SIGINT ignored. A bash that inherits this cannot trap SIGINT, so it is reset.
     command = ["env", "--default-signal=INT", "bash", str(CONFIG / "entrypoint.sh"), str(directory)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 

@@ -149,7 +149,7 @@ def test_m4_what_is_no_number_stays_in_its_row(caller: Caller, value: float) -> 
 
 
 def _user_vector(directory: Path) -> np.ndarray:
-    """The scores of a SavedModel for the user."""
+    """The user vector of `USER` that a SavedModel computes."""
     signature = tf.saved_model.load(str(directory)).signatures["user_tower"]
     return signature(**{name: tf.constant(value) for name, value in USER.items()})["user_vector"].numpy()
 
@@ -157,7 +157,7 @@ def _user_vector(directory: Path) -> np.ndarray:
 def test_f3_versions_switched_under_load_are_never_mixed(
     tmp_path: Path, saved_models: dict[int, Path], caller: Caller
 ) -> None:
-    """All scores are those of the version in the reply."""
+    """Each user vector is that of the version in the reply."""
     base = tmp_path / NAME
     base.mkdir()
     known = {tag: _user_vector(saved_models[tag]) for tag in (1, 2)}
@@ -237,7 +237,7 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
         within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=1m tmpfs "$0" && {start}', str(disk)]
     process = Process("--model-base-path", f"{disk}/small", "--port", "0", "--poll-seconds", "0.05", within=within)
     try:
-        seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # the path in the server process
+        seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # the directory as the server process sees it
         base, log = seen / "small", seen / "log"
         eventually(base.is_dir, "the server's disk is there")
         assert not _copy(saved_models[1], base / "1")

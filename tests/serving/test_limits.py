@@ -51,7 +51,7 @@ def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
 
 @contextmanager
 def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """All runs wait in the model until the block ends. The list has the runs that have begun."""
+    """All runs wait in the model until the block ends. The list has an entry for each run that has begun."""
     held = server._models.managers[NAME]._latest
     assert held is not None
     assert held.model is not None
@@ -93,7 +93,7 @@ def test_l3_a_request_that_expired_while_it_waited_does_not_run(
             assert _refused(lambda: caller.run("user_tower", USER, timeout=0.2))[0] is Code.DEADLINE_EXCEEDED
         assert first.result()["model_tag"][0] == 1
         caller.run("user_tower", USER)
-        # The first and the last one.
+        # Only the first and the last request ran.
         assert len(begun) == 2
 
 
@@ -101,7 +101,8 @@ def test_l3_a_request_that_expired_while_it_waited_does_not_run(
 def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
     """Clients send requests faster than the server can answer; its queue and the waiting time stay bounded.
 
-    Measured: at most 8 answers before that of a request, and 16 MB more; without the limit 206 answers and 61 MB.
+    Measured: while a request waited, at most 8 others were answered, and the memory grew by 16 MB. Without the limit,
+    it was 206 answers and 61 MB.
     """
     count, limit = 300, 1 + 8
     options = ("--threads", "1", "--max-queued", "8", "--port", "0", "--rest-port", "0")
@@ -109,7 +110,7 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
     try:
         ready = process.wait_for(r"on grpc://(\S+), http://(\S+)$")
         caller = Caller(ready[1])
-        # The first number counts; the others make each request a quarter of a megabyte.
+        # The model uses only the first number. The others make each request a quarter of a megabyte large.
         inputs = [{"steps": np.full(2**15, steps)} for steps in (1000, 1400, 1800)]
         right = [caller.run("slow", one)["total"] for one in inputs]
         requests = [predict_request("slow", one) for one in inputs]
@@ -139,7 +140,7 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
         assert codes[Code.RESOURCE_EXHAUSTED] > count / 3
         for number, total, _ in answers:
             np.testing.assert_array_equal(total, right[number % 3])
-        # A full queue has its maximum of requests, plus those that ended while the request arrived.
+        # A request waits for at most a full queue. Others can be answered while the request is still arriving.
         assert max(behind for _, _, behind in answers) <= 2 * limit
         assert most - before < 40
         page = urllib.request.urlopen(f"http://{ready[2]}{PATH}", timeout=20).read().decode()

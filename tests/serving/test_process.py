@@ -1,4 +1,4 @@
-"""The command line: what it says, how it fails, how it ends."""
+"""The command line of the server: its output, its errors, and how it stops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
 
 
 class Process:
-    """`python -m serving.server` with its lines as they come; `within` is a command that starts it."""
+    """`python -m serving.server`, whose output is read while it runs. `within` is a command that starts the process."""
 
     def __init__(self, *arguments: str, within: Sequence[str] = ()) -> None:
         command = [*within, sys.executable, "-m", "serving.server", *arguments]
@@ -83,13 +83,13 @@ def started(base: Path) -> Iterator[list[Process]]:
 
 
 def _refusal(address: str) -> grpc.StatusCode:
-    """What the server says to a new request once it no longer takes any."""
+    """Sends requests until the server refuses one. Returns the code of that refusal."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
             Caller(address).run("user_tower", USER)
         except grpc.RpcError as error:
-            # What comes in the very moment of stopping is cancelled by gRPC; the client takes it for the same.
+            # gRPC cancels a request that arrives just as the server stops. The client treats that like UNAVAILABLE.
             if error.code() is not grpc.StatusCode.CANCELLED:
                 return error.code()
         time.sleep(0.05)
@@ -110,7 +110,7 @@ def test_waits_for_a_version_serves_and_drains(
     caller = Caller(match[1])
     assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
 
-    # One request is under way when the signal comes: it is answered, a new one is refused, the exit is clean.
+    # A request is running when the signal comes. It is answered, a new one is refused, and the exit status is 0.
     begun, release = tmp_path / "begun", tmp_path / "release"
     answers: list[object] = []
     running = threading.Thread(target=lambda: answers.append(caller.run("held", {"files": [str(begun), str(release)]})))

@@ -137,7 +137,7 @@ def test_c44_refused(ask: Rest, case: str, target: str | None) -> None:
     path, body, status, text = REFUSED[case]
     got, reply = ask("POST", path, body)
     assert (got, list(reply)) == (status, ["error"]), reply
-    # TensorFlow Serving has other texts for the rest.
+    # In the cases without a number, TensorFlow Serving has other messages.
     assert re.search(text, reply["error"]) or (target and not case.startswith("C")), reply
 
 

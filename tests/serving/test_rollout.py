@@ -25,7 +25,7 @@ UNKNOWN = 2
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """All versions load except 9. Labels need versions that were available before the request."""
+    """All versions load except 9. A label can only name a version that was available before the request."""
 
     def __init__(self) -> None:
         self.loaded = {1}
@@ -47,7 +47,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         answer = get_model_status_pb2.GetModelStatusResponse()
         self._waited += 1
         for version in sorted(self.loaded | self.failed):
-            # A server reports an earlier unload of the version for a moment.
+            # Until a version is loaded again, a server can still report the END of its earlier unload.
             available = self.ready and version not in self.failed
             status = answer.model_version_status.add(version=version, state=AVAILABLE if available else END)
             if version in self.failed:

@@ -1,4 +1,4 @@
-"""The workbench's data under a feature file of three features, whose graphs are quick to trace."""
+"""The workbench's data with a feature file of only three features, whose graphs are traced quickly."""
 
 import pytest
 

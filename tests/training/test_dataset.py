@@ -39,7 +39,7 @@ def with_column(record: bytes, **columns: float) -> bytes:
 
 
 def transformed(workbench: Workbench, records: list[bytes], file: FeatureFile) -> list[bytes]:
-    """What the pipeline's Transform writes, made here by hand: the raw function's outputs, integers as int64."""
+    """Examples as the pipeline's Transform writes them: the outputs of the raw function, with integers as int64."""
     function = workbench.split("train").raw_function
     assert function is not None
     raw = parse_examples(tf.constant(records), file, labels=True)
@@ -106,7 +106,7 @@ def test_labels_are_those_of_the_log(records: list[bytes], data: RankingData) ->
 def test_weights(workbench: Workbench, records: list[bytes], tmp_path: Path) -> None:
     content = workbench.file.model_dump(mode="json", exclude_unset=True)
     file = FeatureFile.model_validate({**content, "weight": "importance"})
-    # The second row has no weight: it counts once.
+    # The second row has no weight column, so its weight is 1.
     weighted = [with_column(records[0], importance=2.5), records[1], with_column(records[2], importance=0.0)]
     function = workbench.split("train").raw_function
     raw = RankingData([write(tmp_path / "raw.tfrecord", weighted)], file, function)

@@ -1,4 +1,4 @@
-"""Plateau, early stopping, best weights, checkpoints: what a run does and what a killed run does afterwards."""
+"""Training runs: plateaus, early stopping, best weights, checkpoints, and how a killed run continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SAME = 1e-6
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing in the loop may catch it."""
+    """Stands for a kill. As a BaseException, it is not caught by the loop."""
 
 
 def weights_of(result: TrainingResult) -> list[np.ndarray]:
@@ -46,7 +46,7 @@ def run_directory(directory: Path) -> Path:
 
 
 def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.ndarray]]:
-    """Makes validation answer with these AUCs in turn; keeps the weights of every epoch."""
+    """Makes validation return these AUCs in turn. Returns a list that gets the weights of every epoch."""
     seen: list[list[np.ndarray]] = []
 
     def validate(model: Any, data: Any, batch_size: int) -> dict[str, float]:
@@ -58,7 +58,7 @@ def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.n
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, step: int, epoch: int = 0) -> None:
-    """Kills the run after that step of that epoch, once its checkpoint (if it is due one) is written."""
+    """Kills the run after that step of that epoch. A checkpoint that is due after the step is still written."""
     original = loop._Watch.on_train_batch_end
 
     def killing(self: Any, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -73,7 +73,8 @@ class TestPlateauAndEarlyStopping:
     def test_worked_sequence(
         self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        # better, better by less than min_improvement (none), better, worse, worse: two without a gain end the run.
+        # The second epoch is better by less than min_improvement, which does not count as better. The third is better,
+        # and the two worse epochs after it end the run.
         aucs = [0.60, 0.6005, 0.70, 0.65, 0.66, 0.99]
         seen = script(monkeypatch, aucs)
         experiment = small_experiment(
@@ -108,7 +109,7 @@ class TestPlateauAndEarlyStopping:
 
 @pytest.fixture(scope="module")
 def whole(tiny: Workbench, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    """A run that nobody killed."""
+    """A run that is not killed."""
     return run(tiny, small_experiment(checkpoint_steps=4), tmp_path_factory.mktemp("whole"))
 
 
@@ -152,7 +153,7 @@ class TestKilledRun:
     def test_killed_between_the_last_step_and_validation(
         self, tiny: Workbench, whole: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Checkpoint steps that divide the epoch: the checkpoint holds a whole epoch of which nothing is left to train.
+        # The only checkpoint is written after the last step of the epoch, so no step of this epoch is left to train.
         experiment = small_experiment(checkpoint_steps=steps_of_epoch(tiny))
         with monkeypatch.context() as patch:
             kill_after(patch, steps_of_epoch(tiny))
@@ -179,8 +180,9 @@ class TestKilledRun:
     def test_best_weights_are_those_the_progress_file_tells_of(
         self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # The second epoch is the best, its weights are written, and the run is killed before the progress file is. Done
-        # over, the epoch comes out worse (a GPU adds in another order): the first epoch's weights must still be there.
+        # The second epoch is the best. The run is killed after its weights are written and before the progress file is
+        # written. When the epoch is trained again, it is worse, which is possible because a GPU adds in another order.
+        # The weights of the first epoch must still be there.
         experiment = small_experiment(batch_size=640)
         with monkeypatch.context() as patch:
             seen = script(patch, [0.6, 0.7])
@@ -199,7 +201,7 @@ class TestKilledRun:
             np.testing.assert_array_equal(left, first)
 
     def test_dropout_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path) -> None:
-        # The state of the dropout's random numbers is in the checkpoint, so that even these runs end alike.
+        # The checkpoint has the state of the dropout's random numbers, so that runs with dropout end alike as well.
         experiment = small_experiment(dropout=0.3, checkpoint_steps=4, epochs=1)
         undisturbed = run(tiny, experiment, tmp_path / "undisturbed")
         with pytest.MonkeyPatch.context() as patch:
@@ -315,7 +317,7 @@ def test_tensorboard_reads_the_scalars(tiny: Workbench, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_xla_changes_nothing_but_the_time(tiny: Workbench, tmp_path: Path) -> None:
-    # XLA leaves the short last batch out, so both get whole batches only.
+    # Training with XLA leaves out a short last batch, so the batch size divides the number of rows.
     rows = tiny.split("train").count()
     size = next(size for size in range(200, 50, -1) if rows % size == 0)
     plain, compiled = (
@@ -371,7 +373,7 @@ def write(path: Path, records: list[bytes]) -> None:
 def run_with(
     tiny: Workbench, directory: Path, split: str, records: list[bytes] | None = None, path: Path | None = None
 ) -> None:
-    """A run in which one split is another file."""
+    """A run in which one split is read from another file."""
     if path is None:
         path = directory / "changed.tfrecord"
         write(path, records or [])
