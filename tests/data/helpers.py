@@ -1,4 +1,4 @@
-"""Reads what was written, with TensorFlow's own reader and parser, and makes a tiny MovieLens directory."""
+"""Helpers that make a tiny MovieLens directory, and read data sets with TensorFlow's own reader and parser."""
 
 import gzip
 from pathlib import Path
@@ -11,7 +11,7 @@ USERS = "1::F::25::7::12345\n2::M::56::0::99999\n"
 MOVIES = "".join(f"{item}::Film {item} ({1980 + item})::Drama\n" for item in range(1, 11)) + (
     "11::Caf\xe9, The (1999)::Comedy|Drama\n12::Undated::Horror\n"
 )
-# Item i of user 1 in order of time; items 2 and 12 are neutral, 2 and 1 share a second, and so do 4 and 5.
+# Rating and time by item of user 1. Items 2 and 12 are neutral; 1 and 2 share a second, and so do 4 and 5.
 EVENTS = {
     1: (5, 100),
     2: (3, 100),
@@ -26,7 +26,7 @@ EVENTS = {
     11: (5, 900),
     12: (3, 950),
 }
-# Not in order of time, as in the publisher's file; within a second the later line counts as newer.
+# The lines are not in order of time, as in the publisher's file. Within a second the later line counts as newer.
 RATINGS = "".join(
     f"1::{item}::{EVENTS[item][0]}::{EVENTS[item][1]}\n" for item in (7, 2, 1, 11, 3, 12, 4, 5, 6, 10, 8, 9)
 ) + ("2::1::4::5000\n")
@@ -71,6 +71,6 @@ def decode(record: bytes) -> dict[str, Any]:
 
 
 def content(directory: Path) -> dict[str, bytes]:
-    """Every file below a directory; vectors are compared as arrays elsewhere, since zip stores the time."""
+    """The bytes of every file below a directory except vectors, which differ by the time that their zip stores."""
     files = (path for path in sorted(directory.rglob("*")) if path.is_file() and path.suffix != ".npz")
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}

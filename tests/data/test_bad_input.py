@@ -1,4 +1,4 @@
-"""Every mistake in the input is one clear error that says where, and leaves nothing behind."""
+"""Every mistake in the input gives one clear error that says where it is, and leaves no files behind."""
 
 import gzip
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`tfctr data` as a person runs it."""
+"""`tfctr data`, run as a command in a process of its own."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def test_synthesize_reports_the_ceilings_in_seconds(tmp_path: Path) -> None:
     result = run("synthesize", "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     after = os.times()
-    # Of the processor: a loaded machine takes longer by the clock.
+    # The limit is in processor time, since a busy machine takes longer by the clock.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 30
     assert "best any model can reach on test, position unknown: AUC 0." in result.stdout
     assert "best any model can reach on test, position known: AUC 0." in result.stdout

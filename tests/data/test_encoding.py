@@ -12,7 +12,7 @@ from tfctr.data.examples import example, int64_feature, packed_int64s, text_feat
 from tfctr.data.tfrecord import ShardedWriter, masked_crc32c
 
 
-# "123456789" is the check string of every catalogue of CRCs; the others stand in RFC 3720, appendix B.4.
+# "123456789" is the usual check string of CRCs; the other examples are in RFC 3720, appendix B.4.
 @pytest.mark.parametrize(
     ("content", "plain"),
     [

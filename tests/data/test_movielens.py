@@ -52,9 +52,9 @@ def test_labels_neutral_rows_and_history_of_train_rows(tmp_path: Path) -> None:
     }  # fmt: skip
     assert train[1, 1]["history_item_id"] == []  # Item 2 was rated in the same second, a line earlier.
     assert train[1, 3]["history_item_id"] == [1, 2]  # The neutral rating is in the history.
-    assert train[1, 4]["history_item_id"] == train[1, 5]["history_item_id"] == [3, 1, 2]  # Not each other.
+    assert train[1, 4]["history_item_id"] == train[1, 5]["history_item_id"] == [3, 1, 2]  # Neither holds the other.
     assert train[1, 4]["request_id"] == train[1, 5]["request_id"] == "1-300"
-    assert train[2, 1]["history_item_id"] == []  # Another user's events are not theirs.
+    assert train[2, 1]["history_item_id"] == []  # The events of user 1 are not in it.
     assert train[2, 1]["hour"] == "01"
     assert train[2, 1]["user_activity"] == "low"  # 1 of 9 train rows; user 1 has the other 8.
 
@@ -64,7 +64,7 @@ def test_neutral_rows_as_negatives(tmp_path: Path) -> None:
     together = {**rows["train"], **rows["valid"], **rows["test"]}
     assert len(together) == 13
     assert together[1, 2]["label"] == together[1, 12]["label"] == 0
-    assert "year" not in together[1, 12]  # "Undated" names none.
+    assert "year" not in together[1, 12]  # The title "Undated" names no year.
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, 1), (3, 3), (1000, 10)])
@@ -108,7 +108,7 @@ def test_the_slices_come_from_train_alone(tmp_path: Path) -> None:
         38,
         39,
         40,
-    ):  # The test rows of user 1: another item and another label, as often as there are rows.
+    ):  # The test rows of user 1 get another item and another label.
         poisoned_lines = poisoned_lines.replace(f"1::{item}::5::", f"1::{item + 19}::1::")
     poisoned = prepared(tmp_path, movies=movies, ratings=poisoned_lines)
     assert {key[1] for key in honest["test"]} == {37, 38, 39, 40}

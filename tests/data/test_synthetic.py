@@ -72,7 +72,7 @@ def test_histories_are_in_the_past_newest_first_and_hold_the_clicks(rows: dict[s
         assert shown[: len(newest)] == newest
         if row["label"]:
             clicks.setdefault(row["user_id"], []).append((row["timestamp"], row["item_id"]))
-    assert max(map(len, clicks.values())) > SMALL.history_length  # The rings went round.
+    assert max(map(len, clicks.values())) > SMALL.history_length  # The ring buffers have wrapped around.
 
 
 def test_requests_are_groups_in_order_of_time(rows: dict[str, list[dict[str, Any]]]) -> None:
@@ -139,7 +139,10 @@ def test_the_reported_ceiling_is_that_of_the_true_probabilities(
 
 
 def expected_auc(probability: np.ndarray, scores: np.ndarray) -> float:
-    """AUC in expectation over the labels, up to the chance of the numbers of each class: all pairs, weighted."""
+    """The expected AUC over random labels: all pairs, weighted by the probability of a click and a non-click.
+
+    It is an approximation, since the numbers of clicks and non-clicks are random too.
+    """
     wins = np.sign(scores[:, None] - scores[None, :]) * 0.5 + 0.5
     weights = probability[:, None] * (1 - probability[None, :])
     np.fill_diagonal(weights, 0)
@@ -158,7 +161,7 @@ def test_nothing_ranks_better_than_the_ceiling() -> None:
     }
     for name, scores in rivals.items():
         assert expected_auc(probability, scores) < best, name
-    assert expected_auc(probability, rivals["position"]) < 0.65  # The planted signal is not the position.
+    assert expected_auc(probability, rivals["position"]) < 0.65  # The position is not the planted signal.
 
 
 def test_the_position_bias_is_the_documented_one() -> None:
@@ -215,7 +218,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         synthesize(tmp_path / str(rows), replace(SMALL, rows=rows))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    # The records alone would be 12 MB more. The ceilings keep 32 bytes for each of the first million test rows.
+    # Keeping the records would take 12 MB more. The ceilings keep 32 bytes for each of the first million test rows.
     assert peaks[1] - peaks[0] < 1_000_000, peaks
 
 
@@ -227,10 +230,10 @@ def test_an_old_interest_shows_only_in_old_events() -> None:
     only = (world.interests[:, :1] != world.interests[:, 1:]) | (np.arange(1, 4) >= world.interest_count[:, None])
     told = only.all(axis=1)[user]
     of_first = world.topic[item] == world.interests[user, 0]
-    # Draws by popularity and equal interests of others give a share of a few per cent everywhere.
+    # Draws by popularity alone give the first interest a share of a few per cent everywhere.
     assert of_first[told & (newer < 50)].mean() < 0.05
     assert of_first[told & (newer >= 50)].mean() > 0.2
-    # The candidates are those of the same world without hiding.
+    # Hiding the interest in the histories changes neither the candidates nor their labels.
     for hidden, plain in zip(world.blocks(), World(replace(settings, old_interest_after=0)).blocks(), strict=True):
         np.testing.assert_array_equal(hidden.item, plain.item)
         np.testing.assert_array_equal(hidden.label, plain.label)

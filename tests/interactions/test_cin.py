@@ -32,12 +32,13 @@ def test_by_hand() -> None:
     layer = Cin(maps=[1, 1])
     layer.build(fields.shape)
     first, second = layer.layers
-    # Products 0*0, 0*1, 1*0, 1*1 per column: [1, 3, 3, 9] and [4, -2, -2, 1].
+    # The products of the fields 0*0, 0*1, 1*0 and 1*1 are [1, 3, 3, 9] in column 0 and [4, -2, -2, 1] in column 1.
     first.kernel.assign([[1.0], [2.0], [0.0], [-1.0]])
     first.bias.assign([0.5])
-    # Map: 1 + 6 - 9 + .5 = -1.5 and 4 - 4 - 1 + .5 = -.5, summed -2. With the fields again: [-1.5, -4.5], [-1, .5].
+    # The first map is 1 + 6 - 9 + .5 = -1.5 and 4 - 4 - 1 + .5 = -.5, and its sum is -2. Its products with the two
+    # fields are [-1.5, -4.5] in column 0 and [-1, .5] in column 1.
     second.kernel.assign([[2.0], [1.0]])
-    # Map: -7.5 and -1.5, summed -9.
+    # The second map is -7.5 and -1.5, and its sum is -9.
     np.testing.assert_allclose(layer.hidden(fields), [[-2.0, -9.0]], rtol=1e-6)
     layer.head.kernel.assign([[1.0], [-2.0]])
     layer.head.bias.assign([0.25])

@@ -74,7 +74,8 @@ def test_dropout_acts_after_each_layer_in_training_only() -> None:
     for cross in layer.crosses:
         cross.kernel.assign(np.zeros((8, 8)))
         cross.bias.assign(np.ones(8))
-    # Kept once: 2 * 2 = 4, then (4 + 1) * 2 = 10; dropped first: (0 + 1) * 2 = 2; dropped last: 0.
+    # Each layer adds 1. An element that both dropouts keep is ((1 + 1) * 2 + 1) * 2 = 10, one that only the first drops
+    # is (0 + 1) * 2 = 2, and one that the last drops is 0.
     trained = ops.convert_to_numpy(layer.hidden(x, training=True))
     assert set(np.unique(trained)) == {0.0, 2.0, 10.0}
     assert (trained == 0).mean() == pytest.approx(0.5, abs=0.1)
@@ -107,7 +108,7 @@ def test_equal_experts_are_one(experts: int) -> None:
 
 
 PUBLISHED = [
-    # Parameters in the public benchmark logs of Frappe: version, layers, all parameters; 5,389 ids of width 10.
+    # Version, layers and all parameters in the public benchmark logs of Frappe, which has 5,389 ids, here of width 10.
     ("v1", 6, 55_191),
     ("v2", 4, 94_391),
 ]
@@ -124,7 +125,7 @@ def test_parameters_are_those_of_the_published_logs(version: Any, layers: int, t
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(VERSIONS), st.sampled_from([(1, 1), (2, 3)]), st.integers(0, 2**32 - 1))
 def test_leading_axes_are_rows(version: Any, leading: tuple[int, int], seed: int) -> None:
-    # Two shapes: JAX compiles for every new one.
+    # Only two leading shapes are drawn, since JAX compiles for every new one.
     x = np.random.default_rng(seed).normal(size=(*leading, 6)).astype("float32")
     layer = CrossNet(layers=2, version=version, experts=2, rank=3)
     nested = ops.convert_to_numpy(layer(x))
@@ -145,7 +146,7 @@ def test_leading_axes_are_rows(version: Any, leading: tuple[int, int], seed: int
 def test_layer(options: dict[str, Any]) -> None:
     layer = CrossNet(layers=2, **options)
     assert (layer.eats, layer.wide) == ("flat", False)
-    # A bias in front of a normalization has no gradient but rounding.
+    # The gradient of a bias before a normalization is zero but for rounding errors.
     unmoved = ["layer0/bias", "layer1/bias"] if options.get("batch_norm") else []
     check_layer(layer, X, call_arguments={"mask": MASK}, output_shape=(6, 4), unmoved=unmoved)
 

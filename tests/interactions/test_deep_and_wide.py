@@ -21,7 +21,7 @@ MASK = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
 MLP = {"type": "mlp", "hidden": [8]}
 QNN = {"type": "qnn_alpha", "layers": 1, "rows": 2}
 QNN_HEADS = {"type": "qnn_alpha_released", "layers": 1, "rows": 2, "heads": 2}
-# A bias in front of a normalization has no gradient but rounding.
+# The gradient of a bias before a normalization is zero but for rounding errors.
 UNMOVED = ["layer0/bias", "layer1/bias"]
 HEADED = [name for name, made in INTERACTIONS.items() if issubclass(made, HeadedInteraction)]
 
@@ -40,7 +40,8 @@ def scramble(layer: Any) -> None:
         weight.assign(generator.normal(0.0, 0.5, weight.shape))
 
 
-# By hand. One field [2, 3] or two fields [1, 2], [3, -1]; the perceptron without hidden layers is a linear model.
+# Examples worked out by hand, with one field [2, 3] or two fields [1, 2] and [3, -1]. A perceptron without hidden
+# layers is a linear model.
 
 
 def linear_part(deep: Any, weights: list[float], bias: float) -> None:
@@ -67,7 +68,8 @@ def test_deepfm_by_hand(options: dict[str, Any], expected: float) -> None:
     linear_part(layer.deep, [1.0, 0.0, 2.0, 3.0], 0.5)
     if options:
         layer.fm.bias.assign([8.0])
-    # Deep 1 + 6 - 3 + .5 = 4.5; products 3 - 2 = 1; linear -2: 4.5 + (1 - 2), and 4.5 + (1 - 2 + 8) / 2.
+    # The deep part gives 1 + 6 - 3 + .5 = 4.5, the product of the fields is 3 - 2 = 1, and the linear term is -2. The
+    # logit is 4.5 + (1 - 2), or with the scale and the bias of the options 4.5 + (1 - 2 + 8) / 2.
     np.testing.assert_allclose(layer(FIELDS, linear=np.array([-2.0], "float32")), [expected], rtol=1e-6)
 
 
@@ -80,12 +82,12 @@ def test_xdeepfm_by_hand(deep: Any, expected: float) -> None:
     layer.cin.head.bias.assign([-1.0])
     if layer.deep is not None:
         linear_part(layer.deep, [1.0, 0.0, 2.0, 3.0], 0.5)
-    # CIN 2 * (3 - 2) - 1 = 1; linear -2; deep 4.5.
+    # The CIN gives 2 * (3 - 2) - 1 = 1, the linear term -2 and the deep part, where there is one, 4.5.
     np.testing.assert_allclose(layer(FIELDS, linear=np.array([-2.0], "float32")), [expected], rtol=1e-6)
 
 
 DCN_BY_HAND = {
-    # The cross part gives [4, 9], the deep part relu of its input's sum minus 4.
+    # The kernel of the head and the expected logit. The cross part gives [4, 9], the deep part relu(sum of inputs - 4).
     "crossnet_only": ([1.0, -1.0], -4.5),
     "stacked": ([2.0], 18.5),  # deep(13) = 9
     "parallel": ([1.0, -1.0, 2.0], -2.5),  # deep(5) = 1
@@ -116,7 +118,7 @@ def test_dcn_by_hand(kind: type[DcnV2], structure: Any) -> None:
     np.testing.assert_allclose(layer(x), [expected], rtol=1e-6)
 
 
-# The parts, whatever they are, give the whole.
+# The logit follows from the outputs of the parts, whichever backbone is the deep part.
 
 
 @pytest.mark.parametrize("deep", [MLP, QNN, QNN_HEADS, "cross_net"])
@@ -172,7 +174,10 @@ def test_parts_of_stacked_parallel_have_weights_and_a_configuration_of_their_own
 
 @pytest.mark.parametrize("deep", HEADED)
 def test_every_headed_backbone_is_a_deep_part(deep: str) -> None:
-    """Of a sum and of a joined head; also of what the registry gets later."""
+    """The deep part of a sum of logits (DeepFM) and of a joined head (DCN V2).
+
+    The names come from the registry, so that new backbones are tested too.
+    """
     for layer in (DeepFm(deep), DcnV2(deep=deep)):
         logits = numpy(layer(food(layer)))
         assert logits.shape == (6, 4)
@@ -195,7 +200,6 @@ def test_what_they_eat(name: str, eats: str, wide: bool) -> None:
     assert create_interaction({"type": name, "deep": QNN_HEADS}).eats == "fields"
 
 
-# Parameters in public logs: all parameters, ids, embedding width, fields, whether each id has a first-order weight.
 RELEASED_CROSS = {"activation": "relu", "batch_norm": True, "dropout": 0.1}
 MLP_400 = {"type": "mlp", "hidden": [400, 400, 400], "batch_norm": True}
 
@@ -208,6 +212,7 @@ def half_fm(**options: Any) -> dict[str, Any]:
     return {"type": "deepfm", "fm_scale": 0.5, "fm_bias": True, "deep": released(**options)}
 
 
+# From public logs: all parameters, ids, embedding width, fields and the configuration.
 PUBLISHED = {
     "frappe/cin": (147_984, 5_389, 10, 10, {"type": "xdeepfm", "deep": None, "maps": [64, 64, 64]}),
     "frappe/dcn": (418_591, 5_389, 10, 10, {"type": "dcn", "deep": MLP_400, "cross": {"layers": 3}}),
@@ -252,7 +257,7 @@ PUBLISHED = {
 def test_parameters_are_those_of_the_published_logs(name: str) -> None:
     total, ids, width, fields, config = PUBLISHED[name]
     layer = create_interaction(config)
-    with keras.StatelessScope():  # counts without drawing the numbers
+    with keras.StatelessScope():  # gives the shapes of the weights without drawing values
         layer.build((None, fields, width) if layer.eats == "fields" else (None, fields * width))
     own = sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
     assert own + ids * width + (ids if layer.wide else 0) == total
@@ -320,7 +325,7 @@ def test_padding_candidates_change_nothing(name: str) -> None:
 @given(
     st.sampled_from(["wide_deep", "deepfm", "xdeepfm", "dcn", "dcnv2"]),
     st.sampled_from([MLP, QNN, QNN_HEADS]),
-    st.sampled_from([(1, 1), (2, 3)]),  # JAX compiles for every new shape
+    st.sampled_from([(1, 1), (2, 3)]),  # only two shapes, since JAX compiles for every new one
     st.integers(0, 2**32 - 1),
 )
 def test_leading_axes_are_rows(name: str, deep: Any, leading: tuple[int, int], seed: int) -> None:

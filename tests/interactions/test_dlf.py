@@ -20,14 +20,15 @@ ALL = (*FUSIONS, "late")
 
 
 def _drawn(layer: Any, seed: int = 0, scale: float = 0.3) -> Any:
-    """The layer with every weight drawn anew: biases and gates do not start at zero then."""
+    """The layer with every weight drawn at random, since biases of zero would hide mistakes."""
     generator = np.random.default_rng(seed)
     for weight in layer.trainable_weights:
         weight.assign(generator.normal(0.0, scale, weight.shape))
     return layer
 
 
-# The equations once more, in NumPy, float64, one row at a time and with the N x N matrix.
+# The paper's equations once more, in NumPy and float64, for one row at a time and with the N x N matrix really built.
+# The numbers in comments are those of the equations.
 
 
 def _relu(a: Any) -> Any:
@@ -108,7 +109,7 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("count", [3, 8])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_layer_is_the_equations(options: dict[str, Any], count: int) -> None:
-    # Three tokens in are the fields themselves; eight are as many as the whole layer gives.
+    # Three input tokens are the fields, as in the first layer; eight are as many as a layer gives to the next one.
     fields = X[0]
     x = np.random.default_rng(4).normal(size=(4, count, 5)).astype("float32") if count != 3 else fields
     layer = DlfLayer(**SMALL, **options)
@@ -149,7 +150,8 @@ def test_low_block_by_hand() -> None:
     layer.block.dense[0].kernel.assign([[1.0, 0.5], [0.0, 1.0]])
     layer.block.dense[0].bias.assign([1.0, 0.25])
     x = np.array([[[1.0, 2.0], [3.0, -1.0]]], "float32")
-    # X^T Y = [-5, 4]; times [2, 3] and [-2, -3]: [2, -2]; [2, 1 - 2] + [1, .25] = [3, -.75]
+    # X^T Y = [-5, 4], whose products with [2, 3] and [-2, -3] are [2, -2]. The dense layer gives
+    # [2, 1 - 2] + [1, .25] = [3, -.75] before ReLU.
     np.testing.assert_allclose(layer(x, np.array([[[2.0, 3.0]]], "float32")), [[[3.0, 0.0]]])
 
 
@@ -157,7 +159,7 @@ def test_gate_by_hand() -> None:
     layer = GatedResidual(tokens=1, epsilon=0.5)
     layer.build((None, 1, 2))
     layer.kernel.assign([[1.0, 0.0], [0.5, -1.0]])
-    # [4, 2] W = [5, -2]: the second gate would be negative, and is epsilon.
+    # [4, 2] W = [5, -2]: the second gate would be negative and is raised to epsilon.
     np.testing.assert_allclose(layer(np.array([[[4.0, 2.0]]], "float32")), [[[20.0, 1.0]]])
     assert layer.map is None
     plain = GatedResidual(tokens=3, gate=False)
@@ -229,7 +231,7 @@ def test_ablations_remove_their_weights() -> None:
     ] * 2
     maps = (
         3 * (fields * n + 2 * gate) + fields * n
-    )  # three residuals with gates, and the fields as the low block's base
+    )  # maps and gates of three residuals, and the map of the low block's base
     blocks = 2 * (products(fields) + products(n)) + implicit(fields) + implicit(n)
     assert late.count_params() == blocks + maps + 3 * n * d + 1
 
@@ -245,7 +247,7 @@ def test_streams_of_late_fusion_never_meet() -> None:
 
 @pytest.mark.parametrize(("kind", "degrees"), [("low", [2, 3, 4]), ("high", [2, 4, 8]), ("implicit", [1, 1, 1])])
 def test_order_of_the_interactions(kind: Any, degrees: list[int]) -> None:
-    # One more with each layer of low blocks, twice as many with each of high ones: the paper's equations 2 and 4.
+    # Each layer of low blocks raises the degree by one, each of high blocks doubles it (the paper's equations 2 and 4).
     fields = np.abs(X[0])
     x, twice = fields, 2 * fields
     for degree in degrees:

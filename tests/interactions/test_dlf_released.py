@@ -20,7 +20,8 @@ MASK = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
 SMALL = {"product_tokens": 2, "linear_tokens": 3, "rank": 4, "hidden": [5]}
 STATISTICS = ("gamma", "beta", "moving_mean", "moving_variance")
 
-# The source has no licence, so no case of it is committed, and their names are written down here.
+# The source has no licence, so none of its cases are committed. Their names are written here, so that `present` can
+# warn of those that are absent.
 BLOCKS = ["dlf_attention_block", "dlf_fm_block", "dlf_fm_block_x0"]
 LAYERS = [
     *("dlf_layer_first", "dlf_layer_next"),
@@ -124,14 +125,16 @@ def test_golden_stack(name: str) -> None:
 
 
 def test_attention_block_by_hand() -> None:
-    # Two tokens of width 2, one head; the scores are not scaled, and the vector goes feature after feature.
+    # Two tokens of width 2 and one head. The scores are not scaled, and the tokens are joined into a vector feature by
+    # feature, not token by token.
     layer = DlfReleasedBlock(tokens=1, heads=1, hidden=[])
     layer.build((None, 2, 2))
     layer.query.kernel.assign(np.zeros((2, 2)))  # equal weights: both tokens become the mean of the values
     layer.value.kernel.assign([[1.0, 0.0], [0.0, 2.0]])
     layer.block.dense[0].kernel.assign([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     x = np.array([[[1.0, 2.0], [3.0, 4.0]]], "float32")
-    # The mean of [1, 4] and [3, 8] is [2, 6], feature-major [2, 2, 6, 6], normalized [-1, -1, 1, 1].
+    # Both tokens are the mean of [1, 4] and [3, 8], [2, 6]. Feature by feature this is [2, 2, 6, 6], and normalized
+    # [-1, -1, 1, 1].
     np.testing.assert_allclose(layer(x), [[[-1.0, 1.0]]], rtol=1e-5)
 
 
@@ -154,9 +157,9 @@ def test_parameters_of_a_layer(tokens: int, total: int) -> None:
 
 @pytest.mark.parametrize("attention", [False, True])
 def test_parameters_with_the_released_settings(attention: bool) -> None:
-    # Frappe: ten fields of width 64.
+    # The sizes of Frappe: ten fields of width 64.
     layer = DlfReleased(attention=attention)
-    with keras.StatelessScope():  # counts without drawing the numbers
+    with keras.StatelessScope():  # gives the shapes of the weights without drawing values
         layer.build((None, 10, 64))
     more = 32 if attention else None
     total = 128 if attention else 96
@@ -203,7 +206,7 @@ def test_leading_axes_are_rows(leading: tuple[int, int], attention: bool, seed: 
 def test_layer(attention: bool) -> None:
     layer = DlfReleased(layers=2, head_hidden=[6], attention=attention, attention_tokens=2, **SMALL)
     assert (layer.eats, layer.wide) == ("fields", False)
-    # A bias in front of a batch normalization has no gradient but rounding.
+    # The gradient of a bias before a batch normalization is zero but for rounding errors.
     unmoved = ["dense0/bias", "block/dense0/bias"]
     check_layer(layer, X, call_arguments={"mask": MASK}, output_shape=(6, 4), unmoved=unmoved)
 

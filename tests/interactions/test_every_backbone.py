@@ -1,4 +1,4 @@
-"""Every backbone that a configuration can name is a layer that stands alone in somebody's functional model."""
+"""Every backbone that a configuration can name passes the layer checks, which use it alone in a functional model."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,6 @@ def test_layer(name: str) -> None:
     shape = (5, 3, 4, 8) if layer.eats == "fields" else (5, 3, 32)
     wide = {"linear": generator.normal(size=(5, 3)).astype("float32")} if layer.wide else {}
     fields = generator.normal(size=shape).astype("float32")
-    # Before a batch normalization, a bias and the shift of a layer normalization have no gradient but rounding errors.
-    # The tests of each backbone say which weights these are.
+    # Before a batch normalization, the gradient of a bias and of the shift of a layer normalization is zero but for
+    # rounding errors. The tests of each backbone say which weights these are.
     check_layer(layer, fields, call_arguments=wide, output_shape=(5, 3), unmoved=["bias", "/norm/beta"])

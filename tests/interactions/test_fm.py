@@ -51,7 +51,8 @@ def test_by_hand() -> None:
 
 
 def test_half_precision_keeps_the_products_of_large_fields() -> None:
-    # Sum and squares are near 1e4 and differ by the product of the two fields, which is small.
+    # The square of the sum and the sum of the squares are near 1e4. They differ by twice the product of the fields,
+    # 100, which is close to the rounding errors of bfloat16.
     fields = np.array([[[100.0], [0.5]]], "float32")
     layer = Fm(bias=False, dtype="mixed_bfloat16")
     assert float(ops.convert_to_numpy(ops.cast(layer(fields), "float32"))[0]) == 50.0

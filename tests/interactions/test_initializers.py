@@ -43,14 +43,14 @@ def built(config: dict[str, Any], **options: Any) -> Interaction:
 
 
 def same_draw(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two weights start with the same random numbers, maybe scaled."""
+    """Whether two weights start with the same random numbers, up to a factor."""
     size = min(one.size, other.size)
     return size > 7 and abs(np.corrcoef(one.ravel()[:size], other.ravel()[:size])[0, 1]) > 0.999
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_two_random_weights_start_equal(name: str) -> None:
-    """Whether drawn as published or from an initializer with a seed."""
+    """This holds for the published initial values and for an initializer with a seed."""
     seeded = {"kernel_initializer": keras.initializers.HeNormal(seed=1)}
     for chosen in ({}, seeded) if name in WITH_KERNELS else ({},):
         arrays = {weight.path: np.asarray(weight) for weight in built(CONFIGS[name], **chosen).trainable_weights}

@@ -21,7 +21,7 @@ MASK = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
     ],
 )
 def test_layer(options: dict[str, object]) -> None:
-    # A bias in front of a normalization has no gradient but rounding.
+    # The gradient of a bias before a normalization is zero but for rounding errors.
     check_layer(Mlp(**options), X, output_shape=(6, 4), unmoved=["dense0/bias", "dense1/bias"])
     check_layer(Mlp(**options), X, call_arguments={"mask": MASK}, output_shape=(6, 4), unmoved=["/bias"], xla=False)
 

@@ -1,4 +1,4 @@
-"""The neuron formats: the released code's numbers, the paper's parameter counts, three formats by hand."""
+"""The neuron formats: the released code's outputs, the parameter counts of its logs, and examples by hand."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tfctr.errors import UserError
 from tfctr.interactions import create_interaction
 from tfctr.interactions.neuron import FORMATS, Neuron, QuadraticNeuron
 
-# Facts of the paper's logs: all parameters at D = 624 with three layers and no activation, of which the embeddings are
+# All parameters in the published logs, at D = 624 with three layers and no activation. They include the embeddings of
 # 910,747 ids of width 16.
 EMBEDDINGS = 910_747 * 16
 PUBLISHED = {
@@ -61,7 +61,7 @@ def test_golden(name: str) -> None:
 @pytest.mark.golden
 def test_every_format_has_golden_numbers() -> None:
     checked = {golden_cases.load(name).hyperparameters["neuron"] for name in golden_cases.names("qnn_neuron_*")}
-    # T26 to T30 are in the released code but not in the paper, and nobody published numbers of theirs.
+    # T26 to T30 are in the released code and its logs but not in the paper, and have no golden cases.
     assert set(FORMATS) - checked == {"T26", "T27", "T28", "T29", "T30"}
 
 
@@ -89,7 +89,7 @@ def test_three_formats_by_hand() -> None:
     matrix, bias = 2 * np.eye(4), np.array([1.0, 1.0, -7.0, 0.0])
     np.testing.assert_allclose(by_hand("T9", matrix, bias), [12.0, 0.0, 0.0, 1.0])
     np.testing.assert_allclose(by_hand("T19", matrix, bias), [12.0, -1.0, 3.0, 1.0])
-    # Halves a = [5, -1], b = [-1, 1]: [a * b; b].
+    # The halves are a = [5, -1] and b = [-1, 1], and the result is [a * b; b].
     np.testing.assert_allclose(by_hand("T14", matrix, bias), [-5.0, -1.0, -1.0, 1.0])
 
 
@@ -121,7 +121,7 @@ def test_layer_checks(name: str) -> None:
 def test_backbone_checks() -> None:
     inputs = np.random.default_rng(0).normal(size=(3, 2, 6)).astype("float32")
     layer = Neuron("T6", layers=2, activation="relu", batch_norm=True, compressed_dim=4)
-    # A bias in front of a normalization has no gradient but rounding.
+    # The gradient of a bias before a normalization is zero but for rounding errors.
     check_layer(layer, inputs, output_shape=[3, 2], unmoved=["bilinear_bias", "linear/bias"])
 
 

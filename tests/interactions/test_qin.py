@@ -35,7 +35,7 @@ def scrambled(layer: Any, shape: tuple[int | None, ...], seed: int = 1) -> Any:
 
 
 def from_case(case: GoldenCase) -> tuple[Qin, dict[str, Any]]:
-    """A backbone for a case, and its weights by the case's names."""
+    """A backbone for a case, and its weights by their names in the case."""
     options = case.hyperparameters
     layer = Qin(layers=options["num_layers"], rows=options["num_rows"], batch_norm=options["batch_norm"], dropout=0.0)
     layer.build((None, options["input_dim"]))
@@ -81,7 +81,8 @@ def test_by_hand() -> None:
     product.kernel.assign([[1.0, 0.0, 2.0, 0.0], [0.0, -1.0, 1.0, 0.0]])
     product.bias.assign([0.0, 1.0, -1.0, 0.0])
     x = np.array([[2.0, 3.0]], "float32")
-    # Row 0: [2, -3 + 1], row 1: [4 + 3 - 1, 0], sum [8, -2]; times x: [16, -6]; PReLU of slope 0.25: [16, -1.5].
+    # Row 0 gives [2, -3 + 1] and row 1 [4 + 3 - 1, 0]; their sum is [8, -2]. Times x it is [16, -6], after PReLU of
+    # slope 0.25 it is [16, -1.5], and the residual adds x.
     np.testing.assert_allclose(numpy(layer.hidden(x)), [[18.0, 1.5]], rtol=1e-6)
     folded = layer.fold()
     np.testing.assert_allclose(numpy(folded.products[0].kernel), [[3.0, 0.0], [1.0, -1.0]])
@@ -127,10 +128,10 @@ def test_linear_dropout_drops_each_row_by_itself() -> None:
 @pytest.mark.parametrize(("rows", "total"), [(4, 31_244_293), (3, 27_045_893)])
 def test_parameters_are_those_of_the_published_logs(rows: int, total: int) -> None:
     layer = Qin(layers=4, rows=rows)
-    with keras.StatelessScope():  # counts without drawing the numbers
+    with keras.StatelessScope():  # gives the shapes of the weights without drawing values
         layer.build((None, 1024))
     own = sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
-    # Tables of items, tags, likes and views, P, and ASTA's four matrices.
+    # The rest are the embedding tables of items, tags, likes and views, the matrix P and ASTA's four matrices.
     assert own + 128 * (91_718 + 11_740 + 2 * 11) + 128 * 128 + 4 * 384 * 768 == total
 
 
@@ -164,12 +165,13 @@ def test_padding_candidates_change_nothing() -> None:
 # Folding
 
 
-# Deep products of random numbers amplify rounding; where there is float64 the identity is seen without it.
+# Deep products of random numbers amplify rounding errors. So the identity is tested in float64 where the backend has
+# it, with a far smaller tolerance.
 DTYPE, EXACT = ("float64", 1e-11) if BACKEND == "tensorflow" else ("float32", 3e-5)
 
 
 def assert_folds(layer: HeadedInteraction, x: np.ndarray, rtol: float = EXACT) -> HeadedInteraction:
-    """The folded backbone computes the same, the trained one stays as it is, and the config makes the folded one."""
+    """Check that folding keeps the outputs and the trained backbone, and that the folded one has a working config."""
     before = layer.get_weights()
     folded = layer.fold()
     assert isinstance(folded, HeadedInteraction)
@@ -238,7 +240,7 @@ def test_fold_qnn_alpha(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_fold_in_float32_is_within_a_millionth(seed: int) -> None:
-    """Weights as training starts with them, statistics as it leaves them, four layers and four rows as released."""
+    """The weights are initial ones, the statistics come from training calls, and the sizes are those released."""
     keras.utils.set_random_seed(seed)
     trained = Qin(layers=4, rows=4)
     x = np.random.default_rng(seed).normal(0.0, 0.3, (50, 64)).astype("float32")

@@ -61,7 +61,7 @@ def _food(layer: QnnAlpha, emb: Any) -> Any:
 def _forward(layer: QnnAlpha, training: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(inputs: dict[str, Any]) -> dict[str, Any]:
         food = _food(layer, inputs["emb"])
-        # Through the layers once: a second pass would move the statistics again.
+        # The layers are called only once, since a second call would move the statistics again.
         hidden = layer.hidden(food, training=training)
         logit = layer.head(hidden)
         return {"hidden": hidden, "logit": logit}
@@ -103,7 +103,8 @@ def test_call_gives_the_golden_logits(name: str) -> None:
 
 @pytest.mark.golden
 def test_golden_self_ensemble_step() -> None:
-    # One call a pass: each pass normalizes with its own statistics, and the moving statistics take two steps.
+    # Each of the two passes is a call of its own, so it normalizes with its own statistics, and the moving statistics
+    # take two steps.
     case = load(STEP)
     layer = _built(case)
 
@@ -200,7 +201,7 @@ def test_passes_draw_dropout_of_their_own(jit: bool) -> None:
 
 
 PUBLISHED = [
-    # name, all parameters as logged, vocabulary rows, E, F, layers, rows, heads, batch norm
+    # name, all parameters as logged, vocabulary rows, embedding width, fields, layers, rows, heads, batch norm
     ("frappe", 764_369, 5_383, 16, 10, 2, 13, 1, True),
     ("movielens-1m", 207_649, 9_751, 16, 7, 1, 4, 4, True),
     ("criteo", 22_372_577, 910_747, 16, 39, 4, 5, 1, False),
@@ -217,11 +218,11 @@ def test_released_parameters_are_those_of_the_published_logs(row: tuple[Any, ...
     sizes = {}
     for kind in (QnnAlphaReleased, QnnAlpha):
         layer = kind(layers=layers, rows=rows, heads=heads, batch_norm=batch_norm)
-        with keras.StatelessScope():  # counts without drawing the numbers
+        with keras.StatelessScope():  # gives the shapes of the weights without drawing values
             layer.build(shape)
         sizes[kind] = sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
     assert sizes[QnnAlphaReleased] + vocabulary * width == total
-    # The paper's heads divide the projections, and nothing else.
+    # The paper's heads divide the sizes of the projections by their number and change nothing else.
     saved = layers * rows * (fields * width) ** 2 * (heads - 1) // heads
     assert sizes[QnnAlpha] == sizes[QnnAlphaReleased] - saved
 

@@ -1,4 +1,4 @@
-"""The interests as their papers write them: large tensors, one-hot products, no shortcuts. Only for comparison."""
+"""Decoupled target attention as its paper writes it, with large tensors and one-hot products, to compare with."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from tfctr.interests import DecoupledTargetAttention
 
 
 def bucket_shares(layer: Any, inputs: dict[str, dict[str, Any]], name: str) -> Any:
-    """What of each candidate and step falls to each bucket, `[B, C, L, bins + 1]`: one-hot, or a hat around it."""
+    """The share of each bucket by candidate and step, `[B, C, L, bins + 1]`: one-hot or between two neighbours."""
     sequence, candidate = inputs["sequence"], inputs["candidate"]
     cosine = ops.einsum("bcm,blm->bcl", candidate[f"vectors/{name}"], sequence[f"vectors/{name}"])
     place = (ops.clip(cosine, -1, 1) + 1) / 2 * layer.bins
@@ -25,7 +25,7 @@ def bucket_shares(layer: Any, inputs: dict[str, dict[str, Any]], name: str) -> A
 
 
 def direct_dta(layer: DecoupledTargetAttention, inputs: dict[str, dict[str, Any]]) -> Any:
-    """Decoupled target attention with K and V `[B, C, L, D]` really built."""
+    """Decoupled target attention that really builds K and V, `[B, C, L, D]`."""
     sequence, candidate = inputs["sequence"], inputs["candidate"]
     steps = sequence["events"].shape[1]
     mask = ops.arange(steps) < sequence["length"][:, None]

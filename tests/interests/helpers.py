@@ -1,4 +1,4 @@
-"""Inputs for interests, and one configuration of each."""
+"""Inputs for interests, and one or more configurations of each."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def make_inputs(
     lengths: list[int] | None = None,
     seed: int = 0,
 ) -> Inputs:
-    """Random inputs with frozen tables, compared ids and ages; the second history is empty unless `lengths` says more.
+    """Random inputs with frozen tables, ids and ages; the second history is empty unless `lengths` is given.
 
     Padded steps hold ordinary numbers, so that a forgotten mask shows.
     """
@@ -96,7 +96,7 @@ def make_inputs(
 
 
 def randomize(layer: Any, seed: int = 0) -> Any:
-    """Give every weight a random value: zeros at the start (bucket tables, Dice slopes) would hide mistakes."""
+    """Give every weight a random value, since weights that start at zero (bucket tables, Dice slopes) hide mistakes."""
     generator = np.random.default_rng(seed)
     for weight in layer.weights:
         if weight.dtype.startswith("float"):

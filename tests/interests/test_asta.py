@@ -83,7 +83,7 @@ def qin_weights(backbone: Qin, prefix: str) -> dict[str, Any]:
 
 
 def test_by_hand() -> None:
-    """All matrices are the identity: weights are relu(t . x / sqrt(2)), values are the events."""
+    """All matrices are the identity, so the weights are relu(t . x / sqrt(2)) and the values are the events."""
     layer = built(2, attention_dim=2)
     for kernel in layer.weights:
         kernel.assign(np.eye(2)[None])
@@ -95,7 +95,7 @@ def test_by_hand() -> None:
         "candidate": {"target": np.array([[[1.0, 0.0], [0.0, 3.0], [-1.0, -1.0]]], "float32")},
     }
     root = np.sqrt(2)
-    # t.x of the two real events: [2, -1], [0, 3], [-2, 0].
+    # t . x with the two real events is [2, -1], [0, 3] and [-2, 0] for the three candidates.
     expected = [[1 + 4 / root, 0], [-3 / root, 3 + 3 / root], [-1, -1]]
     np.testing.assert_allclose(numpy(layer(tensors(inputs)))[0], expected, rtol=1e-6)
     softmax = built(2, attention_dim=2, activation="softmax")
@@ -119,7 +119,7 @@ def test_an_empty_history_gives_the_target(form: str) -> None:
 
 
 def test_a_sequence_of_its_own_reads_nothing_of_the_others() -> None:
-    """Two slices with matrices of their own are two modules side by side."""
+    """Two sequences, each with its slice of the width and its matrices, equal two modules side by side."""
     layer = randomize(built(sequences=2, attention_dim=3))
     inputs = make_inputs()
     outputs = []

@@ -23,7 +23,7 @@ def test_by_hand() -> None:
     layer.betas["text"].assign([np.log(3.0)])
     events = ops.array([[[1.0], [2.0], [5.0]]])
     inputs = {**INPUTS, "sequence": {**INPUTS["sequence"], "events": events}}
-    # Candidate 0: scores 1 - log 3 and 2 + log 3. Candidate 1 has no vector: 1 and 2.
+    # Candidate 0 has the scores 1 - log 3 and 2 + log 3. Candidate 1 has no vector, so its scores are 1 and 2.
     first = 1.0 / (1.0 + 9.0 * np.e)
     second = 1.0 / (1.0 + np.e)
     expected = [[2 * first + 4 * (1 - first)], [2 * second + 4 * (1 - second)]]
@@ -55,7 +55,7 @@ def test_a_large_beta_reads_the_most_similar_event() -> None:
     vectors = generator.normal(size=(3, 7, 6))
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     inputs["sequence"]["vectors/text"] = vectors.astype("float32")
-    # Each candidate has the content of one event.
+    # Each candidate has the vector of one event.
     chosen = np.array([[0, 6, 2, 3, 1], [4, 0, 1, 2, 3], [0, 1, 0, 1, 0]])
     inputs["candidate"]["vectors/text"] = np.take_along_axis(vectors, chosen[..., None], axis=1).astype("float32")
     values = inputs["sequence"]["events"] @ ops.convert_to_numpy(layer.value.kernel)
@@ -64,7 +64,7 @@ def test_a_large_beta_reads_the_most_similar_event() -> None:
 
 
 def test_values_know_nothing_of_the_similarity() -> None:
-    """With one event there is nothing to weigh."""
+    """A single event has the weight 1 whatever its score, so only its value could depend on the similarity."""
     inputs, other = make_inputs(length=1, lengths=[1, 1, 1]), make_inputs(length=1, lengths=[1, 1, 1])
     for side in ("sequence", "candidate"):
         other[side]["vectors/text"] = -other[side]["vectors/text"][::-1]
@@ -81,7 +81,7 @@ def test_each_table_adds_its_own_similarity() -> None:
     scores = np.einsum("bchd,blhd->bhcl", q, k) / 2.0
     for name in ("text", "image"):
         candidate, history = (inputs[side][f"vectors/{name}"] for side in ("candidate", "sequence"))
-        # Row 0 has the zero vector, so a missing one adds 0 by itself.
+        # Row 0 holds the zero vector, so the similarity with a missing vector is 0 without further code.
         beta = ops.convert_to_numpy(layer.betas[name])
         scores += beta[:, None, None] * np.einsum("bcm,blm->bcl", candidate, history)[:, None]
     real = np.arange(7) < inputs["sequence"]["length"][:, None]

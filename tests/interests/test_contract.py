@@ -1,4 +1,4 @@
-"""What every interest must stand."""
+"""The tests that every interest must pass."""
 
 import copy
 from typing import Any
@@ -17,7 +17,7 @@ from tfctr.interests import INTERESTS, Interest, create_interest
 
 pytestmark = pytest.mark.slow
 
-# What only another loss than the output's trains, or what cancels out.
+# Weights that a loss of the output does not move: only another loss trains them, or they cancel out.
 UNMOVED = {
     "din_relu_softmax": ["dense_1/bias"],
     "sim_soft": ["search_query", "search_key", "search_head"],
@@ -26,9 +26,9 @@ UNMOVED = {
 }
 # Frozen vectors as wide as those of `make_inputs`.
 VECTORS = {"vectors/text": (None, None, 6), "vectors/image": (None, None, 9)}
-# Those that know which event is newer, if only between equals.
+# Interests that depend on the order of the events, if only to choose between equal ones.
 ORDERED = {"sasrec", "sim_hard", "eta", "hstu", "hstu_last"}
-# Those that add something to the target: it is what an empty history gives.
+# Interests that add the history's part to the target, so that an empty history gives the target.
 RESIDUAL = {"asta"}
 
 every_interest = pytest.mark.parametrize("name", list(CONFIGS))
@@ -212,7 +212,7 @@ def test_mixed_precision_is_near_float32(name: str) -> None:
 
 
 class Towers(keras.layers.Layer):
-    """A model in small: it gathers the frozen vectors and calls the two halves inside an autocasting layer."""
+    """A small model that gathers the frozen vectors and calls `encode` and `attend` inside an autocasting layer."""
 
     def __init__(self, interest: Interest, table: dict[str, np.ndarray], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -249,7 +249,7 @@ def test_inside_an_autocasting_layer(name: str, policy: str) -> None:
     if policy == "float32":
         expected = run(layer, inputs)
     else:
-        # The outer layer has cast the events already.
+        # The outer layer casts events and targets to bfloat16 before the interest gets them.
         rounded = copy.deepcopy(inputs)
         for side, key in (("sequence", "events"), ("candidate", "target")):
             rounded[side][key] = ops.convert_to_numpy(ops.cast(ops.cast(inputs[side][key], "bfloat16"), "float32"))
@@ -276,7 +276,7 @@ def test_dropout_is_seeded_and_only_in_training(name: str) -> None:
     np.testing.assert_array_equal(first, again[0])
     np.testing.assert_array_equal(second, again[1])
     assert not np.array_equal(first, outputs(2)[0])
-    if name != "din":  # Dice has moved its statistics.
+    if name != "din":  # in `din` the training calls have moved the statistics of Dice
         np.testing.assert_array_equal(plain, run(build(name), inputs))
 
 

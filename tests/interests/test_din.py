@@ -10,7 +10,7 @@ from tfctr.interests import Din
 
 
 def joined(layer: Din, inputs: dict[str, Any], training: bool) -> Any:
-    """The activation unit as the paper draws it: the four vectors joined."""
+    """The activation unit as the paper draws it, applied to the four joined vectors."""
     target, events = inputs["candidate"]["target"], inputs["sequence"]["events"]
     mask = (np.arange(events.shape[1]) < np.asarray(inputs["sequence"]["length"])[:, None])[:, None]
     shape = (*target.shape[:2], *events.shape[1:])
@@ -26,7 +26,8 @@ def joined(layer: Din, inputs: dict[str, Any], training: bool) -> Any:
 @pytest.mark.parametrize("training", [False, True])
 def test_first_layer_is_that_of_the_joined_vectors(activation: str, training: bool) -> None:
     inputs = tensors(make_inputs())
-    # Fixed factors: a gradient that depends on the output would multiply what the two forms round differently.
+    # The loss has fixed factors: a gradient that depends on the output would amplify the different rounding of the two
+    # forms.
     factors = np.random.default_rng(1).normal(size=(3, 5, WIDTH)).astype("float32")
     results = []
     for form in (lambda layer, fed: layer(fed, training=training), lambda layer, fed: joined(layer, fed, training)):

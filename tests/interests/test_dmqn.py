@@ -1,4 +1,4 @@
-"""DMQN beyond what every interest must stand: the size term, a state of fixed size, long histories."""
+"""DMQN beyond the tests that every interest must pass: the size term, a state of fixed size, long histories."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tfctr.interests import Dmqn
 
 
 def test_attention_over_clusters_is_attention_over_equal_members() -> None:
-    """With members that are all alike, a cluster with log(size) weighs as much as they do together."""
+    """A cluster of equal members with log(size) in its score weighs as much as its members do together."""
     keys = np.random.default_rng(0).normal(size=(3, 8)).astype("float32")
     sizes = np.array([5, 1, 2])
     layer = Dmqn(codebooks=1, codewords=3, blocks=0, num_heads=2, describe=False)

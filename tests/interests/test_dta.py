@@ -1,4 +1,4 @@
-"""Decoupled target attention: the factored form is the direct one, and is as small as it claims."""
+"""Decoupled target attention: the factored form equals the direct one, without the direct form's large tensors."""
 
 import copy
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def build(cls: Any = DecoupledTargetAttention, width: int = WIDTH, **arguments: 
 
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_factored_form_is_the_direct_form(variant: str) -> None:
-    """Outputs and the gradients of everything."""
+    """Both forms have the same outputs and the same gradients for events, targets and all weights."""
     layer = build(**VARIANTS[variant])
     inputs = tensors(make_inputs(batch=4, candidates=6, length=20, lengths=[20, 0, 7, 1]))
     sources = [inputs["sequence"]["events"], inputs["candidate"]["target"]]
@@ -73,7 +73,7 @@ def test_zero_tables_are_plain_target_attention() -> None:
 
 
 def test_by_hand() -> None:
-    """Two events, one similar and one opposite; bare projections, so that every number can be followed."""
+    """Two events, one similar and one opposite; the projections are 1, so that every number can be followed."""
     layer = DecoupledTargetAttention("text", num_heads=1, bins=2, scale=False)
     layer.build({"sequence": {"events": (None, None, 1)}})
     for dense in (layer.query, layer.key, layer.value, layer.output_dense):
@@ -93,8 +93,8 @@ def test_by_hand() -> None:
             "vectors/text": ops.array([[[1.0, 0.0], [0.0, 0.0]]]),
         },
     }
-    # Candidate 0: scores 1 and 1 + log 3, weights 1/4 and 3/4, values 1 + 10 and 1 + 20.
-    # Candidate 1 has no vector: both events in the bucket of the missing, weights 1/2, values 1 + 30.
+    # Candidate 0 has the scores 1 and 1 + log 3, the weights 1/4 and 3/4, and the values 1 + 10 and 1 + 20. Candidate 1
+    # has no vector, so both events are in the bucket for missing vectors, with the weights 1/2 and the values 1 + 30.
     np.testing.assert_allclose(layer(inputs), [[[0.25 * 11 + 0.75 * 21], [31.0]]], rtol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_soft_buckets_are_hard_ones_at_the_centres() -> None:
 
 @pytest.mark.parametrize(("activation", "factor"), [("softmax", 1.0), ("relu", 2.0), ("sigmoid", 2.0)])
 def test_only_the_softmax_forgets_how_many_events_there_are(activation: str, factor: float) -> None:
-    """Every event twice: the same average, twice the sum."""
+    """When every event is there twice, an average stays the same and a sum doubles."""
     inputs = make_inputs(lengths=[7, 7, 7])
     twice = copy.deepcopy(inputs)
     for name, value in inputs["sequence"].items():
@@ -188,7 +188,7 @@ def test_buckets_do_not_depend_on_the_precision(cls: type[Interest]) -> None:
     np.testing.assert_array_equal(found[0][~near_edge], expected[~near_edge])
 
 
-# Sizes that no product of two others equals, so that a shape tells its axes.
+# No size is the product of two others, so that a shape tells which axes it has.
 B, C, L, H, HEAD, N, VECTOR = 2, 31, 37, 2, 19, 23, 29
 D = H * HEAD
 # A tensor that joins two branches may be twice as wide as the events.
@@ -196,7 +196,7 @@ LARGEST = B * C * max(H * L, H * (N + 1), 2 * D)
 
 
 def graph_tensors(graph: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of a graph and of the functions that it calls."""
+    """The name and shape of every tensor of a graph, which must call no functions: those are not walked."""
     assert not graph.as_graph_def().library.function, "the graph calls functions that are not walked"
     for operation in graph.get_operations():
         for tensor in operation.outputs:
@@ -219,7 +219,7 @@ def graph_inputs() -> Any:
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_no_tensor_has_candidates_steps_and_width(cls: Any, soft: bool, gradient: bool) -> None:
-    """Walks the compiled graph of attend, and of its gradient; one-hot tensors would be found too."""
+    """Walk the graph of `attend`, alone or with its gradient. One-hot tensors would be found too."""
     import tensorflow as tf
 
     layer, inputs = build(cls, width=D, num_heads=H, bins=N, soft_buckets=soft), tensors(graph_inputs())
@@ -234,7 +234,7 @@ def test_no_tensor_has_candidates_steps_and_width(cls: Any, soft: bool, gradient
             tape.watch(sources)
             loss = tf.reduce_sum(layer.attend(state, candidate, {}, training=True))
         sources += [weight.value for weight in layer.trainable_weights]
-        # The projections of keys and values belong to encode: no gradient here.
+        # The projections of keys and values belong to `encode` and have no gradient here.
         return [tf.convert_to_tensor(one) for one in tape.gradient(loss, sources) if one is not None]
 
     graph = attend.get_concrete_function(state, inputs["candidate"]).graph

@@ -64,7 +64,7 @@ def test_golden() -> None:
 
 @pytest.mark.parametrize("bits", [1, 15, 16, 17, 40])
 def test_distances_are_counted_bits(bits: int) -> None:
-    """Any number of bits; the bits that fill up a number count nothing."""
+    """Distances are exact for any number of bits; the unused bits of the last 16-bit code do not count."""
     inputs, layer = make_inputs(lengths=[7, 7, 7]), build(hash_bits=bits, seed=3)
     rotation = ops.convert_to_numpy(layer.rotation)
     history, target = inputs["sequence"]["events"] @ rotation > 0, inputs["candidate"]["target"] @ rotation > 0

@@ -17,8 +17,8 @@ ATTENTION = present(names("target_attention_*"))
 def arranged(inputs: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
     """The case's inputs with real steps first, and which rows are all padding, `[B, 1, 1]`.
 
-    The cases have holes and padding on the left; ours is on the right. The order of the steps means nothing to either
-    module, and the gradient finds its way back through the gather.
+    The cases have padding on the left and between real steps, while our interests expect it on the right. The order of
+    the steps does not matter to either implementation, and gradients pass back through the gather.
     """
     sequence = inputs["sequence"]
     mask = inputs.get("mask", ops.ones(sequence.shape[:2]))
@@ -32,9 +32,10 @@ def arranged(inputs: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], Any]:
 
 
 def padding_average(layer: Any, sequence: Any, empty: Any) -> Any:
-    """What the reference gives for a row that is all padding, where it has a softmax: the average of the padding.
+    """The average of the padding in rows that are all padding, and zeros in other rows.
 
-    Ours gives zeros. Adding it here, with its gradients, lets the other rows be compared in full.
+    A reference with a softmax gives this average for such rows, while ours gives zeros. Added to our output, it lets
+    outputs and gradients be compared for all rows.
     """
     average = ops.mean(sequence, axis=1, keepdims=True)
     if isinstance(layer, TargetAttention) and layer.projections:

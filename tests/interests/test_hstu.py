@@ -1,4 +1,4 @@
-"""HSTU as an interest, beyond what every interest must stand."""
+"""HSTU as an interest, beyond the tests that every interest must pass."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def build(**options: object) -> Hstu:
 
 
 def test_an_event_sees_nothing_newer() -> None:
-    """Newest first: changing the newest event changes only what comes out for it."""
+    """Events are stored newest first, and a change of the newest one changes only its own output."""
     layer = build(blocks=2)
     inputs = make_inputs(lengths=[7, 7, 7])
     before = ops.convert_to_numpy(layer.encode(tensors(inputs["sequence"]))["key"])

@@ -1,4 +1,4 @@
-"""Three exact identities behind DMF, for whatever sizes: its speed and its relatives rest on them."""
+"""Three exact identities behind DMF, for any sizes: its fast form, and its relations to SimTier and early fusion."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def check_uniform(case: Drawn) -> None:
 @settings(max_examples=25, deadline=None)
 @given(case=drawn())
 def test_values_under_uniform_attention_are_simtier_over_the_length(case: Drawn) -> None:
-    """Without a query all weights are 1 / L: what is left of the values is counts / L times E_V."""
+    """With W_Q = 0 all weights are 1 / L, and with W_V = 0 the output is counts / L times E_V."""
     check_uniform(case)
 
 
@@ -129,7 +129,7 @@ def fixed(soft: bool, activation: str) -> Drawn:
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("activation", ["softmax", "relu"])
 def test_all_three_where_nothing_is_drawn(soft: bool, activation: str) -> None:
-    """For the backends on which drawing sizes takes too long."""
+    """The three identities at fixed sizes, for the backends on which drawing sizes takes too long."""
     case = fixed(soft, activation)
     check_factored(case, True)
     check_uniform(case)

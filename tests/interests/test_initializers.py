@@ -35,9 +35,9 @@ def build(config: dict[str, Any]) -> Interest:
 
 
 def tables_and_kernels(layer: Interest) -> dict[str, Any]:
-    """The trainable weights with two axes or more, and the tables of numbers of HSTU's relative bias.
+    """The trainable weights with two axes or more, and the one-dimensional tables of HSTU's relative bias.
 
-    Without those of parts that take no initializers.
+    Weights of parts that take no initializers are left out.
     """
     ours = [part for part in layer._flatten_layers() if type(part).__module__.startswith("tfctr.")]
     without = [part for part in ours if not (isinstance(part, ConfiguredLayer) and part.weight_kinds)]
@@ -68,7 +68,7 @@ def test_each_weight_takes_what_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_no_two_weights_start_equal(name: str) -> None:
-    """Whether drawn as published or from an initializer with a seed."""
+    """This holds for the published initial values and for an initializer with a seed."""
     seeded = {"kernel_initializer": keras.initializers.HeNormal(seed=1)}
     for chosen in ({}, seeded):
         drawn = [np.asarray(weight) for weight in tables_and_kernels(build({**CONFIGS[name], **chosen})).values()]

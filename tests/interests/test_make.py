@@ -1,4 +1,4 @@
-"""MAKE's frozen-vector stage: its numbers, and that contents and ids are learned apart."""
+"""MAKE's frozen-vector stage: its outputs, and that contents are learned separately from ids."""
 
 from typing import Any
 
@@ -112,7 +112,7 @@ def test_candidates_that_do_not_count_are_left_out_of_the_statistics() -> None:
 
 
 def test_widths_may_be_known_later() -> None:
-    """A model builds its interests before any vector is there."""
+    """A model builds its interests before the widths of the vectors are known."""
     early, late = build(), ContentInterest("text", unit_hidden=[4], hidden_units=[5], content_dim=3)
     late.build({"sequence": {"events": (None, None, WIDTH)}})
     inputs = tensors(make_inputs())

@@ -26,7 +26,7 @@ def norm(x: np.ndarray) -> np.ndarray:
 
 
 def by_the_book(layer: Any, events: np.ndarray) -> np.ndarray:
-    """One history without padding, oldest first, event after event, every event of every block."""
+    """The user vector of one history without padding, by a loop over the events and with every event in every block."""
     weights = {name: [np.asarray(w, "float64") for w in arrays(dense.weights)] for name, dense in layer.dense.items()}
 
     def dense(name: str, x: np.ndarray) -> np.ndarray:
@@ -59,7 +59,10 @@ def test_is_the_recurrence_over_time(blocks: int, heads: int, length: int) -> No
 
 
 def test_only_the_last_block_is_cut() -> None:
-    """Two blocks by the book need all events of the first; so a change of the oldest event must arrive."""
+    """The last block computes the newest event only, but it reads every event of the block before.
+
+    So a change of the oldest event must reach the output.
+    """
     layer, events = build(num_blocks=2), make_inputs(length=7)["sequence"]["events"]
     changed = events.copy()
     changed[:, 6] += 1.0

@@ -38,18 +38,19 @@ def test_golden(name: str) -> None:
         }
 
     assert not case["grad/target"].any()
-    # Nothing leads from the output back to the target: no gradient here, zeros there.
+    # The output is not differentiable in the target: here the gradient is None, in the case it holds zeros.
     check(case, forward, {"rotation": layer.rotation}, ignored=["target"])
 
 
 def test_by_hand() -> None:
-    """Two tables of one bit: the signs of the first and of the second coordinate."""
+    """There are two tables of one bit, which are the signs of the first and of the second coordinate."""
     events = np.array([[[3.0, 4.0], [1.0, -1.0], [-5.0, 12.0], [7.0, 7.0]]], "float32")
     inputs = {
         "sequence": {"events": ops.array(events), "length": ops.array([3])},
         "candidate": {"target": ops.array([[[2.0, 1.0], [-1.0, -2.0]]])},
     }
-    # (+, +): (3, 4) + (1, -1) = (4, 3) and (3, 4) + (-5, 12) = (-2, 16); (-, -): (-5, 12) and (1, -1).
+    # Candidate 0 has the signs (+, +), so the tables give (3, 4) + (1, -1) = (4, 3) and (3, 4) + (-5, 12) = (-2, 16).
+    # Candidate 1 has the signs (-, -), so they give (-5, 12) and (1, -1).
     sums = np.array([[[4.0, 3.0], [-2.0, 16.0]], [[-5.0, 12.0], [1.0, -1.0]]])
     for normalise in (False, True):
         layer = build(2, num_hashes=2, hash_bits=1, l2_normalise=normalise)

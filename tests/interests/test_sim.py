@@ -19,7 +19,7 @@ def build(width: int = WIDTH, **arguments: Any) -> Any:
 
 @pytest.mark.golden
 def test_golden_soft() -> None:
-    """With the padding in the race, as in the reference; without it three of the seven rows would find more."""
+    """Padding competes with the events, as in the reference; otherwise three of the seven rows would find more."""
     case = load("sim_soft_k5")
     setting = case.hyperparameters
     layer = Sim(
@@ -40,7 +40,8 @@ def test_golden_soft() -> None:
         padding = ops.mean(inputs["sequence"], axis=1, keepdims=True)
         output += ops.where(empty, layer.output_dense(layer.value(padding)), 0.0)
         indices, found = layer.search(state, fed["candidate"])
-        # The reference hands out what stands at a padded step; ours says 0 there, and every padding is the same here.
+        # Where the reference retrieves a padded step, it returns that step's vector, while ours returns index 0. In
+        # this case all padded steps of a row hold the same vector.
         retrieved = ops.take_along_axis(fed["sequence"]["events"], indices[:, 0, :, None], axis=1)
         padded = inputs["sequence"] * (1.0 - inputs["mask"])[..., None]
         padded = ops.sum(padded, 1) / ops.maximum(ops.sum(1.0 - inputs["mask"], 1), 1.0)[:, None]
@@ -70,7 +71,7 @@ def found_steps(layer: Any, inputs: Any, b: int, c: int) -> list[int]:
 
 
 def test_padding_is_never_preferred_to_an_event() -> None:
-    """All scores negative: the padding, of score 0, would win in the reference."""
+    """All scores are negative, so in the reference the padding, whose score is 0, would win."""
     inputs = make_inputs(batch=1, candidates=1, length=7, lengths=[4])
     inputs["sequence"]["events"] = np.abs(inputs["sequence"]["events"])
     inputs["candidate"]["target"] = -np.abs(inputs["candidate"]["target"])
@@ -110,7 +111,7 @@ def hard_inputs() -> Any:
     ],
 )
 def test_hard_finds_the_newest_of_the_category(category: Any, expected: list[list[int]]) -> None:
-    """By hand: the newest first, no padded step, missing ids agree with nothing, at most K."""
+    """The newest events are found first, at most K of them; padded steps and missing ids never match."""
     layer, inputs = build(search="hard", category=category, top_k=2), hard_inputs()
     assert [found_steps(layer, inputs, 0, c) for c in range(4)] == expected
     output = ops.convert_to_numpy(layer(tensors(inputs)))
@@ -120,7 +121,7 @@ def test_hard_finds_the_newest_of_the_category(category: Any, expected: list[lis
 
 
 def test_attention_by_hand() -> None:
-    """Scores 0 and log 3 among the found; the third event, of another brand, would change everything."""
+    """The events found have the scores 0 and log 3; the one of another brand would change the result."""
     layer = build(width=1, search="hard", category="brand", num_heads=1, top_k=5)
     for dense in (layer.query, layer.key, layer.output_dense):
         dense.kernel.assign([[1.0]])
@@ -150,7 +151,7 @@ def test_finding_everything_is_target_attention(arguments: dict[str, Any]) -> No
 
 
 def test_the_searchs_logit_pools_by_the_scores() -> None:
-    """u from the stored matrix is the sum of score times event."""
+    """The pooled vector u, computed from the matrix in the state, is the sum of the events times their scores."""
     layer, inputs = build(top_k=2), tensors(make_inputs())
     state = layer.encode(inputs["sequence"])
     scores = ops.convert_to_numpy(layer.scores(state, inputs["candidate"]))
@@ -192,7 +193,7 @@ def test_ages_reach_keys_and_values() -> None:
 
 
 def test_state_of_the_soft_search() -> None:
-    """A model names a category for either search; the soft one neither needs nor keeps its ids."""
+    """A model passes a category to either search, but the soft search neither needs nor keeps its ids."""
     state = build(attention_dim=6, category="brand").encode(tensors(make_inputs()["sequence"]))
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == {
         "length": (3,),

@@ -7,7 +7,8 @@ from keras import ops
 from tests.interests.helpers import make_inputs, tensors
 from tfctr.interests import SimilarityHistogram
 
-# Steps: similarity -1, 1, 0, missing, and one of padding; the second candidate has no vector.
+# The similarities of the steps are -1, 1, 0 and missing, and the last step is padding. The second candidate has no
+# vector.
 INPUTS: dict[str, dict[str, Any]] = {
     "sequence": {
         "events": ops.zeros((1, 5, 3)),
@@ -40,7 +41,8 @@ def test_output_by_hand() -> None:
     layer.hidden.bias.assign([0.5, 3.0])
     layer.output_dense.kernel.assign([[10.0], [1.0]])
     layer.output_dense.bias.assign([100.0])
-    # Candidate 0: relu(1 + 2 + 0.5) = 3.5, relu(3 - 1) = 2. Candidate 1: 0.5, relu(3 - 4) = 0.
+    # The hidden units are relu(1 + 2 + 0.5) = 3.5 and relu(3 - 1) = 2 for candidate 0, and 0.5 and relu(3 - 4) = 0 for
+    # candidate 1.
     np.testing.assert_allclose(layer(INPUTS), [[[100 + 35 + 2], [100 + 5]]], rtol=1e-6)
 
 
@@ -56,7 +58,7 @@ def test_counts_sum_to_the_length() -> None:
 
 
 def test_soft_counts_by_hand() -> None:
-    """Similarities -1, 1, 0 and a missing one: 0 lies between the centres -0.25 and 0.25 of buckets 1 and 2."""
+    """Of the similarities -1, 1, 0 and missing, 0 lies between the centres -0.25 and 0.25 of buckets 1 and 2."""
     layer = SimilarityHistogram("text", bins=4, counts="raw", soft_buckets=True)
     buckets = layer.buckets(INPUTS["sequence"], INPUTS["candidate"])
     expected = [[[1.0, 0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0, 4.0]]]

@@ -1,4 +1,4 @@
-"""Early fusion: by hand, and in both forms of the similarity. Its identity with DTA is in test_identities.py."""
+"""Early fusion in both forms of the similarity. That it folds into DTA is tested in test_identities.py."""
 
 from typing import Any
 
@@ -44,8 +44,8 @@ def test_buckets_by_hand() -> None:
     layer.tables["text"].assign([[0.0], [1.0], [2.0]])
     layer.key.kernel.assign([[1.0], [np.log(3.0)]])
     layer.value.kernel.assign([[1.0], [10.0]])
-    # Candidate 0: scores 1 and 1 + log 3, weights 1/4 and 3/4, values 1 and 1 + 10.
-    # Candidate 1: both events in the bucket of the missing, weights 1/2, values 1 + 20.
+    # Candidate 0 has the scores 1 and 1 + log 3, the weights 1/4 and 3/4, and the values 1 and 1 + 10. For candidate 1
+    # both events are in the bucket for missing vectors, with the weights 1/2 and the values 1 + 20.
     np.testing.assert_allclose(layer(INPUTS), [[[0.25 * 1 + 0.75 * 11], [21.0]]], rtol=1e-6)
 
 
@@ -53,7 +53,8 @@ def test_scalar_by_hand() -> None:
     layer = by_hand(similarity="scalar")
     layer.key.kernel.assign([[1.0], [np.log(3.0)]])
     layer.value.kernel.assign([[1.0], [10.0]])
-    # Candidate 0: scores 1 - log 3 and 1 + log 3, weights 1/10 and 9/10, values 1 - 10 and 1 + 10. A missing one is 0.
+    # Candidate 0 has the scores 1 - log 3 and 1 + log 3, the weights 1/10 and 9/10, and the values 1 - 10 and 1 + 10.
+    # For candidate 1, which has no vector, the similarities are 0.
     np.testing.assert_allclose(layer(INPUTS), [[[0.1 * -9 + 0.9 * 11], [1.0]]], rtol=1e-6)
 
 
@@ -63,7 +64,7 @@ def test_scalars_of_several_tables_are_joined() -> None:
     joined = [np.repeat(inputs["sequence"]["events"][:, None], 5, axis=1)]
     for name in ("text", "image"):
         candidate, history = (inputs[side][f"vectors/{name}"] for side in ("candidate", "sequence"))
-        # Row 0 has the zero vector, so a missing one is 0 by itself.
+        # Row 0 holds the zero vector, so the similarity with a missing vector is 0 without further code.
         joined.append(np.einsum("bcm,blm->bcl", candidate, history)[..., None])
     z = np.concatenate(joined, axis=-1)
     query, key, value = (ops.convert_to_numpy(getattr(layer, name).kernel) for name in ("query", "key", "value"))

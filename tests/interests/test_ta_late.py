@@ -1,4 +1,4 @@
-"""Late fusion: two branches that meet in one matrix."""
+"""Late fusion: branches for ids and for similarities, whose outputs one matrix joins."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def test_by_hand() -> None:
     layer.branches[0].key_table.assign([[0.0], [np.log(3.0)], [0.0]])
     layer.branches[0].value_table.assign([[10.0], [20.0], [30.0]])
     layer.output_dense.kernel.assign([[100.0], [1.0]])
-    # Ids: two equal events, their average is 1. Similarities of candidate 0: weights 1/4 and 3/4 of 10 and 20;
-    # candidate 1 has no vector: 30.
+    # The branch of the ids averages two equal events to 1. That of the similarities weighs 10 and 20 by 1/4 and 3/4 for
+    # candidate 0, and gives 30 for candidate 1, which has no vector.
     np.testing.assert_allclose(layer(INPUTS), [[[100 + 0.25 * 10 + 0.75 * 20], [100 + 30]]], rtol=1e-6)
 
 
@@ -55,7 +55,7 @@ def test_the_branch_is_dta_without_ids(soft: bool) -> None:
 
 
 def test_ids_and_similarities_do_not_see_each_other() -> None:
-    """The output is a sum of what ids and what similarities give, unlike with DTA."""
+    """The output is the sum of a term of the ids and a term of the similarities, unlike that of DTA."""
     inputs, other = make_inputs(seed=0), make_inputs(seed=1, lengths=make_inputs()["sequence"]["length"].tolist())
 
     def mixed(events: dict[str, Any], vectors: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ def test_finding_everything_is_target_attention(top_k: int) -> None:
 
 
 def test_by_hand() -> None:
-    """Two heads of one coordinate, two events each: different ones."""
+    """Each of the two heads has one coordinate and finds two events, and not the same ones."""
     layer = build(2, top_k=2, num_heads=2, age_bias=True)
     for dense in (layer.query, layer.key, layer.value, layer.output_dense):
         dense.kernel.assign(np.eye(2))
@@ -69,10 +69,10 @@ def test_by_hand() -> None:
         },
         "candidate": {"target": ops.array([[[1.0, 1.0]]])},
     }
-    # Head 0: events 0 and 1, weights 1/4 and 3/4. Head 1: events 0 and 2, weights 2/3 and 1/3.
+    # Head 0 finds events 0 and 1 with the weights 1/4 and 3/4, head 1 events 0 and 2 with the weights 2/3 and 1/3.
     expected = [0.75 * log(3.0), log(4.0) * 2 / 3 + log(2.0) / 3]
     np.testing.assert_allclose(layer(inputs), [[expected]], rtol=1e-6)
-    # The age brings event 2 of head 0 before the other two: -9 + 20 - log 1 is far above them.
+    # The score of its age puts event 2 before the other two in head 0: -9 + 20 = 11 is far above log 1 and log 3.
     layer.age_scores.assign(np.where(np.arange(34)[:, None] == 9, [[20.0, 0.0]], 0.0))
     share = 1.0 / (1.0 + 3.0 * np.exp(-11.0))
     expected[0] = -9.0 * share + log(3.0) * (1.0 - share)

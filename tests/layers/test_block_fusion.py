@@ -14,7 +14,7 @@ X = np.random.default_rng(3).normal(size=(6, 4, 3, 5)).astype("float32")
 
 
 def test_attention_by_hand() -> None:
-    # One token a block: every softmax is over one number, so a block hears the others' values as they are.
+    # With one token in each block every softmax is over one number, so a block gets the values of the others unchanged.
     layer = AttentionFusion()
     blocks = [np.array([[[value]]], "float32") for value in (1.0, 2.0, 4.0)]
     layer(blocks)
@@ -29,7 +29,7 @@ def test_attention_by_hand() -> None:
     pooling = AttentionFusion(self_attention=False)
     pooling(blocks)
     pooling.set_weights(layer.get_weights())
-    # Without the block's own values: 1, 0 and 1.
+    # Without a block's own values the results are 1, 0 and 1.
     np.testing.assert_allclose(pooling(blocks), [[[0.5]]])
 
 
@@ -57,7 +57,7 @@ def test_attention_weights_sum_to_one_in_every_block(scale: float, seed: int) ->
 @settings(max_examples=10, deadline=None)
 @given(st.booleans(), st.integers(0, 2**32 - 1))
 def test_attention_follows_the_order_of_tokens(self_attention: bool, seed: int) -> None:
-    # Tokens of one place are fused with each other, so all blocks are reordered alike.
+    # The tokens at the same place of all blocks are fused with each other, so all blocks are reordered alike.
     generator = np.random.default_rng(seed)
     blocks = [generator.normal(size=(2, 4, 5)).astype("float32") for _ in range(3)]
     order = generator.permutation(4)

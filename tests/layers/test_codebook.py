@@ -40,7 +40,8 @@ def test_clusters_by_hand() -> None:
     x = np.array([[[2.0, 1.0], [4.0, -1.0], [1.0, 5.0], [-9.0, 0.0]]], "float32")
     clusters, assignment = both(layer(x, mask=np.array([[True, True, True, False]])))
     np.testing.assert_array_equal(numpy(assignment)[0, :, 0], [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]])
-    # The mean of the first two, the third, and nothing: the event that the third codeword wants is padding.
+    # The clusters are the mean of the first two events, the third event, and zeros: the only event near the third
+    # codeword is padding.
     np.testing.assert_allclose(numpy(clusters)[0, 0], [[3, 0], [1, 5], [0, 0]], atol=1e-6)
 
 
@@ -129,7 +130,7 @@ def test_a_dead_codeword_moves_onto_an_event() -> None:
 
 
 def test_a_mixed_policy_keeps_codewords_whole() -> None:
-    """Read in half precision and written back, an offset would lose digits in every step."""
+    """An offset that was read in half precision and written back would lose digits in every step."""
     layer = MultiCodebook(2, 3, noise=False, dtype="mixed_bfloat16", seed=1)
     layer.build((None, None, 4))
     layer.offset.assign(np.full(layer.offset.shape, 1.0 / 3.0))
@@ -150,7 +151,7 @@ def test_balance_is_the_variance_of_the_shares() -> None:
     layer = identity_book(np.array([[1.0, 0.0], [0.0, 1.0]]), balance=2.0, noise=False)
     x = np.array([[[2.0, 1.0], [4.0, -1.0], [1.0, 5.0], [3.0, 0.0]]], "float32")
     layer(x, mask=np.ones((1, 4), bool), training=True)
-    # Shares 3/4 and 1/4, times W = 2: 1.5 and 0.5, whose variance is 0.25.
+    # The shares 3/4 and 1/4 times W = 2 are 1.5 and 0.5, whose variance is 0.25; the penalty has the weight 2.
     assert float(layer.losses[0]) == pytest.approx(0.5, rel=1e-5)
 
 

@@ -92,7 +92,10 @@ def test_without_a_choice_each_weight_starts_as_the_code_says() -> None:
 
 
 def test_no_two_weights_start_equal() -> None:
-    """Also with a seed, from which Keras alone would draw the same matrix for both; and a seed still repeats."""
+    """This holds even for an initializer with a seed, from which Keras alone would draw the same matrix for both.
+
+    A second layer with the same seed still starts with the same numbers.
+    """
     for initializer in (keras.initializers.HeNormal(seed=3), "he_normal"):
         layer, again = built(kernel_initializer=initializer), built(kernel_initializer=initializer)
         kernels = [np.asarray(weight) for weight in (layer.first, layer.second, layer.dense.kernel)]
@@ -105,7 +108,7 @@ def test_no_two_weights_start_equal() -> None:
 
 def test_regularizers_reach_their_weights() -> None:
     layer = built(kernel_regularizer="l2", embeddings_regularizer={"class_name": "L1", "config": {"l1": 1.0}})
-    # Two kernels of zeros, one of nine ones, and a table of fifteen.
+    # Two kernels hold zeros, one holds nine ones, and the table holds fifteen ones.
     assert sorted(float(loss) for loss in layer.losses) == pytest.approx([0.0, 0.0, 0.09, 15.0])
 
 

@@ -15,7 +15,7 @@ def test_layer_checks() -> None:
 
 
 def test_by_hand() -> None:
-    """At the mean p is one half; three deviations above it is sigmoid(3)."""
+    """At the mean, p is one half; three standard deviations above the mean, p is sigmoid(3)."""
     layer = Dice(epsilon=1e-9)
     layer.build((None, 2))
     layer.alpha.assign([0.0, 0.5])

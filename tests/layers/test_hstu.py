@@ -1,4 +1,4 @@
-"""HSTU's block: the published code's numbers in both forms, what sees what, padding."""
+"""HSTU's block: the published code's outputs for both variants, which steps see which, and padding."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ def test_causal_steps_see_nothing_later() -> None:
 
 
 def test_more_padding_changes_nothing() -> None:
-    """The divisor is the configured length, not that of the batch."""
+    """The attention weights are divided by the configured length, not by that of the batch."""
     block = HstuBlock(9, relative_bias="position")
     short = ops.convert_to_numpy(block(X, mask=MASK))
     longer = np.concatenate([X, np.full((3, 3, 8), 7.0, "float32")], axis=1)

@@ -56,14 +56,14 @@ def test_gather_steps() -> None:
 
 
 def test_codes_by_hand() -> None:
-    rotation = ops.array([[[1.0, -1.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])  # d, groups, bits
+    rotation = ops.array([[[1.0, -1.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 1.0]]])  # axes d, groups, bits
     # x = (2, 1): group 0 has 2 and -1, group 1 has 1 and 3.
     np.testing.assert_array_equal(sign_codes(ops.array([[2.0, 1.0], [0.0, 0.0]]), rotation), [[1, 3], [0, 0]])
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_signs_undo_codes(jit: bool) -> None:
-    """The codes of unit directions are the signs of x, the highest bit too."""
+    """With unit vectors as directions, the bits of the codes are the signs of x, including the highest bit."""
     x = np.random.default_rng(0).normal(size=(3, 4, 2 * CODE_BITS)).astype("float32")
     rotation = ops.array(np.eye(2 * CODE_BITS, dtype="float32").reshape(-1, 2, CODE_BITS))
     signs = compiled(lambda x: code_signs(sign_codes(x, rotation)), jit)(ops.array(x))

@@ -26,7 +26,7 @@ def positions(values: Any, bins: int, missing: Any = None) -> np.ndarray:
 
 
 def shares(position: np.ndarray, size: int) -> np.ndarray:
-    """What of a soft bucket falls to each bucket: a hat around it."""
+    """The share of each bucket at a soft position: 1 at a distance of 0, falling linearly to 0 at a distance of 1."""
     return np.maximum(1.0 - np.abs(position[..., None] - np.arange(size)), 0.0)
 
 
@@ -140,7 +140,7 @@ def test_block_diagonal() -> None:
 
 
 def test_soft_positions_by_hand() -> None:
-    """Four buckets have their centres at -0.75, -0.25, 0.25 and 0.75; outside of these nothing moves."""
+    """Four buckets have their centres at -0.75, -0.25, 0.25 and 0.75; beyond the outermost the position is constant."""
     found = positions([-1.0, -0.75, -0.5, 0.0, 0.125, 0.25, 0.75, 1.0, 3.0, -np.inf, np.nan], 4)
     np.testing.assert_allclose(found, [0.0, 0.0, 0.5, 1.5, 1.75, 2.0, 3.0, 3.0, 3.0, 0.0, 4.0], atol=1e-6)
     assert found.dtype == np.float32
@@ -158,7 +158,7 @@ def test_shares_sum_to_one_and_missing_keeps_its_own(values: np.ndarray, missing
     found = ops.array(positions(values, bins, ops.array(missing)))
     ones = ops.ones((1, 1, 2, 3))
     np.testing.assert_allclose(ops.sum(bucket_sum(ones, found, bins + 1), axis=-1), [[[3.0], [3.0]]], rtol=1e-6)
-    # Each event for itself: a weight of its own kind.
+    # The same holds for each event alone.
     for i in range(3):
         one = ops.convert_to_numpy(bucket_sum(ones[..., i : i + 1], found[..., i : i + 1], bins + 1))[0, :, 0]
         assert (one >= 0.0).all()
@@ -170,7 +170,7 @@ def test_shares_sum_to_one_and_missing_keeps_its_own(values: np.ndarray, missing
 @settings(max_examples=60, deadline=None)
 @given(low=st.floats(-1.0, 1.0, width=32), step=st.floats(0.0, 0.125, width=32), bins=st.integers(1, 40))
 def test_soft_look_up_is_continuous(low: float, step: float, bins: int) -> None:
-    """As steep as the largest difference of neighbours over the width of a bucket, and no steeper."""
+    """The slope is at most the largest difference of neighbouring rows over the width of a bucket."""
     values = np.random.default_rng(bins).normal(size=bins + 1).astype("float32")
     table = ops.reshape(ops.array(values), (1, 1, bins + 1, 1))
     found = ops.array(positions([[[low, min(low + step, 1.0)]]], bins))
@@ -216,7 +216,7 @@ def test_no_gradient_passes_soft_buckets() -> None:
 
 
 def test_unused_rows_may_hold_anything_but_the_missing_one_is_not_mixed_in() -> None:
-    """A similarity of 1 sits on the last bucket; the next row is that of the missing and does not count."""
+    """A similarity of 1 belongs to the last bucket alone; the next row, for missing vectors, must not be mixed in."""
     table = ops.array([[1.0], [2.0], [np.nan]])
     np.testing.assert_array_equal(embed_buckets(table, ops.array(positions([[[1.0, -1.0]]], 2))), [[[[2.0], [1.0]]]])
 

@@ -47,7 +47,7 @@ def test_vectors_and_tokens_go_row_after_row() -> None:
 
 
 def test_start_values_of_the_token_matrices() -> None:
-    # U(+-sqrt(6 / out)), out the second axis.
+    # The values are drawn from U(-sqrt(6 / n), sqrt(6 / n)), where n is the size of the second axis.
     layer = TokenMap(24)
     layer.build((None, 100, 4))
     kernel = ops.convert_to_numpy(layer.kernel)

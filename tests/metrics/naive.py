@@ -1,4 +1,4 @@
-"""The metrics once more, slow and obvious: double loops over pairs, one group at a time."""
+"""Slow and obvious forms of the metrics to compare with: double loops over pairs, one group at a time."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Random impressions for hypothesis: few distinct scores (ties), small groups (one class), some weights zero."""
+"""Random impressions for hypothesis, with ties of scores, small groups of one class, and some weights of zero."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ def test_a_replicate_is_the_metric_of_the_resampled_rows(metric, weighting):
     scores = np.round(truth, 1), np.round(truth + generator.normal(0, 0.3, 300), 1)
     weights = generator.choice([0.0, 0.5, 2.0], 300)
     result = bootstrap_difference(labels, *scores, users, metric, weighting, weights, replicates=1, seed=3)
-    # The draw the bootstrap makes, done by hand: every drawn user becomes a user of its own.
+    # Repeat the draw that the bootstrap makes. A user drawn several times counts as several users.
     names = np.unique(users[weights > 0])
     drawn = names[np.random.default_rng(3).integers(0, names.size, names.size)]
     picked = np.concatenate([np.flatnonzero(users == user) for user in drawn])

@@ -83,7 +83,7 @@ def test_fit_and_evaluate_in_graph_mode(names):
         scores = model({"x": x}).numpy()
         assert result["gauc"] == pytest.approx(gauc(labels, scores, users, weights=weights).value, abs=1e-5)
         assert result["auc"] == pytest.approx(auc(labels, scores, weights), abs=1e-5)
-        # Reset between epochs and calls: the rows of one pass, no more.
+        # The metric is reset between epochs and calls, so it holds only the rows of one pass.
         assert model.grouped._buffer.rows == x.shape[0]
 
 
@@ -97,7 +97,7 @@ def test_the_value_at_the_end_of_a_pass_is_exact_though_the_one_in_the_graph_lag
         metric.update_state(labels, scores, users)
         return metric.result()
 
-    # The value in the graph is taken at 500 rows and due again at 600.
+    # Inside the graph the value is computed at 500 rows and next at 600, so at 550 rows it lags.
     for batch in batches(550, 50):
         lagging = step(labels[batch], scores[batch], users[batch])
     assert lagging.dtype == tf.float64

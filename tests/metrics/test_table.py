@@ -1,4 +1,4 @@
-"""A metric is a function and one entry of the table: everything else finds it there."""
+"""A new metric needs a function and one entry of the table, where report, command line and pipeline find it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def brier(labels, probabilities, weights=None, power: float = 2.0) -> float:
 
 @pytest.fixture
 def demonstration(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one entry of a new metric."""
+    """Add the one entry that a new metric needs."""
     monkeypatch.setitem(METRICS, "brier", Metric("brier", "Brier score", brier, Direction.FALLING))
 
 

@@ -24,7 +24,7 @@ CONFIG = config_pb2.EvalConfig(model_specs=[config_pb2.ModelSpec(label_key="labe
 
 
 def extracts(label, score, group, weight=1.0, slices=((),)):
-    """One example as TFMA's extractors leave it, with features no metric asked for."""
+    """One example as TFMA's extractors leave it, with features that no metric asks for."""
     return {
         constants.LABELS_KEY: np.array([label]),
         constants.PREDICTIONS_KEY: np.array([score]),

@@ -1,4 +1,4 @@
-"""Every interest with every interaction, taken from the registries: a new file is covered because it is there."""
+"""Every interest with every interaction, taken from the registries, so that new ones are tested too."""
 
 import itertools
 from pathlib import Path
@@ -28,7 +28,7 @@ def inputs(workbench: Workbench) -> dict[str, Any]:
 
 
 def train_one_step(model: RankingModel, inputs: dict[str, Any]) -> None:
-    """A step of gradient descent; the loss, every gradient and every weight after it must be finite."""
+    """Take a step of gradient descent; loss and gradients must be finite, and the loss must reach every part."""
     with tf.GradientTape() as tape:
         loss = model.compute_loss(inputs, LABELS, model(inputs, training=True))
     variables = model.trainable_variables
@@ -92,7 +92,7 @@ def test_histories_and_candidates_of_any_size(workbench: Workbench, inputs: dict
     for length in (0, 1, HISTORY):
         seen[length] = assert_split_is_call(model, with_history(workbench, inputs, length))
     assert not np.array_equal(seen[0], seen[HISTORY])
-    # Longer than the model was built for, which nothing but a call by hand can be: see the test below.
+    # This history is longer than the model was built for. Only a direct call can pass one, as the next test shows.
     try:
         assert_split_is_call(model, with_history(workbench, inputs, HISTORY + 5))
     except ValueError as error:
@@ -108,7 +108,7 @@ def test_histories_and_candidates_of_any_size(workbench: Workbench, inputs: dict
 
 
 def test_a_history_longer_than_configured_is_cut_to_its_newest_events(workbench: Workbench, tmp_path: Path) -> None:
-    """Before any model: by the one raw function, so in training and in every signature."""
+    """The function that parses raw examples cuts it, so training and every signature get the cut history."""
     file = small_features(history=5)
     short = Workbench(
         workbench.data, file, analyze(file, split_records(workbench.data, "train"), tmp_path / "assets", workbench.data)

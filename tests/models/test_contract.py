@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 class Probe(Interest):
-    """Keeps what it is given; its auxiliary logit is one weight."""
+    """An interest that keeps what it is given, and whose auxiliary logit is one weight."""
 
     seen: ClassVar[dict[str, Any]] = {}
     auxiliary: ClassVar[dict[str, float]] = {"own": 0.5}
@@ -55,7 +55,7 @@ class Probe(Interest):
 
 
 class Wide(Interaction):
-    """Its logit is the linear term alone."""
+    """An interaction whose logit is the linear term alone."""
 
     @property
     def wide(self) -> bool:
@@ -74,7 +74,7 @@ def probe(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> RankingModel
 def test_an_interest_sees_the_ids_it_compares(workbench: Workbench, probe: RankingModel) -> None:
     inputs = batch(workbench, candidates=2)
     probe(inputs)
-    # Left out, the category is the shared feature with the smallest vocabulary: genres, not items.
+    # Where none is configured, the category is the shared feature with the smallest vocabulary: genres, not items.
     assert probe.scorer.interests["history"].id_names == ("genres",)
     seen = Probe.seen
     np.testing.assert_array_equal(seen["candidate"]["ids/genres"], inputs["genres"])
@@ -112,7 +112,7 @@ def test_auxiliary_logits_are_trained_with_their_weight(workbench: Workbench, pr
     assert probe.diagnostics() == {"history/level": 1.0}
     probe.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=True)
     probe.train_on_batch(inputs, labels)
-    # d/dl of 0.5 * mean BCE is 0.5 * (p - mean label).
+    # The derivative of 0.5 * (mean cross-entropy) by the level is 0.5 * (p - mean label).
     assert probe.diagnostics()["history/level"] == pytest.approx(1 - 0.5 * (p - 2 / 6), rel=1e-5)
 
 

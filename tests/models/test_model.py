@@ -1,4 +1,4 @@
-"""The composed model: its two towers are the model, and each reads only what it may."""
+"""The composed model: user tower and scoring together equal the whole model, and each reads only its own inputs."""
 
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def test_masked_candidates_weigh_nothing_in_loss_and_statistics(workbench: Workb
 
 
 def test_loss_is_weighted_by_pair(workbench: Workbench) -> None:
-    """compute_loss divides by the sum of weights over all (b, c) pairs: worked out in NumPy."""
+    """`compute_loss` divides by the sum of the weights of all (b, c) pairs; NumPy gives the expected value."""
     model = workbench.model("mlp")
     logits = np.array([[0.3, -1.2], [2.0, 0.1]], np.float32)
     labels = np.array([[1, 0], [0, 1]], np.float32)
@@ -129,7 +129,7 @@ def test_position_acts_in_training_only(workbench: Workbench) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_state_survives_time(workbench: Workbench, name: str) -> None:
-    """Only the recency, which is context, sees the request time: the state has none of it."""
+    """The request time reaches the logit through the recency, which is a context feature and not part of the state."""
     model = workbench.model(name)
     inputs = batch(workbench)
     later = {**inputs, "timestamp": inputs["timestamp"] + 10**9}
