@@ -39,7 +39,7 @@ def request() -> predict_pb2.PredictRequest:
 
 
 def measure(address: str, callers: int, seconds: float) -> str:
-    """p50 and p99 in milliseconds, and requests per second, of this many closed loops."""
+    """p50 and p99 in milliseconds, and requests per second. Each caller waits for an answer before its next request."""
     taken: list[float] = []
     end = time.monotonic() + seconds
 

@@ -8,8 +8,8 @@ Each model has a server process, and the clients are other processes. Each cell 
 after the other, and in an open loop whose rate is `--load` times the rate of the former. "warm" is `score` with a
 cached state, "cold" is `user_tower` and `score`, "one call" is both in one graph with the user sent once, and "tiled"
 is `serving_default` with the user in each example. The floor is the time of arithmetic and copies alone, at rates
-that are measured at the start. At the end, the results are compared with bars; a missed bar is reported but is not an
-error. docs/benchmarks.md has the results.
+that are measured at the start. At the end, ratios of results are compared with bars, the values that they should reach;
+a missed bar is reported but is not an error. docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def machine_rates() -> dict[str, float]:
 
 
 def bars(cells: list[Cell]) -> list[str]:
-    """The bars of this benchmark, each with the measured value, which is a median of sequential requests."""
+    """One line for each bar: whether it is met, and the measured ratio of medians over sequential requests."""
     found = {(one["preset"], one["history"], one["form"], one["candidates"]): one for one in cells}
     lines = []
 
@@ -214,7 +214,7 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
 
 
 def exported(work: Path, preset: str, length: int) -> ServedModel:
-    """A preset with random weights, and its user; exported only if it is not in `work` yet."""
+    """A preset with random weights and the data of its requests, exported only if it is not in `work` yet."""
     import pickle
 
     directory = work / f"{preset}-{length}"
@@ -228,7 +228,7 @@ def exported(work: Path, preset: str, length: int) -> ServedModel:
 
 @contextlib.contextmanager
 def running_server(directory: Path, intra_op_threads: int) -> Iterator[tuple[str, int]]:
-    """The address and the process of an embedded server."""
+    """Runs an embedded server and gives its address and process id."""
     command = [sys.executable, "-m", "serving.server", "--model-base-path", str(directory), "--model-name", "model"]
     with subprocess.Popen(
         [*command, "--port", "0", "--intra-op-threads", str(intra_op_threads)],

@@ -1,7 +1,7 @@
-"""Gradients and compiled functions on whichever backend Keras runs, for tests of code that knows none.
+"""Gradients and compiled functions on the backend of Keras, for tests of code that runs on every backend.
 
-TensorFlow differentiates what has just run; JAX differentiates pure functions. So a function here takes its tensors as
-arguments, and its Keras variables are named beside it.
+TensorFlow differentiates operations that have just run, and JAX differentiates pure functions. A function that is
+differentiated here therefore takes its tensors as arguments, and its Keras variables are listed separately.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def gradients(
     """Run a function and differentiate it.
 
     Args:
-        function: takes `inputs`, gives a scalar or `(scalar, more)`. Its variables must exist already.
+        function: takes `inputs` and returns a scalar or `(scalar, more)`. Its variables must exist already.
         inputs: tensors in any structure.
-        variables: Keras variables to differentiate by.
+        variables: Keras variables to differentiate with respect to.
 
     Returns:
-        What the function gives; the gradients by the tensors of `tree.flatten(inputs)`, None for whole numbers; and
-        those by the variables. Where nothing connects the two, TensorFlow gives None and JAX gives zeros.
+        The function's result; the gradients with respect to the tensors of `tree.flatten(inputs)`, None for integers;
+        and those with respect to the variables. Where the scalar does not depend on a tensor, TensorFlow gives None
+        and JAX gives zeros.
     """
     flat = tree.flatten(inputs) if inputs is not None else []
     floating = [i for i, tensor in enumerate(flat) if "float" in keras.backend.standardize_dtype(tensor.dtype)]
@@ -64,7 +65,7 @@ def _by_tape(function: Any, inputs: Any, flat: Any, floating: Any, variables: An
         tape.watch(sources)
         result = function(inputs)
     found = tape.gradient(_scalar(result), [*sources, *(variable.value for variable in variables)])
-    # Rows of a gathered table come as IndexedSlices.
+    # The gradient of a gathered table comes as IndexedSlices.
     found = [one if one is None else tf.convert_to_tensor(one) for one in found]
     return result, found[: len(sources)], found[len(sources) :]
 
@@ -92,10 +93,10 @@ def _by_transformation(
     differentiated = jax.value_and_grad(pure, argnums=(0, 1), has_aux=True)
     arguments = [flat[i] for i in floating], [variable.value for variable in variables]
     try:
-        # One compilation instead of one for every operation and shape.
+        # This compiles once, and not once for every operation and shape.
         (_, (result, values)), found = jax.jit(differentiated)(*arguments)
     except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-        # A test that asserts on values within.
+        # The function reads values, as a test with assertions inside does, so it cannot be compiled.
         updated.clear()
         (_, (result, values)), found = differentiated(*arguments)
     for variable, value in zip(updated.values(), values, strict=True):
@@ -104,18 +105,18 @@ def _by_transformation(
 
 
 def run(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The form to run a function in: as it is on TensorFlow, compiled on JAX."""
+    """The form in which tests run a function: unchanged on TensorFlow, compiled on JAX."""
     return function if BACKEND == "tensorflow" else compiled(function)
 
 
 def forget_compiled() -> None:
-    """Frees what has been compiled; JAX keeps all of it, gigabytes over a test session."""
+    """Frees compiled functions. JAX keeps all of them, which takes gigabytes over a test session."""
     if BACKEND == "jax":
         jax.clear_caches()
 
 
 def compiled(function: Callable[..., Any], jit: bool = False) -> Callable[..., Any]:
-    """A compiled form that changes no variable: `tf.function`, under XLA with `jit`; `jax.jit` in any case."""
+    """A function in compiled form: `tf.function`, with XLA if `jit`; on JAX `jax.jit`, without updates of variables."""
     if BACKEND == "tensorflow":
         return tf.function(function, jit_compile=jit)
 

@@ -1,6 +1,6 @@
 """Fixtures that several packages share, and the order of the tests.
 
-TensorFlow is imported where a fixture needs it: the lane of another backend runs where there is none.
+TensorFlow is imported only inside the fixtures that need it, since the tests on another backend run without it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 
-# How long an example takes says nothing on a loaded machine.
+# Hypothesis must not judge how long an example takes, which says nothing on a loaded machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Fast tests first, so that a plain mistake is told within a minute; the sort is stable: files keep their order.
+    # Fast tests run first, so that a simple mistake shows within a minute. The stable sort keeps the order of files.
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
     kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
     if len(kept) < len(items):
@@ -36,13 +36,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    """A layer's first weights are the same in every run, and so is what float32 rounding makes of them."""
+    """Makes the initial weights of layers, and so the rounding errors of float32, the same in every run."""
     keras.utils.set_random_seed(17)
 
 
 @pytest.fixture(autouse=True)
 def _golden_cases_are_read_in_marked_tests(request: pytest.FixtureRequest) -> Iterator[None]:
-    """So that no comparison is missing from the golden table and from the lane of another backend."""
+    """Fails a test that reads golden cases without the mark by which `make golden` and `make test-jax` select tests."""
     reader = _Reader()
     golden_cases.OBSERVERS.append(reader)
     yield
@@ -71,7 +71,7 @@ def _forget_compiled() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A small synthetic data set, analyzed once a session."""
+    """A small synthetic data set, made and analyzed once a session."""
     from tests.workbench import make_workbench
 
     directory: Path = tmp_path_factory.mktemp("workbench")

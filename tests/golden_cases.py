@@ -1,7 +1,7 @@
-"""Golden cases: numbers of the papers' public implementations, and how a layer of ours is compared with them.
+"""Golden cases: inputs and results of the papers' public implementations, and how our layers are compared with them.
 
-A case is read from tests/golden when it is there, else from ../shared/golden, next to the checkout. Cases of sources
-without a licence are never committed; where they are absent, `present` says so in a warning that pytest prints.
+A case is read from tests/golden if it is there, else from ../shared/golden, next to the checkout. Cases of sources
+without a licence are never committed. Where they are absent, `present` gives a warning, which pytest prints.
 
 Usage, for a built layer:
 
@@ -14,11 +14,11 @@ Usage, for a built layer:
     )
 
 and for a function without weights and gradients: `compare(case, "out/auc", auc(case["in/label"], case["in/score"]))`.
-All comparisons go through `compare`, and whoever is in `OBSERVERS` is told of each: `python -m tests.golden_table`
-counts them.
+All comparisons go through `compare`, which reports each of them to the observers in `OBSERVERS`. In this way
+`python -m tests.golden_table` counts them.
 
-`python -m tests.golden_cases PATTERN...` copies the matching licensed cases into tests/golden and
-writes its manifest anew.
+`python -m tests.golden_cases PATTERN...` copies the matching licensed cases into tests/golden and writes the manifest
+there anew.
 """
 
 import fnmatch
@@ -73,7 +73,7 @@ class GoldenCase:
 
 
 class Observer(Protocol):
-    """Who wants to know which cases are read and what is compared."""
+    """An object that is told which cases are read and which tensors are compared."""
 
     def loaded(self, name: str) -> None:
         """A case has been read."""
@@ -112,7 +112,7 @@ def names(*patterns: str) -> list[str]:
 
 
 def present(wanted: Iterable[str]) -> list[str]:
-    """Those of the named cases that are here; the absent ones are named and counted in a warning."""
+    """The named cases that are available. A warning names and counts the absent ones."""
     wanted = list(wanted)
     here = [name for name in wanted if _folder(name)]
     absent = sorted(set(wanted) - set(here))
@@ -171,9 +171,9 @@ def compare(case: GoldenCase, key: str, actual: Any, *, expected: Any = None, at
     Args:
         case: the case.
         key: the full key of the tensor.
-        actual: ours.
-        expected: the case's tensor in our layout; the tensor as it is when None.
-        atol: an absolute tolerance instead of the manifest's; NaN then equals NaN.
+        actual: our tensor.
+        expected: the case's tensor in our layout; None if the layouts are the same.
+        atol: an absolute tolerance instead of the manifest's; with it, NaN equals NaN.
     """
     expected = case[key] if expected is None else expected
     kind = "gradients" if key.startswith("grad/") else "outputs"
@@ -206,10 +206,10 @@ def check(
 
     Args:
         case: the case.
-        forward: takes the `in/` tensors by name, gives the `out/` tensors by name.
+        forward: takes the `in/` tensors by name and returns the `out/` tensors by name.
         weights: the variable of each `w/` tensor.
-        after: the variables behind outputs that are values after an update.
-        ignored: names of weights, outputs or gradients that are not ours to compare.
+        after: for outputs that are the values of variables after an update, the variable of each.
+        ignored: names of weights, outputs or gradients that are left out.
     """
     assign(case, weights, ignored)
     inputs = tensors(case.group("in"))

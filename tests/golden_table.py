@@ -1,11 +1,12 @@
-"""`python -m tests.golden_table`: which published numbers are reproduced, by architecture.
+"""`python -m tests.golden_table` shows which published numbers are reproduced, by architecture.
 
-Runs the tests that are marked `golden` and counts the comparisons that they really make; nothing here names a case. The
-exit code is not 0 when a test fails that read a case.
+It runs the tests that are marked `golden` and counts the comparisons that they make, so there is no list of cases to
+maintain. The exit code is not 0 if a test fails that read a case.
 
-A case is covered when a test that passes has compared at least one of its tensors. Its forward pass has passed when
-outputs have been compared, its gradient when gradients have been; "in part" when not all of them. Comparisons inside a
-test that fails, or in one that shows a deviation, do not count. What no test compares is listed below the table.
+A case is covered if a passing test has compared at least one of its tensors, or if a test that read it has failed. The
+forward pass of a case has passed if outputs have been compared, and its gradient if gradients have been; "in part"
+means that some of its gradients have not. Comparisons in a test that fails do not count, and neither do those in a test
+that shows a deviation by a comparison that must fail. Tensors that no test compares are listed below the table.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Every test starts with nothing read."""
+        """Clears what the previous test has read and compared."""
         self._read.clear()
         self._now.clear()
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keeps what a test has compared when it ends well."""
+        """Records what a test has compared, or that it has failed."""
         if report.failed:
             for name in self._read:
                 self.failed[name].append(report.nodeid)
@@ -68,15 +69,15 @@ class Recorder:
                 self.reproduced[name].add(key)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that cannot be read covers nothing, which must be told."""
+        """Records a file that cannot be collected, since the cases of its tests are missing from the table."""
         if report.failed:
             self.collection_errors.append(report.nodeid)
 
 
 def files() -> list[str]:
-    """The test files that know golden cases."""
+    """The test files that use golden cases."""
     found = [path for path in sorted(TESTS.rglob("test_*.py")) if "golden_cases" in path.read_text()]
-    # That one tests the comparison itself, on cases that it bends.
+    # test_golden_cases.py tests the comparison itself, also with wrong results.
     return [str(path) for path in found if path != TESTS / "test_golden_cases.py"]
 
 

@@ -1,4 +1,4 @@
-"""One helper that runs any layer through what every layer must stand."""
+"""The checks that every layer must pass, in one function."""
 
 import inspect
 import json
@@ -27,16 +27,18 @@ def check_layer(
 ) -> Any:
     """Check config round trip, shapes, compiled forms, saving, a training step and mixed precision.
 
-    On JAX every form is compiled: there the eager one is too slow to test.
+    On JAX every form is compiled, because eager calls are too slow there.
 
     Args:
-        layer: a layer; built or not. It is left as it was, apart from being built.
+        layer: a layer, built or not. It is not changed, except that it is built.
         inputs: NumPy arrays in the structure of the layer's first call argument.
-        call_arguments: further arguments of the call; arrays (`mask`) become model inputs, the rest stays as it is.
+        call_arguments: further arguments of the call; arrays (`mask`) become model inputs, other values are constants.
         output_shape: the expected shape for `inputs`; a dict of shapes for a dict of outputs.
-        unmoved: parts of names of trainable weights that a step may leave alone (a bias before a normalization).
-        rtol: relative to the largest output, between eager, `tf.function`, XLA and the reloaded model.
-        xla: whether to compile with `jit_compile`; on JAX without meaning.
+        unmoved: parts of names of trainable weights that a training step need not change, such as a bias before a
+            normalization.
+        rtol: the largest difference of the outputs of `tf.function`, XLA and the reloaded model from the eager ones,
+            relative to the largest output.
+        xla: whether to compile with `jit_compile`; ignored on JAX.
         mixed: whether to run under `mixed_bfloat16`.
 
     Returns:
@@ -53,7 +55,7 @@ def check_layer(
         return target(first, **rest, **constants, **extra)
 
     if BACKEND != "tensorflow":
-        # Operation by operation, a layer costs a compilation for each of them and each shape.
+        # An eager build would compile every operation for every shape, so the layer is built with symbolic inputs.
         call(layer, _placeholders(fed))
     expected = tree.map_structure(ops.convert_to_numpy, run(lambda one: call(layer, one))(fed))
     tree.map_structure(lambda array: _assert(np.isfinite(array).all(), "an output is not finite"), expected)
@@ -93,7 +95,7 @@ def _assert_equal(actual: Any, expected: Any, rtol: float, label: str) -> None:
 def _check_config(layer: Any) -> None:
     config = layer.get_config()
     json.dumps(config)
-    # An argument that a test leaves at its default would be lost unseen.
+    # The round trip below cannot show that an argument is lost if the test leaves it at its default.
     parameters = inspect.signature(type(layer)).parameters.values()
     lost = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - set(config)
     _assert(not lost, f"arguments that get_config leaves out: {sorted(lost)}")
@@ -131,7 +133,7 @@ def _check_training(layer: Any, fed: Any, call: Any, unmoved: Sequence[str]) -> 
     copy = type(layer).from_config(layer.get_config())
     call(copy, fed if BACKEND == "tensorflow" else _placeholders(fed))
     generator = np.random.default_rng(7)
-    # Fresh embeddings and gates start at zero or one, where some gradients vanish.
+    # Weights are moved, because embeddings and gates start at zero or one, where some gradients vanish.
     for weight in copy.trainable_weights:
         weight.assign(ops.convert_to_numpy(weight) + generator.normal(0.0, 0.1, weight.shape))
     accepts = "training" in inspect.signature(copy.call).parameters
@@ -154,7 +156,7 @@ def _check_training(layer: Any, fed: Any, call: Any, unmoved: Sequence[str]) -> 
 
 
 def _check_mixed(layer: Any, fed: Any, call: Any) -> None:
-    """Finite outputs under mixed bfloat16, with float32 variables."""
+    """Under mixed bfloat16, outputs must be finite and variables float32."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

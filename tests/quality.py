@@ -1,6 +1,6 @@
-"""What presets reach on a fixed synthetic data set.
+"""The AUC and GAUC that presets reach on a fixed synthetic data set.
 
-`python -m tests.quality [PRESET ...]` measures tests/quality.json anew: all that are in it, or those that are named.
+`python -m tests.quality [PRESET ...]` measures the presets in tests/quality.json anew, or only those that are named.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from tfctr.training.run import run_training
 
 PATH = Path(__file__).with_name("quality.json")
 METRICS = ("auc", "gauc")
-# A run on another processor adds in another order and is another draw: within four standard deviations of one run, and
-# never held closer than a test split of 1,200 rows can tell.
+# Another processor may add in another order, so its result differs as that of another seed does. The tolerance is four
+# standard deviations of a single run, but at least FLOOR: a test split of 1,200 rows cannot show smaller differences.
 DEVIATIONS, FLOOR = 4, 0.015
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The data set, and what no model can beat on its test split."""
+    """The data set, and the ceilings of the metrics on its test split, which no model can beat."""
 
     workbench: Workbench
     ceiling: dict[str, Any]
 
     def reach(self, preset: str, seed: int, training: dict[str, Any], directory: Path) -> dict[str, float]:
-        """Test metrics of one run."""
+        """Trains a preset once and returns its metrics on the test split."""
         experiment = Experiment.model_validate({"preset": preset, "training": {**training, "seed": seed}})
         splits = {name: self.workbench.split(name) for name in ("train", "valid", "test")}
         result = run_training(self.workbench.assets, experiment, splits["train"], splits["valid"], directory / "runs")

@@ -12,7 +12,7 @@ from tfctr.layers.registry import Registry
 
 @contextmanager
 def registrations_undone(*registries: Registry) -> Iterator[None]:
-    """Forget at the end what is registered inside, in these registries and for Keras."""
+    """Undo at the end of the block what it has registered, in these registries and for Keras."""
     with ExitStack() as stack:
         for table in (*registries, EXPORTED, keras.saving.get_custom_objects()):
             stack.enter_context(mock.patch.dict(table))

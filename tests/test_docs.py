@@ -1,4 +1,4 @@
-"""What the pages say must be true of the code: keys, commands, links, examples."""
+"""The keys, commands, links and examples in the documentation must agree with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real exported model behind the embedded server, asked over gRPC by the client."""
+"""The client requests scores over gRPC from the embedded server, which serves a real exported model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def served(request: pytest.FixtureRequest, exported: dict[str, Path]) -> Iterato
 
 @pytest.fixture
 def impressions(workbench: Workbench) -> list[dict[str, Any]]:
-    """Rows of the log as a service knows them: Python values, histories as lists of their own length."""
+    """Rows of the log as a service has them: Python values, and histories as lists without padding."""
     raw = workbench.raw("test", ROWS)
     found = []
     for row in range(ROWS):
@@ -69,7 +69,7 @@ def test_a_state_is_cached_and_a_corrupt_one_refused(
     with RankingClient(address, timeout_seconds=30, cache=cache) as client:
         ranked = client.rank(user, candidates, context, k=3, user_key="u", history_version=1)
         assert [one.probability for one in ranked] == sorted((one.probability for one in ranked), reverse=True)
-        # A cached state answers even for a user of whom nothing more is said.
+        # With a cached state, the ranking does not need the features of the user.
         assert client.rank({}, candidates, context, k=3, user_key="u", history_version=1) == ranked
         assert client.rank({}, candidates, context, k=3, user_key="u", history_version=2) != ranked
         state = client.user_state(user)

@@ -1,4 +1,4 @@
-"""The table counts what tests really compare."""
+"""The golden table counts the comparisons that tests make."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +21,7 @@ def _three_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def play(recorder: Recorder, *comparisons: tuple[str, str, bool], outcome: str = "passed") -> None:
-    """A test that reads the cases of its comparisons, makes them and ends."""
+    """Plays a test that reads the cases of these comparisons, makes them and ends."""
     protocol = recorder.pytest_runtest_protocol(None)  # type: ignore[arg-type]
     next(protocol)
     for name, key, passed in comparisons:

@@ -1,4 +1,4 @@
-"""Holds each layer of the package to its dependencies, in the source text, in a process and in a bare environment."""
+"""Each part of the package imports only what it may: in its sources, in a process and in a bare environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scripts.setup_venv import index_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What each part of tfctr may import of the others. A new part needs a line here.
+# What each part of tfctr may import from the others. A new part needs a line here.
 LEAVES = {"errors", "console", "storage"}
 LIBRARY = LEAVES | {"features", "layers"}
 MODEL_PARTS = LIBRARY | {"losses", "metrics", "optimizers", "interests", "interactions"}
@@ -48,14 +48,14 @@ ALLOWED: dict[str, set[str]] = {
 # The parts that run on every Keras backend.
 BACKEND_FREE = {"layers", "losses", "interests", "interactions", "models"}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "torch"}
-# What must work with the base install.
+# The modules that must work with the base install.
 BASE_MODULES = ("tfctr", "tfctr.cli", "tfctr.client", "tfctr.features", "tfctr.metrics.reference", "tfctr.console")
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_rs", "tfx", "tfx_bsl", "apache_beam", "jax", "torch", "pandas")
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import: who, whom (absolute, dotted), and whether it happens when the module is imported."""
+    """One import: the importing module, the absolute dotted name, and whether it runs when the module is imported."""
 
     importer: str
     imported: str
@@ -122,7 +122,7 @@ def test_every_part_is_in_the_table() -> None:
 
 
 def test_the_table_has_no_cycle() -> None:
-    """So that reading the table from the bottom up is reading the architecture."""
+    """So that the parts have an order, in which each one imports only from earlier ones."""
     left = {part: set(allowed) for part, allowed in ALLOWED.items()}
     while left:
         free = {part for part, allowed in left.items() if not allowed & set(left)}
@@ -160,7 +160,7 @@ def test_the_model_code_knows_no_backend() -> None:
 
 @pytest.mark.parametrize("root", BASE_MODULES)
 def test_base_modules_import_only_base_distributions(root: str) -> None:
-    """Follows what happens when the module is imported, through tfctr's own modules."""
+    """Follows the imports that run when the module is imported, through tfctr's own modules."""
     if root not in SOURCES:
         pytest.fail(f"{root} does not exist")
     waiting, seen, wrong = [root], set(), []
@@ -213,14 +213,14 @@ def _modules_of(*extras: str) -> frozenset[str]:
 
 
 def _is_provided(imported: str, modules: frozenset[str]) -> bool:
-    """Whether a module is in the standard library or, itself or a package that it is in, among some modules."""
+    """Whether a module is in the standard library, or whether it or a package around it is among `modules`."""
     parts = imported.split(".")
     return parts[0] in sys.stdlib_module_names or any(
         ".".join(parts[:count]) in modules for count in range(1, len(parts) + 1)
     )
 
 
-# What may be imported at all, from the distributions of which extras.
+# The extras whose distributions each directory may import, besides those of the base.
 EXTRAS_OF = {
     "tfctr": ("data", "train", "pipeline", "redis"),
     "pipeline": ("pipeline",),
@@ -234,7 +234,7 @@ OWN = {*EXTRAS_OF, "scripts"}
 
 @pytest.mark.parametrize("directory", EXTRAS_OF)
 def test_every_import_is_of_a_declared_distribution(directory: str) -> None:
-    """Also where it would work without, because another distribution needs the same one."""
+    """A distribution must be declared even if it is there anyway, as a dependency of another one."""
     provided = _modules_of("", *EXTRAS_OF[directory])
     wrong = [
         str(item)
@@ -258,7 +258,7 @@ def test_the_lock_satisfies_the_build_definition() -> None:
 
 @pytest.mark.e2e
 def test_the_base_install_has_a_working_command_line(tmp_path: Path) -> None:
-    """What `pip install tfctr` gives, from a copy of the sources: no TensorFlow, and features can be validated."""
+    """`pip install` from a copy of the sources installs no TensorFlow, and the command can validate features."""
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):

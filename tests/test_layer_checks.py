@@ -1,4 +1,4 @@
-"""The helper must see the faults that it is there for."""
+"""`check_layer` must find the faults that it is meant to find."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ class IsNotRegistered(Scale):
     [
         (ForgetsItsConfig(), "get_config leaves out: .'factor'"),
         (HasAnIdleWeight(), "idle: (no gradient|a training step left it alone)"),
-        # On JAX, Keras stumbles while it rewords the tracer's error.
+        # On JAX, Keras itself fails when it rewords the tracer's error.
         (ReadsValuesInPython(), "symbolic|tf.Tensor|numpy|float|_error_repr"),
         (IsInfinite(), "an output is not finite"),
         (OverflowsInHalfPrecision(), "not finite under mixed_bfloat16"),

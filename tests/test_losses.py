@@ -104,7 +104,7 @@ def test_self_ensemble_is_the_formula(passes: int, rows: int, spread: float, see
 def test_confident_and_wrong_still_learns(loss: SelfEnsemble) -> None:
     value, (gradient,), _ = gradients(lambda logits: loss([0.0], logits, [1.0]), ops.full((loss.passes, 1), 40.0))
     assert float(value) == pytest.approx(40.0, rel=1e-5)
-    # The mean's gradient is shared by the passes; a loss on probabilities would have none at all here.
+    # The passes share a gradient of 1. A loss that is computed from probabilities would have none here.
     np.testing.assert_allclose(ops.sum(gradient), 1.0, rtol=1e-5)
 
 
@@ -137,7 +137,7 @@ def test_consistency_losses_by_hand() -> None:
     np.testing.assert_allclose(KlConsistency()([1], PAIR, [1]), kl, rtol=1e-6)
     drop = -np.log(P) - np.log(Q) + 3 / 2 * (divergence(P, Q) + divergence(Q, P))
     np.testing.assert_allclose(RDrop(3.0)([1], PAIR, [1]), drop, rtol=1e-6)
-    # Pass 1 is better than the mean and weighs nothing, pass 2 lags behind it.
+    # Pass 1 is better than the mean, so its weight is 0. Pass 2 is worse: its weight is the difference of the losses.
     tri = -np.log(mean) + (np.log(mean) - np.log(Q)) * -np.log(Q)
     np.testing.assert_allclose(TriBce()([1], PAIR, [1]), tri, rtol=1e-6)
 
@@ -158,7 +158,7 @@ def test_kl_is_self_ensemble_less_the_entropy_of_the_mean() -> None:
 
 @pytest.mark.parametrize("loss", [KlConsistency(), RDrop(), TriBce()])
 def test_gradients_are_those_of_finite_differences(loss: KlConsistency) -> None:
-    """Nothing is held constant: the gradient is that of the written formula."""
+    """No factor of the formula is held constant in its gradient."""
     logits = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
     _, (gradient,), _ = gradients(lambda one: loss([1.0, 0.0, 1.0], one, [1.0, 2.0, 0.5]), ops.array(logits))
     for place in np.ndindex(2, 3):
@@ -179,7 +179,7 @@ def test_consistency_losses_stay_finite(loss: KlConsistency) -> None:
 @pytest.mark.golden
 @pytest.mark.parametrize("name", present(["fcn_loss_h2_deep2_shallow2"]))
 def test_tri_bce_golden(name: str) -> None:
-    """The published loss value from the published logits; there the fused prediction is a network's own."""
+    """The published loss value from the published logits. There, the network itself gives the fused logit."""
     case = load(name)
     labels, ones = case["in/label"][:, 0], np.ones(7, "float32")
     losses = [

@@ -27,7 +27,7 @@ find-links = /wheels
 
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A user with a pip.conf and nothing else."""
+    """A user with a pip.conf and no other settings of pip or uv."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "PIP_TRUSTED_HOST"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""What storage writes is there whole or not at all."""
+"""What `tfctr.storage` writes is there completely or not at all."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A small synthetic data set with its feature file and assets, and models on it: what many tests stand on."""
+"""A small synthetic data set with its feature file and assets, and models on it, for many tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRESETS = ("mlp", "din", "dmf", "qnn-alpha")
 
 @dataclass(frozen=True)
 class Workbench:
-    """Where things are, and short ways to use them."""
+    """The data set, its feature file and its assets, with short ways to use them."""
 
     data: Path
     file: FeatureFile
@@ -48,7 +48,7 @@ class Workbench:
         return {name: tensor.numpy() for name, tensor in parsed.items()}
 
     def model(self, config: str | ModelConfig, seed: int = 1, dtype: str = "float32") -> RankingModel:
-        """A preset or another model with random weights, moved off their starts so that nothing is zero by accident."""
+        """A preset or another model. Its random weights are moved from their starts, so that none is zero by chance."""
         keras.utils.set_random_seed(seed)
         model = build_model(self.assets, preset(config) if isinstance(config, str) else config, dtype=dtype)
         generator = np.random.default_rng(seed)

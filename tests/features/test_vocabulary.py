@@ -1,4 +1,4 @@
-"""Token files: what one reader takes for a token, every reader does."""
+"""Token files: every reader finds the same tokens in them."""
 
 import subprocess
 import sys
@@ -209,7 +209,7 @@ def test_transform_learns_the_same_file_and_looks_up_the_same_ids(tmp_path: Path
     learned = {name: vocabulary.read_tokens(output.vocabulary_file_by_name(name)) for name in selections}
     for name, selection in selections.items():
         ours = vocabulary.ranked(counts, **selection)
-        # Of equally frequent tokens Transform takes the greater bytes first, ours are the lesser.
+        # Among equally frequent tokens, Transform takes the greatest bytes first, and `ranked` takes the least.
         assert [counts[token] for token in learned[name]] == [counts[token] for token in ours], name
         if selection["max_size"] is None:
             assert sorted(learned[name]) == sorted(ours), name

@@ -16,10 +16,10 @@ TTL_SPREAD = 0.1
 
 
 def lifetime(key: StateKey, ttl_seconds: float) -> float:
-    """Seconds to keep a state: its TTL, or up to a tenth less as the hash of the key decides.
+    """Seconds to keep a state: its TTL, shortened by up to a tenth. The hash of the key decides by how much.
 
-    States that are stored in one burst, as after a new version, thus do not all expire and have to be computed again in
-    one burst.
+    States that are stored at the same time, as after the release of a new version, therefore expire at different times
+    and are not all computed again at once.
     """
     hashed = int.from_bytes(key.digest[:4]) / 2**32
     return ttl_seconds * (1 - TTL_SPREAD * hashed)

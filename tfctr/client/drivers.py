@@ -57,7 +57,7 @@ class Driver(ABC):
 
     @abstractmethod
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
-        """Begins a call. `alone` says that the request has nothing else to do until the call ends."""
+        """Begins a call. If `alone`, the request waits for this call only; a driver may then block, which is faster."""
 
     asynchronous = False
     """Whether `start_task` can be used."""
@@ -109,7 +109,7 @@ class BlockingDriver(Driver):
 
     @override
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
-        # A lone call is made at once: a future of grpc takes a quarter of a millisecond more.
+        # A lone call blocks here, because a future of grpc takes a quarter of a millisecond more.
         method = self._methods[call.path]
         ended: futures.Future[Any] = futures.Future()
         try:

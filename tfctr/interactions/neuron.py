@@ -28,10 +28,10 @@ class Terms:
 
     Attributes:
         x: The input, [..., D].
-        h: The equal parts of the first linear map.
-        v: The second linear map, of formats that have one.
-        bilinear: x^T A_k x + beta_k, of formats that have it.
-        alpha: A trained scale of each coordinate, of formats that have it.
+        h: The output of the first linear map, split into equal parts.
+        v: The output of the second linear map, for formats that have one.
+        bilinear: x^T A_k x + beta_k, for formats that have it.
+        alpha: A trained scale of each coordinate, for formats that have it.
     """
 
     x: Tensor
@@ -47,12 +47,12 @@ class Format:
 
     Attributes:
         output: The function that makes the layer's output from its terms.
-        parts: The number of equal parts that the first linear map is split into; 0 for no such map.
-        share: The width of a part as a share of D.
-        reads: The input of the first map; x itself by default.
-        second: The input of the second map; None for no such map.
-        second_reads: The width of that input as a share of D.
-        second_share: The width of the second map as a share of D.
+        parts: The number of equal parts that the first map's output is split into; 0 if there is no such map.
+        share: The width of each part divided by D, such as 0.5 for parts of D / 2.
+        reads: The function that makes the first map's input from x; by default the input is x.
+        second: The function that makes the second map's input from x and the parts; None if there is no such map.
+        second_reads: The width of the second map's input divided by D.
+        second_share: The width of the second map's output divided by D.
         bilinear: Whether there is a bilinear term. The backbone compresses the input of such formats.
         alpha: Whether there is a trained scale.
     """

@@ -23,8 +23,8 @@ class QuadraticProduct(SameShapeLayer):
 
         y = act(norm(x * sum_r (x W_r + b_r))) + x
 
-    Unlike in `KhatriRaoProduct`, the projections stay linear, and the product is what is normalized and activated. In
-    inference the R matrices are therefore equal to one, their sum, which `fold` computes.
+    Unlike in `KhatriRaoProduct`, the projections are linear, and the product is normalized and activated. In inference
+    one projection with the sum of the R matrices therefore gives the same output; `Qin.fold` computes this sum.
 
     Args:
         rows: R, the number of projections that are summed.
@@ -33,7 +33,7 @@ class QuadraticProduct(SameShapeLayer):
         dropout: the rate after the activation.
         linear_dropout: the rate on each projection, before the sum.
         residual: whether to add the input.
-        shift: whether a vector is added to the product, the rest of a folded normalization.
+        shift: whether a vector is added to the product, as the shift of a normalization that was folded.
 
     Call arguments:
         inputs: float `[..., D]`.
@@ -148,8 +148,8 @@ class Qin(HeadedInteraction):
         (8, 50)
 
     References:
-        Quadratic Interest Network for Multimodal Click-Through Rate Prediction (2025), section 2.2; as released, see
-        `QuadraticProduct`.
+        Quadratic Interest Network for Multimodal Click-Through Rate Prediction (2025), section 2.2. The layers follow
+        the released code, see `QuadraticProduct`.
     """
 
     shift: bool = False
@@ -193,7 +193,7 @@ class Qin(HeadedInteraction):
         return x
 
     def fold(self) -> "Qin":
-        """An equal backbone for inference, in which one matrix per layer stands for R and the normalization's scale."""
+        """An equal backbone for inference: one matrix per layer replaces R matrices and the normalization's scale."""
         if self.rows == 1 and not self.batch_norm:
             return self
         options: dict[str, Any] = {"activation": self.activation, "residual": self.residual, "dtype": self.dtype_policy}

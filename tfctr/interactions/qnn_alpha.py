@@ -27,8 +27,8 @@ class KhatriRaoProduct(SameShapeLayer):
 
         y_h = x_h * sum_r act(norm(x_h W_hr + b_hr)) + x_h
 
-    The released code (`released=True`) differs where H > 1: every W_hr reads the whole x, so that heads save nothing,
-    and x_h in the product is the h-th slice of every field of x, while the residual is x in its own order.
+    The released code (`released=True`) differs if H > 1. Every W_hr reads the whole x, so that more heads do not save
+    parameters. In the product, x_h is the h-th slice of every field of x, while the residual is x, ordered by field.
 
     Args:
         heads: H.
@@ -42,8 +42,7 @@ class KhatriRaoProduct(SameShapeLayer):
         released: whether to compute what the released code computes.
 
     Call arguments:
-        inputs: float `[..., D]`. Not released: head after head, in each head field after field. Released: field after
-            field.
+        inputs: float `[..., D]`, ordered by head and within a head by field; with `released`, ordered by field.
         mask: bool `[...]`, true for rows that count in batch statistics.
         training: whether to drop out and to use and update batch statistics.
 

@@ -1,4 +1,4 @@
-"""Target attention whose scores know the similarity, as TWIN knows a crossed feature."""
+"""Target attention with similarities of frozen vectors as a bias of its scores, after TWIN."""
 
 from keras import ops
 from typing_extensions import override
@@ -17,12 +17,12 @@ class BehaviorFeatureSplit(FrozenInterest, TargetAttention):
         a_hi = (t W_Q)_h (x_i W_K)_h / sqrt(d_h) + beta_h s_i
         output = concat_h(softmax(a_h) (X W_V)_h) W_O
 
-    TWIN splits the features of a behaviour: what the item has of itself is projected, once a user; what crosses user
-    and item becomes one number for each head. Here the similarity is the crossed feature, and values come from ids
-    alone. A missing vector adds 0.
+    TWIN splits the features of an event into two groups. Those of the item alone are projected, once for each user.
+    Those that cross user and item become one number for each head, which is added to the scores. Here the similarity is
+    the crossed feature, and the values come from ids alone. A missing vector adds 0.
 
     Args:
-        frozen: the frozen table, or several: each has its own similarity and its own beta, and they add up.
+        frozen: the frozen table, or several. Each has its own similarity and its own beta, and all biases are added.
         num_heads, attention_dim, output_projection, scale, activation, dropout, seed: see `TargetAttention`.
         kernel_initializer, kernel_regularizer: see `ConfiguredLayer`.
 

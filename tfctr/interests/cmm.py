@@ -1,4 +1,4 @@
-"""Complementary modality modelling: decoupled target attention and the similarity histogram together."""
+"""Complementary modality modelling: a weighted mean of decoupled target attention and a similarity histogram."""
 
 import math
 from typing import Any, Literal, get_args
@@ -17,29 +17,29 @@ Mixing = Literal["fixed", "learned", "gated"]
 
 @interest("cmm")
 class ComplementaryModality(FrozenInterest):
-    """The interest of DMF: a mixture of the modality-enriched and the modality-centric view.
+    """The interest of DMF: a weighted mean of decoupled target attention (DTA) and a similarity histogram (SimTier).
 
         output = alpha * DTA(...) + (1 - alpha) * SimTier(...)
 
-    alpha is, by `mixing`:
+    The paper calls DTA the modality-enriched and SimTier the modality-centric view. `mixing` says what alpha is:
 
         fixed      the given number
-        learned    sigmoid(a), one number for all requests, from the given start
+        learned    sigmoid(a), one number for all requests, which starts at the given number
         gated      sigmoid(relu([t ; log(1 + length) ; mean of the request's fields] W_1 + b_1) w + a), one number for
-                   each candidate of each request, from the given start
+                   each candidate of each request, which starts at the given number
 
-    Both read the same frozen vectors; with equal bins the similarities and buckets are computed once.
+    Both parts read the same frozen vectors. With the same number of bins, the buckets are computed once for both.
 
     Args:
         frozen: the frozen table, or several.
-        alpha: the share of DTA, or its start; 0 leaves the histogram alone, 1 DTA alone.
+        alpha: the weight of DTA, or its start value. With 0 only the histogram counts, with 1 only DTA.
         mixing: `fixed`, `learned` or `gated`.
         gate_units: the width of the gate's hidden layer.
         bins: buckets over [-1, 1], in both parts.
         histogram_bins: buckets of the histogram, if it has a different number.
         soft_buckets: whether a similarity between the centres of two buckets has a share of each, in both parts.
-        counts, hidden_units: of the histogram, see `SimilarityHistogram`.
-        enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: of the attention, see
+        counts, hidden_units: arguments of the histogram, see `SimilarityHistogram`.
+        enrich_values, num_heads, attention_dim, scale, activation, dropout, seed: arguments of the attention, see
             `DecoupledTargetAttention`.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
@@ -58,8 +58,8 @@ class ComplementaryModality(FrozenInterest):
         (1, 5, 8)
 
     References:
-        Fan et al., Decoupled Multimodal Fusion (2025), section 4.4: alpha is fixed, and its best value between 0 and 1.
-        That value is not published; the default is the middle. `learned`, `gated` and `soft_buckets` are additions.
+        Fan et al., Decoupled Multimodal Fusion (2025), section 4.4, where alpha is fixed. Its best value is between 0
+        and 1 and not published; the default is the middle. `learned`, `gated` and `soft_buckets` are additions.
     """
 
     weight_kinds = ("kernel", "embeddings")
@@ -107,7 +107,7 @@ class ComplementaryModality(FrozenInterest):
         if self.mixing == "gated":
             self.gate_fields = None
             self.gate_hidden = self.make_dense("gate_hidden", self.gate_units, width + 1)
-            # Zeros: every alpha starts at the given one.
+            # With a kernel of zeros, every alpha starts at the given number.
             self.gate_kernel = self.make_weight("gate_kernel", (self.gate_units, 1), "zeros")
 
     @override

@@ -23,19 +23,19 @@ class Hstu(TargetAttention):
         output = target attention of the candidate over x, or x of the newest event for every candidate
 
     Positions are counted from the newest event, so they do not depend on the padding. The blocks read the history
-    reversed, with the padding in front, which they mask. Times are those of the age buckets, 2^(bucket - 1) seconds
-    before the newest event, which is right to a factor of two. A history without events gives zeros.
-    The scores are `[B, H, L, L]`; `Dmqn` is for histories of thousands of events.
+    reversed, with the padding in front, and mask the padding. The time of an event comes from its age bucket:
+    2^(bucket - 1) seconds before the newest event, which is right to a factor of two. A history without events gives
+    zeros. The attention scores take `[B, H, L, L]`; for histories of thousands of events, use `Dmqn`.
 
     Args:
-        max_length: the most events in a history; the blocks divide by it.
-        blocks: how many.
-        variant: form of the blocks, `research` or `stu`.
-        relative_bias: of the blocks of `research`: `none`, `position` or `time`.
+        max_length: the most events in a history. The blocks divide their attention weights by this number.
+        blocks: the number of blocks.
+        variant: the form of the blocks, `research` or `stu`, see `HstuBlock`.
+        relative_bias: the relative bias of the blocks, for the variant `research`: `none`, `position` or `time`.
         pooling: `target_attention` or `last`.
-        num_heads: heads of the blocks and of the target attention.
-        dropout: of the blocks.
-        seed: of the dropout.
+        num_heads: the number of heads in the blocks and in the target attention.
+        dropout: the dropout rate in the blocks.
+        seed: the seed of the dropout.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`.

@@ -32,15 +32,15 @@ class Sim(RetrievedAttention):
 
     Args:
         search: `soft` or `hard`.
-        category: for the hard search, the candidate's feature whose ids are compared, or a list of features, any of
-            which may agree. With several values one common value is enough; a missing id agrees with no other. The
-            soft search reads no category, whatever is named here.
+        category: for the hard search, the candidate's feature whose ids are compared with those of an event, or a list
+            of features. One equal id in one of the features is enough; a missing id is equal to no other. The soft
+            search ignores this argument.
         auxiliary_units: widths of the hidden layers of the search's logit.
-        auxiliary_weight: weight of its cross-entropy in the loss.
-        padding_competes: padded steps take part in the soft search with score 0, before events with a negative score,
-            and take their places, as in the public code. What is found then depends on how long the padding is.
-        top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`; the paper joins the time
-            gap to the event, which is `age_dim` here.
+        auxiliary_weight: weight of that logit's cross-entropy in the loss.
+        padding_competes: whether padded steps take part in the soft search with score 0, as in the public code. They
+            take the places of events with negative scores, so what is found depends on how much padding there is.
+        top_k, num_heads, attention_dim, age_dim, dropout, seed: see `RetrievedAttention`. In the paper each event
+            also has an embedding of its time gap, which `age_dim` adds here.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
 
     Shapes, call arguments and conventions: see `Interest`. Output `[B, C, d]`; `attend` of the soft search returns

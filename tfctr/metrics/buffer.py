@@ -10,10 +10,10 @@ from tfctr.metrics.reference import Array
 class ImpressionBuffer:
     """Labels, scores, groups and weights of the impressions seen so far; appends, merges and pickles.
 
-    An exact AUC needs every score, so the buffer grows with the data: 21 bytes a row (label 1, score 4 as float32 or 8
-    as float64, group 8, weight 4 or 8), 13 without weights (an all-ones weight column is not stored). Groups that are
-    strings cost their width. Single rows wait in Python lists (about 200 bytes each) and are packed every `PACK` rows,
-    on pickling and when the columns are read.
+    An exact AUC needs every score, so the buffer grows with the data. A row takes 21 bytes: label 1, score 4 (float64:
+    8), group 8 and weight 8 (float32: 4). Weights that are all one are not stored, which leaves 13. If groups are
+    strings, each takes the space of the longest one. Single rows wait in Python lists (about 200 bytes each) and are
+    packed every `PACK` rows, on pickling and when the columns are read.
     """
 
     PACK = 4096
@@ -37,7 +37,7 @@ class ImpressionBuffer:
             return
         self._chunks.append(
             (
-                # int8 keeps a wrong label wrong (2 stays 2, 0.5 becomes -1), so that the metric can refuse it.
+                # A wrong label becomes -1, so that the metric can refuse it; int8 alone would turn 0.5 into 0.
                 np.where(np.isin(labels, (0, 1)), labels, -1).astype(np.int8).reshape(-1),
                 scores,
                 None if groups is None else np.array(groups).reshape(-1),

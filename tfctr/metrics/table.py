@@ -1,4 +1,4 @@
-"""The one table of metrics: reports, the Evaluator, thresholds, demands and the command line all follow from it.
+"""The one table of metrics, which reports, the Evaluator, thresholds, blessing demands and the command line read.
 
 A new metric is a function and one entry of `_ENTRIES`.
 """
@@ -86,7 +86,7 @@ class Metric:
     def measure(
         self, labels: Any, scores: Any, groups: Any = None, weights: Any = None, **options: Any
     ) -> tuple[float, ...]:
-        """Return the value, and after it one number per column; the rows are those of `report`."""
+        """Return the value, then one number for each of `columns`. The rows are given as in `report`."""
         grouping = [[] if groups is None else groups] if self.needs_group else []
         found = self.function(labels, scores, *grouping, weights=weights, **options)
         return (found.value, *(getattr(found, one.attribute) for one in self.columns)) if self.columns else (found,)
@@ -111,7 +111,7 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
 
 
 def metric_named(name: str) -> Metric:
-    """Return the metric of that name; a ValueError with the names that there are, when there is none."""
+    """Return the metric of that name, or raise a ValueError that lists the known names."""
     if name not in METRICS:
         raise ValueError(f"there is no such metric. Allowed: {', '.join(METRICS)}. Received: {name!r}.")
     return METRICS[name]

@@ -1,12 +1,12 @@
 """The metrics of the table for TensorFlow Model Analysis, mergeable on Beam.
 
-All of them read one private computation: per slice, the label, score, weight and group of every impression
-(`ImpressionBuffer`). Every other feature is dropped before the slices are fanned out. The metrics group by themselves,
-so `MetricsSpec.query_key` must stay empty: TFMA's grouping by query gives each slice *all* rows of a user that has one
-row in it, which is wrong for slices that cut through users (hour, popularity).
+All of them read one shared computation, which gathers the label, score, weight and group of every impression of a slice
+(`ImpressionBuffer`). All other features are dropped before TFMA copies an impression to each slice that it is in. The
+metrics group by themselves, so `MetricsSpec.query_key` must stay empty: TFMA's grouping by query gives each slice *all*
+rows of a user that has one row in it, which is wrong for slices that cut through users (hour, popularity).
 
-Memory: 13 bytes an impression and slice it is in (21 with float64 scores), gathered for the final value of a slice in
-one worker. 100 million impressions need 1.3 GB there for the overall slice.
+Memory: 13 bytes for an impression in each of its slices (17 with float64 scores, 8 more with weights). One worker
+gathers all rows of a slice for its final value: 100 million impressions need 1.3 GB there for the overall slice.
 
 Example:
     MetricConfig(
@@ -35,14 +35,14 @@ class TableMetric(metric_types.Metric):
     """A metric of the table, and `<name>_<column>` for each of its columns, computed from the rows of a slice.
 
     Args:
-        group: raw feature that holds the group (user) of an impression, an integer or a string. Metrics of one group
-            share their rows, so it is worth giving to a metric that needs none.
+        group: raw feature that holds the group (user) of an impression, an integer or a string. Metrics with the same
+            group share their rows, so naming the group saves memory even for a metric that does not need it.
         metric: its name in the table.
         name: what the results call it; by default its name in the table.
         options: keyword arguments of the metric's function.
     """
 
-    #: The metric that a class stands for whose configuration names none.
+    #: The metric that is measured if the configuration names none.
     metric = ""
 
     def __init__(self, group: str = "", *, metric: str = "", name: str = "", **options: Any):
@@ -104,7 +104,7 @@ def _computations(
 
     def derive(metrics: dict[Any, Any]) -> dict[Any, float]:
         labels, scores, groups, weights = metrics[rows_key].columns()
-        # A model that gives NaN is refused by the thresholds, which NaN never meets, instead of failing the run.
+        # NaN meets no threshold, so a model that predicts NaN is refused. Measuring its scores would fail the run.
         if np.isnan(scores).any():
             return dict.fromkeys(keys, float("nan"))
         values = entry.measure(labels, scores, groups, weights, **options)
@@ -117,7 +117,7 @@ def _computations(
 
 
 class _RowPreprocessor(metric_types.Preprocessor):
-    """Reduces an example's extracts to one `Row`, before the slices are fanned out."""
+    """Reduces an example's extracts to one `Row`, before TFMA copies them to each slice."""
 
     def __init__(self, group: str, eval_config: Any, **source: Any):
         super().__init__(name=":".join(("impression_row", group, *map(str, source.values()))))
