@@ -1,8 +1,23 @@
 """The exception for errors that users cause and can fix."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """An expected error, shown without a traceback. The message says what is wrong, where, and what is allowed.
 
     The command line prints it as `error: ...` and exits with status 2.
     """
+
+    # Keras adds the arguments of a layer's call to the message of every error that has no such attribute.
+    _keras_call_info_injected = True
+
+
+@contextmanager
+def user_errors(where: str) -> Iterator[None]:
+    """Turns a ValueError or TypeError, which is about an argument, into a `UserError` that starts with `where`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from error

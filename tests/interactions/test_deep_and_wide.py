@@ -390,5 +390,5 @@ def test_errors(config: dict[str, Any], message: str) -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(UserError, match=r"`heads` must divide the embedding width 4\. Received: 3"):
+    with pytest.raises(ValueError, match=r"`heads` must divide the embedding width 4\. Received: 3"):
         create_interaction({"type": "deepfm", "deep": {"type": "qnn_alpha", "heads": 3}})(X)

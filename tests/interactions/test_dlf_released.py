@@ -9,7 +9,6 @@ from keras import ops
 
 from tests.golden_cases import GoldenCase, check, load, present
 from tests.layer_checks import check_layer
-from tfctr.errors import UserError
 from tfctr.interactions import DlfReleased
 from tfctr.interactions.dlf_released import DlfReleasedLayer
 from tfctr.layers.dlf_released_block import DlfReleasedBlock
@@ -225,7 +224,7 @@ def test_one_layer_alone() -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(UserError, match=r"`heads` must divide the embedding width 8\. Received: 3"):
+    with pytest.raises(ValueError, match=r"`heads` must divide the width 8 of the tokens\. Received: 3"):
         DlfReleased(attention=True, heads=3, **SMALL)(X)
     DlfReleased(attention=False, heads=3, **SMALL)(X)
     with pytest.raises(ValueError, match="`heads` must divide the width 8 of the tokens"):

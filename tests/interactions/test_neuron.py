@@ -128,7 +128,7 @@ def test_backbone_checks() -> None:
 def test_bad_arguments_are_told() -> None:
     with pytest.raises(UserError, match=r"neuron: `format` must be one of T1, T2.*Received: 'T31'"):
         create_interaction({"type": "neuron", "format": "T31"})
-    with pytest.raises(ValueError, match="T11 needs an even width"):
+    with pytest.raises(ValueError, match="T11 needs an even number of inputs"):
         QuadraticNeuron("T11").build((None, 5))
-    with pytest.raises(UserError, match="format T13 needs an even number of inputs"):
+    with pytest.raises(ValueError, match="T13 needs an even number of inputs"):
         Neuron("T13").build((None, 7))

@@ -10,7 +10,6 @@ from keras import ops
 
 from tests.golden_cases import GoldenCase, check, load, names
 from tests.layer_checks import check_layer
-from tfctr.errors import UserError
 from tfctr.interactions import QnnAlpha, QnnAlphaReleased
 from tfctr.interactions.qnn_alpha import order_by_head
 from tfctr.losses import SelfEnsemble
@@ -286,5 +285,5 @@ def test_layer(kind: type[QnnAlpha], heads: int, batch_norm: bool) -> None:
 
 def test_heads_must_divide_the_width() -> None:
     layer = QnnAlpha(heads=3)
-    with pytest.raises(UserError, match=r"`heads` must divide the embedding width 8\. Received: 3"):
+    with pytest.raises(ValueError, match=r"`heads` must divide the embedding width 8\. Received: 3"):
         layer(np.ones((2, 5, 8), "float32"))

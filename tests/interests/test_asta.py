@@ -186,8 +186,8 @@ def test_layer(form: str) -> None:
         ({"activation": "tanh"}, "`activation` must be one of relu, softmax, mean. Received: 'tanh'"),
         ({"sequences": 0}, "`sequences` must be a positive whole number"),
         ({"dropout": 1.0}, "`dropout` must be at least 0 and less than 1"),
-        ({"sequences": 3}, "`sequences` must divide the width of the events, 8. Received: sequences=3"),
-        ({"output_projection": False, "attention_dim": 4}, "`attention_dim` must be the width of a sequence, 8."),
+        ({"sequences": 3}, "`sequences` must divide the width 8 of the events. Received: 3"),
+        ({"output_projection": False, "attention_dim": 4}, "`attention_dim` must be 8, the width of a sequence"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

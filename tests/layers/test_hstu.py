@@ -126,7 +126,7 @@ def test_more_padding_changes_nothing() -> None:
 def test_bad_arguments_are_told() -> None:
     with pytest.raises(ValueError, match="`variant` must be one of research, stu"):
         HstuBlock(4, variant="fast")
-    with pytest.raises(ValueError, match="`relative_bias` of variant stu must be one of none"):
+    with pytest.raises(ValueError, match="`relative_bias` of `stu` must be one of none"):
         HstuBlock(4, variant="stu", relative_bias="position")
     with pytest.raises(ValueError, match="`window` must be a whole number"):
         HstuBlock(4, variant="stu", window=-1)

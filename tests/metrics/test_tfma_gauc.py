@@ -168,7 +168,7 @@ def test_every_metric_of_the_table_is_made_by_its_name():
     rows = [extracts(1, 0.5, 1), extracts(0, 0.25, 1)]
     for name, metric in METRICS.items():
         results = computed([TableMetric("user_id", metric=name)], rows)
-        assert set(results) == {name, *(f"{name}_{column.result or column.attribute}" for column in metric.columns)}
+        assert set(results) == {name, *(f"{name}_{end}" for _, end in metric.columns.values())}
 
 
 def test_nan_scores_give_nan_metrics():

@@ -1,5 +1,6 @@
 """The composed model: user tower and scoring together equal the whole model, and each reads only its own inputs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,31 @@ def test_unknown_names_are_told(workbench: Workbench) -> None:
         build_model(workbench.assets, ModelConfig(interests=({"type": "din", "sequence": "clicks"},)))
     with pytest.raises(UserError, match="unknown type"):
         build_model(workbench.assets, ModelConfig(interaction={"type": "mpl"}))
+
+
+@pytest.mark.parametrize(
+    ("interest", "interaction", "message"),
+    [
+        (
+            {"num_heads": 3},
+            {"type": "mlp"},
+            r"interest TargetAttention of sequence .history.: The width .* Received: \d+",
+        ),
+        (
+            {"kernel_initializer": {"class_name": "Orthogonal", "config": {"gain": "much"}}},
+            {"type": "mlp"},
+            "interest TargetAttention of sequence 'history': .*",
+        ),
+        ({}, {"type": "qnn_alpha", "heads": 7}, r"interaction QnnAlpha: `heads` must divide .* Received: 7"),
+        ({}, {"type": "dlf_released", "attention": True, "heads": 7}, "interaction DlfReleased: `heads` must .*: 7"),
+        ({}, {"type": "deepfm", "deep": {"type": "qnn_alpha", "heads": 7}}, "interaction DeepFm: `heads` must .*: 7"),
+    ],
+)
+def test_arguments_that_only_the_widths_of_the_model_show_to_be_wrong(
+    workbench: Workbench, interest: dict[str, Any], interaction: dict[str, Any], message: str
+) -> None:
+    config = ModelConfig(interests=({"type": "target_attention", **interest},), interaction=interaction)
+    with pytest.raises(UserError) as error:
+        build_model(workbench.assets, config)
+    # Keras would add a line for each argument of the call.
+    assert re.fullmatch(message, str(error.value))

@@ -101,13 +101,11 @@ def evaluate(
     shown = [metric for metric in measurable(rows.groups is not None) if metric.printed]
     detailed = [metric for metric in shown if metric.columns]
     titles = [metric.title for metric in shown]
-    titles += [" / ".join(column.heading for column in metric.columns) for metric in detailed]
+    titles += [" / ".join(heading for heading, _ in metric.columns.values()) for metric in detailed]
     printed = Table("slice", "value", "examples", *titles)
     for row in table:
         numbers = [_number(getattr(row, metric.name)) for metric in shown]
-        details = [
-            " / ".join(_number(getattr(row, column.attribute)) for column in metric.columns) for metric in detailed
-        ]
+        details = [" / ".join(_number(getattr(row, column)) for column in metric.columns) for metric in detailed]
         printed.add_row(row.slice, row.value, _number(row.examples), *numbers, *details)
     console().print(printed)
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.registry import Registry
 from tfctr.layers.tokens import as_vector, flat_shape
 
@@ -44,7 +44,7 @@ class Interaction(ConfiguredLayer):
         """The inputs that this backbone wants, made of fields `[..., F, E]`."""
         return fields if self.eats == "fields" else as_vector(fields)
 
-    def eaten_shape(self, fields_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def eaten_shape(self, fields_shape: Shape) -> Shape:
         """The shape of the inputs that this backbone wants, for fields of a shape `[..., F, E]`."""
         return fields_shape if self.eats == "fields" else flat_shape(fields_shape)
 
@@ -56,7 +56,7 @@ class Interaction(ConfiguredLayer):
         """None, so that Keras does not attach the mask of the inputs to the logits; the caller has the mask."""
 
     @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return tuple(input_shape[:-1] if self.eats == "flat" else input_shape[:-2])
 
 

@@ -9,6 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_units
+from tfctr.layers.configured import Shape
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.tokens import token_shape
 
@@ -49,7 +50,7 @@ class Cin(HeadedInteraction):
         ]
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         fields = token_shape(input_shape)[0]
         for layer, maps in zip(self.layers, [fields, *self.maps], strict=False):
             layer.build((None, fields * maps))

@@ -9,7 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -42,7 +42,7 @@ class CrossV1(SameShapeLayer):
     weight_kinds = ("kernel",)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = input_shape[-1]
         self.kernel = self.make_weight("kernel", (dim, 1), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
@@ -93,7 +93,7 @@ class CrossV2(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = input_shape[-1]
         self.kernel = self.make_weight("kernel", (dim, dim), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(dim,), initializer="zeros")
@@ -147,7 +147,7 @@ class CrossMix(SameShapeLayer):
         self.rank = check_count("rank", rank)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = known_width(input_shape)
         experts, rank = self.experts, self.rank
 
@@ -224,7 +224,7 @@ class CrossNet(HeadedInteraction):
         self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         dim = known_width(input_shape)
         for cross in self.crosses:
             cross.build((None, dim))

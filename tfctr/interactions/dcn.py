@@ -10,6 +10,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.cross_net import CrossNet
 from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep, create_part
 from tfctr.layers.arguments import check_choice
+from tfctr.layers.configured import Shape
 from tfctr.layers.tokens import as_vector, flat_shape
 
 Structure = Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"]
@@ -85,7 +86,7 @@ class DcnV2(HeadedInteraction):
         return deep
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         flat = flat_shape(input_shape) if self.eats == "fields" else input_shape
         self.cross.build(flat)
         for deep in (self.deep, self.stacked_deep):

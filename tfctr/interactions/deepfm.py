@@ -8,6 +8,7 @@ from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.interactions.fm import Fm
 from tfctr.interactions.headed import DeepConfig, create_deep
 from tfctr.layers.arguments import check_flag, check_positive
+from tfctr.layers.configured import Shape
 
 
 @interaction("deepfm")
@@ -46,7 +47,7 @@ class DeepFm(Interaction):
         self.deep = create_deep(self, deep)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.fm.build(input_shape)
         self.deep.build(self.deep.eaten_shape(input_shape))
         self.built = True

@@ -12,7 +12,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_positive, check_rate, check_units
 from tfctr.layers.block_fusion import AttentionFusion, BlockFusion, GatePooling, MlpFusion
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.tokens import as_vector, token_shape
@@ -85,7 +85,7 @@ class DlfLayer(ConfiguredLayer):
         self.blocks = list(blocks)
 
     @override
-    def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
+    def build(self, inputs_shape: Shape, base_shape: Shape) -> None:
         width = token_shape(inputs_shape)[1]
         self.parts = [
             self.make_part(DlfBlock, kind, kind, self.tokens, self.rank, self.hidden, self.dropout)
@@ -97,12 +97,13 @@ class DlfLayer(ConfiguredLayer):
         if self.fuse is not None:
             self.fuse.build([(*inputs_shape[:-2], self.tokens, width)] * len(self.parts))
         count = self.tokens * (len(self.parts) + (self.fuse is not None))
-        self.residual = self.make_part(GatedResidual, "residual", count, self.gate, self.epsilon)
-        self.residual.build(inputs_shape)
+        self.residual = self.make_part(
+            GatedResidual, "residual", count, self.gate, self.epsilon, built_for=inputs_shape
+        )
         self.norm: keras.layers.Layer | None = None
         if self.layer_norm:
-            self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
-            self.norm.build((*inputs_shape[:-2], count, width))
+            shape = (*inputs_shape[:-2], count, width)
+            self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5, built_for=shape)
         self.built = True
 
     def _fusion(self) -> BlockFusion | None:
@@ -121,9 +122,7 @@ class DlfLayer(ConfiguredLayer):
         return outputs if self.norm is None else self.norm(outputs)
 
     @override
-    def compute_output_shape(
-        self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape) -> Shape:
         count = self.tokens * (len(self.blocks) + (self.fusion != "concat"))
         return (*inputs_shape[:-2], count, inputs_shape[-1])
 
@@ -215,7 +214,7 @@ class Dlf(HeadedInteraction):
         return [self.stack[first : first + self.layers] for first in range(0, len(self.stack), self.layers)]
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         size = 0
         for stack in self._stacks():
             shape = tuple(input_shape)

@@ -7,17 +7,14 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError
 from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_count, check_flag, check_optional_count, check_rate, check_units
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dlf_released_block import DlfReleasedBlock
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.tokens import TokenMap, as_vector, token_shape
-
-Shape = tuple[int | None, ...]
 
 
 @tfctr_export
@@ -88,20 +85,15 @@ class DlfReleasedLayer(ConfiguredLayer):
         for block in (self.high, self.low, self.attention):
             if block is not None:
                 block.build(inputs_shape)
-        self.linear = self._map("linear", self.linear_tokens, inputs_shape)
-        self.base_map = self._map("base", count, base_shape) if fields != count else None
-        self.residual = self._map("residual", total, inputs_shape) if count != total else None
-        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
-        self.norm.build((*inputs_shape[:-2], total, width))
+        self.linear = self.make_part(TokenMap, "linear", self.linear_tokens, built_for=inputs_shape)
+        self.base_map = self.make_part(TokenMap, "base", count, built_for=base_shape) if fields != count else None
+        self.residual = self.make_part(TokenMap, "residual", total, built_for=inputs_shape) if count != total else None
+        shape = (*inputs_shape[:-2], total, width)
+        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5, built_for=shape)
         self.built = True
 
     def _block(self, name: str, tokens: int, heads: int | None = None) -> DlfReleasedBlock:
         return self.make_part(DlfReleasedBlock, name, tokens, self.rank, heads, self.hidden, self.dropout)
-
-    def _map(self, name: str, tokens: int, shape: Shape) -> TokenMap:
-        layer = self.make_part(TokenMap, name, tokens)
-        layer.build(shape)
-        return layer
 
     @override
     def call(self, inputs: Any, base: Any, mask: Any = None, training: bool | None = None) -> Any:
@@ -187,18 +179,13 @@ class DlfReleased(HeadedInteraction):
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:
-        if self.attention and token_shape(input_shape)[1] % self.heads:
-            raise UserError(
-                f"interaction {type(self).__name__}: `heads` must divide the embedding width {input_shape[-1]}. "
-                f"Received: {self.heads}"
-            )
         shape = tuple(input_shape)
         for layer in self.stack:
             layer.build(shape, input_shape)
             shape = layer.compute_output_shape(shape, input_shape)
         tokens, width = token_shape(shape)
-        self.block = self.make_part(MlpBlock, "block", self.head_hidden, batch_norm=True, dropout=self.dropout)
-        self.block.build((None, tokens * width))
+        own = {"batch_norm": True, "dropout": self.dropout, "built_for": (None, tokens * width)}
+        self.block = self.make_part(MlpBlock, "block", self.head_hidden, **own)
         return self.head_hidden[-1] if self.head_hidden else tokens * width
 
     def tokens(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:

@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.layers.arguments import check_flag
+from tfctr.layers.configured import Shape
 from tfctr.layers.pairwise import bi_interaction
 
 
@@ -38,7 +39,7 @@ class Fm(Interaction):
         self.use_bias = check_flag("bias", bias)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.bias = self.make_weight("bias", (1,), "zeros", kind="bias") if self.use_bias else None
         self.built = True
 

@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from tfctr.errors import UserError
 from tfctr.interactions.base import INTERACTIONS, Interaction
+from tfctr.layers.configured import Shape
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.registry import create
 
@@ -39,9 +40,9 @@ class HeadedInteraction(Interaction):
     weight_kinds = ("kernel",)
     headless: bool = False
     width: int
-    build_shape: tuple[int | None, ...]
+    build_shape: Shape
 
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         """Create all layers but the linear head, and return the size of the hidden vector."""
         raise NotImplementedError
 
@@ -50,7 +51,7 @@ class HeadedInteraction(Interaction):
         raise NotImplementedError
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.build_shape = tuple(input_shape)
         self.width = self.build_hidden(input_shape)
         if not self.headless:

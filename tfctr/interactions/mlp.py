@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.configured import Shape
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.tokens import known_width
 
@@ -42,7 +43,7 @@ class Mlp(HeadedInteraction):
         self.block = self.make_part(MlpBlock, "block", hidden, activation, batch_norm, dropout)
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         self.block.build(input_shape)
         return known_width(self.block.compute_output_shape(input_shape))
 

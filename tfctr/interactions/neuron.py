@@ -9,11 +9,10 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -150,10 +149,10 @@ class QuadraticNeuron(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim, made = known_width(input_shape), FORMATS[self.format]
         if made.half_wide and dim % 2:
-            raise ValueError(f"Format {self.format} needs an even width. Received shape: {input_shape}")
+            raise ValueError(f"Format {self.format} needs an even number of inputs. Received: {dim}")
         part = int(dim * made.share)
         self.linear = self.make_dense("linear", made.parts * part, dim, xavier_normal()) if made.parts else None
         self.second = None
@@ -234,23 +233,17 @@ class Neuron(HeadedInteraction):
         self.compressed_dim = check_count("compressed_dim", compressed_dim)
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         width, numbers = known_width(input_shape), range(self.layers)
-        if FORMATS[self.format].half_wide and width % 2:
-            raise UserError(
-                f"interaction neuron: format {self.format} needs an even number of inputs, fields times embedding "
-                f"width. Received: {width}"
-            )
         self.compress = None
         if FORMATS[self.format].bilinear:
             self.compress = self.make_dense("compress", self.compressed_dim, width, xavier_normal(), use_bias=False)
             width = self.compressed_dim
-        self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format) for i in numbers]
-        self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in numbers if self.batch_norm]
+        shape = (None, width)
+        self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format, built_for=shape) for i in numbers]
+        normalized = numbers if self.batch_norm else ()
+        self.norms = [self.make_part(BatchNormalization, f"bn{i}", built_for=shape) for i in normalized]
         self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", self.dropout) for i in numbers]
-        layers: list[keras.layers.Layer] = [*self.neurons, *self.norms]
-        for layer in layers:
-            layer.build((None, width))
         return width
 
     @override

@@ -9,7 +9,7 @@ from typing_extensions import override
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
@@ -77,7 +77,7 @@ class QuadraticProduct(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = known_width(input_shape)
         self.kernel = self.make_weight("kernel", (dim, self.rows * dim), xavier_normal())
         self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
@@ -175,14 +175,13 @@ class Qin(HeadedInteraction):
         self.residual = check_flag("residual", residual)
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         width = known_width(input_shape)
         rates = (self.dropout, self.linear_dropout)
         own = (self.rows, self.activation, self.batch_norm, *rates, self.residual, self.shift)
-        self.products = []
-        for i in range(self.layers):
-            self.products.append(self.make_part(QuadraticProduct, f"layer{i}", *own))
-            self.products[i].build((None, width))
+        self.products = [
+            self.make_part(QuadraticProduct, f"layer{i}", *own, built_for=(None, width)) for i in range(self.layers)
+        ]
         return width
 
     @override

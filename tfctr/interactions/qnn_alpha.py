@@ -7,11 +7,10 @@ import numpy as np
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError
 from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
@@ -80,7 +79,7 @@ class KhatriRaoProduct(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = input_shape[-1]
         if dim is None or dim % (self.heads * self.fields):
             raise ValueError(
@@ -201,20 +200,18 @@ class QnnAlpha(HeadedInteraction):
         self.residual = check_flag("residual", residual)
 
     @override
-    def build_hidden(self, input_shape: tuple[int | None, ...]) -> int:
+    def build_hidden(self, input_shape: Shape) -> int:
         self.fields, width = (1, known_width(input_shape)) if self.eats == "flat" else token_shape(input_shape)
         if width % self.heads:
-            raise UserError(
-                f"interaction {type(self).__name__}: `heads` must divide the embedding width {width}. "
-                f"Received: {self.heads}"
-            )
+            raise ValueError(f"`heads` must divide the embedding width {width}. Received: {self.heads}")
         rates = (self.dropout, self.mid_dropout)
         own = (self.heads, self.rows, self.fields, self.activation, self.batch_norm, *rates, self.residual)
-        self.products = []
-        for i in range(self.layers):
-            self.products.append(self.make_part(KhatriRaoProduct, f"layer{i}", *own, released=self.released))
-            self.products[i].build((None, self.fields * width))
-        return self.fields * width
+        total = self.fields * width
+        self.products = [
+            self.make_part(KhatriRaoProduct, f"layer{i}", *own, released=self.released, built_for=(None, total))
+            for i in range(self.layers)
+        ]
+        return total
 
     @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:

@@ -6,6 +6,7 @@ from typing_extensions import override
 
 from tfctr.interactions.base import Interaction, interaction
 from tfctr.interactions.headed import DeepConfig, create_deep
+from tfctr.layers.configured import Shape
 
 
 @interaction("wide_deep")
@@ -39,7 +40,7 @@ class WideDeep(Interaction):
         self.eats = self.deep.eats
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.deep.build(input_shape)
         self.built = True
 

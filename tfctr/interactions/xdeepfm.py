@@ -8,6 +8,7 @@ from typing_extensions import override
 from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.interactions.cin import Cin
 from tfctr.interactions.headed import DeepConfig, create_deep
+from tfctr.layers.configured import Shape
 
 
 @interaction("xdeepfm")
@@ -50,7 +51,7 @@ class XDeepFm(Interaction):
         self.deep = None if deep is None else create_deep(self, deep)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.cin.build(input_shape)
         if self.deep is not None:
             self.deep.build(self.deep.eaten_shape(input_shape))

@@ -83,16 +83,12 @@ class SparseTargetAttention(Interest):
     @override
     def build_width(self, width: int) -> None:
         if width % self.sequences:
-            raise ValueError(
-                f"`sequences` must divide the width of the events, {width}. Received: sequences={self.sequences}"
-            )
+            raise ValueError(f"`sequences` must divide the width {width} of the events. Received: {self.sequences}")
         own = width // self.sequences
         inner = self.attention_dim or (2 * own if self.output_projection else own)
         if inner != own and not self.output_projection:
-            raise ValueError(
-                f"Without `output_projection`, `attention_dim` must be the width of a sequence, {own}. "
-                f"Received: attention_dim={inner}"
-            )
+            wanted = f"{own}, the width of a sequence, if there is no `output_projection`"
+            raise ValueError(f"`attention_dim` must be {wanted}. Received: {inner}")
         self.inner = inner
         if self.activation != "mean":
             self.query = self._matrices("query", own, inner)

@@ -9,12 +9,14 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.features.kinds.event_time import AGE_BUCKETS as AGE_BUCKETS
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.masking import length_mask, zero_padding
 from tfctr.layers.registry import Registry
 
 Tensor = Any
 Tensors = dict[str, Tensor]
+Shapes = dict[str, dict[str, Shape]]
+"""The shapes of the call arguments `sequence`, `candidate` and `context`, each by the name of the tensor."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Interest(ConfiguredLayer):
         return {}
 
     @override
-    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+    def build(self, input_shape: Shapes) -> None:
         # Here only the width of the events matters.
         width = input_shape["sequence"]["events"][-1]
         if width is None:

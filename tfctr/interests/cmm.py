@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import Tensor, Tensors, interest
+from tfctr.interests.base import Shapes, Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.frozen import Frozen, FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
@@ -88,7 +88,7 @@ class ComplementaryModality(FrozenInterest):
         self.histogram = self.make_part(SimilarityHistogram, "histogram", frozen, **of_histogram)
 
     @override
-    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+    def build(self, input_shape: Shapes) -> None:
         super().build(input_shape)
         fields = input_shape.get("context", {}).get("fields")
         if self.mixing == "gated" and fields is not None:

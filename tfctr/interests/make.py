@@ -7,7 +7,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import Tensors, interest
+from tfctr.interests.base import Shapes, Tensors, interest
 from tfctr.interests.din import Din
 from tfctr.interests.frozen import Frozen, FrozenInterest, frozen_pair
 from tfctr.layers.arguments import check_flag, check_optional_count, check_positive, check_units
@@ -93,7 +93,7 @@ class ContentInterest(FrozenInterest):
         self.hidden: list[keras.layers.Dense] = []
 
     @override
-    def build(self, input_shape: dict[str, dict[str, tuple[int | None, ...]]]) -> None:
+    def build(self, input_shape: Shapes) -> None:
         super().build(input_shape)
         widths = [input_shape["sequence"].get(f"vectors/{name}", (None,))[-1] for name in self.frozen_names]
         known = [width for width in widths if width is not None]

@@ -6,13 +6,11 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_count, check_flag
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.tokens import as_tokens, softmax, token_shape
-
-Shape = tuple[int | None, ...]
 
 
 class BlockFusion(ConfiguredLayer):
@@ -157,8 +155,8 @@ class MlpFusion(BlockFusion):
 
     @override
     def build_weights(self) -> None:
-        self.block = self.make_part(MlpBlock, "block", [self.width, self.width])
-        self.block.build((None, self.blocks * self.width))
+        shape = (None, self.blocks * self.width)
+        self.block = self.make_part(MlpBlock, "block", [self.width, self.width], built_for=shape)
 
     @override
     def call(self, inputs: list[Any]) -> Any:

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.arguments import check_choice, check_count, check_flag
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.arguments import check_choice, check_count, check_flag, check_not_negative, check_rate
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import zero_padding
@@ -87,11 +87,6 @@ class MultiCodebook(ConfiguredLayer):
         super().__init__(**kwargs)
         if not 0.0 < tau_end <= tau_start:
             raise ValueError(f"0 < `tau_end` <= `tau_start` must hold. Received: {tau_end} and {tau_start}")
-        if not 0.0 <= reseed_below < 1.0 or balance < 0.0:
-            raise ValueError(
-                "`reseed_below` must be from 0 to below 1, and `balance` at least 0. "
-                f"Received: {reseed_below} and {balance}"
-            )
         self.codebooks = check_count("codebooks", codebooks)
         self.codewords = check_count("codewords", codewords)
         self.assignment = check_choice("assignment", assignment, ("straight_through", "soft"))
@@ -99,14 +94,14 @@ class MultiCodebook(ConfiguredLayer):
         self.tau_end = tau_end
         self.anneal_steps = check_count("anneal_steps", anneal_steps)
         self.noise = check_flag("noise", noise)
-        self.reseed_below = reseed_below
-        self.balance = balance
+        self.reseed_below = check_rate("reseed_below", reseed_below)
+        self.balance = check_not_negative("balance", balance)
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         width = known_width(input_shape)
         shape = (self.codebooks, self.codewords, width)
         self.map = self.make_dense("map", self.codebooks * width, width, xavier_normal((width, width)))

@@ -12,6 +12,9 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_keras
 from tfctr.layers.registry import arguments_of
 
+Shape = tuple[int | None, ...]
+"""The shape of a tensor; None for an axis of any size."""
+
 Part = TypeVar("Part", bound=keras.layers.Layer)
 
 
@@ -81,20 +84,16 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Complete the signature: arguments that `**kwargs` passes on, and those of the kinds of weights."""
         super().__init_subclass__(**kwargs)
+        bases = [vars(base) for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer) + 1]]
+        sources = [inspect.signature(base["__init__"].__get__(cls)) for base in bases if "__init__" in base]
         found: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__[: cls.__mro__.index(ConfiguredLayer) + 1]:
-            if "__init__" in vars(base):
-                parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-                # The arguments of a base are told by name only, since those of the class come before them.
-                inherited = bool(found)
-                for one in parameters:
-                    by_name = inherited and one.kind is not one.VAR_KEYWORD
-                    if one.name not in (*cls.fixed_arguments, *found):
-                        found[one.name] = one.replace(kind=one.KEYWORD_ONLY) if by_name else one
-        for part in cls.part_classes:
-            for one in inspect.signature(part).parameters.values():
+        for source in (*sources, *map(inspect.signature, cls.part_classes)):
+            # The arguments of a base or a part are told by name only, since those of the class come before them.
+            by_name = bool(found)
+            for one in source.parameters.values():
                 if one.name not in (*cls.fixed_arguments, *found):
-                    found[one.name] = one.replace(kind=one.KEYWORD_ONLY)
+                    keyword = by_name and one.kind is not one.VAR_KEYWORD
+                    found[one.name] = one.replace(kind=one.KEYWORD_ONLY) if keyword else one
         for name, _ in _arguments(cls):
             found[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
         cls.__signature__ = _OfClass(inspect.Signature(sorted(found.values(), key=lambda one: one.kind)))
@@ -119,9 +118,17 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         taken = arguments_of(part or type(self))
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
-    def make_part(self, part: type[Part], name: str, *args: Any, **kwargs: Any) -> Part:
-        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers."""
+    def make_part(self, part: type[Part], name: str, *args: Any, built_for: Any = None, **kwargs: Any) -> Part:
+        """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers.
+
+        Args:
+            part: the class of the new layer.
+            *args: arguments of that class, as are `**kwargs`.
+            built_for: the shape of its inputs, for which it is built at once; None leaves it to be built later.
+        """
         made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
+        if built_for is not None:
+            made.build(built_for)
         return made
 
     def make_weight(self, name: str, shape: Any, initializer: Any, kind: str = "kernel", **options: Any) -> Any:
@@ -176,5 +183,5 @@ class SameShapeLayer(ConfiguredLayer):
     """A layer whose output has the shape of its first input."""
 
     @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...], **_: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape, **_: Any) -> Shape:
         return input_shape

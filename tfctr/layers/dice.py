@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.normalization import BatchNormalization
 
@@ -46,7 +46,7 @@ class Dice(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.alpha = self.make_weight("alpha", (input_shape[-1],), "zeros", kind="alpha")
         self.normalization.build(input_shape)
 

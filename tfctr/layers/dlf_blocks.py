@@ -7,7 +7,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_positive, check_rate, check_units
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
@@ -69,19 +69,17 @@ class DlfBlock(ConfiguredLayer):
         self.dropout = check_rate("dropout", dropout)
 
     @override
-    def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]) -> None:
+    def build(self, inputs_shape: Shape, base_shape: Shape) -> None:
         (count, self.width), fields = token_shape(inputs_shape), token_shape(base_shape)[0]
         self.base_map: TokenMap | None = None
         if self.kind == "low" and fields != count:
-            self.base_map = self.make_part(TokenMap, "base", count)
-            self.base_map.build(base_shape)
+            self.base_map = self.make_part(TokenMap, "base", count, built_for=base_shape)
         self.products: TokenProducts | None = None
         if self.kind != "implicit":
-            self.products = self.make_part(TokenProducts, "products", self.rank)
-            self.products.build(inputs_shape)
+            self.products = self.make_part(TokenProducts, "products", self.rank, built_for=inputs_shape)
         units = [*self.hidden, self.tokens * self.width]
-        self.block = self.make_part(MlpBlock, "block", units, dropout=self.dropout)
-        self.block.build((None, count * (self.width if self.products is None else self.rank)))
+        size = count * (self.width if self.products is None else self.rank)
+        self.block = self.make_part(MlpBlock, "block", units, dropout=self.dropout, built_for=(None, size))
         self.built = True
 
     @override
@@ -96,9 +94,7 @@ class DlfBlock(ConfiguredLayer):
         return as_tokens(self.block(as_vector(x), training=training), self.tokens, self.width)
 
     @override
-    def compute_output_shape(
-        self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...]
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape) -> Shape:
         return (*inputs_shape[:-2], self.tokens, inputs_shape[-1])
 
 
@@ -135,12 +131,10 @@ class GatedResidual(ConfiguredLayer):
         self.epsilon = check_positive("epsilon", epsilon)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         count, width = token_shape(input_shape)
-        self.map: TokenMap | None = None
-        if count != self.tokens:
-            self.map = self.make_part(TokenMap, "map", self.tokens)
-            self.map.build(input_shape)
+        mapped = count != self.tokens
+        self.map = self.make_part(TokenMap, "map", self.tokens, built_for=input_shape) if mapped else None
         self.kernel = self.make_weight("kernel", (width, width), xavier_normal()) if self.gate else None
         self.built = True
 
@@ -150,5 +144,5 @@ class GatedResidual(ConfiguredLayer):
         return x if self.kernel is None else ops.maximum(ops.matmul(x, self.kernel), self.epsilon) * x
 
     @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-2], self.tokens, input_shape[-1])

@@ -8,14 +8,12 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_count, check_optional_count, check_rate, check_units
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.tokens import TokenProducts, as_tokens, as_vector, softmax, token_shape
-
-Shape = tuple[int | None, ...]
 
 
 @tfctr_export
@@ -75,8 +73,7 @@ class DlfReleasedBlock(ConfiguredLayer):
     def build(self, inputs_shape: Shape, base_shape: Shape | None = None) -> None:
         count, self.width = token_shape(inputs_shape)
         if self.heads is None:
-            self.products = self.make_part(TokenProducts, "products", self.rank)
-            self.products.build(inputs_shape)
+            self.products = self.make_part(TokenProducts, "products", self.rank, built_for=inputs_shape)
         elif self.width % self.heads:
             raise ValueError(f"`heads` must divide the width {self.width} of the tokens. Received: {self.heads}")
         else:
@@ -84,14 +81,10 @@ class DlfReleasedBlock(ConfiguredLayer):
                 self.make_dense(name, self.width, self.width, xavier_normal(), use_bias=False)
                 for name in ("query", "key", "value")
             )
-        size = count * (self.rank if self.heads is None else self.width)
-        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5)
-        self.norm.build((None, size))
-        output = self.tokens * self.width
-        self.block = self.make_part(
-            MlpBlock, "block", self.hidden, batch_norm=True, dropout=self.dropout, output=output
-        )
-        self.block.build((None, size))
+        shape = (None, count * (self.rank if self.heads is None else self.width))
+        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5, built_for=shape)
+        own = {"batch_norm": True, "dropout": self.dropout, "output": self.tokens * self.width}
+        self.block = self.make_part(MlpBlock, "block", self.hidden, **own, built_for=shape)
         self.built = True
 
     @override

@@ -8,7 +8,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import split_heads, zero_padding
@@ -95,17 +95,13 @@ class HstuBlock(SameShapeLayer):
     ) -> None:
         super().__init__(**kwargs)
         self.variant = check_choice("variant", variant, ("research", "stu"))
-        if relative_bias not in RELATIVE_BIASES or (variant == "stu" and relative_bias != "none"):
-            allowed = "none" if variant == "stu" else ", ".join(RELATIVE_BIASES)
-            raise ValueError(
-                f"`relative_bias` of variant {variant} must be one of {allowed}. Received: {relative_bias!r}"
-            )
+        allowed = ("none",) if variant == "stu" else RELATIVE_BIASES
+        self.relative_bias = check_choice(f"relative_bias` of `{variant}", relative_bias, allowed)
         self.max_length = check_count("max_length", max_length)
         self.num_heads = check_count("num_heads", num_heads)
         self.value_dim = check_optional_count("value_dim", value_dim)
         self.query_dim = check_optional_count("query_dim", query_dim)
         self.causal = check_flag("causal", causal)
-        self.relative_bias = relative_bias
         self.concatenate = check_flag("concatenate", concatenate)
         self.group_norm = check_flag("group_norm", group_norm)
         self.window = check_count("window", window, least=0)
@@ -121,7 +117,7 @@ class HstuBlock(SameShapeLayer):
         return self.make_part(keras.layers.LayerNormalization, name, epsilon=_EPSILON, center=affine, scale=affine)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         dim = input_shape[-1]
         if dim is None or ((self.value_dim is None or self.query_dim is None) and dim % self.num_heads):
             raise ValueError(f"The width must be a multiple of {self.num_heads} heads. Received shape: {input_shape}")

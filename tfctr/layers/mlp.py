@@ -7,7 +7,7 @@ import keras
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dice import Dice
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
@@ -73,7 +73,7 @@ class MlpBlock(ConfiguredLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         shape = tuple(input_shape)
         for i, dense in enumerate(self.dense):
             dense.build(shape)
@@ -98,5 +98,5 @@ class MlpBlock(ConfiguredLayer):
         return x
 
     @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.dense[-1].units) if self.dense else tuple(input_shape)

@@ -6,7 +6,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_positive
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 
 
@@ -65,7 +65,7 @@ class BatchNormalization(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[self.axis]
         if channels is None:
             raise ValueError(f"Axis {self.axis} of the inputs must have a known size. Received shape: {input_shape}")

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.configured import SameShapeLayer
+from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 
 
@@ -39,7 +39,7 @@ class PReLU(SameShapeLayer):
         self.supports_masking = True
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         shape = (1,) if self.shared else (input_shape[-1],)
         self.alpha = self.make_weight("alpha", shape, keras.initializers.Constant(self.initial), kind="alpha")
         self.built = True

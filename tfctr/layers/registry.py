@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tfctr.errors import UserError
+from tfctr.errors import UserError, user_errors
 from tfctr.layers.export import tfctr_export
 
 Made = TypeVar("Made")
@@ -67,13 +67,11 @@ def create(
         problem = "`type` is missing" if chosen is None else f"unknown type {chosen!r}"
         raise UserError(f"{kind}: {problem}. Allowed: {', '.join(table)}")
     made = table[chosen]
-    try:
+    with user_errors(f"{kind} {chosen}"):
         if complete is not None:
             arguments = complete(made, arguments)
         _check_names(made, arguments)
         return made(**arguments, **layer_arguments)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{kind} {chosen}: {error}") from error
 
 
 def _check_names(made: type[Any], arguments: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.arguments import check_count
-from tfctr.layers.configured import ConfiguredLayer
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 
 
@@ -16,7 +16,7 @@ def _start() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="uniform")
 
 
-def known_width(shape: tuple[int | None, ...]) -> int:
+def known_width(shape: Shape) -> int:
     """The size of the last axis, which must be known."""
     width = shape[-1]
     if width is None:
@@ -24,7 +24,7 @@ def known_width(shape: tuple[int | None, ...]) -> int:
     return width
 
 
-def token_shape(shape: tuple[int | None, ...]) -> tuple[int, int]:
+def token_shape(shape: Shape) -> tuple[int, int]:
     """The number and the width of the tokens, which must be known."""
     tokens, width = shape[-2:]
     if tokens is None or width is None:
@@ -61,7 +61,7 @@ class TokenMap(ConfiguredLayer):
         self.tokens = check_count("tokens", tokens)
 
     @override
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         shape = (token_shape(input_shape)[0], self.tokens)
         self.kernel = self.make_weight("kernel", shape, _start())
         self.built = True
@@ -72,7 +72,7 @@ class TokenMap(ConfiguredLayer):
         return ops.swapaxes(ops.matmul(ops.swapaxes(inputs, -1, -2), self.kernel), -1, -2)
 
     @override
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-2], self.tokens, input_shape[-1])
 
 
@@ -108,7 +108,7 @@ class TokenProducts(ConfiguredLayer):
         self.rank = check_count("rank", rank)
 
     @override
-    def build(self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...] | None = None) -> None:
+    def build(self, inputs_shape: Shape, base_shape: Shape | None = None) -> None:
         shape = (token_shape(inputs_shape)[0], self.rank)
         self.projection = self.make_weight("projection", shape, _start())
         self.built = True
@@ -119,13 +119,11 @@ class TokenProducts(ConfiguredLayer):
         return ops.matmul(inputs if base is None else base, compressed)
 
     @override
-    def compute_output_shape(
-        self, inputs_shape: tuple[int | None, ...], base_shape: tuple[int | None, ...] | None = None
-    ) -> tuple[int | None, ...]:
+    def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape | None = None) -> Shape:
         return (*(base_shape or inputs_shape)[:-1], self.rank)
 
 
-def flat_shape(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+def flat_shape(shape: Shape) -> Shape:
     """The shape `[..., N * d]` of what `as_vector` makes of tokens `[..., N, d]`."""
     tokens, width = token_shape(shape)
     return (*shape[:-2], tokens * width)

@@ -74,7 +74,7 @@ def _row(name: str, value: str, rows: dict[str, Any], weighting: Weighting) -> R
     numbers: dict[str, float] = {}
     for metric in measurable(grouped="groups" in rows):
         found = metric.measure(**rows, **metric.accepted({"weighting": weighting}))
-        numbers.update(zip((metric.name, *(column.attribute for column in metric.columns)), found, strict=True))
+        numbers.update(zip((metric.name, *metric.columns), found, strict=True))
     clicks = int((rows["labels"][counted] == 1).sum())
     return ReportRow(slice=name, value=value, examples=int(counted.sum()), clicks=clicks, **numbers)
 

@@ -5,7 +5,7 @@ A new metric is a function and one entry of `_ENTRIES`.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -21,18 +21,6 @@ class Direction(Enum):
 
 
 @dataclass(frozen=True)
-class Column:
-    """A further number of a metric: its attribute in the report, its heading, and its name in the Evaluator's results.
-
-    The name there is `<metric>_<result>`, by default with the attribute for `result`.
-    """
-
-    attribute: str
-    heading: str
-    result: str = ""
-
-
-@dataclass(frozen=True)
 class Metric:
     """All that the package knows about one metric.
 
@@ -43,7 +31,7 @@ class Metric:
             returns the value, or with `columns` an object that has the value as `value` and an attribute per column.
         direction: which values are better.
         needs_group: the metric is measured inside groups, and left out where the data has none.
-        columns: further columns of the report.
+        columns: further columns of the report: attribute -> (heading, the end of its name in the Evaluator's results).
         minimum: the least value over all examples that a blessing needs. The experiment file can change it with the key
             `min_<name>`, and has `max_<name>_fall` beside it. None: there are no such keys and no such demand.
         every_epoch: the metric is measured on the validation split after every epoch.
@@ -55,7 +43,7 @@ class Metric:
     function: Callable[..., Any]
     direction: Direction
     needs_group: bool = False
-    columns: tuple[Column, ...] = ()
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     minimum: float | None = None
     every_epoch: bool = False
     printed: bool = True
@@ -89,14 +77,14 @@ class Metric:
         """Return the value, then one number for each of `columns`. The rows are given as in `report`."""
         grouping = [[] if groups is None else groups] if self.needs_group else []
         found = self.function(labels, scores, *grouping, weights=weights, **options)
-        return (found.value, *(getattr(found, one.attribute) for one in self.columns)) if self.columns else (found,)
+        return (found.value, *(getattr(found, column) for column in self.columns)) if self.columns else (found,)
 
 
-_GROUPS = (
-    Column("groups_used", "users used", "groups"),
-    Column("groups_skipped", "skipped"),
-    Column("coverage", "coverage"),
-)
+_GROUPS = {
+    "groups_used": ("users used", "groups"),
+    "groups_skipped": ("skipped", "groups_skipped"),
+    "coverage": ("coverage", "coverage"),
+}
 _ENTRIES = (
     Metric("auc", "AUC", auc, Direction.RISING, minimum=0.5, every_epoch=True),
     Metric("gauc", "GAUC", gauc, Direction.RISING, needs_group=True, columns=_GROUPS, minimum=0.5, every_epoch=True),

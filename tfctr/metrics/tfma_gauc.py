@@ -100,7 +100,7 @@ def _computations(
 
     # A leading underscore keeps the rows out of the written results; equal computations run once.
     rows_key = key(f"_impressions:{group}")
-    keys = [key(name), *(key(f"{name}_{column.result or column.attribute}") for column in entry.columns)]
+    keys = [key(name), *(key(f"{name}_{end}") for _, end in entry.columns.values())]
 
     def derive(metrics: dict[Any, Any]) -> dict[Any, float]:
         labels, scores, groups, weights = metrics[rows_key].columns()

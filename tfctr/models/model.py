@@ -8,13 +8,14 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError
+from tfctr.errors import UserError, user_errors
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import InputSpec, model_inputs
 from tfctr.features.kinds.base import CANDIDATE_MASK
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
+from tfctr.interests.base import Shapes
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -195,13 +196,14 @@ class RankingModel(keras.Model):
         if self.scorer.first_order is not None:
             self.scorer.first_order.build()
         for sequence, interest in self.scorer.interests.items():
-            interest.build(self._interest_shapes(sequence))
+            with user_errors(f"interest {type(interest).__name__} of sequence '{sequence}'"):
+                interest.build(self._interest_shapes(sequence))
         inputs = dummy_inputs(self.file)
         state = self.user_tower(self._pick("user", inputs))
         self.score(state, inputs, inputs)
         self.built = True
 
-    def _interest_shapes(self, sequence: str) -> dict[str, dict[str, tuple[int | None, ...]]]:
+    def _interest_shapes(self, sequence: str) -> Shapes:
         width = self.scorer.entries[sequence].fields * self.embeddings.width
         length = self.file.sequences[sequence].max_length
         vectors = {

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
+from tfctr.errors import user_errors
 from tfctr.features.inputs import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import Interaction
@@ -203,6 +204,9 @@ class Scorer(keras.layers.Layer):
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
         x = self.interaction.eaten(fields)
+        if not self.interaction.built:
+            with user_errors(f"interaction {type(self.interaction).__name__}"):
+                self.interaction.build(tuple(x.shape))
         wide = {} if self.first_order is None else {"linear": self._linear(state, candidate, context)}
         passes = self.passes if training else 1
         logits = [self.interaction(x, mask=mask, training=training, **wide) for _ in range(passes)]
