@@ -35,6 +35,7 @@ def _examples() -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", _examples())
 def test_example(example: doctest.DocTest) -> None:
     keras.utils.set_random_seed(0)

@@ -232,6 +232,7 @@ EXTRAS_OF = {
 OWN = {*EXTRAS_OF, "scripts"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directory", EXTRAS_OF)
 def test_every_import_is_of_a_declared_distribution(directory: str) -> None:
     """A distribution must be declared even if it is there anyway, as a dependency of another one."""

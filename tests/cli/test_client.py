@@ -130,6 +130,7 @@ def test_nothing_is_available(tfctr: Call, server: StubServer, monkeypatch: pyte
     assert ran.error == f"no version of model 'ranking' at {server.target} is available."
 
 
+@pytest.mark.slow
 def test_the_process_needs_no_tensorflow(asked: list[str]) -> None:
     script = (
         "import sys\n"

@@ -99,6 +99,7 @@ def test_repeated_fields_and_content_are_both_read(client: RankingClient, server
     np.testing.assert_array_equal(client.score(client.user_state(USER), CANDIDATES, CONTEXT), before)
 
 
+@pytest.mark.slow
 def test_replies_past_grpcs_four_megabytes(client: RankingClient, server: StubServer) -> None:
     server.replace_output["user/fields"] = np.zeros((1, 2_000_000), np.float32)
     assert client.user_state(USER).nbytes > 8_000_000
@@ -283,6 +284,7 @@ def test_errors_of_the_server_in_words(
     assert server.calls["score"] == 1  # not retried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["metadata", "user_tower", "score"])
 def test_one_budget_for_all_calls(server: StubServer, step: str, connect: Connect) -> None:
     server.hang[step] = threading.Event()
@@ -296,6 +298,7 @@ def test_one_budget_for_all_calls(server: StubServer, step: str, connect: Connec
         assert 1.5 < time.monotonic() - start < 15
 
 
+@pytest.mark.slow
 def test_a_slow_look_for_a_newer_version_costs_a_quarter(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20, refresh_seconds=0.05) as client:
         client.rank(USER, CANDIDATES, CONTEXT)

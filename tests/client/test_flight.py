@@ -47,6 +47,7 @@ def right(ranked: Any) -> bool:
     return isinstance(ranked, list) and np.allclose([one.probability for one in ranked], EXPECTED[[2, 0, 1]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_hundred_misses_make_one_state(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20) as client:
         client.served_model()
@@ -72,6 +73,7 @@ def test_the_first_look_at_the_model_is_one_call(server: StubServer, connect: Co
         assert server.calls["metadata"] == 1
 
 
+@pytest.mark.slow
 def test_other_users_do_not_wait(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20) as client:
         client.together([{**REQUEST, "user_key": user} for user in range(10)])
@@ -110,6 +112,7 @@ def test_a_rejected_state_of_the_leader_is_not_shared(server: StubServer, connec
         assert client.counts["recomputed"] == 9
 
 
+@pytest.mark.slow
 def test_each_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
     given_up = threading.Event()
     with RankingClient(server.target, timeout_seconds=20) as client, ThreadPoolExecutor(1) as threads:
@@ -123,6 +126,7 @@ def test_each_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
         assert right(patient.result())
 
 
+@pytest.mark.slow
 def test_each_task_waits_no_longer_than_its_own_deadline(server: StubServer) -> None:
     async def scene() -> None:
         given_up = threading.Event()

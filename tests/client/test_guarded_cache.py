@@ -108,6 +108,7 @@ def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: boo
             client.forget_user("u5")
 
 
+@pytest.mark.slow
 def test_a_cache_that_hangs_is_waited_for_once(server: StubServer, connect: Connect, hung: HungCache) -> None:
     with connect(server.target, timeout_seconds=4, cache=hung) as client:
         client.served_model()
@@ -128,6 +129,7 @@ def test_forgetting_a_user_too_late_is_an_error(connect: Connect, hung: HungCach
         client.forget_user("u5", timeout_seconds=0.1)
 
 
+@pytest.mark.slow
 def test_many_requests_queue_for_a_slow_cache(server: StubServer, connect: Connect) -> None:
     with connect(server.target, timeout_seconds=20, cache=SlowCache()) as client:
         requests = [{**REQUEST, "user_key": user} for user in range(5 * CACHE_THREADS)]

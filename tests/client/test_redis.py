@@ -244,6 +244,7 @@ def test_without_redis_py_the_user_is_told_what_to_install() -> None:
     assert "pip install 'tfctr[redis]'" in told
 
 
+@pytest.mark.slow
 def test_many_users_at_once(server: StubServer, server_of_states: RedisServer, connect: Connect) -> None:
     cache = RedisStateCache(server_of_states.url, timeout_seconds=5)
     request = {"user": USER, "candidates": CANDIDATES, "history_version": 1}
@@ -258,6 +259,7 @@ def test_many_users_at_once(server: StubServer, server_of_states: RedisServer, c
 TROUBLES = ("none", "slow", "killed", "paused", "garbage", "truncated", "swapped", "older")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_the_ranking_is_right_whatever_redis_does(
     server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, connect: Connect, trouble: str

@@ -67,6 +67,7 @@ def test_an_empty_list_keeps_its_kind() -> None:
     assert features["b"].WhichOneof("kind") == "bytes_list"
 
 
+@pytest.mark.slow
 def test_shards_hold_all_records_in_order(tmp_path: Path) -> None:
     records = [varint(number) * (number % 50 + 1) for number in range(5000)]
     with ShardedWriter(tmp_path, rows_per_shard=2100) as writer:

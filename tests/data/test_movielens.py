@@ -75,6 +75,7 @@ def test_history_length_cuts_the_oldest(tmp_path: Path, length: int, expected: i
     assert len(row["history_time"]) == len(row["history_genres"]) == expected
 
 
+@pytest.mark.slow
 def test_a_history_of_a_thousand_events(tmp_path: Path) -> None:
     movies = "".join(f"{item}::Film {item} (2000)::Drama|War\n" for item in range(1, 1301))
     ratings = "".join(f"1::{item}::{4 + item % 2}::{item * 10}\n" for item in range(1, 1301))

@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[3] / "shared/data/movielens-1m"
 pytestmark = pytest.mark.skipif(not SOURCE.is_dir(), reason=f"MovieLens-1M is not at {SOURCE}")
 
 
+@pytest.mark.slow
 def test_no_event_of_a_history_is_at_or_after_the_second_of_its_row(tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_movielens(SOURCE, out, Options(users=40))
@@ -47,6 +48,7 @@ def test_no_event_of_a_history_is_at_or_after_the_second_of_its_row(tmp_path: Pa
     assert shared / rows > 0.5  # Most rows share their second with another event, so the checks are not vacuous.
 
 
+@pytest.mark.slow
 def test_rows_and_splits_of_the_whole() -> None:
     data = read_movielens(SOURCE)
     rows = data.rating != 3

@@ -150,6 +150,7 @@ def test_what_stands_in_padded_steps_of_any_kind_changes_nothing(assets: Feature
         np.testing.assert_array_equal(value.numpy(), other[name].numpy(), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interaction", ["mlp", "wide_deep"])
 def test_the_model_is_built_of_what_the_kinds_say(assets: FeatureAssets, file: FeatureFile, interaction: str) -> None:
     config = ModelConfig(interests=({"type": "cmm"},), interaction={"type": interaction})
@@ -228,6 +229,7 @@ def test_a_column_has_one_role(file: FeatureFile, change: dict[str, Any], messag
         FeatureFile.model_validate({**FEATURES, **change})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["? [a, b]\n: 1", "a: 2020-99-99", "a: " + "[" * 3000, "a: " + "1" * 5000])
 def test_odd_yaml_is_told_in_a_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "features.yaml").write_text(text)

@@ -26,6 +26,7 @@ def gathered(asked: Any, pieces: list[np.ndarray], seed: int = 0) -> Any:
     return whole.result()
 
 
+@pytest.mark.slow
 @given(column=COLUMN, cuts=CUTS)
 def test_mean_and_deviation(column: np.ndarray, cuts: list[int]) -> None:
     found = gathered(MeanDeviation(), np.split(column, sorted(cuts)))

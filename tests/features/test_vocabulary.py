@@ -37,6 +37,7 @@ def test_an_escaped_token_is_one_line_and_comes_back(token: bytes) -> None:
     assert vocabulary.unescape(line) == token
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(TOKENS)
 def test_every_reader_gives_a_token_the_same_index(

@@ -121,6 +121,7 @@ def test_dcn_by_hand(kind: type[DcnV2], structure: Any) -> None:
 # The logit follows from the outputs of the parts, whichever backbone is the deep part.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [MLP, QNN, QNN_HEADS, "cross_net"])
 def test_the_logit_is_the_sum_of_the_parts(deep: Any) -> None:
     for layer in (WideDeep(deep), DeepFm(deep, fm_scale=0.5), XDeepFm(deep, maps=[3])):
@@ -139,6 +140,7 @@ def test_the_logit_is_the_sum_of_the_parts(deep: Any) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [MLP, QNN, QNN_HEADS])
 @pytest.mark.parametrize("structure", STRUCTURES[1:])
 def test_dcn_joins_the_hidden_vectors(deep: Any, structure: Any) -> None:
@@ -172,6 +174,7 @@ def test_parts_of_stacked_parallel_have_weights_and_a_configuration_of_their_own
     assert not np.array_equal(twice.deep.block.dense[0].kernel, twice.stacked_deep.block.dense[0].kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", HEADED)
 def test_every_headed_backbone_is_a_deep_part(deep: str) -> None:
     """The deep part of a sum of logits (DeepFM) and of a joined head (DCN V2).
@@ -253,6 +256,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_those_of_the_published_logs(name: str) -> None:
     total, ids, width, fields, config = PUBLISHED[name]
@@ -292,6 +296,7 @@ def test_layer(name: str) -> None:
     check_layer(layer, food(layer), call_arguments=arguments, output_shape=(6, 4), unmoved=UNMOVED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_no_candidates_and_many(name: str) -> None:
     layer = made(name)
@@ -302,6 +307,7 @@ def test_no_candidates_and_many(name: str) -> None:
         assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wide_deep_qnn", "deepfm_released", "xdeepfm", "dcnv2_released", "dcnv2_stacked"])
 def test_padding_candidates_change_nothing(name: str) -> None:
     layer = made(name)
@@ -321,6 +327,7 @@ def test_padding_candidates_change_nothing(name: str) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     st.sampled_from(["wide_deep", "deepfm", "xdeepfm", "dcn", "dcnv2"]),

@@ -106,6 +106,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 8])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_layer_is_the_equations(options: dict[str, Any], count: int) -> None:
@@ -121,6 +122,7 @@ def test_layer_is_the_equations(options: dict[str, Any], count: int) -> None:
     np.testing.assert_allclose(layer(x, fields), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ALL)
 @pytest.mark.parametrize("rli", [True, False])
 def test_stack_is_the_equations(fusion: Any, rli: bool) -> None:
@@ -183,6 +185,7 @@ def _built(**options: Any) -> Dlf:
     return layer
 
 
+@pytest.mark.slow
 def test_ablations_remove_their_weights() -> None:
     full = _built()
     n, d, rank, fields = 2, 5, 3, 3
@@ -269,6 +272,7 @@ def test_dropout_acts_in_training_only() -> None:
     np.testing.assert_array_equal(layer.hidden(X), np.full((6, 4, 30), 10.0))
 
 
+@pytest.mark.slow
 def test_layer_norm_bounds_a_deep_stack() -> None:
     wild = _drawn(_built(layers=6), scale=1.0)
     assert not np.isfinite(ops.convert_to_numpy(wild.hidden(10 * X))).all()
@@ -281,6 +285,7 @@ def test_layer_norm_bounds_a_deep_stack() -> None:
     np.testing.assert_allclose(tokens.mean(-1), 0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(ALL), st.sampled_from([(1, 1), (2, 3)]), st.integers(0, 2**32 - 1))
 def test_leading_axes_are_rows(fusion: Any, leading: tuple[int, int], seed: int) -> None:

@@ -82,6 +82,7 @@ def test_golden_linear_map(name: str) -> None:
     check(case, lambda inputs: {"y": layer(inputs["x"])}, {"kernel": layer.kernel})
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", present(LAYERS))
 def test_golden_layer(name: str) -> None:
@@ -92,6 +93,7 @@ def test_golden_layer(name: str) -> None:
     check(case, lambda inputs: {"y": layer(inputs["x"], inputs[fields])}, _layer_weights(layer))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", present(STACKS))
 def test_golden_stack(name: str) -> None:
@@ -154,6 +156,7 @@ def test_parameters_of_a_layer(tokens: int, total: int) -> None:
     assert _formula(tokens, 5, 8, 4, 4, 3, 16) == total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [False, True])
 def test_parameters_with_the_released_settings(attention: bool) -> None:
     # The sizes of Frappe: ten fields of width 64.
@@ -168,6 +171,7 @@ def test_parameters_with_the_released_settings(attention: bool) -> None:
     assert sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights) == sum(expected) + head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [False, True])
 def test_padding_candidates_change_nothing(attention: bool) -> None:
     layer = DlfReleased(layers=2, head_hidden=[6], attention=attention, attention_tokens=2, **SMALL)
@@ -191,6 +195,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert not ops.convert_to_numpy(layer.hidden(X) == 0).any()
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from([(1, 1), (2, 3)]), st.booleans(), st.integers(0, 2**32 - 1))
 def test_leading_axes_are_rows(leading: tuple[int, int], attention: bool, seed: int) -> None:
@@ -223,6 +228,7 @@ def test_one_layer_alone() -> None:
     check_layer(layer, X, call_arguments={"base": X[..., :2, :]}, output_shape=(6, 4, 9, 8), unmoved=["dense0/bias"])
 
 
+@pytest.mark.slow
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match=r"`heads` must divide the width 8 of the tokens\. Received: 3"):
         DlfReleased(attention=True, heads=3, **SMALL)(X)

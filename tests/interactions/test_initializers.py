@@ -48,6 +48,7 @@ def same_draw(one: np.ndarray, other: np.ndarray) -> bool:
     return size > 7 and abs(np.corrcoef(one.ravel()[:size], other.ravel()[:size])[0, 1]) > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_no_two_random_weights_start_equal(name: str) -> None:
     """This holds for the published initial values and for an initializer with a seed."""
@@ -60,6 +61,7 @@ def test_no_two_random_weights_start_equal(name: str) -> None:
         assert not equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_KERNELS)
 def test_each_kernel_takes_what_is_asked_for(name: str) -> None:
     chosen = {
@@ -92,6 +94,7 @@ def test_a_part_may_choose_for_itself() -> None:
     assert len(layer.losses) == len(layer.cross.crosses) + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initializer", ["he_normal", keras.initializers.HeNormal(seed=4)], ids=["name", "object"])
 def test_layer(initializer: Any) -> None:
     layer = create_interaction(
@@ -115,6 +118,7 @@ kernel_regularizer: {class_name: L2, config: {l2: 0.01}}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_a_yaml_configuration_reaches_loss_and_saved_model(workbench: Workbench, tmp_path: Path) -> None:
     interaction = yaml.safe_load(EXPERIMENT)

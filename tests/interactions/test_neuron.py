@@ -25,6 +25,7 @@ PUBLISHED = {
 every_format = pytest.mark.parametrize("name", list(FORMATS))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", golden_cases.names("qnn_neuron_*"))
 def test_golden(name: str) -> None:
@@ -65,6 +66,7 @@ def test_every_format_has_golden_numbers() -> None:
     assert set(FORMATS) - checked == {"T26", "T27", "T28", "T29", "T30"}
 
 
+@pytest.mark.slow
 @every_format
 def test_parameters_are_those_of_the_published_logs(name: str) -> None:
     layer = Neuron(name)

@@ -188,6 +188,7 @@ def assert_folds(layer: HeadedInteraction, x: np.ndarray, rtol: float = EXACT) -
     return folded
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     layers=st.integers(1, 3),
@@ -208,6 +209,7 @@ def test_fold_qin(layers: int, rows: int, activation: str | None, batch_norm: bo
     assert folded.count_params() == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     kind=st.sampled_from([QnnAlpha, QnnAlphaReleased]),
@@ -238,6 +240,7 @@ def test_fold_qnn_alpha(
     assert folded.count_params() == 2 * kept * (matrix + 12) + 13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_fold_in_float32_is_within_a_millionth(seed: int) -> None:
     """The weights are initial ones, the statistics come from training calls, and the sizes are those released."""

@@ -181,6 +181,7 @@ def test_each_dropout_site_acts_in_training_only(dropout: float, mid_dropout: fl
     assert not ops.convert_to_numpy(layer.hidden(x) == 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.tensorflow)])
 def test_passes_draw_dropout_of_their_own(jit: bool) -> None:
     layer = QnnAlpha(layers=1, rows=2, dropout=0.5)
@@ -210,6 +211,7 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row[0])
 def test_released_parameters_are_those_of_the_published_logs(row: tuple[Any, ...]) -> None:
     _, total, vocabulary, width, fields, layers, rows, heads, batch_norm = row
@@ -226,6 +228,7 @@ def test_released_parameters_are_those_of_the_published_logs(row: tuple[Any, ...
     assert sizes[QnnAlpha] == sizes[QnnAlphaReleased] - saved
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from([QnnAlpha, QnnAlphaReleased]),

@@ -40,6 +40,7 @@ def define_squares() -> type[Interaction]:
     return Squares
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("whole", [None, "wide_deep", "dcnv2"])
 def test_a_new_backbone_is_one_class(workbench: Workbench, tmp_path: Path, whole: str | None) -> None:

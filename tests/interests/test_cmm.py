@@ -15,6 +15,7 @@ def build(**arguments: Any) -> ComplementaryModality:
     return randomize(layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("histogram_bins", [None, 9])
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_is_the_mixture_of_its_parts(alpha: float, histogram_bins: int | None) -> None:

@@ -22,6 +22,7 @@ def joined(layer: Din, inputs: dict[str, Any], training: bool) -> Any:
     return ops.matmul(ops.where(mask, y[..., 0], 0.0), events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["dice", "sigmoid", "relu"])
 @pytest.mark.parametrize("training", [False, True])
 def test_first_layer_is_that_of_the_joined_vectors(activation: str, training: bool) -> None:

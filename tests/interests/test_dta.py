@@ -40,6 +40,7 @@ def build(cls: Any = DecoupledTargetAttention, width: int = WIDTH, **arguments: 
     return randomize(layer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", list(VARIANTS))
 def test_factored_form_is_the_direct_form(variant: str) -> None:
     """Both forms have the same outputs and the same gradients for events, targets and all weights."""
@@ -214,6 +215,7 @@ def graph_inputs() -> Any:
     return make_inputs(batch=B, candidates=C, length=L, width=D, vector=VECTOR)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("cls", [DecoupledTargetAttention, ComplementaryModality, LateFusionAttention])
 @pytest.mark.parametrize("soft", [False, True])

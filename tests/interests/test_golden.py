@@ -43,6 +43,7 @@ def padding_average(layer: Any, sequence: Any, empty: Any) -> Any:
     return ops.where(empty, average, 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIN)
 def test_din(name: str) -> None:
     case = load(name)

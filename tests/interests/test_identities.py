@@ -62,6 +62,7 @@ def check_factored(case: Drawn, enrich_values: bool) -> None:
     assert_near(layer(inputs), direct_dta(layer, inputs))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(case=drawn(), enrich_values=st.booleans())
 def test_factored_attention_is_the_direct_one(case: Drawn, enrich_values: bool) -> None:
@@ -83,6 +84,7 @@ def check_uniform(case: Drawn) -> None:
     assert_near(attention(inputs), ops.matmul(features, table))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(case=drawn())
 def test_values_under_uniform_attention_are_simtier_over_the_length(case: Drawn) -> None:
@@ -107,6 +109,7 @@ def check_early(case: Drawn, similarity_dim: int | None) -> None:
     assert_near(folded(inputs), early(inputs))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(case=drawn(), similarity_dim=st.sampled_from([None, 1, 3]))
 def test_early_fusion_over_buckets_folds_into_dta(case: Drawn, similarity_dim: int | None) -> None:
@@ -126,6 +129,7 @@ def fixed(soft: bool, activation: str) -> Drawn:
     return tensors(make_inputs()), arguments, 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("activation", ["softmax", "relu"])
 def test_all_three_where_nothing_is_drawn(soft: bool, activation: str) -> None:

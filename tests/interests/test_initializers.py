@@ -46,6 +46,7 @@ def tables_and_kernels(layer: Interest) -> dict[str, Any]:
     return {w.path: w for w in tables if id(w) not in apart}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_each_weight_takes_what_is_asked_for(name: str) -> None:
     kinds = INTERESTS[CONFIGS[name]["type"]].weight_kinds
@@ -66,6 +67,7 @@ def test_each_weight_takes_what_is_asked_for(name: str) -> None:
     assert type(layer).from_config(config).get_config() == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_no_two_weights_start_equal(name: str) -> None:
     """This holds for the published initial values and for an initializer with a seed."""
@@ -77,6 +79,7 @@ def test_no_two_weights_start_equal(name: str) -> None:
             assert not any(np.array_equal(array, other) for other in drawn[:i])
 
 
+@pytest.mark.slow
 def test_a_configuration_reaches_the_saved_model(workbench: Workbench, tmp_path: Path) -> None:
     entry = {
         "type": "cmm",

@@ -59,6 +59,7 @@ def define_recent_events() -> type[Interest]:
     return RecentEvents
 
 
+@pytest.mark.slow
 def test_a_new_interest_is_one_class(workbench: Workbench, tmp_path: Path) -> None:
     names = list(INTERESTS)
     with registrations_undone(INTERESTS):

@@ -54,6 +54,7 @@ def test_attention_weights_sum_to_one_in_every_block(scale: float, seed: int) ->
     np.testing.assert_allclose(weights.sum(-1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.booleans(), st.integers(0, 2**32 - 1))
 def test_attention_follows_the_order_of_tokens(self_attention: bool, seed: int) -> None:

@@ -71,6 +71,7 @@ OBJECTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initializer", OBJECTS, ids=["object", "name", "configuration", "configuration_without_seed"])
 def test_keras_objects_survive(initializer: Any) -> None:
     layer = Twofold(kernel_initializer=initializer, embeddings_regularizer=keras.regularizers.L2(0.5))

@@ -59,6 +59,7 @@ def weights_of(blocks: list[HstuBlock]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", golden_cases.names("hstu_*"))
 def test_golden(name: str) -> None:

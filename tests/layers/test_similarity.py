@@ -148,6 +148,7 @@ def test_soft_positions_by_hand() -> None:
     np.testing.assert_array_equal(positions([-1.0, 0.3, np.nan], 1), [0.0, 0.0, 1.0])
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     values=hnp.arrays("float32", (1, 2, 3), elements=st.floats(-1.0, 1.0, width=32)),

@@ -71,6 +71,7 @@ class Grouped(keras.Model):
         return self.get_metrics_result()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [np.asarray, lambda users: np.array([f"u{user}" for user in users])])
 def test_fit_and_evaluate_in_graph_mode(names):
     x, labels, users, weights = rows()

@@ -157,6 +157,7 @@ def test_bad_input_is_refused(arguments, message):
         gauc(*arguments)
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_quick_and_right():
     generator = np.random.default_rng(1)
     rows = 1_000_000

@@ -111,6 +111,7 @@ def test_the_adapter_rule_gives_the_metric_that_the_gpu_overlay_scales_by() -> N
     assert rule["name"]["as"] == metric["pods"]["metric"]["name"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "code"), [("AVAILABLE", 0), ("LOADING", 1), ("END", 1)])
 def test_ready_is_an_available_version(state: str, code: int) -> None:
     class Handler(BaseHTTPRequestHandler):

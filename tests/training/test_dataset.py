@@ -127,6 +127,7 @@ class TestOrder:
                 found.append(b"".join(inputs[name][row].tobytes() for name in sorted(inputs)))
         return found
 
+    @pytest.mark.slow
     def test_follows_the_seed(self, data: RankingData) -> None:
         plain = self.order(data)
         seven = self.order(data, shuffle_seed=7, shuffle_buffer=64)
@@ -135,6 +136,7 @@ class TestOrder:
         assert self.order(data, shuffle_seed=8, shuffle_buffer=64) != seven != plain
         assert sorted(seven) == sorted(plain)
 
+    @pytest.mark.slow
     def test_is_fixed_over_several_files(self, workbench: Workbench, records: list[bytes], tmp_path: Path) -> None:
         paths = [write(tmp_path / f"{i}.tfrecord", records[i::5]) for i in range(5)]
         data = RankingData(paths, workbench.file, workbench.split("train").raw_function)
@@ -142,11 +144,13 @@ class TestOrder:
         assert orders[0] == orders[1] == orders[2]
         assert len(orders[0]) == ROWS == data.count()
 
+    @pytest.mark.slow
     def test_skip_goes_on_exactly_where_it_was(self, data: RankingData) -> None:
         whole = self.order(data, shuffle_seed=7, shuffle_buffer=64)
         assert self.order(data, shuffle_seed=7, shuffle_buffer=64, skip=2) == whole[32:]
         assert self.order(data, shuffle_seed=7, shuffle_buffer=64, skip=6) == []
 
+    @pytest.mark.slow
     def test_full_leaves_the_short_batch_out(self, data: RankingData) -> None:
         assert [len(y) for _, y, _ in rows_of(data.batches(40))] == [40, 40, 16]
         assert [len(y) for _, y, _ in rows_of(data.batches(40, full=True))] == [40, 40]
