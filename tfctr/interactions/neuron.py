@@ -239,11 +239,11 @@ class Neuron(HeadedInteraction):
         if FORMATS[self.format].bilinear:
             self.compress = self.make_dense("compress", self.compressed_dim, width, xavier_normal(), use_bias=False)
             width = self.compressed_dim
-        shape = (None, width)
-        self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format, built_for=shape) for i in numbers]
-        normalized = numbers if self.batch_norm else ()
-        self.norms = [self.make_part(BatchNormalization, f"bn{i}", built_for=shape) for i in normalized]
+        self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format) for i in numbers]
+        self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in numbers if self.batch_norm]
         self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", self.dropout) for i in numbers]
+        for layer in (*self.neurons, *self.norms):
+            layer.build((None, width))
         return width
 
     @override
