@@ -187,6 +187,17 @@ def test_a_column_of_another_type_is_told(data: Path, file: FeatureFile) -> None
         analyze(file, [data / "bad.tfrecord"], data / "other", data)
 
 
+def test_data_without_rows_or_without_numbers_is_told(data: Path, file: FeatureFile) -> None:
+    timeless = {name: values for name, values in ROWS[0].items() if name != "year"}
+    for rows, message in (([], "holds no example"), ([timeless], "column 'year' has no value")):
+        with tf.io.TFRecordWriter(str(data / "bad.tfrecord")) as writer:
+            for row in rows:
+                writer.write(example(row))
+        with pytest.raises(UserError, match=message):
+            analyze(file, [data / "bad.tfrecord"], data / "other", data)
+    assert not (data / "other").exists()
+
+
 def test_real_rows_are_in_range(workbench: Workbench) -> None:
     """Every id of a real batch lies inside its table."""
     batch = next(iter(workbench.split("train").batches(256)))[0]

@@ -164,7 +164,7 @@ def test_ranked_by_count_then_by_bytes() -> None:
 
 
 @pytest.mark.e2e
-def test_transform_learns_the_same_file_and_looks_up_the_same_ids(tmp_path: Path) -> None:
+def test_transform_learns_equally_frequent_tokens_and_looks_up_the_same_ids(tmp_path: Path) -> None:
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils

@@ -217,16 +217,16 @@ def test_unknown_names_are_told(workbench: Workbench) -> None:
         (
             {"num_heads": 3},
             {"type": "mlp"},
-            r"interest TargetAttention of sequence .history.: The width .* Received: \d+",
+            r"interest target_attention of sequence .history.: The width .* Received: \d+",
         ),
         (
             {"kernel_initializer": {"class_name": "Orthogonal", "config": {"gain": "much"}}},
             {"type": "mlp"},
-            "interest TargetAttention of sequence 'history': .*",
+            "interest target_attention of sequence 'history': .*",
         ),
-        ({}, {"type": "qnn_alpha", "heads": 7}, r"interaction QnnAlpha: `heads` must divide .* Received: 7"),
-        ({}, {"type": "dlf_released", "attention": True, "heads": 7}, "interaction DlfReleased: `heads` must .*: 7"),
-        ({}, {"type": "deepfm", "deep": {"type": "qnn_alpha", "heads": 7}}, "interaction DeepFm: `heads` must .*: 7"),
+        ({}, {"type": "qnn_alpha", "heads": 7}, r"interaction qnn_alpha: `heads` must divide .* Received: 7"),
+        ({}, {"type": "dlf_released", "attention": True, "heads": 7}, "interaction dlf_released: `heads` must .*: 7"),
+        ({}, {"type": "deepfm", "deep": {"type": "qnn_alpha", "heads": 7}}, "interaction deepfm: `heads` must .*: 7"),
     ],
 )
 def test_arguments_that_only_the_widths_of_the_model_show_to_be_wrong(

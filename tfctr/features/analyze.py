@@ -60,9 +60,7 @@ def analyze(
     for name, accumulator in gathered.items():
         vector = accumulator.result()
         if vector is None:
-            raise UserError(
-                f"column '{name}' has no value in the training split; remove its feature from the feature file"
-            )
+            raise UserError(f"column '{name}' has no value in the training split; leave its feature out of the file")
         statistics[name] = numbers[name].named(vector.tolist())
     return write_assets(directory, file, vocabularies, statistics, data_directory)
 

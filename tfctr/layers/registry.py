@@ -29,6 +29,10 @@ class Registry(dict[str, type[Made]]):
 
         return enter
 
+    def name_of(self, made: type[Any]) -> str:
+        """Return the name of a class, or the class's own name if it is not registered."""
+        return next((name for name, one in self.items() if one is made), made.__name__)
+
 
 def arguments_of(made: type[Any]) -> dict[str, Any]:
     """What a configuration may set beside `type`: argument -> default, or `inspect.Parameter.empty` for none."""

@@ -15,7 +15,7 @@ from tfctr.features.kinds.base import CANDIDATE_MASK
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
-from tfctr.interests.base import Shapes
+from tfctr.interests.base import INTERESTS, Shapes
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -196,7 +196,7 @@ class RankingModel(keras.Model):
         if self.scorer.first_order is not None:
             self.scorer.first_order.build()
         for sequence, interest in self.scorer.interests.items():
-            with user_errors(f"interest {type(interest).__name__} of sequence '{sequence}'"):
+            with user_errors(f"interest {INTERESTS.name_of(type(interest))} of sequence '{sequence}'"):
                 interest.build(self._interest_shapes(sequence))
         inputs = dummy_inputs(self.file)
         state = self.user_tower(self._pick("user", inputs))

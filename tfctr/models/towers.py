@@ -12,7 +12,7 @@ from typing_extensions import override
 from tfctr.errors import user_errors
 from tfctr.features.inputs import length_name
 from tfctr.features.kinds.base import Feature
-from tfctr.interactions.base import Interaction
+from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.interests.base import Interest
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
@@ -205,7 +205,7 @@ class Scorer(keras.layers.Layer):
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
         x = self.interaction.eaten(fields)
         if not self.interaction.built:
-            with user_errors(f"interaction {type(self.interaction).__name__}"):
+            with user_errors(f"interaction {INTERACTIONS.name_of(type(self.interaction))}"):
                 self.interaction.build(tuple(x.shape))
         wide = {} if self.first_order is None else {"linear": self._linear(state, candidate, context)}
         passes = self.passes if training else 1
