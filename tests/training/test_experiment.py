@@ -37,6 +37,16 @@ class TestMerging:
         config = experiment(preset="mlp", model={"interaction": {"type": "qnn_alpha"}}).model_config_of()
         assert config.interaction == {"type": "qnn_alpha"}
 
+    def test_a_part_may_be_its_name_alone(self) -> None:
+        config = experiment(
+            preset="qnn-alpha", model={"loss": "binary_crossentropy", "interaction": "mlp", "interests": ["din"]}
+        ).model_config_of()
+        assert config.loss == {"type": "binary_crossentropy"}
+        assert config.interaction == {"type": "mlp"}
+        assert config.interests == ({"type": "din"},)
+        same = experiment(preset="din", model={"interaction": "mlp"}).model_config_of()
+        assert same.interaction == experiment(preset="din").model_config_of().interaction
+
     def test_interests_are_replaced_as_a_whole(self) -> None:
         config = experiment(preset="din", model={"interests": [{"type": "target_attention"}]}).model_config_of()
         assert config.interests == ({"type": "target_attention"},)

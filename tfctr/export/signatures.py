@@ -162,9 +162,9 @@ class RankingModule(tf.Module):
 
     def _limit(self, name: str) -> int | None:
         """The largest valid value of an integer state tensor, or None if any value is valid."""
-        sequence, _, tensor = name.partition("/")
+        interest, _, tensor = name.partition("/")
         if tensor == "length":
-            return self.file.sequences[sequence].max_length
+            return self.file.sequences[self.scorer.entries[interest].sequence].max_length
         if tensor.startswith("rows/"):
             return self._towers.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
         return None

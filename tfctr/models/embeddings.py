@@ -176,7 +176,7 @@ class FeatureEmbeddings(keras.layers.Layer):
 
 
 def _start() -> keras.initializers.Initializer:
-    """How tables and the weights of numbers start. Without a seed of its own it follows `keras.utils.set_random_seed`."""
+    """How tables and the weights of numbers start; the draw follows `keras.utils.set_random_seed`."""
     return keras.initializers.RandomNormal(stddev=0.01)
 
 
