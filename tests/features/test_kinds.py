@@ -126,7 +126,8 @@ def test_every_kind_stands_where_it_may(assets: FeatureAssets, file: FeatureFile
     real = np.arange(3) < raw["history_length"].numpy()[:, None]
     paid = raw["paid"].numpy()
     statistics = assets.statistics["paid"]
-    expected = (paid - statistics["mean"]) / statistics["deviation"]
+    clipped = np.clip(paid, statistics["minimum"], statistics["maximum"])
+    expected = (clipped - statistics["mean"]) / statistics["deviation"]
     np.testing.assert_allclose(out["paid"], np.where(real, expected, 0), rtol=1e-4, atol=1e-4)
     assert statistics["mean"] == pytest.approx(100, abs=2)
     boundary = assets.statistics["spent"]["boundaries"][0]
@@ -304,8 +305,9 @@ def test_a_kind_may_have_several_columns_and_learn_from_each(monkeypatch: pytest
         for row in rows:
             writer.write(example(row))
     assets = analyze(file, [tmp_path / "rows.tfrecord"], tmp_path / "assets", tmp_path)
-    assert assets.statistics["shop_latitude"] == {"mean": 52.0, "deviation": 2.0}
-    assert assets.statistics["x_at_longitude"] == {"mean": 4.0, "deviation": 2.0}
+    moments = {"mean": 52.0, "deviation": 2.0, "minimum": 50.0, "maximum": 54.0}
+    assert assets.statistics["shop_latitude"] == moments
+    assert assets.statistics["x_at_longitude"] == {"mean": 4.0, "deviation": 2.0, "minimum": 2.0, "maximum": 6.0}
     raw = parse_examples(tf.constant([example(row) for row in rows]), file)
     # The one place of y has no deviation; a z-score of a constant is not this kind's to define.
     function = RawFunction(file, FileLookups(assets))

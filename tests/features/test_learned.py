@@ -31,7 +31,8 @@ def gathered(asked: Any, pieces: list[np.ndarray], seed: int = 0) -> Any:
 def test_mean_and_deviation(column: np.ndarray, cuts: list[int]) -> None:
     found = gathered(MeanDeviation(), np.split(column, sorted(cuts)))
     scale = max(np.abs(column).max(), 1.0)
-    np.testing.assert_allclose(found, [column.mean(), column.std()], rtol=1e-9, atol=1e-7 * scale)
+    expected = [column.mean(), column.std(), column.min(), column.max()]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-7 * scale)
 
 
 @given(column=COLUMN, cuts=CUTS)
