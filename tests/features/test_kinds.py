@@ -322,35 +322,12 @@ def test_a_kind_may_have_several_columns_and_learn_from_each(monkeypatch: pytest
 @pytest.mark.e2e
 def test_a_kind_of_ones_own_goes_from_yaml_to_a_served_score(file: FeatureFile, data: Path) -> None:
     """Transform on Beam, the pipeline's Trainer, an export, the embedded server and the client."""
-    import tensorflow_transform.beam as tft_beam
-    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
-
-    from pipeline.preprocessing import preprocessing_fn
     from pipeline.trainer import run_fn
     from serving.server import Server
+    from tests.features.beam import run_transform
 
     config = {"features": file.model_dump_json(exclude_unset=True), "data": str(data)}
-    types = {spec.name: tf.as_dtype(spec.dtype) for spec in raw_inputs(file) if spec.name != "history_length"}
-    columns = {name: tf.io.VarLenFeature(dtype) for name, dtype in {**types, "label": tf.int64}.items()}
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(columns))
-    transformed: dict[str, list[str]] = {}
-    with tft_beam.Context(temp_dir=str(data / "temporary")):
-        splits = {}
-        for split in ("train", "valid"):
-            records = tf.data.TFRecordDataset(str(data / split / "rows.tfrecord")).as_numpy_iterator()
-            parsed = [tf.train.Example.FromString(record).features.feature for record in records]
-            splits[split] = [{name: _values(one[name]) if name in one else [] for name in columns} for one in parsed]
-        train = (splits["train"], metadata)
-        outputs, transform = train | tft_beam.AnalyzeAndTransformDataset(lambda x: preprocessing_fn(x, config))
-        _ = transform | tft_beam.WriteTransformFn(str(data / "graph"))
-        outputs_of = {"train": outputs, "valid": ((splits["valid"], metadata), transform) | tft_beam.TransformDataset()}
-        for split, (out, out_metadata) in outputs_of.items():
-            coder = schema_utils.schema_as_feature_spec(out_metadata.schema).feature_spec
-            path = data / f"transformed-{split}.tfrecord"
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for row in out:
-                    writer.write(example({name: np.ravel(row[name]).tolist() for name in coder}))
-            transformed[split] = [str(path)]
+    transformed = run_transform(file, data, {split: data / split / "rows.tfrecord" for split in ("train", "valid")})
     experiment = Experiment(preset="mlp", training={"epochs": 30, "batch_size": 100, "learning_rate": 0.02})
     run_fn(
         SimpleNamespace(
@@ -381,7 +358,3 @@ def test_a_kind_of_ones_own_goes_from_yaml_to_a_served_score(file: FeatureFile, 
                     given[side][name] = values[:3] if shape else values[0]
             answered = client.score(client.user_state(given["user"]), [given["candidate"]], given["context"])
             assert answered[0] == pytest.approx(score, abs=1e-6)
-
-
-def _values(feature: Any) -> list[Any]:
-    return list(getattr(feature, feature.WhichOneof("kind")).value)

@@ -57,6 +57,35 @@ def test_quantiles_of_a_sample_weigh_early_and_late_rows_alike(monkeypatch: pyte
     assert (np.abs(accumulators[0].result() - [0.5, 1.0, 1.5]) < 4 * deviation).all()
 
 
+@pytest.mark.parametrize("order", ["ascending", "descending", "batches alike"])
+def test_quartiles_of_ten_million_rows_in_order(order: str) -> None:
+    column = np.linspace(0.0, 2.0, 10_000_000)
+    if order == "descending":
+        column = column[::-1]
+    pieces = [column] if order == "ascending" else [column[:6_000_000], column[6_000_000:]]
+    if order == "batches alike":
+        pieces = [np.tile(np.arange(4096) * (2.0 / 4095), 2442)]
+    accumulators = []
+    for piece in pieces:
+        accumulators.append(Quantiles(4).start(0))
+        for start in range(0, len(piece), 4096):
+            accumulators[-1].add(piece[start : start + 4096])
+    for other in accumulators[1:]:
+        accumulators[0].merge(other)
+    np.testing.assert_allclose(accumulators[0].result(), [0.5, 1.0, 1.5], atol=0.02)
+
+
+def test_accumulators_of_one_seed_draw_different_keys() -> None:
+    """Beam starts one for each bundle, all with the seed of the feature file."""
+    keys = []
+    for start in (0.0, 1.0):
+        accumulator = Quantiles(4).start(1)
+        for _ in range(2):
+            accumulator.add(np.arange(start, start + 50))
+        keys.append(accumulator.sample()[1])
+    assert len({*np.concatenate(keys).tolist()}) == 200
+
+
 def test_nothing_gives_nothing() -> None:
     for asked in (MeanDeviation(), Quantiles(3)):
         assert asked.start(0).result() is None
