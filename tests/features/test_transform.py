@@ -92,7 +92,9 @@ def test_analysis_learns_tokens_and_statistics(assets: FeatureAssets) -> None:
     assert assets.tokens("item_id") == [b"10", b"20"]
     assert assets.tokens("genres") == [b"b", b"a", b"c"]
     assert assets.tokens("city") == [b"Rome", b"Oslo"]
-    assert assets.statistics["year"] == {"mean": 2000.0, "deviation": 10.0}
+    assert assets.statistics["year"] == {
+        "mean": 2000.0, "deviation": 10.0, "minimum": 1990.0, "maximum": 2010.0
+    }  # fmt: skip
     assert assets.statistics["clicks"] == {"boundaries": [2.0]}
     assert [assets.table_rows(name) for name in ("item_id", "gender", "age", "seen", "clicks")] == [4, 4, 5, 4, 3]
     np.testing.assert_allclose(assets.frozen_vectors("vector"), [[0, 0], [0.6, 0.8], [0, 1]])

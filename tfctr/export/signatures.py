@@ -99,7 +99,7 @@ class RankingModule(tf.Module):
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         raw = _checked(inputs, self.user_specs)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
         self._state_names = {wire_name(name): name for name in state}
         wire = {wire_name(name): self._to_wire(tensor) for name, tensor in state.items()}
@@ -118,7 +118,7 @@ class RankingModule(tf.Module):
     def _serving_default(self, examples: Any) -> dict[str, Any]:
         raw = parse_examples(examples, self.file)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
         wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
         state = {name: self._from_wire(name, tensor)[0] for name, tensor in wire.items()}
         candidate = {name: raw[name][:, None] for name in self.candidate_specs}
@@ -130,7 +130,7 @@ class RankingModule(tf.Module):
         """Probabilities [B, C], with NaN for invalid users and candidates."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
-        packed = {"state": state, "candidate": candidate_side, "context": context_side}
+        packed = {"state": state, "candidate": _in_tables(candidate_side), "context": _in_tables(context_side)}
         logits = self.scorer(packed, training=False)
         probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
         good = good_user & _finite(context_side, axes_kept=1, like=good_user)
@@ -171,13 +171,18 @@ class RankingModule(tf.Module):
 
 
 def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
-    """Whether all float tensors are finite, for each index of the first `axes_kept` axes."""
+    """Whether all floats are finite and no row of a table (int32) is negative, by the first `axes_kept` axes."""
     good = tf.ones(tf.shape(like)[:axes_kept], tf.bool)
     for tensor in tensors.values():
-        if tensor.dtype.is_floating:
-            finite = tf.math.is_finite(tensor)
-            good &= tf.reduce_all(finite, axis=list(range(axes_kept, tensor.shape.rank)))
+        if tensor.dtype.is_floating or tensor.dtype == tf.int32:
+            valid = tf.math.is_finite(tensor) if tensor.dtype.is_floating else tensor >= 0
+            good &= tf.reduce_all(valid, axis=list(range(axes_kept, tensor.shape.rank)))
     return good
+
+
+def _in_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors with row 0 in place of row -1, which marks a bad value and is in no table."""
+    return {name: tf.maximum(one, 0) if one.dtype == tf.int32 else one for name, one in tensors.items()}
 
 
 def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
