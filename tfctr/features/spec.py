@@ -32,7 +32,7 @@ class FeatureFile(Strict):
     version: Literal[1] = 1
     labels: Labels
     weight: Name | None = None
-    group: Name = Field(description="the column GAUC groups by")
+    group: Name | None = Field(None, description="the column GAUC groups by; without it there is no GAUC")
     request: Name | None = None
     timestamp: Name | None = Field(None, description="request time, unix seconds (UTC)")
     meta: tuple[Name, ...] = Field((), description="slice columns (strings), never model input")
@@ -122,7 +122,7 @@ class FeatureFile(Strict):
         """Refuse a group that is no single value of a row."""
         singles = [s.name for f in self.features if not f.sequence for s in f.kind.columns(f) if s.separator is None]
         allowed = sorted({*singles, *self.meta} - {self.timestamp})
-        if self.group not in allowed:
+        if self.group is not None and self.group not in allowed:
             raise ValueError(
                 f"group: must be a feature with one value a row or a meta column. Allowed: {allowed}. "
                 f"Received: '{self.group}'"
