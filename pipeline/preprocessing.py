@@ -19,14 +19,14 @@ from tfctr.features.inputs import columns as log_columns
 from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import INT64_MISSING, Lookups
 from tfctr.features.kinds.learned import Tokens
-from tfctr.features.parsing import densify
+from tfctr.features.parsing import GROUP, densify, group_spec
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Maps the columns of the log to model inputs, label and weight.
+    """Maps the columns of the log to model inputs, label, weight and group.
 
     Args:
         inputs: Every column of the schema as a sparse tensor.
@@ -44,6 +44,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     outputs |= {column: _scalar(inputs[column], INT64_MISSING) for column in file.labels.columns}
     if file.weight is not None:
         outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
+    # The Trainer's validation groups by the raw value: a vocabulary makes one user of all that it does not know.
+    outputs |= {GROUP: _scalar(inputs[name], entry.default_value) for name, entry in group_spec(file).items()}
     if lookups.numbers:
         # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row.
         rows = tf.shape(outputs[file.labels.evaluated])[0]
