@@ -45,7 +45,8 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     if file.weight is not None:
         outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
     # The Trainer's validation groups by the raw value: a vocabulary makes one user of all that it does not know.
-    outputs |= {GROUP: _scalar(inputs[name], entry.default_value) for name, entry in group_spec(file).items()}
+    for column, entry in group_spec(file).items():
+        outputs[GROUP] = _scalar(inputs[column], entry.default_value)
     if lookups.numbers:
         # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row.
         rows = tf.shape(outputs[file.labels.evaluated])[0]
