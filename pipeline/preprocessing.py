@@ -17,9 +17,9 @@ from pipeline.assets import STATISTICS, vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.inputs import columns as log_columns
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import INT64_MISSING, Lookups
+from tfctr.features.kinds.base import GROUP, INT64_MISSING, Lookups
 from tfctr.features.kinds.learned import Tokens
-from tfctr.features.parsing import GROUP, densify, group_spec
+from tfctr.features.parsing import densify, group_spec
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from tests.training.runs import small_experiment
 from tests.weighted_rows import (
@@ -19,6 +22,7 @@ from tests.weighted_rows import (
     saved_model,
     write,
 )
+from tfctr.cli import app
 from tfctr.features.assets import FeatureAssets
 from tfctr.metrics.reference import auc, gauc
 from tfctr.metrics.report import report
@@ -102,3 +106,30 @@ def test_an_epoch_is_told_by_its_weights(
         assert entry["gauc"] == pytest.approx(gauc(*columns, users, weights=weights.numpy().ravel()).value, abs=1e-6)
         left_out = sum(row[0] is None and row[3] > 0 for row in rows)
         assert printed.count(f"the validation split: {left_out} rows have no group and are left out of GAUC") == 1
+
+
+@pytest.mark.parametrize("group", ["session", None])
+def test_the_commands_tell_of_groups_where_there_are_any(
+    group: str | None, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    features = feature_file(group).model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "features.yaml").write_text(yaml.safe_dump(features), encoding="utf-8")
+    made = {"features": features, "experiment": {"evaluation": {"weighting": "impressions"}}}
+    (model / "assets.extra").mkdir(exist_ok=True)
+    (model / "assets.extra" / "tfctr.json").write_text(json.dumps(made), encoding="utf-8")
+    (tmp_path / "test").mkdir()
+    write(tmp_path / "test" / "part.tfrecord", MISSING_GROUPS)
+    saved = tmp_path / "rows.npz"
+    arguments = ["evaluate", "--model", model, "--data", tmp_path, "--predictions", saved]
+    evaluated = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    shown = CliRunner().invoke(app, ["features", "show", str(tmp_path / "features.yaml")])
+    assert (evaluated.exit_code, shown.exit_code) == (0, 0), evaluated.output + shown.output
+    with np.load(saved) as rows:
+        assert ("groups" in rows) == (group is not None)
+    if group is None:
+        assert "GAUC" not in evaluated.output
+        assert "no group, so no GAUC" in shown.output
+    else:
+        assert "2 rows have no group and are left out of GAUC" in evaluated.output
+        assert "GAUC by session" in shown.output

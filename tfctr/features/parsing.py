@@ -14,9 +14,6 @@ from tfctr.features.inputs import columns, length_name
 from tfctr.features.kinds.base import MISSING
 from tfctr.features.spec import FeatureFile
 
-GROUP = "tfctr_group"
-"""The column of the transformed examples that carries the raw group."""
-
 
 def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = False) -> dict[str, Any]:
     """The tf.io parsing spec of a raw example: scalars with their missing value, sequences ragged.

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import CANDIDATE_MASK, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
+from tfctr.features.kinds.base import CANDIDATE_MASK, GROUP, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
@@ -149,7 +149,7 @@ class FeatureFile(Strict):
         """
         roles = [(column, "labels") for column in self.labels.columns]
         roles += [(column, key) for key in ("weight", "request") if (column := getattr(self, key)) is not None]
-        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state"}
+        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state", GROUP: "Transform"}
         for column, key in roles:
             if column in taken:
                 raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")

@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
 from tfctr.features.inputs import model_inputs
-from tfctr.features.parsing import GROUP, group_spec, parse_examples
+from tfctr.features.kinds.base import GROUP
+from tfctr.features.parsing import group_spec, parse_examples
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 
