@@ -18,16 +18,16 @@ from typing_extensions import override
 from pipeline.assets import STATISTICS, vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import INT64_MISSING, Lookups
+from tfctr.features.kinds.base import GROUP, INT64_MISSING, Lookups
 from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
-from tfctr.features.parsing import densify
+from tfctr.features.parsing import densify, group_spec
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Maps the columns of the log to model inputs, label and weight.
+    """Maps the columns of the log to model inputs, label, weight and group.
 
     Args:
         inputs: Every column of the schema as a sparse tensor.
@@ -45,6 +45,9 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     outputs |= {column: _scalar(inputs[column], INT64_MISSING) for column in file.labels.columns}
     if file.weight is not None:
         outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
+    # The Trainer's validation groups by the raw value: a vocabulary makes one user of all that it does not know.
+    for column, entry in group_spec(file).items():
+        outputs[GROUP] = _scalar(inputs[column], entry.default_value)
     if lookups.numbers:
         # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row. A
         # tf.Example has no float64: as bytes they keep all their digits.

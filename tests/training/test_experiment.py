@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.models.presets import PRESETS
-from tfctr.training.experiment import Experiment, load_experiment
+from tfctr.training.experiment import Demand, Experiment, load_experiment
 
 
 def experiment(**content: Any) -> Experiment:
@@ -149,3 +150,19 @@ def test_errors_name_file_and_place(tmp_path: Path, text: str, told: str) -> Non
 def test_missing_file() -> None:
     with pytest.raises(UserError, match=r"nowhere.yaml: can't be read \(No such file or directory\)"):
         load_experiment("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"minimum": 0.7, "maximum": 0.6}, "`minimum` 0.7 is above `maximum` 0.6, which no model can reach"),
+        ({"max_fall": -0.1}, "greater than or equal to 0"),
+    ],
+)
+def test_a_demand_that_no_model_can_meet(bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Demand(metric="auc", **bounds)
+
+
+def test_a_demand_for_one_value() -> None:
+    assert Demand(metric="copc", minimum=1.0, maximum=1.0).minimum == 1.0

@@ -49,7 +49,9 @@ class Demand(Strict):
     metric: Annotated[str, AfterValidator(lambda name: metric_named(name).name)] = "gauc"
     minimum: float | None = None
     maximum: float | None = None
-    max_fall: float | None = Field(None, description="where more is better: allowed fall against the latest blessed")
+    max_fall: float | None = Field(
+        None, ge=0, description="where more is better: allowed fall against the latest blessed"
+    )
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -57,6 +59,8 @@ class Demand(Strict):
             raise ValueError(f"`value` needs the `column` that has it. Received: {self.value!r} without a column.")
         if self.minimum is None and self.maximum is None and self.max_fall is None:
             raise ValueError(f"the demand on {self.metric} asks nothing; give it a minimum, a maximum or a max_fall")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"`minimum` {self.minimum} is above `maximum` {self.maximum}, which no model can reach")
         metric = METRICS[self.metric]
         if self.max_fall is not None and not metric.rising:
             allowed = ", ".join(name for name, other in METRICS.items() if other.rising)
