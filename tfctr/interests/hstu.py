@@ -24,8 +24,8 @@ class Hstu(TargetAttention):
 
     Positions are counted from the newest event, so they do not depend on the padding. The blocks read the history
     reversed, with the padding in front, and mask the padding. The time of an event comes from its age bucket:
-    2^(bucket - 1) seconds before the newest event, which is right to a factor of two, and at most 2^30 seconds. A history without events gives
-    zeros. The attention scores take `[B, H, L, L]`; for histories of thousands of events, use `Dmqn`.
+    2^(bucket - 1) seconds before the newest event, which is right to a factor of two, at most 2^30. A history without
+    events gives zeros. The attention scores take `[B, H, L, L]`; for histories of thousands of events, use `Dmqn`.
 
     Args:
         max_length: the most events in a history. The blocks divide their attention weights by this number.
