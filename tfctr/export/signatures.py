@@ -1,4 +1,4 @@
-"""The three served signatures, built from the two towers and the raw function."""
+"""The served signatures, built from the two towers and the raw function."""
 
 import hashlib
 import math
@@ -47,6 +47,8 @@ class RankingModule(tf.Module):
     An invalid row (a length outside [0, L], an infinite number, a state that was altered or comes from another version)
     gets NaN. The other rows of the batch keep their scores.
 
+    A model that reads nothing of a user has no `user_tower`, and its `score` takes candidates and context alone.
+
     Args:
         state_dtype: "float32", or "float16" for a state of half the size.
         fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
@@ -72,9 +74,11 @@ class RankingModule(tf.Module):
         }
         self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in raw if s.side == "context"}
         self._state_names: dict[str, str] = {}
-        self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
-        outputs = self.user_tower.get_concrete_function().structured_outputs
-        self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
+        self.state_specs: dict[str, Any] = {}
+        if self.user_specs:
+            self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
+            outputs = self.user_tower.get_concrete_function().structured_outputs
+            self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
         taken = sorted(set(self.state_specs) & (set(self.candidate_specs) | set(self.context_specs)))
         if taken:
             raise UserError(f"the features {taken} have names that the state needs; rename them in the feature file")
@@ -90,11 +94,10 @@ class RankingModule(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by signature name."""
-        return {
-            "serving_default": self.serving_default.get_concrete_function(),
-            "user_tower": self.user_tower.get_concrete_function(),
-            "score": self.score.get_concrete_function(),
-        }
+        functions = {"serving_default": self.serving_default, "score": self.score}
+        if self.user_specs:
+            functions["user_tower"] = self.user_tower
+        return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         raw = _checked(inputs, self.user_specs)
@@ -108,7 +111,7 @@ class RankingModule(tf.Module):
 
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = _checked(inputs, {**self.state_specs, **self.candidate_specs, **self.context_specs})
-        good = tf.equal(inputs[MODEL_TAG], self.model_tag)
+        good = tf.equal(inputs[MODEL_TAG], self.model_tag) if self.state_specs else tf.constant(True)
         state = {}
         for wire, name in self._state_names.items():
             state[name], intact = self._from_wire(name, inputs[wire])
@@ -127,19 +130,18 @@ class RankingModule(tf.Module):
         return {PROBABILITIES: probabilities[:, 0]}
 
     def _probabilities(self, state: Any, candidate: Any, context: Any, good_user: Any) -> Any:
-        """Probabilities [B, C], with NaN for invalid users and candidates."""
+        """Probabilities [B, C], with NaN for invalid users (`good_user` is [B], or one for all) and candidates."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
         packed = {"state": state, "candidate": _in_tables(candidate_side), "context": _in_tables(context_side)}
         logits = self.scorer(packed, training=False)
         probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
-        good = good_user & _finite(context_side, axes_kept=1, like=good_user)
+        good = good_user & _finite(context_side, axes_kept=1, like=probabilities)
         good = good[:, None] & _finite(candidate_side, axes_kept=2, like=probabilities)
         return tf.where(good, probabilities, tf.constant(float("nan")))
 
     def _good_user(self, raw: Mapping[str, Any], model_side: Mapping[str, Any]) -> Any:
-        first = next(iter(model_side.values()))
-        good = _finite(model_side, axes_kept=1, like=tf.ones(tf.shape(first)[:1]))
+        good = _finite(model_side, axes_kept=1, like=next(iter(raw.values())))
         for name, sequence in self.file.sequences.items():
             length = raw[length_name(name)]
             good &= (length >= 0) & (length <= sequence.max_length)
