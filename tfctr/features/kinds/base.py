@@ -33,6 +33,16 @@ MODEL_TAG = "model_tag"
 """The state tensor that says which model made the state."""
 
 
+USER_STATE = "user"
+"""What the names of the state tensors of user features begin with, where those of a sequence begin with its name."""
+
+STATISTICS = "tfctr_statistics"
+"""The column of the pipeline's transformed examples that carries what was learned of numbers."""
+
+RESERVED = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state", STATISTICS: "the pipeline"}
+"""Names that no column can have, and what needs them."""
+
+
 def length_name(sequence: str) -> str:
     """The raw and model input that holds the number of events of a sequence."""
     return f"{sequence}_length"
