@@ -18,12 +18,10 @@ from tfctr.features.assets import (
     named_statistics,
     write_assets,
 )
+from tfctr.features.kinds.base import STATISTICS
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens
 from tfctr.training.dataset import read_records
-
-#: The column of the transformed examples that carries what was learned about numeric features.
-STATISTICS = "tfctr_statistics"
 
 
 def vocabulary_file(owner: str) -> str:

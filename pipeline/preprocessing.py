@@ -15,10 +15,10 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from typing_extensions import override
 
-from pipeline.assets import STATISTICS, vocabulary_file
+from pipeline.assets import vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP, INT64_MISSING, Lookups
+from tfctr.features.kinds.base import GROUP, INT64_MISSING, STATISTICS, Lookups
 from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
 from tfctr.features.parsing import densify, group_spec
 from tfctr.features.spec import FeatureFile

@@ -203,7 +203,10 @@ def test_errors(file: FeatureFile, tmp_path: Path, path: str, entry: Any, messag
     assert str(raised.value).startswith(f"{tmp_path / 'features.yaml'}: {message}")
 
 
-TAKEN = ["history_length", "history_text", "history_newest_time", "history_recency", "timestamp_hour", "candidate_mask"]
+TAKEN = [
+    "history_length", "history_text", "history_newest_time", "history_recency", "timestamp_hour", "timestamp_weekday",
+    "candidate_mask", "model_tag", "tfctr_statistics",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -211,6 +214,43 @@ def test_a_name_that_follows_from_another_feature_is_taken(file: FeatureFile, na
     content = json.loads(json.dumps(FEATURES))
     content["context"][name] = {"dtype": "int64"}
     with pytest.raises(ValueError, match=f"needs the name '{name}'; rename one"):
+        FeatureFile.model_validate(content)
+
+
+@pytest.mark.parametrize("role", ["labels", "weight", "request", "meta", "group"])
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_name_that_follows_from_a_feature_is_no_other_column(file: FeatureFile, name: str, role: str) -> None:
+    change = {"labels": {"click": name}, "meta": [name], "group": name}.get(role, name)
+    message = "group: must be a feature" if role == "group" else f"'{name}'"
+    with pytest.raises(ValueError, match=message):
+        FeatureFile.model_validate({**FEATURES, role: change})
+
+
+def test_a_slice_may_be_a_feature(file: FeatureFile) -> None:
+    FeatureFile.model_validate({**FEATURES, "meta": ["wake", "user_id", "session"], "request": "session"})
+
+
+@pytest.mark.parametrize("side", ["user", "candidate", "context"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("class", "more: 'class' is a word of Python, which no input of a model can be named"),
+        ("self", "more: 'self' is a word of Python, which no input of a model can be named"),
+        ("Item_ID", "more: '(Item_ID|item_id)' differs from '(Item_ID|item_id)' in case only; rename one"),
+        ("state_history_events", "more: the user's state needs the names that start with 'state_'; rename"),
+        ("state_user_fields", "more: the user's state needs the names that start with 'state_'; rename"),
+    ],
+)
+def test_a_name_that_no_signature_can_have_is_told(file: FeatureFile, side: str, name: str, message: str) -> None:
+    content = json.loads(json.dumps(FEATURES))
+    content[side][name] = {"dtype": "int64"}
+    with pytest.raises(ValueError, match=message.replace("more", rf"({side}\.{name}|candidate\.item_id)")):
+        FeatureFile.model_validate(content)
+
+
+def test_no_sequence_is_named_as_the_users_state(file: FeatureFile) -> None:
+    content = {**FEATURES, "sequences": {"user": FEATURES["sequences"]["history"]}}
+    with pytest.raises(ValueError, match=r"sequences\.user: the user's state needs this name"):
         FeatureFile.model_validate(content)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.features.test_transform import example
 from tfctr.cli import app
+from tfctr.errors import UserError
 from tfctr.export.signatures import RankingModule
 from tfctr.features import INT64_MISSING, FeatureFile
 from tfctr.features.analyze import analyze
@@ -164,3 +165,10 @@ def test_people_and_editors_are_told_of_clipping(tmp_path: Path) -> None:
         assert [abouts[name] for name in "xyz"] == [about, "zscore", "bucketize"]
     schema = json.loads(CliRunner().invoke(app, ["features", "schema"]).output)
     assert '"clip"' in json.dumps(schema)
+
+
+def test_assets_with_other_statistics_are_told(tmp_path: Path) -> None:
+    assets = learned(tmp_path, feature_file(x={}), {"x": YEARS})
+    (assets.directory / "statistics.json").write_text('{"x": {"mean": 1.0, "deviation": 1.0}}')
+    with pytest.raises(UserError, match=r"assets: another version of tfctr learned the statistics of 'x'; delete"):
+        FeatureAssets(assets.directory)

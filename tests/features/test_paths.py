@@ -16,6 +16,7 @@ from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
 from tfctr.features.assets import learned_numbers
+from tfctr.features.kinds.base import STATISTICS
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 
@@ -177,7 +178,7 @@ def test_the_pipeline_tells_of_a_vocabulary_without_a_token(tmp_path: Path) -> N
 
 
 def test_the_pipeline_tells_of_a_number_without_a_value(tmp_path: Path) -> None:
-    from pipeline.assets import STATISTICS, _statistics
+    from pipeline.assets import _statistics
     from pipeline.preprocessing import _Gather
 
     candidate = {"token": {"dtype": "string"}, "price": {"kind": "numeric"}}

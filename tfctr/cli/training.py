@@ -23,7 +23,9 @@ def train(
     out: Annotated[Path, typer.Option(help="the workspace of the run; a killed run in it is continued")],
     experiment: Annotated[Path | None, typer.Option(help="the experiment file (YAML); default: preset din")] = None,
     preset: Annotated[str | None, typer.Option(help="use that preset instead of the experiment's")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="use that seed instead of the experiment's")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="use that seed instead of the experiment's")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="train at most that many epochs")] = None,
 ) -> None:
     """Train a model on raw TFRecords and keep the weights of its best epoch."""

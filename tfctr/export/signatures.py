@@ -105,6 +105,8 @@ class RankingModule(tf.Module):
         state = self._towers.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
         self._state_names = {wire_name(name): name for name in state}
+        if len(self._state_names) < len(state):
+            raise UserError("parts of two sequences' states have the same name; rename one of the sequences")
         wire = {wire_name(name): self._to_wire(tensor) for name, tensor in state.items()}
         tag = tf.where(good, tf.constant(self.model_tag, tf.int64), tf.constant(_BAD_TAG, tf.int64))
         return {**wire, MODEL_TAG: tag}

@@ -33,7 +33,7 @@ class FeatureAssets:
         directory: Where it lies.
 
     Raises:
-        UserError: when the directory is no such thing.
+        UserError: when the directory is no such thing, or another version of tfctr made it.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -43,6 +43,12 @@ class FeatureAssets:
             raise UserError(f"{self.directory}: holds no feature assets (features.json is missing)")
         self.file = FeatureFile.model_validate_json(described.read_text(encoding="utf-8"))
         self.statistics: Statistics = json.loads((self.directory / "statistics.json").read_text(encoding="utf-8"))
+        for column, asked in learned_numbers(self.file).items():
+            if self.statistics.get(column, {}).keys() != asked.named(range(asked.size)).keys():
+                raise UserError(
+                    f"{self.directory}: another version of tfctr learned the statistics of '{column}'; delete the "
+                    "directory and analyze the data again"
+                )
         self._counts: dict[str, int] = {}
 
     def vocabulary_path(self, feature: str) -> Path:

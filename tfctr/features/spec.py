@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import CANDIDATE_MASK, GROUP, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
+from tfctr.features.kinds.base import KINDS, RESERVED, SIDES, USER_STATE, Feature, Kind, Side, length_name
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
@@ -149,7 +150,7 @@ class FeatureFile(Strict):
         """
         roles = [(column, "labels") for column in self.labels.columns]
         roles += [(column, key) for key in ("weight", "request") if (column := getattr(self, key)) is not None]
-        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state", GROUP: "Transform"}
+        users: dict[str, str] = dict(RESERVED)
         for column, key in roles:
             if column in taken:
                 raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")
@@ -164,6 +165,32 @@ class FeatureFile(Strict):
             tables = (elapsed.table.name for elapsed in feature.kind.request_fields(feature))
             for name in {*(spec.name for spec in specs), *tables}:
                 _take(users, name, feature.path)
+        columns = {spec.name: feature.path for feature in self.features for spec in feature.kind.columns(feature)}
+        for column in self.meta:
+            if column not in columns and column in users and users[column] != "request":
+                raise ValueError(f"meta: {users[column]} needs the name '{column}'; rename the slice column")
+        self._check_signature_names(columns)
+
+    def _check_signature_names(self, columns: dict[str, str]) -> None:
+        """Refuse a column that TensorFlow can't name an input of a signature, or that is named as a part of the state.
+
+        Args:
+            columns: Where the feature of each column stands.
+        """
+        if USER_STATE in self.sequences:
+            raise ValueError(f"sequences.{USER_STATE}: the user's state needs this name; rename the sequence")
+        states = tuple(f"state_{owner}_" for owner in (USER_STATE, *self.sequences))
+        spelled: dict[str, str] = {}
+        for column, path in columns.items():
+            if column == "self" or keyword.iskeyword(column):
+                raise ValueError(f"{path}: '{column}' is a word of Python, which no input of a model can be named")
+            if column.startswith(states):
+                raise ValueError(
+                    f"{path}: the user's state needs the names that start with 'state_'; rename '{column}'"
+                )
+            other = spelled.setdefault(column.lower(), column)
+            if other != column:
+                raise ValueError(f"{path}: '{column}' differs from '{other}' in case only; rename one")
 
 
 def _take(users: dict[str, str], name: str, user: str) -> None:

@@ -36,6 +36,21 @@ GROUP = "tfctr_group"
 """The column of the transformed examples that carries the raw group."""
 
 
+USER_STATE = "user"
+"""What the names of the state tensors of user features begin with, where those of a sequence begin with its name."""
+
+STATISTICS = "tfctr_statistics"
+"""The column of the pipeline's transformed examples that carries what was learned of numbers."""
+
+RESERVED = {
+    CANDIDATE_MASK: "the model",
+    MODEL_TAG: "the user's state",
+    STATISTICS: "the pipeline",
+    GROUP: "the pipeline",
+}
+"""Names that no column can have, and what needs them."""
+
+
 def length_name(sequence: str) -> str:
     """The raw and model input that holds the number of events of a sequence."""
     return f"{sequence}_length"
