@@ -114,6 +114,13 @@ def test_padding_of_the_candidates_changes_nothing(served: Any, user: Any, candi
     np.testing.assert_allclose(padded[:, :CANDIDATES], clean, rtol=0, atol=1e-6)
 
 
+def test_ages_are_unknown_where_the_newest_event_has_no_time(served: Any, user: Any, candidates: Any) -> None:
+    user["history_time"][:, 0] = INT64_MISSING
+    newest = score(served, call(served, "user_tower", user), candidates)
+    user["history_time"][:] = INT64_MISSING
+    np.testing.assert_array_equal(newest, score(served, call(served, "user_tower", user), candidates))
+
+
 def test_unknown_and_missing_ids_are_scored(served: Any, user: Any, candidates: Any) -> None:
     user["user_id"][:] = 10**15
     user["history_item_id"][:] = -7

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from tensorflow_serving.apis import prediction_log_pb2
 from typer.testing import CliRunner
 
@@ -67,7 +68,7 @@ def example(row: int, generator: np.random.Generator) -> bytes:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
-    for split in ("train", "val", "test"):
+    for split in ("train", "valid", "test"):
         (directory / split).mkdir()
         with tf.io.TFRecordWriter(str(directory / split / "rows.tfrecord")) as writer:
             for row in range(ROWS):
@@ -75,8 +76,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def bench(name: str, data: Path, directory: Path) -> Workbench:
-    content = {
+def content(name: str) -> dict[str, Any]:
+    """A feature file."""
+    return {
         "labels": {"click": "click"},
         "group": "visitor",
         "meta": ["visitor"],
@@ -84,7 +86,10 @@ def bench(name: str, data: Path, directory: Path) -> Workbench:
         "candidate": CANDIDATE,
         **FILES[name],
     }
-    file = FeatureFile.model_validate(content)
+
+
+def bench(name: str, data: Path, directory: Path) -> Workbench:
+    file = FeatureFile.model_validate(content(name))
     return Workbench(data, file, analyze(file, [str(data / "train" / "rows.tfrecord")], directory / "assets", data))
 
 
@@ -159,6 +164,28 @@ def test_a_bad_candidate_is_a_bad_candidate_alone(exports: Exports, name: str) -
     none = {key: value[:, :0] if value.ndim == 2 else value for key, value in inputs.items()}
     inputs = none
     assert scores().shape == (2, 0)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", WITHOUT_USER)
+def test_the_command_line_trains_exports_and_evaluates(data: Path, tmp_path: Path, name: str) -> None:
+    features, experiment = tmp_path / "features.yaml", tmp_path / "experiment.yaml"
+    features.write_text(yaml.safe_dump(content(name)))
+    training = {"epochs": 1, "batch_size": 32, "jit_compile": False, "dtype": "mixed_bfloat16"}
+    experiment.write_text(yaml.safe_dump({"preset": "dcnv2", "model": {"interests": []}, "training": training}))
+
+    def call(*arguments: object) -> str:
+        ran = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert ran.exit_code == 0, (ran.output, ran.exception)
+        return ran.stdout
+
+    files = ["--features", features, "--data", data]
+    call("train", *files, "--experiment", experiment, "--out", tmp_path / "run")
+    call("export", "--run", tmp_path / "run", "--to", tmp_path / "model", "--version", 1)
+    printed = json.loads(call("inspect", tmp_path / "model" / "1", "--json"))
+    assert set(printed["inputs"]) == {"serving_default", "score"}
+    assert "state of a user" not in call("inspect", tmp_path / "model" / "1")
+    assert "auc" in call("evaluate", "--model", tmp_path / "model" / "1", "--data", data).lower()
 
 
 @pytest.mark.e2e

@@ -144,7 +144,8 @@ def inspect(
         state.add_row(tensor.name, str(list(tensor.shape[1:])), tensor.dtype, f"{tensor.row_bytes:,}")
     state.add_section()
     state.add_row("all", "", "", f"{found.state_bytes:,}")
-    console().print(state)
+    if found.state:
+        console().print(state)
     if found.costs:
         console().print(_cost_table(found.costs))
     for part, size in found.bytes_by_part.items():
