@@ -33,6 +33,13 @@ class ModelConfig(Strict):
         Raises:
             UserError: an unknown sequence, or one that no entry serves.
         """
+        # The interests that a model has by default are those of whatever sequences there are.
+        if self.interests and not file.sequences and "interests" in self.model_fields_set:
+            told = ", ".join(str(entry.get("type")) for entry in self.interests)
+            raise UserError(
+                f"interests: the feature file has no sequence that {told} could read; "
+                "say `model: {interests: []}` in the experiment, or choose a preset that is an interaction"
+            )
         found: dict[str, dict[str, Any]] = {}
         for entry in self.interests:
             options = {key: value for key, value in entry.items() if key != "sequence"}
@@ -64,7 +71,7 @@ def _interest(about: str, kind: str, interaction: dict[str, Any] | None = None, 
 
 def _interaction(about: str, kind: str, loss: dict[str, Any] | None = None, **options: Any) -> Preset:
     """A backbone, with a mean-pooled history."""
-    config: dict[str, Any] = {"interests": ({"type": "mean"},), "interaction": {"type": kind, **options}}
+    config: dict[str, Any] = {"interaction": {"type": kind, **options}}
     return about, ModelConfig(**config, **({} if loss is None else {"loss": loss}))
 
 

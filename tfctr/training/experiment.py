@@ -122,7 +122,8 @@ class Experiment(Strict):
 
     def model_config_of(self) -> ModelConfig:
         """The preset with the changes; `interaction` and `loss` are merged key by key unless their `type` changes."""
-        base = preset(self.preset).model_dump()
+        found = preset(self.preset)
+        base = found.model_dump(exclude={"interests"} - found.model_fields_set)
         for key, value in self.model.items():
             merges = isinstance(value, dict) and isinstance(base.get(key), dict)
             same_type = merges and value.get("type", base[key].get("type")) == base[key].get("type")
