@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,10 +81,10 @@ def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, se
     result = run_training(assets, experiment, train, valid, work / "runs")
     seconds = time.monotonic() - started
     labels, scores, groups = [], [], []
-    for inputs, label, _ in test.batches(1024):
+    for inputs, label, _, group in test.batches(1024, groups=True):
         scores.append(keras.ops.convert_to_numpy(keras.ops.sigmoid(result.model.predict_on_batch(inputs))).ravel())
         labels.append(np.asarray(label).ravel())
-        groups.append(np.asarray(inputs[file.group]).ravel())
+        groups.append(np.asarray(group))
     note = {
         "seconds": seconds,
         "epochs": len(result.progress.history),
@@ -110,25 +111,29 @@ def _loaded(data: Path, split: str, file: Any, assets: Any) -> Any:
     class InMemory(RankingData):
         def __init__(self) -> None:
             super().__init__(split_records(data, split), file, RawFunction(file, FileLookups(assets)))
-            batches = list(super().batches(4096))
+            batches = list(super().batches(4096, groups=True))
             self.rows = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
-        def take(self, chosen: Any) -> Any:
-            return tf.nest.map_structure(lambda column: column[chosen], self.rows)
-
         def batches(
-            self, batch_size: int, shuffle_seed: int | None = None, _: int = 1, skip: int = 0, full: bool = False
+            self,
+            batch_size: int,
+            shuffle_seed: int | None = None,
+            _: int = 1,
+            skip: int = 0,
+            full: bool = False,
+            groups: bool = False,
         ) -> Any:
+            rows = self.rows if groups else self.rows[:3]
             count = len(self.rows[1])
             order = np.arange(count) if shuffle_seed is None else np.random.default_rng(shuffle_seed).permutation(count)
             ends = range(skip * batch_size, count - batch_size + 1 if full else count, batch_size)
 
             def generate() -> Any:
                 for start in ends:
-                    yield self.take(order[start : start + batch_size])
+                    yield tf.nest.map_structure(itemgetter(order[start : start + batch_size]), rows)
 
             signature = tf.nest.map_structure(
-                lambda column: tf.TensorSpec((batch_size if full else None, *column.shape[1:]), column.dtype), self.rows
+                lambda column: tf.TensorSpec((batch_size if full else None, *column.shape[1:]), column.dtype), rows
             )
             return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
 

@@ -10,7 +10,14 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from tfctr.errors import UserError
-from tfctr.features.assets import FeatureAssets, Statistics, learned_numbers, learned_vocabularies, write_assets
+from tfctr.features.assets import (
+    FeatureAssets,
+    Statistics,
+    learned_numbers,
+    learned_vocabularies,
+    named_statistics,
+    write_assets,
+)
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens
 from tfctr.training.dataset import read_records
@@ -37,7 +44,7 @@ def assets_from_transform(
         data_directory: What relative paths in the feature file are relative to.
 
     Raises:
-        UserError: the training split is empty.
+        UserError: the training split is empty, or a feature has no value that something can be learned from.
     """
     output = tft.TFTransformOutput(transform_graph)
     # Transform was given escaped tokens, so its files are in the format of all vocabulary files.
@@ -55,7 +62,9 @@ def _statistics(examples: Sequence[str], file: FeatureFile) -> Statistics:
     first = next(iter(read_records(examples).take(1)), None)
     if first is None:
         raise UserError("the training split holds no example; check the data directory")
-    sizes = [asked.size for asked in numbers.values()]
-    row = tf.io.parse_single_example(first, {STATISTICS: tf.io.FixedLenFeature([sum(sizes)], tf.float32)})[STATISTICS]
-    parts = np.split(row.numpy(), np.cumsum(sizes)[:-1])
-    return {name: asked.named(part.tolist()) for (name, asked), part in zip(numbers.items(), parts, strict=True)}
+    row = tf.io.parse_single_example(first, {STATISTICS: tf.io.FixedLenFeature([], tf.string)})
+    whole = tf.io.parse_tensor(row[STATISTICS], tf.float64).numpy()
+    parts = np.split(whole, np.cumsum([asked.size for asked in numbers.values()])[:-1])
+    # An accumulator gives finite numbers or none.
+    vectors = {name: part if np.isfinite(part).all() else None for name, part in zip(numbers, parts, strict=True)}
+    return named_statistics(file, vectors)

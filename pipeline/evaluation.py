@@ -72,7 +72,7 @@ def eval_config(
         evaluation: the experiment's demands and the weighting of groups.
         label: raw column of the label.
         group: raw column of the groups, the user; empty for none, which leaves out the metrics that need groups.
-        weight: raw column of example weights; empty for none.
+        weight: raw column of example weights; empty for none. An example without one weighs 1.
         slices: raw columns to slice by, beside those of the demands.
         signature: signature of the SavedModel that takes serialized examples.
         output: name of the signature's output that holds the probabilities.
@@ -96,28 +96,24 @@ def eval_config(
         config_pb2.MetricConfig(
             class_name=tfma_gauc.TableMetric.__name__,
             module=tfma_gauc.__name__,
-            config=json.dumps({"metric": metric.name, "group": group, **metric.accepted(options)}),
+            config=json.dumps({"metric": metric.name, "group": group, "weight": weight, **metric.accepted(options)}),
             per_slice_thresholds=thresholds[metric.name],
         )
         for metric in table
     ]
-    # Under the weights of the others, TFMA's example count would be the sum of the weights.
-    count = config_pb2.MetricsSpec(
-        metrics=[config_pb2.MetricConfig(class_name="ExampleCount")],
-        example_weights=config_pb2.ExampleWeightOptions(unweighted=True),
-    )
+    metrics.append(config_pb2.MetricConfig(class_name="ExampleCount"))
     model = config_pb2.ModelSpec(
         # TFMA supports Keras 2 at most, so the model is given to it as a SavedModel with a signature.
         model_type=constants.TF_GENERIC,
         signature_name=signature,
         prediction_key=output,
         label_key=label,
-        example_weight_key=weight,
     )
     config = config_pb2.EvalConfig(
         model_specs=[model],
         slicing_specs=[config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=[name]) for name in columns)],
-        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics), count],
+        # The metrics read the weights themselves: TFMA's `example_weight_key` fails where an example has none.
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )
     config.options.include_default_metrics.value = False
     return config

@@ -84,6 +84,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
     log = layout.logs / f"{datetime.now():%Y%m%d-%H%M%S}.log"
     with _only_one(layout.out), quiet(log) as progress:
         progress.say(f"starting; TensorFlow's and TFX's log: {log}")
+        from pipeline.pipeline import create_pipeline
         from tfctr.training.experiment import load_experiment
         from tfctr.training.workspace import check_split_once
 
@@ -104,6 +105,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
             beam_args=beam_args(workers),
             cache=cache,
         )
+        create_pipeline(config)  # a demand that can't be made is a bad argument, told before anything runs
         try:
             outcome = _run(config, layout, progress)
         except BaseException as error:

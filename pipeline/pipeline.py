@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tfx import v1 as tfx
 
 from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
@@ -9,6 +11,9 @@ from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
 from tfctr.features.inputs import raw_inputs
+
+if TYPE_CHECKING:  # TFX must be imported before it
+    from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
@@ -21,6 +26,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     Args:
         config: What it is made of.
     """
+    judging = _eval_config(config)  # at once, so that a demand that can't be made is refused before anything runs
     splits = [tfx.proto.Input.Split(name=name, pattern=f"{folder}/*.tfrecord*") for name, folder in SPLITS.items()]
     examples = tfx.components.ImportExampleGen(
         input_base=config.data, input_config=tfx.proto.Input(splits=splits)
@@ -37,7 +43,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
             )
         )
     else:
-        components += _after_schema(config, examples, statistics)
+        components += _after_schema(config, examples, statistics, judging)
     metadata = None
     if config.metadata is not None:
         metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(config.metadata)
@@ -52,7 +58,10 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
 
 
 def _after_schema(
-    config: PipelineConfig, examples: tfx.components.ImportExampleGen, statistics: tfx.components.StatisticsGen
+    config: PipelineConfig,
+    examples: tfx.components.ImportExampleGen,
+    statistics: tfx.components.StatisticsGen,
+    judging: EvalConfig,
 ) -> list[object]:
     schema = tfx.components.ImportSchemaGen(schema_file=config.schema)
     validator = tfx.components.ExampleValidator(
@@ -107,13 +116,7 @@ def _after_schema(
         example_splits=[TEST_SPLIT],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
-        eval_config=eval_config(
-            experiment.evaluation,
-            label=config.features.labels.evaluated,
-            group=config.features.group or "",
-            weight=config.features.weight or "",
-            slices=slice_columns(config),
-        ),
+        eval_config=judging,
     )
     pusher = AtomicPusher(
         model=trainer.outputs["model"],
@@ -122,6 +125,16 @@ def _after_schema(
         destination=config.pushed,
     ).with_id("Pusher")
     return [schema, validator, gate, transform, trainer, baseline, evaluator, pusher]
+
+
+def _eval_config(config: PipelineConfig) -> EvalConfig:
+    return eval_config(
+        config.experiment.evaluation,
+        label=config.features.labels.evaluated,
+        group=config.features.group or "",
+        weight=config.features.weight or "",
+        slices=slice_columns(config),
+    )
 
 
 def slice_columns(config: PipelineConfig) -> list[str]:

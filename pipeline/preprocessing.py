@@ -6,27 +6,28 @@ import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import apache_beam as beam
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from typing_extensions import override
 
 from pipeline.assets import STATISTICS, vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
-from tfctr.features.inputs import columns as log_columns
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import INT64_MISSING, Lookups
-from tfctr.features.kinds.learned import Tokens
-from tfctr.features.parsing import densify
+from tfctr.features.kinds.base import GROUP, INT64_MISSING, Lookups
+from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
+from tfctr.features.parsing import densify, group_spec
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Maps the columns of the log to model inputs, label and weight.
+    """Maps the columns of the log to model inputs, label, weight and group.
 
     Args:
         inputs: Every column of the schema as a sparse tensor.
@@ -44,10 +45,14 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
     outputs |= {column: _scalar(inputs[column], INT64_MISSING) for column in file.labels.columns}
     if file.weight is not None:
         outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
+    # The Trainer's validation groups by the raw value: a vocabulary makes one user of all that it does not know.
+    for column, entry in group_spec(file).items():
+        outputs[GROUP] = _scalar(inputs[column], entry.default_value)
     if lookups.numbers:
-        # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row.
-        rows = tf.shape(outputs[file.labels.evaluated])[0]
-        outputs[STATISTICS] = tf.tile(lookups.all_statistics()[None, :], [rows, 1])
+        # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row. A
+        # tf.Example has no float64: as bytes they keep all their digits.
+        rows = tf.shape(outputs[file.labels.evaluated])[:1]
+        outputs[STATISTICS] = tf.fill(rows, tf.io.serialize_tensor(lookups.all_statistics))
     return outputs
 
 
@@ -59,8 +64,8 @@ def _scalar(column: Any, missing: Any) -> Any:
 class AnalyzerLookups(Lookups):
     """Look-ups from Transform's analyzers; see `tfctr.features.kinds.base.Lookups`.
 
-    A vocabulary is one analyzer over all columns that share it, and all z-scored numbers are one analyzer: an analyzer
-    costs seconds of fixed time, whatever the data.
+    A vocabulary is one analyzer over all columns that share it, and all numbers are one analyzer: an analyzer costs
+    seconds of fixed time, whatever the data. Numbers are learned by the accumulators of the local pass.
 
     Args:
         file: The feature file.
@@ -70,12 +75,19 @@ class AnalyzerLookups(Lookups):
 
     def __init__(self, file: FeatureFile, columns: Mapping[str, Any], data_directory: str) -> None:
         self._columns = columns
-        self._histories = {spec.name for spec in log_columns(file) if spec.shape}
         self._given = given_vocabularies(file, data_directory)
         self._keys = {name: table.keys for name, table in given_tables(file, data_directory).items()}
         self._paths = {owner: self._learn(owner, feeds) for owner, feeds in learned_vocabularies(file).items()}
         self.numbers = learned_numbers(file)
-        self._vectors = self._learn_numbers()
+        if self.numbers:
+            sizes = [asked.size for asked in self.numbers.values()]
+            (self.all_statistics,) = tft.experimental.ptransform_analyzer(
+                [columns[name].values for name in self.numbers],
+                _Statistics([*self.numbers.values()], file.seed),
+                [tf.float64],
+                [[sum(sizes)]],
+            )
+            self._vectors = dict(zip(self.numbers, tf.split(self.all_statistics, sizes), strict=True))
 
     @override
     def vocabulary(self, owner: str, tokens: Any) -> Any:
@@ -91,10 +103,6 @@ class AnalyzerLookups(Lookups):
     def statistics(self, column: str) -> Mapping[str, Any]:
         return self.numbers[column].named(self._vectors[column])
 
-    def all_statistics(self) -> Any:
-        """Everything that was learned about numeric features, one float vector in the order of `numbers`."""
-        return tf.concat([self._vectors[name] for name in self.numbers], axis=0)
-
     def _learn(self, owner: str, feeds: Sequence[Tokens]) -> Any:
         tokens = tf.concat([one.of(self._columns[one.column].values) for one in feeds], axis=0)
         return tft.vocabulary(
@@ -103,17 +111,6 @@ class AnalyzerLookups(Lookups):
             frequency_threshold=feeds[0].min_count,
             vocab_filename=vocabulary_file(owner),
         )
-
-    def _learn_numbers(self) -> dict[str, Any]:
-        """One float vector for each column. Columns with one value a row are analyzed together, by class."""
-        groups: dict[Any, list[str]] = {}
-        for name, asked in self.numbers.items():
-            groups.setdefault((type(asked), name if name in self._histories else None), []).append(name)
-        found: dict[str, Any] = {}
-        for (kind, history), names in groups.items():
-            columns = [_known_or_nan(self._columns[name], history is not None) for name in names]
-            found |= zip(names, kind.analyze([self.numbers[name] for name in names], columns), strict=True)
-        return found
 
 
 def _look_up(tokens: Any, path: Any) -> tuple[Any, Any]:
@@ -124,11 +121,52 @@ def _look_up(tokens: Any, path: Any) -> tuple[Any, Any]:
     return indices(table, tokens), table.size() + 1
 
 
-def _known_or_nan(column: Any, flat: bool) -> Any:
-    """A numeric column as float64 with NaN for what is missing: one value a row, or all values of a history."""
-    values = column.values if flat else _scalar(column, INT64_MISSING if column.dtype == tf.int64 else float("nan"))
-    known = values != INT64_MISSING if values.dtype == tf.int64 else tf.math.is_finite(values)
-    return tf.where(known, tf.cast(values, tf.float64), tf.constant(float("nan"), tf.float64))
+class _Statistics(beam.PTransform):  # type: ignore[misc]
+    """From the flat values of columns, a tuple of arrays a batch, to all that is learned of them: one float64 vector.
+
+    Args:
+        numbers: What to learn of each column.
+        seed: Of the samples.
+    """
+
+    def __init__(self, numbers: Sequence[Numbers], seed: int) -> None:
+        super().__init__()
+        self._combine = _Gather(numbers, seed)
+
+    @override
+    def expand(self, batches: Any) -> Any:
+        return batches | beam.CombineGlobally(self._combine)
+
+
+class _Gather(beam.CombineFn):  # type: ignore[misc]
+    """The accumulators of the local pass, one a column; NaN stands for the statistics of a column without a number."""
+
+    def __init__(self, numbers: Sequence[Numbers], seed: int) -> None:
+        self._numbers, self._seed = numbers, seed
+
+    @override
+    def create_accumulator(self) -> list[Accumulator]:
+        return [asked.start(self._seed) for asked in self._numbers]
+
+    @override
+    def add_input(self, gathered: list[Accumulator], batch: Sequence[Any]) -> list[Accumulator]:
+        for accumulator, values in zip(gathered, batch, strict=True):
+            accumulator.add(known(values))
+        return gathered
+
+    @override
+    def merge_accumulators(self, several: Iterable[list[Accumulator]]) -> list[Accumulator]:
+        whole = self.create_accumulator()
+        for gathered in several:
+            for accumulator, other in zip(whole, gathered, strict=True):
+                accumulator.merge(other)
+        return whole
+
+    @override
+    def extract_output(self, gathered: list[Accumulator]) -> Any:
+        vectors = [accumulator.result() for accumulator in gathered]
+        pairs = zip(self._numbers, vectors, strict=True)
+        return np.concatenate([np.full(asked.size, np.nan) if one is None else one for asked, one in pairs])
 
 
 def _tracked_table(name: str, tokens: list[bytes]) -> Any:

@@ -22,7 +22,7 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
     """Returns the schema that later runs are held to.
 
     - Every column that the feature file reads must be there, in the file's type. Histories may be empty.
-    - The label is 0 or 1, in every row.
+    - The label is 0 or 1, in every row. A weight may be missing, which is 1.
     - Identifiers and joined values ("A|B") get no list of allowed values: new ones are daily business and become OOV.
     - Other strings of few values keep their list, and up to a tenth of the rows may have others.
 
@@ -44,6 +44,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
             feature.ClearField(domain)
         elif domain in ("domain", "string_domain"):
             feature.distribution_constraints.min_domain_mass = _MIN_KNOWN_SHARE
+        if feature.name == file.weight:
+            feature.presence.ClearField("min_fraction")
         if feature.name in histories:
             feature.presence.ClearField("min_fraction")
             feature.ClearField("value_count")
@@ -58,9 +60,11 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
 
 
 def column_types(file: FeatureFile) -> dict[str, int]:
-    """The type of every column that the feature file reads, the label included."""
-    types = {spec.name: _TYPES[spec.dtype] for spec in columns(file)}
-    return {**types, **dict.fromkeys(file.labels.columns, _TYPES[file.labels.dtype])}
+    """The type of every column that the feature file reads, with label, weight and group."""
+    types = {} if file.group is None else {file.group: _TYPES["string"]}
+    types |= {spec.name: _TYPES[spec.dtype] for spec in columns(file)}
+    types |= dict.fromkeys(file.labels.columns, _TYPES[file.labels.dtype])
+    return types if file.weight is None else {**types, file.weight: _TYPES["float32"]}
 
 
 def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:

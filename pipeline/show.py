@@ -12,6 +12,7 @@ from pipeline.local_runner import OutputLayout, ends_in_words
 from pipeline.progress import quiet
 from tfctr.console import console
 from tfctr.errors import UserError
+from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS
 
 
@@ -45,6 +46,8 @@ def slice_table(out: str | Path) -> Table:
         cells = [_cell(name, row.metrics) for name in shown]
         before = [_cell(name, row.baseline) for name in compared]
         table.add_row(row.name, f"{row.metrics['example_count']:,.0f}", *cells, *before)
+    if rows[0].metrics.get("gauc_ungrouped"):
+        table.caption = ungrouped_line(rows[0].metrics["gauc_ungrouped"])
     return table
 
 

@@ -98,3 +98,18 @@ def toy_probabilities(
     items_, prices_, tokens_ = (np.array(column, np.float32) for column in (items, prices, tokens))
     logits = (scale * (interest + user_fields) + hour) * 0.1 + prices_ - items_ / 50 + tokens_ / 20
     return 1 / (1 + np.exp(-logits))
+
+
+class UserlessToyModel(tf.Module):
+    """The logit is item_id / 50 + `hour` / 10 as above; there is no user and no state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        candidate = {"item_id": tf.TensorSpec([None, None], tf.int64, name="item_id")}
+        context = {"timestamp": tf.TensorSpec([None], tf.int64, name="timestamp")}
+        self.score = tf.function(self._score, input_signature=[{**candidate, **context}])
+
+    def _score(self, inputs):
+        hour = tf.cast(inputs["timestamp"] % 24, tf.float32) / 24
+        logits = tf.cast(inputs["item_id"], tf.float32) / 50 + hour[:, None] / 10
+        return {"probabilities": tf.where(inputs["item_id"] < 0, float("nan"), tf.sigmoid(logits))}

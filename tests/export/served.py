@@ -38,8 +38,10 @@ def main(rows: str, *directories: str) -> None:
             specs = loaded.signatures[signature].structured_input_signature[1]
             return {n: s for n, s in specs.items() if n in content.files}
 
-        user = {name: tf.constant(_typed(content[name], spec)) for name, spec in inputs("user_tower").items()}
-        state = signatures["user_tower"](**user)
+        state = {}
+        if "user_tower" in signatures:
+            user = {name: tf.constant(_typed(content[name], spec)) for name, spec in inputs("user_tower").items()}
+            state = signatures["user_tower"](**user)
         score_specs = inputs("score")
         one, many = {}, {}
         for name, spec in score_specs.items():

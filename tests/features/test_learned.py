@@ -31,7 +31,8 @@ def gathered(asked: Any, pieces: list[np.ndarray], seed: int = 0) -> Any:
 def test_mean_and_deviation(column: np.ndarray, cuts: list[int]) -> None:
     found = gathered(MeanDeviation(), np.split(column, sorted(cuts)))
     scale = max(np.abs(column).max(), 1.0)
-    np.testing.assert_allclose(found, [column.mean(), column.std()], rtol=1e-9, atol=1e-7 * scale)
+    expected = [column.mean(), column.std(), column.min(), column.max()]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-7 * scale)
 
 
 @given(column=COLUMN, cuts=CUTS)
@@ -54,6 +55,35 @@ def test_quantiles_of_a_sample_weigh_early_and_late_rows_alike(monkeypatch: pyte
         accumulators[0].merge(other)
     deviation = 2.0 * np.sqrt(np.array([0.25, 0.5, 0.75]) * np.array([0.75, 0.5, 0.25]) / 4000)
     assert (np.abs(accumulators[0].result() - [0.5, 1.0, 1.5]) < 4 * deviation).all()
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "batches alike"])
+def test_quartiles_of_ten_million_rows_in_order(order: str) -> None:
+    column = np.linspace(0.0, 2.0, 10_000_000)
+    if order == "descending":
+        column = column[::-1]
+    pieces = [column] if order == "ascending" else [column[:6_000_000], column[6_000_000:]]
+    if order == "batches alike":
+        pieces = [np.tile(np.arange(4096) * (2.0 / 4095), 2442)]
+    accumulators = []
+    for piece in pieces:
+        accumulators.append(Quantiles(4).start(0))
+        for start in range(0, len(piece), 4096):
+            accumulators[-1].add(piece[start : start + 4096])
+    for other in accumulators[1:]:
+        accumulators[0].merge(other)
+    np.testing.assert_allclose(accumulators[0].result(), [0.5, 1.0, 1.5], atol=0.02)
+
+
+def test_accumulators_of_one_seed_draw_different_keys() -> None:
+    """Beam starts one for each bundle, all with the seed of the feature file."""
+    keys = []
+    for start in (0.0, 1.0):
+        accumulator = Quantiles(4).start(1)
+        for _ in range(2):
+            accumulator.add(np.arange(start, start + 50))
+        keys.append(accumulator.sample()[1])
+    assert len({*np.concatenate(keys).tolist()}) == 200
 
 
 def test_nothing_gives_nothing() -> None:

@@ -92,7 +92,9 @@ def test_analysis_learns_tokens_and_statistics(assets: FeatureAssets) -> None:
     assert assets.tokens("item_id") == [b"10", b"20"]
     assert assets.tokens("genres") == [b"b", b"a", b"c"]
     assert assets.tokens("city") == [b"Rome", b"Oslo"]
-    assert assets.statistics["year"] == {"mean": 2000.0, "deviation": 10.0}
+    assert assets.statistics["year"] == {
+        "mean": 2000.0, "deviation": 10.0, "minimum": 1990.0, "maximum": 2010.0
+    }  # fmt: skip
     assert assets.statistics["clicks"] == {"boundaries": [2.0]}
     assert [assets.table_rows(name) for name in ("item_id", "gender", "age", "seen", "clicks")] == [4, 4, 5, 4, 3]
     np.testing.assert_allclose(assets.frozen_vectors("vector"), [[0, 0], [0.6, 0.8], [0, 1]])
@@ -205,3 +207,16 @@ def test_real_rows_are_in_range(workbench: Workbench) -> None:
         ids = batch[name].numpy()
         assert ids.min() >= 0
         assert ids.max() < workbench.assets.table_rows(name)
+
+
+def test_ages_beside_an_event_without_a_time_are_unknown(assets: FeatureAssets) -> None:
+    """An age is relative to the newest event: where that has no time, no event has an age."""
+    unknown = INT64_MISSING
+    times = [[unknown, 1000, 900], [1000, unknown, 900], [1000, 900, unknown], [unknown, unknown, 5]]
+    raw = {"seen": tf.ones((4, 3), tf.int64), "seen_time": tf.constant(times, tf.int64)}
+    raw |= {"user_id": tf.ones(4, tf.int64), "age": tf.ones(4, tf.int64), "gender": tf.fill(4, "F")}
+    out = RawFunction(assets.file, FileLookups(assets)).user(
+        {**raw, "history_length": tf.fill(4, tf.constant(3, tf.int64))}
+    )
+    assert out["seen_time"].numpy().tolist() == [[0, 0, 0], [1, 0, 7], [1, 7, 0], [0, 0, 0]]
+    assert out["history_newest_time"].numpy().tolist() == [unknown, 1000, 1000, unknown]

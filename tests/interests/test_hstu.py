@@ -48,6 +48,18 @@ def test_ages_reach_the_scores() -> None:
     assert np.isfinite(ops.convert_to_numpy(layer(tensors(without)))).all()
 
 
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_ages_survive_mixed_precision(policy: str) -> None:
+    """The time before the newest event passes the largest float16 within a day, and is exact as an integer."""
+    inputs = make_inputs(lengths=[7, 7, 7])
+    inputs["sequence"]["ages"] = np.broadcast_to([0, 1, 16, 17, 27, 32, 33], (3, 7)).astype("int32")
+    outputs = []
+    for dtype in ("float32", policy):
+        layer = build(relative_bias="time", dtype=dtype)
+        outputs.append(ops.convert_to_numpy(ops.cast(layer(tensors(inputs)), "float32")))
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.05 * np.abs(outputs[0]).max())
+
+
 def test_bad_arguments_are_told() -> None:
     with pytest.raises(ValueError, match="`pooling` must be"):
         Hstu(pooling="mean")

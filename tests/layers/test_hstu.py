@@ -104,6 +104,27 @@ def test_time_reaches_the_scores() -> None:
     np.testing.assert_array_equal(second, later)
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_relative_times_survive_mixed_precision(policy: str) -> None:
+    """Events of today, seconds to months apart: every bucket is that of float32."""
+    times = 1_760_000_000 + np.array([[0, 1, 60, 61, 5000, 9_000_000]] * 3)
+    ends = np.concatenate([times[:, 1:], times[:, -1:]], axis=1)
+    gaps = np.maximum(np.abs(ends[:, :, None] - times[:, None, :]), 1)
+    expected = np.floor(np.log(gaps) / 0.301).astype(int)
+    scores = []
+    for dtype in ("float32", policy):
+        block = HstuBlock(6, relative_bias="time", dtype=dtype)
+        block.build(X.shape)
+        block.position_bias.assign(np.zeros(11))
+        block.time_bias.assign(np.arange(129))
+        scores.append(ops.convert_to_numpy(block._bias(6, ops.convert_to_tensor(times)))[:, 0])
+        np.testing.assert_array_equal(scores[-1], expected)
+        assert np.isfinite(ops.convert_to_numpy(ops.cast(block(X, timestamps=times), "float32"))).all()
+        with pytest.raises(ValueError, match="`timestamps` must be whole seconds in an integer type"):
+            block(X, timestamps=times.astype("float32"))
+
+
 def test_causal_steps_see_nothing_later() -> None:
     block = HstuBlock(6, relative_bias="position")
     changed = X.copy()

@@ -104,3 +104,24 @@ def test_report_without_groups_has_nothing_that_needs_them():
             *("slice", "value", "examples", "clicks"),
             *("auc", "logloss", "copc", "ece", "calibration"),
         }
+
+
+def test_without_groups_the_bootstrap_draws_rows():
+    labels, truth, _, generator = rows(300)
+    scores = np.round(truth, 1), np.round(truth + generator.normal(0, 0.3, 300), 1)
+    single = bootstrap_difference(labels, *scores, np.arange(300), "auc", replicates=20)
+    assert bootstrap_difference(labels, *scores, None, "auc", replicates=20) == single
+    # Rows without a group are no group: each is drawn by itself.
+    assert bootstrap_difference(labels, *scores, np.full(300, b""), "auc", replicates=20) == single
+    with pytest.raises(ValueError, match="`groups` must be given"):
+        bootstrap_difference(labels, *scores, None, "gauc")
+
+
+def test_the_bootstrap_of_gauc_leaves_rows_without_a_group_out():
+    labels, truth, users, generator = rows(300, 12)
+    other = truth + generator.normal(0, 0.3, 300)
+    names = users.astype("U")
+    names[users == 3] = ""
+    kept = users != 3
+    expected = bootstrap_difference(labels[kept], truth[kept], other[kept], names[kept], replicates=20)
+    assert bootstrap_difference(labels, truth, other, names, replicates=20) == expected

@@ -20,6 +20,7 @@ from tfctr.metrics import (
     normalized_entropy,
     relative_improvement,
 )
+from tfctr.metrics.table import METRICS
 
 WEIGHTINGS = ["impressions", "clicks", "uniform"]
 
@@ -178,3 +179,35 @@ def test_importing_the_reference_needs_numpy_only():
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.array([1, 1, 2, 2, -(2**63), -(2**63)]),
+        np.array([1.0, 1.0, 2.0, 2.0, np.nan, np.nan]),
+        np.array(["a", "a", "b", "b", "", ""]),
+        np.array([b"a", b"a", b"b", b"b", b"", b""]),
+        np.array([b"a", b"a", b"b", b"b", b"", b""], object),
+    ],
+    ids=["integers", "floats", "strings", "bytes", "objects"],
+)
+def test_rows_without_a_group_are_left_out_and_counted(column):
+    # As one group, the last two rows would have an AUC of 0.
+    found = gauc([0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4, 0.1, 0.2], column, weights=[1, 1, 1, 1, 0.5, 3.5])
+    assert (found.value, found.groups_used, found.groups_skipped, found.ungrouped) == (1.0, 2, 0, 2)
+    assert found.coverage == 0.5
+    # A row of weight zero is no row.
+    assert gauc([0, 1, 1], [0.1, 0.2, 0.3], column[3:], weights=[1, 0, 1]).ungrouped == 1
+
+
+def test_rows_without_weight_change_nothing():
+    rows = {"labels": [0, 1, 1, 0], "scores": [0.2, 0.4, 0.3, 0.3], "weights": [1, 2, 3, 4]}
+    more = {"labels": [1, 0], "scores": [0.01, 0.99], "weights": [0, 0]}
+    both = {name: rows[name] + more[name] for name in rows}
+    for metric in METRICS.values():
+        groups, other = ([1, 1, 2, 2], [1, 3]) if metric.needs_group else (None, None)
+        expected = metric.measure(**rows, groups=groups)
+        assert metric.measure(**both, groups=groups + other if metric.needs_group else None) == expected
+        nothing = metric.measure(**more, groups=other)
+        assert np.isnan(nothing[0])

@@ -51,8 +51,8 @@ class TestANewMetric:
         heading, overall = (line for line in ran.stdout.splitlines() if "slice" in line or "overall" in line)
         titles = [title.strip() for title in heading.strip("┃").split("┃")]
         cells = [cell.strip() for cell in overall.strip("│").split("│")]
-        assert titles[-2:] == ["Brier score", "users used / skipped / coverage"]
-        assert cells[-2:] == ["0.1667", "1 / 1 / 0.6667"]
+        assert titles[-2:] == ["Brier score", "users used / skipped / coverage / rows without"]
+        assert cells[-2:] == ["0.1667", "1 / 1 / 0.6667 / 0"]
 
     @pytest.mark.e2e
     def test_is_measured_demanded_and_shown_by_the_pipeline(
@@ -117,6 +117,7 @@ def test_a_metric_gives_its_value_and_its_columns() -> None:
         expected.groups_used,
         expected.groups_skipped,
         expected.coverage,
+        expected.ungrouped,
     )
     assert len(METRICS["auc"].measure(*rows[:2])) == 1
     with pytest.raises(ValueError, match="`groups` must have one value per label"):

@@ -59,7 +59,7 @@ def computed(metrics, examples, cuts=(), weighted=True):
     return results
 
 
-GAUC_NAMES = {"gauc", "gauc_coverage", "gauc_groups", "gauc_groups_skipped"}
+GAUC_NAMES = {"gauc", "gauc_coverage", "gauc_groups", "gauc_groups_skipped", "gauc_ungrouped"}
 ALL = [ExactAUC("user_id"), LogLoss("user_id"), COPC("user_id"), ECE("user_id")]
 
 
@@ -188,8 +188,6 @@ def test_mistakes_are_refused():
         TableMetric(metric="ndcg")
     with pytest.raises(ValueError, match=r"ece has no such option\. Allowed: bins\. Received: clip"):
         ECE(clip=0.1)
-    with pytest.raises(ValueError, match="feature `session`, the group of GAUC, is missing"):
-        computed([GAUC("session")], [extracts(1, 0.5, 1)])
 
 
 @pytest.mark.parametrize(
@@ -200,3 +198,30 @@ def test_config_round_trip(metric):
     assert copy.get_config() == metric.get_config()
     rows = [extracts(1, 0.5, 1), extracts(0, 0.25, 1)]
     assert computed([copy], rows) == computed([metric], rows)
+
+
+@pytest.mark.parametrize("names", [[1, 1, 2, 2, None, -(2**63)], [b"a", b"a", b"b", b"b", None, b""]])
+@pytest.mark.parametrize("cuts", [(), (1, 5), (4,), (2, 4, 5)])
+def test_rows_without_a_group_are_left_out_and_counted(names, cuts):
+    rows = [extracts(*row) for row in zip([0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4, 0.1, 0.2], names, strict=True)]
+    rows[4][constants.FEATURES_KEY]["user_id"] = None
+    found = computed([GAUC("user_id"), ExactAUC("user_id")], rows, cuts)
+    assert (found["gauc"], found["gauc_ungrouped"], found["gauc_groups"]) == (1.0, 2.0, 2.0)
+    assert found["auc"] == auc([0, 1, 0, 1, 1, 0], [0.1, 0.2, 0.3, 0.4, 0.1, 0.2])
+    found = computed([GAUC("user_id")], rows[4:])
+    assert np.isnan(found["gauc"])
+    assert found["gauc_ungrouped"] == 2.0
+
+
+def test_a_missing_weight_is_one():
+    rows = [extracts(*row) for row in zip([0, 1, 1, 0], [0.2, 0.4, 0.3, 0.3], [1, 1, 2, 2], strict=True)]
+    for row, weight in zip(rows, [np.array([2.0]), None, np.array([]), np.array([0.0])], strict=True):
+        row[constants.FEATURES_KEY]["importance"] = weight
+    del rows[1][constants.FEATURES_KEY]["importance"]
+    metrics = [type(metric)("user_id", "importance") for metric in (GAUC("user_id"), *ALL)]
+    found = computed(metrics, rows, weighted=False)
+    mine = [0, 1, 1, 0], [0.2, 0.4, 0.3, 0.3]
+    weights = [2.0, 1.0, 1.0, 0.0]
+    close(found["gauc"], gauc(*mine, [1, 1, 2, 2], weights=weights).value)
+    for metric in (auc, logloss, copc, ece):
+        close(found[metric.__name__], metric(*mine, weights))

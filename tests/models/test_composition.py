@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tests.composition import covering_pairs, model_batch, small_model, with_history
 from tests.workbench import HISTORY, Workbench, small_features
+from tfctr.errors import UserError
+from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
-from tfctr.models import PRESETS, RankingModel
+from tfctr.models import PRESETS, ModelConfig, RankingModel
 from tfctr.training.dataset import split_records
 
 pytestmark = pytest.mark.slow
@@ -55,6 +57,48 @@ def assert_split_is_call(model: RankingModel, inputs: dict[str, Any]) -> np.ndar
     assert whole.dtype == np.float32
     assert np.isfinite(whole).all()
     return whole
+
+
+def several(*types: str) -> ModelConfig:
+    return ModelConfig.model_validate({"interests": types, "interaction": {"type": "mlp", "hidden": [8]}})
+
+
+@pytest.mark.parametrize("types", [("cmm", "make"), ("din", "din", "mean")])
+def test_several_interests_read_one_history(
+    workbench: Workbench, inputs: dict[str, Any], types: tuple[str, ...]
+) -> None:
+    model, alone = workbench.model(several(*types)), workbench.model(several(types[0]))
+    train_one_step(model, inputs)
+    assert_split_is_call(model, inputs)
+    names = list(model.scorer.interests)
+    assert names == [f"history_{kind}" + "_2" * (kind in types[:i]) for i, kind in enumerate(types)]
+    state = model.user_tower(model._pick("user", inputs))
+    assert {name.partition("/")[0] for name in state} == {*names, "history", "user"}
+    fields = [one.scorer.interaction.block.dense[0].kernel.shape[0] for one in (model, alone)]
+    added = sum(model.scorer.entries[name].fields for name in names[1:])
+    assert fields[0] - fields[1] == added * workbench.file.embedding_dimension
+
+
+def test_an_interest_reads_the_sequences_that_no_other_entry_names(workbench: Workbench) -> None:
+    content = workbench.file.model_dump(mode="json", exclude_unset=True)
+    content["sequences"]["views"] = {"max_length": 3, "fields": {"viewed": {"share": "item_id"}}}
+    file = FeatureFile.model_validate(content)
+    config = ModelConfig.model_validate({"interests": ["din", {"type": "dmqn", "sequence": "views"}]})
+    assert config.interests_of(file) == {"history": ("history", {"type": "din"}), "views": ("views", {"type": "dmqn"})}
+    none = FeatureFile.model_validate({**content, "sequences": {}})
+    assert ModelConfig().interests_of(none) == {}
+    for interests, message in [
+        ([{"type": "din", "sequence": "views"}], r"no entry for the sequences \['history'\]"),
+        ([{"type": "din", "sequence": "cart"}], r"no sequence 'cart'. Allowed: \['history', 'views'\]"),
+        (
+            ["mean", {"type": "din", "sequence": "views"}, {"type": "din", "sequence": "history"}],
+            "'mean' has no sequence to read: every sequence is named by another entry",
+        ),
+    ]:
+        with pytest.raises(UserError, match=message):
+            ModelConfig.model_validate({"interests": interests}).interests_of(file)
+    with pytest.raises(UserError, match="'din' has no sequence to read: the feature file has no sequences"):
+        ModelConfig.model_validate({"interests": ["din"]}).interests_of(none)
 
 
 @pytest.mark.parametrize(

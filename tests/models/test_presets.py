@@ -13,7 +13,7 @@ TABLE = FeatureFile.model_validate({"labels": {"click": "label"}, "group": "item
 def test_an_interest_without_a_sequence_is_refused(name: str) -> None:
     config = Experiment.model_validate({"preset": name}).model_config_of()
     kind = config.interests[0]["type"]
-    with pytest.raises(UserError, match=rf"no sequence that {kind} could read; say `model: {{interests: \[\]}}`"):
+    with pytest.raises(UserError, match=f"the entry of type '{kind}' has no sequence to read: the feature"):
         config.interests_of(TABLE)
     without = Experiment.model_validate({"preset": name, "model": {"interests": []}})
     assert without.model_config_of().interests_of(TABLE) == {}
@@ -23,5 +23,5 @@ def test_an_interest_without_a_sequence_is_refused(name: str) -> None:
 def test_an_interaction_needs_no_sequence(name: str) -> None:
     assert Experiment.model_validate({"preset": name}).model_config_of().interests_of(TABLE) == {}
     asked = Experiment.model_validate({"preset": name, "model": {"interests": [{"type": "mean"}]}})
-    with pytest.raises(UserError, match="no sequence that mean could read"):
+    with pytest.raises(UserError, match="the entry of type 'mean' has no sequence to read"):
         asked.model_config_of().interests_of(TABLE)

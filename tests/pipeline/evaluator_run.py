@@ -15,7 +15,7 @@ from tfx.utils import io_utils, json_utils, proto_utils
 
 @dataclass(frozen=True)
 class Data:
-    """Impressions as columns."""
+    """Impressions as columns; in one of objects, None is a missing value."""
 
     columns: dict[str, np.ndarray]
 
@@ -56,9 +56,11 @@ def write_examples(data: Data, directory: Path) -> None:
             features = {}
             for name, column in data.columns.items():
                 value = column[row]
+                if value is None:
+                    continue
                 if isinstance(value, bytes):
                     features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                elif np.issubdtype(column.dtype, np.floating):
+                elif isinstance(value, float | np.floating):
                     features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
                 else:
                     features[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
@@ -71,11 +73,15 @@ def schema_for(data: Data) -> schema_pb2.Schema:
     """The schema that the pipeline curates for such columns."""
     schema = schema_pb2.Schema()
     for name, column in data.columns.items():
-        kind = {"S": "BYTES", "f": "FLOAT", "i": "INT"}[column.dtype.kind]
-        text_format.Parse(
-            f"name: '{name}' type: {kind} presence {{ min_fraction: 1 }} shape {{ dim {{ size: 1 }} }}",
-            schema.feature.add(),
+        known = column[column != None]  # noqa: E711
+        kind = {"S": "BYTES", "f": "FLOAT", "i": "INT"}[np.array(known.tolist()).dtype.kind]
+        # The pipeline's schema has no shapes, so that a value may be missing.
+        shape = (
+            "presence { min_count: 1 }"
+            if known.size < column.size
+            else "presence { min_fraction: 1 } shape { dim { size: 1 } }"
         )
+        text_format.Parse(f"name: '{name}' type: {kind} {shape}", schema.feature.add())
     text_format.Parse("name: 'history_item_id' type: INT value_count { min: 0 }", schema.feature.add())
     return schema
 

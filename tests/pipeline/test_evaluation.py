@@ -13,7 +13,7 @@ from pipeline.evaluation import (
     eval_config,
     load_slices,
 )
-from tests.pipeline.evaluator_run import evaluate, make_data
+from tests.pipeline.evaluator_run import Data, evaluate, make_data
 from tfctr.errors import UserError
 from tfctr.metrics import auc, copc, ece, gauc, logloss, tfma_gauc
 from tfctr.training.experiment import Demand, Evaluation
@@ -63,6 +63,7 @@ def check_rows(rows, data, scores, weights=None, baseline=None):
                 "gauc_coverage": grouped.coverage,
                 "gauc_groups": grouped.groups_used,
                 "gauc_groups_skipped": grouped.groups_skipped,
+                "gauc_ungrouped": grouped.ungrouped,
                 "logloss": logloss(*mine, weight),
                 "copc": copc(*mine, weight),
                 "ece": ece(*mine, weight),
@@ -188,3 +189,35 @@ def test_without_groups_nothing_is_called_gauc():
 def test_a_directory_without_an_evaluation_is_an_error(read, tmp_path):
     with pytest.raises(UserError, match="holds no evaluation"):
         read(str(tmp_path))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("group", ["user_id", "session", ""])
+def test_missing_weights_and_groups(group, tmp_path):
+    """`session` is the user as a string, which no model reads."""
+    data = make_data(300)
+    generator = np.random.default_rng(5)
+    lost = generator.random(300) < 0.2
+    users = data["user_id"].astype(object)
+    users[lost] = None
+    sessions = np.array([None if gone else b"s%d" % user for gone, user in zip(lost, users, strict=True)], object)
+    weights = data["weight"].astype(object)
+    weights[generator.random(300) < 0.3] = None
+    data = Data({**data.columns, "user_id": users, "session": sessions, "weight": weights})
+    config = eval_config(Evaluation(), slices=["gender"], group=group, weight="weight")
+    outcome = evaluate(tmp_path, data, config, scale=1.0)
+    assert outcome.blessed, blessing_reasons(outcome.evaluation)
+    scores = served_scores(tmp_path, data)
+    filled = np.where(weights == None, 1.0, weights).astype(float)  # noqa: E711
+    for row in load_slices(outcome.evaluation):
+        chosen = np.ones(300, bool) if row.key == () else data["gender"] == row.key[0][1].encode()
+        mine = data["label"][chosen], scores[chosen]
+        assert row.metrics["auc"] == pytest.approx(auc(*mine, filled[chosen]), abs=1e-9)
+        assert row.metrics["logloss"] == pytest.approx(logloss(*mine, filled[chosen]), abs=1e-9)
+        assert row.metrics["example_count"] == chosen.sum()
+        if not group:
+            assert not [name for name in row.metrics if "gauc" in name]
+            continue
+        expected = gauc(*mine, np.where(lost, -(2**63), users)[chosen].astype(int), weights=filled[chosen])
+        assert row.metrics["gauc"] == pytest.approx(expected.value, abs=1e-9)
+        assert row.metrics["gauc_ungrouped"] == (lost & (filled > 0))[chosen].sum() == expected.ungrouped

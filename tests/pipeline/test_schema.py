@@ -190,3 +190,22 @@ def test_dataset_anomalies_are_told(tmp_path: Path) -> None:
     (tmp_path / "Split-train" / "SchemaDiff.pb").write_bytes(found.SerializeToString())
 
     assert gate.describe(str(tmp_path), ["train"]) == ["train: too few examples"]
+
+
+def test_a_weight_may_be_missing_and_a_meta_group_is_a_string(file: FeatureFile, tmp_path: Path) -> None:
+    content = {**file.model_dump(mode="json", exclude_unset=True), "weight": "importance", "group": "session"}
+    weighted = FeatureFile.model_validate({**content, "meta": [*file.meta, "session"]})
+    rows = log(session=lambda row: f"s{row}", importance=1)
+    for row in rows:
+        row.features.feature["importance"].float_list.value.append(1.0)
+    schema = curate(tfdv.infer_schema(statistics(rows), infer_feature_shape=False), weighted)
+    assert anomalies(rows, schema, tmp_path) == []
+    del rows[0].features.feature["importance"]
+    assert anomalies(rows, schema, tmp_path) == []
+    for row in rows:
+        row.features.feature["session"].int64_list.value.append(1)
+    assert anomalies(rows, schema, tmp_path)[0].startswith("valid/session: ")
+    # A log without them teaches their types all the same.
+    bare = curate(tfdv.infer_schema(statistics(log()), infer_feature_shape=False), weighted)
+    types = {feature.name: feature.type for feature in bare.feature}
+    assert (types["importance"], types["session"]) == (schema_pb2.FLOAT, schema_pb2.BYTES)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.models.presets import PRESETS
-from tfctr.training.experiment import Experiment, load_experiment
+from tfctr.training.experiment import Demand, Experiment, load_experiment
 
 
 def experiment(**content: Any) -> Experiment:
@@ -36,6 +37,16 @@ class TestMerging:
     def test_another_type_replaces(self) -> None:
         config = experiment(preset="mlp", model={"interaction": {"type": "qnn_alpha"}}).model_config_of()
         assert config.interaction == {"type": "qnn_alpha"}
+
+    def test_a_part_may_be_its_name_alone(self) -> None:
+        config = experiment(
+            preset="qnn-alpha", model={"loss": "binary_crossentropy", "interaction": "mlp", "interests": ["din"]}
+        ).model_config_of()
+        assert config.loss == {"type": "binary_crossentropy"}
+        assert config.interaction == {"type": "mlp"}
+        assert config.interests == ({"type": "din"},)
+        same = experiment(preset="din", model={"interaction": "mlp"}).model_config_of()
+        assert same.interaction == experiment(preset="din").model_config_of().interaction
 
     def test_interests_are_replaced_as_a_whole(self) -> None:
         config = experiment(preset="din", model={"interests": [{"type": "target_attention"}]}).model_config_of()
@@ -139,3 +150,19 @@ def test_errors_name_file_and_place(tmp_path: Path, text: str, told: str) -> Non
 def test_missing_file() -> None:
     with pytest.raises(UserError, match=r"nowhere.yaml: can't be read \(No such file or directory\)"):
         load_experiment("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"minimum": 0.7, "maximum": 0.6}, "`minimum` 0.7 is above `maximum` 0.6, which no model can reach"),
+        ({"max_fall": -0.1}, "greater than or equal to 0"),
+    ],
+)
+def test_a_demand_that_no_model_can_meet(bounds: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Demand(metric="auc", **bounds)
+
+
+def test_a_demand_for_one_value() -> None:
+    assert Demand(metric="copc", minimum=1.0, maximum=1.0).minimum == 1.0

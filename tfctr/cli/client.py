@@ -30,10 +30,12 @@ _SOURCE = "a JSON file, - for standard input, or JSON itself"
 @app.command("rank")
 def rank(
     model: Model,
-    user: Annotated[str, typer.Option(help=f"raw user features: {_SOURCE}")],
     candidates: Annotated[
         str, typer.Option(help=f"a list of candidates or a mapping of columns: {_SOURCE}; .jsonl: one candidate a line")
     ],
+    user: Annotated[
+        str | None, typer.Option(help=f"raw user features, where the model reads any: {_SOURCE}", show_default=False)
+    ] = None,
     target: Target = "localhost:8500",
     context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
     k: Annotated[int, typer.Option("-k", min=0, help="number of candidates to print")] = 10,
@@ -53,7 +55,7 @@ def rank(
     from_input = [option for option, source in given.items() if source == "-"]
     if len(from_input) > 1:
         raise UserError(f"only one of {', '.join(given)} may be standard input (-). Received: {', '.join(from_input)}")
-    values = {option: _read(source, option) for option, source in given.items()}
+    values: dict[str, Any] = {option: source and _read(source, option) for option, source in given.items()}
     credentials = _credentials(tls, ca, certificate, key)
     with RankingClient(
         target, model, timeout, cache=None, version=version, feature_file=features, credentials=credentials

@@ -55,7 +55,8 @@ def show(
                 table.add_row(*_row(found, feature, f"user: {name} [{sequence.max_length}]", sizes))
     console().print(table)
     labels = ", ".join(found.labels.columns)
-    console().print(f"label {labels}, GAUC by {found.group}, seed {found.seed}")
+    group = f"GAUC by {found.group}" if found.group is not None else "no group, so no GAUC"
+    console().print(f"label {labels}, {group}, seed {found.seed}")
 
 
 def _row(file: FeatureFile, feature: Feature, side: str, sizes: FeatureAssets | None) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def evaluate(
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()
     from tfctr.export.describe import describe
-    from tfctr.metrics.report import report
+    from tfctr.metrics.report import report, ungrouped_line
     from tfctr.metrics.table import measurable
     from tfctr.training.dataset import split_records
     from tfctr.training.evaluate import predict
@@ -108,6 +108,8 @@ def evaluate(
         details = [" / ".join(_number(getattr(row, column)) for column in metric.columns) for metric in detailed]
         printed.add_row(row.slice, row.value, _number(row.examples), *numbers, *details)
     console().print(printed)
+    if getattr(table[0], "ungrouped", 0):
+        console().print(ungrouped_line(table[0].ungrouped))
 
 
 def _number(value: float) -> str:

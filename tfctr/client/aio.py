@@ -35,7 +35,7 @@ class AsyncRankingClient(ClientBase):
 
     async def rank(
         self,
-        user: Features,
+        user: Features | None,
         candidates: Candidates,
         context: Features | None = None,
         k: int | None = None,
@@ -54,7 +54,7 @@ class AsyncRankingClient(ClientBase):
 
     async def score(
         self,
-        state: UserState,
+        state: UserState | None,
         candidates: Candidates,
         context: Features | None = None,
         *,

@@ -36,7 +36,7 @@ class RankingClient(ClientBase):
 
     def rank(
         self,
-        user: Features,
+        user: Features | None,
         candidates: Candidates,
         context: Features | None = None,
         k: int | None = None,
@@ -48,7 +48,8 @@ class RankingClient(ClientBase):
         """Orders candidates by predicted click-through rate, best first; ties keep the given order.
 
         Args:
-            user: raw user features and histories (lists, newest event first).
+            user: raw user features and histories (lists, newest event first). `None` for a model that reads nothing of
+                a user; such a model leaves out what is given, as any feature that it does not have.
             candidates: a list with a mapping of features for each candidate, or a mapping of equally long columns.
             context: raw features of the request.
             k: return only the best k.
@@ -64,18 +65,24 @@ class RankingClient(ClientBase):
         return run(self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds))
 
     def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
-        """Computes the state of one user with `user_tower`. The cache is not used."""
+        """Computes the state of one user with `user_tower`. The cache is not used.
+
+        Raises:
+            BadRequestError: the model reads nothing of a user, so there is no state.
+        """
         return run(self._ranking.user_state(user, self._seconds(timeout_seconds)))
 
     def score(
         self,
-        state: UserState,
+        state: UserState | None,
         candidates: Candidates,
         context: Features | None = None,
         *,
         timeout_seconds: float | None = None,
     ) -> Array:
         """Probabilities of the candidates in the given order, float32 `[N]`, by the version that computed the state.
+
+        For a model that reads nothing of a user, the state is `None`, and the newest version answers.
 
         Raises:
             StateRejectedError: the state comes from another model, or a value of the user or the context is bad.

@@ -14,6 +14,8 @@ USER_TOWER = "user_tower"
 SCORE = "score"
 PROBABILITIES = "probabilities"
 LENGTH_SUFFIX = "_length"
+MODEL_TAG = "model_tag"
+"""The part of every state that says which model made it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Signature:
 class ServedModel:
     """One served version, as its metadata describes it.
 
-    The inputs of `user_tower` are the user features and its outputs the state. Of the other inputs of `score`, those of
-    rank 2 (`[B, C]`) are candidate features and those of rank 1 (`[B]`) context features.
+    The inputs of `user_tower` are the user features and its outputs the state; a model that reads nothing of a user has
+    no such signature. Of the other inputs of `score`, those of rank 2 (`[B, C]`) are candidate features and those of
+    rank 1 (`[B]`) context features.
 
     Attributes:
         groups: sequence -> its fields, from a feature file; without it the names of the inputs decide.
@@ -64,8 +67,9 @@ class ServedModel:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (USER_TOWER, SCORE):
-            if name not in self.signatures:
+        for name in (SCORE, USER_TOWER):
+            needed = name == SCORE or MODEL_TAG in self.signatures[SCORE].inputs
+            if needed and name not in self.signatures:
                 raise UnsupportedModelError(
                     f"{self.where}: there must be a signature '{name}'; export the model with `tfctr export`. "
                     f"Received: {sorted(self.signatures)}"
@@ -80,7 +84,7 @@ class ServedModel:
             for name, spec in self.signatures[SCORE].inputs.items()
             if name not in self.state_inputs and spec.rank not in (1, 2)
         ]
-        wrong += [str(spec) for spec in self.signatures[USER_TOWER].inputs.values() if spec.rank not in (1, 2)]
+        wrong += [str(spec) for spec in self.user_inputs.values() if spec.rank not in (1, 2)]
         if wrong:
             raise UnsupportedModelError(f"{self.where}: inputs must be [B], [B, C] or [B, L]. Received: {wrong}")
 
@@ -90,9 +94,13 @@ class ServedModel:
         return f"model '{self.name}' version {self.version}"
 
     @property
+    def _user_tower(self) -> Signature:
+        return self.signatures.get(USER_TOWER, Signature({}, {}))
+
+    @property
     def user_inputs(self) -> Mapping[str, TensorSpec]:
-        """Inputs of `user_tower`."""
-        return self.signatures[USER_TOWER].inputs
+        """Inputs of `user_tower`; none for a model that reads nothing of a user."""
+        return self._user_tower.inputs
 
     @cached_property
     def state_inputs(self) -> dict[str, str]:
@@ -102,7 +110,7 @@ class ServedModel:
         """
         inputs = self.signatures[SCORE].inputs
         found = {}
-        for output in self.signatures[USER_TOWER].outputs:
+        for output in self._user_tower.outputs:
             name = output if output in inputs else re.sub(r"[^A-Za-z0-9_]", "_", output)
             if name in inputs:
                 found[name] = output
@@ -157,9 +165,9 @@ class ServedModel:
         """Hash of the inputs and outputs of `user_tower` and `score`; a part of the key of a cached state."""
         lines = [
             f"{name} {side} {spec}"
-            for name in (USER_TOWER, SCORE)
+            for name, signature in ((USER_TOWER, self._user_tower), (SCORE, self.signatures[SCORE]))
             for side in ("inputs", "outputs")
-            for spec in sorted(getattr(self.signatures[name], side).values(), key=lambda spec: spec.name)
+            for spec in sorted(getattr(signature, side).values(), key=lambda spec: spec.name)
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from tfctr.client.flight import SingleFlight
 from tfctr.client.guarded_cache import GuardedCache
 from tfctr.client.metadata import PROBABILITIES, SCORE, USER_TOWER, ServedModel
 from tfctr.client.protos import wire_pb2 as wire
-from tfctr.client.requests import Candidates, Features, count_candidates
+from tfctr.client.requests import Candidates, Features, RequestBuilder, count_candidates
 from tfctr.client.results import Ranked, VersionStatus, in_order, refuse_nan
 from tfctr.client.served import ServedVersions
 from tfctr.client.state import StateKey, UserState
@@ -44,7 +43,7 @@ class Ranking:
 
     async def rank(
         self,
-        user: Features,
+        user: Features | None,
         candidates: Candidates,
         context: Features | None,
         k: int | None,
@@ -69,15 +68,24 @@ class Ranking:
 
     async def user_state(self, user: Features, timeout_seconds: float) -> UserState:
         """Implements `RankingClient.user_state`."""
-        return await self._compute(user, Deadline(timeout_seconds))
+        state = await self._compute(user, Deadline(timeout_seconds))
+        if not state.tensors:
+            raise BadRequestError(
+                f"model '{state.model}' version {state.version} reads nothing of a user, so there is no state. "
+                "Give score() None in its place."
+            )
+        return state
 
     async def score(
-        self, state: UserState, candidates: Candidates, context: Features | None, timeout_seconds: float
+        self, state: UserState | None, candidates: Candidates, context: Features | None, timeout_seconds: float
     ) -> Array:
         """Implements `RankingClient.score`."""
         if count_candidates(candidates) == 0:
             return np.empty(0, np.float32)
-        return await self._score(state, candidates, context or {}, Deadline(timeout_seconds))
+        deadline = Deadline(timeout_seconds)
+        if state is None:
+            return await self._probabilities(None, candidates, context or {}, None, deadline)
+        return await self._score(state, candidates, context or {}, deadline)
 
     async def model_status(self, timeout_seconds: float) -> list[VersionStatus]:
         """Implements `RankingClient.model_status`."""
@@ -94,7 +102,12 @@ class Ranking:
         return (await self._versions.latest(Deadline(timeout_seconds))).model
 
     async def _probabilities(
-        self, user: Features, candidates: Candidates, context: Features, identity: Identity | None, deadline: Deadline
+        self,
+        user: Features | None,
+        candidates: Candidates,
+        context: Features,
+        identity: Identity | None,
+        deadline: Deadline,
     ) -> Array:
         state, is_own = await self._state(user, identity, deadline)
         try:
@@ -114,12 +127,14 @@ class Ranking:
         return await self._score_or_invalidate(state, candidates, context, identity, deadline)
 
     async def _state(
-        self, user: Features, identity: Identity | None, deadline: Deadline, use_cache: bool = True
+        self, user: Features | None, identity: Identity | None, deadline: Deadline, use_cache: bool = True
     ) -> tuple[UserState, bool]:
         """The user's state, and whether it was computed from the features of this request, not another one."""
         if identity is None:
             return await self._compute(user, deadline), True
         model = (await self._versions.latest(deadline)).model
+        if not model.user_inputs:  # There is nothing to cache.
+            return await self._compute(user, deadline), True
         key = StateKey(model.name, model.version, model.fingerprint, *identity)
         was_cached = False
 
@@ -146,16 +161,24 @@ class Ranking:
                 await self._cache.invalidate(_key(state, identity), deadline)
             raise
 
-    async def _compute(self, user: Features, deadline: Deadline) -> UserState:
+    async def _compute(self, user: Features | None, deadline: Deadline) -> UserState:
         builder = await self._versions.latest(deadline)
         try:
-            reply = await self._run_user_tower(builder.model.version, builder.user(user), deadline)
+            return await self._run_user_tower(builder, user, deadline)
         except ModelNotFoundError:
             # The version was unloaded since its metadata was read.
             self._versions.forget(builder.model.version)
-            builder = await self._versions.latest(deadline)
-            reply = await self._run_user_tower(builder.model.version, builder.user(user), deadline)
-        model = builder.model
+            return await self._run_user_tower(await self._versions.latest(deadline), user, deadline)
+
+    async def _run_user_tower(self, builder: RequestBuilder, user: Features | None, deadline: Deadline) -> UserState:
+        """The state by one version. A version that reads nothing of a user is not called: its state has no tensor."""
+        model, inputs = builder.model, builder.user(user)
+        if not inputs:
+            return UserState(model.name, model.version, model.fingerprint, {})
+        self._counts.add(USER_TOWER)
+        call = Call.predict(self._request(USER_TOWER, model.version, inputs))
+        reply = await self._caller.one(call, deadline, hedged=True)
+        _check_version(reply, model.version)
         wanted = set(model.state_inputs.values())
         if not wanted <= set(reply.outputs):
             raise CodecError(
@@ -163,12 +186,6 @@ class Ranking:
             )
         tensors = {name: codec.decode(reply.outputs[name], name) for name in wanted}
         return UserState(model.name, model.version, model.fingerprint, tensors)
-
-    async def _run_user_tower(self, version: int, inputs: Mapping[str, Array], deadline: Deadline) -> Any:
-        self._counts.add(USER_TOWER)
-        reply = await self._caller.one(Call.predict(self._request(USER_TOWER, version, inputs)), deadline, hedged=True)
-        _check_version(reply, version)
-        return reply
 
     async def _score(self, state: UserState, candidates: Candidates, context: Features, deadline: Deadline) -> Array:
         builder = await self._versions.get(state.version, deadline)

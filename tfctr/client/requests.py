@@ -74,10 +74,17 @@ class RequestBuilder:
         with self._lock:
             return dict(self._dropped)
 
-    def user(self, user: Features) -> dict[str, Array]:
-        """Inputs of `user_tower` for one user, `[1]` and `[1, L]`."""
-        _mapping(user, "user")
+    def user(self, user: Features | None) -> dict[str, Array]:
+        """Inputs of `user_tower` for one user, `[1]` and `[1, L]`; `None` for a model that reads nothing of a user."""
         specs = self.model.user_inputs
+        if user is None and not specs:
+            return {}
+        if user is None:
+            raise BadRequestError(
+                f"{self.model.where} reads features of the user. Give rank() the user, or score() a state of "
+                f"user_state(). Allowed: {sorted(specs)}. Received: None"
+            )
+        _mapping(user, "user")
         self._check_names("user", user, specs)
         inputs = {}
         for name, spec in specs.items():

@@ -40,13 +40,13 @@ def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
     """The probabilities, if none of them is NaN.
 
     Raises:
-        StateRejectedError: all of them are NaN.
-        BadRowError: some of them are NaN.
+        StateRejectedError: all of them are NaN, and the model takes a state.
+        BadRowError: some of them are NaN, or all of a model that takes no state.
     """
     bad = np.flatnonzero(np.isnan(probabilities))
     if bad.size == 0:
         return probabilities
-    if bad.size == probabilities.size:
+    if bad.size == probabilities.size and model.state_inputs:
         raise StateRejectedError(
             f"{model.where} refused the request (every probability is NaN): the state is not of this model, or a value "
             "of the user, of the context or of every candidate is bad. Compute the state again with user_state().",
@@ -55,7 +55,7 @@ def refuse_nan(probabilities: Array, model: ServedModel) -> Array:
     shown = ", ".join(map(str, bad[:10])) + (f" and {bad.size - 10} more" if bad.size > 10 else "")
     raise BadRowError(
         f"{model.where} refused {bad.size} of {probabilities.size} candidates (NaN): rows {shown}. "
-        "These rows have values that are infinite or out of range.",
+        "These rows, or the context, have values that are infinite or out of range.",
         bad.tolist(),
     )
 

@@ -31,7 +31,7 @@ def export_model(
     example: bytes | None = None,
     history: list[dict[str, float]] | None = None,
 ) -> Path:
-    """Writes a SavedModel directory with the three signatures.
+    """Writes a SavedModel directory with its signatures.
 
     The files are written to a temporary directory, which is renamed at the end. The directory is therefore never
     incomplete.

@@ -1,4 +1,4 @@
-"""The three served signatures, built from the two towers and the raw function."""
+"""The served signatures, built from the two towers and the raw function."""
 
 import hashlib
 import math
@@ -47,6 +47,8 @@ class RankingModule(tf.Module):
     An invalid row (a length outside [0, L], an infinite number, a state that was altered or comes from another version)
     gets NaN. The other rows of the batch keep their scores.
 
+    A model that reads nothing of a user has no `user_tower`, and its `score` takes candidates and context alone.
+
     Args:
         state_dtype: "float32", or "float16" for a state of half the size.
         fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
@@ -72,9 +74,11 @@ class RankingModule(tf.Module):
         }
         self.context_specs = {s.name: tf.TensorSpec([None], s.dtype, s.name) for s in raw if s.side == "context"}
         self._state_names: dict[str, str] = {}
-        self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
-        outputs = self.user_tower.get_concrete_function().structured_outputs
-        self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
+        self.state_specs: dict[str, Any] = {}
+        if self.user_specs:
+            self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
+            outputs = self.user_tower.get_concrete_function().structured_outputs
+            self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
         taken = sorted(set(self.state_specs) & (set(self.candidate_specs) | set(self.context_specs)))
         if taken:
             raise UserError(f"the features {taken} have names that the state needs; rename them in the feature file")
@@ -90,16 +94,15 @@ class RankingModule(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by signature name."""
-        return {
-            "serving_default": self.serving_default.get_concrete_function(),
-            "user_tower": self.user_tower.get_concrete_function(),
-            "score": self.score.get_concrete_function(),
-        }
+        functions = {"serving_default": self.serving_default, "score": self.score}
+        if self.user_specs:
+            functions["user_tower"] = self.user_tower
+        return {name: function.get_concrete_function() for name, function in functions.items()}
 
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         raw = _checked(inputs, self.user_specs)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
         self._state_names = {wire_name(name): name for name in state}
         wire = {wire_name(name): self._to_wire(tensor) for name, tensor in state.items()}
@@ -108,7 +111,7 @@ class RankingModule(tf.Module):
 
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
         inputs = _checked(inputs, {**self.state_specs, **self.candidate_specs, **self.context_specs})
-        good = tf.equal(inputs[MODEL_TAG], self.model_tag)
+        good = tf.equal(inputs[MODEL_TAG], self.model_tag) if self.state_specs else tf.constant(True)
         state = {}
         for wire, name in self._state_names.items():
             state[name], intact = self._from_wire(name, inputs[wire])
@@ -118,7 +121,7 @@ class RankingModule(tf.Module):
     def _serving_default(self, examples: Any) -> dict[str, Any]:
         raw = parse_examples(examples, self.file)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(model_side, training=False)
+        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
         wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
         state = {name: self._from_wire(name, tensor)[0] for name, tensor in wire.items()}
         candidate = {name: raw[name][:, None] for name in self.candidate_specs}
@@ -127,19 +130,18 @@ class RankingModule(tf.Module):
         return {PROBABILITIES: probabilities[:, 0]}
 
     def _probabilities(self, state: Any, candidate: Any, context: Any, good_user: Any) -> Any:
-        """Probabilities [B, C], with NaN for invalid users and candidates."""
+        """Probabilities [B, C], with NaN for invalid users (`good_user` is [B], or one for all) and candidates."""
         candidate_side = self.raw_function.candidate(candidate)
         context_side = self.raw_function.context(context)
-        packed = {"state": state, "candidate": candidate_side, "context": context_side}
+        packed = {"state": state, "candidate": _in_tables(candidate_side), "context": _in_tables(context_side)}
         logits = self.scorer(packed, training=False)
         probabilities = tf.sigmoid(tf.cast(logits, tf.float32) + self._shift)
-        good = good_user & _finite(context_side, axes_kept=1, like=good_user)
+        good = good_user & _finite(context_side, axes_kept=1, like=probabilities)
         good = good[:, None] & _finite(candidate_side, axes_kept=2, like=probabilities)
         return tf.where(good, probabilities, tf.constant(float("nan")))
 
     def _good_user(self, raw: Mapping[str, Any], model_side: Mapping[str, Any]) -> Any:
-        first = next(iter(model_side.values()))
-        good = _finite(model_side, axes_kept=1, like=tf.ones(tf.shape(first)[:1]))
+        good = _finite(model_side, axes_kept=1, like=next(iter(raw.values())))
         for name, sequence in self.file.sequences.items():
             length = raw[length_name(name)]
             good &= (length >= 0) & (length <= sequence.max_length)
@@ -162,22 +164,27 @@ class RankingModule(tf.Module):
 
     def _limit(self, name: str) -> int | None:
         """The largest valid value of an integer state tensor, or None if any value is valid."""
-        sequence, _, tensor = name.partition("/")
+        interest, _, tensor = name.partition("/")
         if tensor == "length":
-            return self.file.sequences[sequence].max_length
+            return self.file.sequences[self.scorer.entries[interest].sequence].max_length
         if tensor.startswith("rows/"):
             return self._towers.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
         return None
 
 
 def _finite(tensors: Mapping[str, Any], axes_kept: int, like: Any) -> Any:
-    """Whether all float tensors are finite, for each index of the first `axes_kept` axes."""
+    """Whether all floats are finite and no row of a table (int32) is negative, by the first `axes_kept` axes."""
     good = tf.ones(tf.shape(like)[:axes_kept], tf.bool)
     for tensor in tensors.values():
-        if tensor.dtype.is_floating:
-            finite = tf.math.is_finite(tensor)
-            good &= tf.reduce_all(finite, axis=list(range(axes_kept, tensor.shape.rank)))
+        if tensor.dtype.is_floating or tensor.dtype == tf.int32:
+            valid = tf.math.is_finite(tensor) if tensor.dtype.is_floating else tensor >= 0
+            good &= tf.reduce_all(valid, axis=list(range(axes_kept, tensor.shape.rank)))
     return good
+
+
+def _in_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors with row 0 in place of row -1, which marks a bad value and is in no table."""
+    return {name: tf.maximum(one, 0) if one.dtype == tf.int32 else one for name, one in tensors.items()}
 
 
 def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:

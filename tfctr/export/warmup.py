@@ -19,13 +19,16 @@ def write_warmup_requests(
 ) -> None:
     """Writes a request for `serving_default`, one for `user_tower`, and one for `score` for each number of candidates.
 
+    A model that reads nothing of a user has none for `user_tower`.
     Their content is a serialized raw example; by default an empty one, in which all features are missing.
     """
     serialized = tf.constant([example or tf.train.Example().SerializeToString()])
     raw = parse_examples(serialized, module.file)
-    user = {name: raw[name] for name in module.user_specs}
-    state = module.user_tower(user)
-    requests = [_request("serving_default", {"examples": serialized}), _request("user_tower", user)]
+    requests = [_request("serving_default", {"examples": serialized})]
+    state = {}
+    if user := {name: raw[name] for name in module.user_specs}:
+        state = module.user_tower(user)
+        requests.append(_request("user_tower", user))
     for count in candidates:
         repeated = {name: tf.repeat(raw[name][:, None], count, axis=1) for name in module.candidate_specs}
         context = {name: raw[name] for name in module.context_specs}

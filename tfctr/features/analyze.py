@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from tfctr.errors import UserError
-from tfctr.features.assets import FeatureAssets, learned_numbers, learned_vocabularies, write_assets
+from tfctr.features.assets import (
+    FeatureAssets,
+    learned_numbers,
+    learned_vocabularies,
+    named_statistics,
+    write_assets,
+)
 from tfctr.features.checked_log import checked_rows
-from tfctr.features.kinds.base import MISSING
+from tfctr.features.kinds.learned import known
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import ranked
 
@@ -29,7 +33,8 @@ def analyze(
         data_directory: What relative paths in the feature file are relative to.
 
     Raises:
-        UserError: a row or the whole split is not what `tfctr.features.row_checks` asks, or a file is damaged.
+        UserError: a row or the whole split is not what `tfctr.features.row_checks` asks, or a feature has no value that
+            something can be learned from.
     """
     learned, numbers = learned_vocabularies(file), learned_numbers(file)
     counters: dict[str, Counter[bytes]] = {owner: Counter() for owner in learned}
@@ -41,17 +46,9 @@ def analyze(
                 # A Counter adds what it is updated with.
                 counters[owner].update(dict(zip(unique.numpy().tolist(), counts.numpy().tolist(), strict=True)))
         for name, accumulator in gathered.items():
-            values = rows.columns[name].values
-            known = values != MISSING["int64"] if values.dtype == np.int64 else np.isfinite(values)
-            if known.any():
-                accumulator.add(values[known].astype(np.float64))
+            accumulator.add(known(rows.columns[name].values))
     vocabularies = {
         owner: ranked(counters[owner], feeds[0].min_count, feeds[0].max_size) for owner, feeds in learned.items()
     }
-    statistics = {}
-    for name, accumulator in gathered.items():
-        vector = accumulator.result()
-        if vector is None:
-            raise UserError(f"column '{name}' has no value in the training split; leave its feature out of the file")
-        statistics[name] = numbers[name].named(vector.tolist())
-    return write_assets(directory, file, vocabularies, statistics, data_directory)
+    vectors = {name: accumulator.result() for name, accumulator in gathered.items()}
+    return write_assets(directory, file, vocabularies, named_statistics(file, vectors), data_directory)

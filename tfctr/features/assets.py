@@ -26,8 +26,8 @@ class FeatureAssets:
     """A directory with everything the raw function needs beside the feature file.
 
     Layout: `features.json` (the feature file it was made for), `vocabularies/<feature>.txt` (one token a line, in index
-    order), `statistics.json` (mean and deviation, or bucket boundaries, by column), `frozen/<table>.keys.txt` and
-    `frozen/<table>.npy` (L2-normalised, row 0 all zero: the row of a key without a vector).
+    order), `statistics.json` (mean, deviation and range, or bucket boundaries, by column), `frozen/<table>.keys.txt`
+    and `frozen/<table>.npy` (L2-normalised, row 0 all zero: the row of a key without a vector).
 
     Args:
         directory: Where it lies.
@@ -116,13 +116,19 @@ def write_assets(
         directory: Where to.
         file: The feature file.
         vocabularies: Learned tokens in index order, by the name of the feature that owns the vocabulary.
-        statistics: {"mean", "deviation"} or {"boundaries"} by column.
+        statistics: Those of `named_statistics`.
         data_directory: What relative paths in the feature file are relative to.
 
     Raises:
-        UserError: a file that the feature file names is missing or wrong.
+        UserError: a file that the feature file names is missing or wrong, or a learned vocabulary has no token.
     """
     directory = Path(directory)
+    for name, tokens in vocabularies.items():
+        if not tokens:
+            raise UserError(
+                f"{file.feature(name).path}: the training split holds no token for its vocabulary (a value, seen "
+                "`min_count` times); leave the feature out of the file or lower its `min_count`"
+            )
     with new_directory(directory, replace=True) as unfinished:
         (unfinished / "vocabularies").mkdir()
         (unfinished / "frozen").mkdir()
@@ -165,3 +171,19 @@ def learned_vocabularies(file: FeatureFile) -> dict[str, list[Tokens]]:
 def learned_numbers(file: FeatureFile) -> dict[str, Numbers]:
     """The statistics to learn, by column."""
     return {column: numbers for feature in file.features for column, numbers in feature.kind.numbers(feature).items()}
+
+
+def named_statistics(file: FeatureFile, vectors: Mapping[str, Any]) -> Statistics:
+    """The learned statistics by column and name.
+
+    Args:
+        file: The feature file.
+        vectors: What the accumulators give for `learned_numbers(file)`: a vector, or None, by column.
+
+    Raises:
+        UserError: a column had no number.
+    """
+    for column, vector in vectors.items():
+        if vector is None:
+            raise UserError(f"column '{column}' has no value in the training split; leave its feature out of the file")
+    return {column: asked.named(vectors[column].tolist()) for column, asked in learned_numbers(file).items()}

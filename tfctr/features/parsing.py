@@ -21,7 +21,7 @@ def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = Fals
     Args:
         file: The feature file.
         labels: Whether to read the label (and weight) columns too.
-        group: Whether to read the group column even when it is no feature (a meta column, a string).
+        group: Whether to read the group column, if the file names one, even when it is no feature.
     """
     spec: dict[str, Any] = {}
     for entry in columns(file):
@@ -34,9 +34,23 @@ def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = Fals
         spec |= file.labels.parsing_spec()
         if file.weight is not None:
             spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
-    if group and file.group not in spec:
-        spec[file.group] = tf.io.FixedLenFeature([], tf.string, "")
+    if group:
+        spec |= group_spec(file)
     return spec
+
+
+def group_spec(file: FeatureFile, name: str | None = None) -> dict[str, Any]:
+    """The tf.io parsing spec of the group, with its missing value; empty where the feature file names none.
+
+    Args:
+        file: The feature file.
+        name: The column it stands in, if it has another name there than in the log.
+    """
+    if file.group is None:
+        return {}
+    # A meta column that is no feature is a string.
+    dtype = next((spec.dtype for spec in columns(file) if spec.name == file.group), "string")
+    return {name or file.group: tf.io.FixedLenFeature([], tf.as_dtype(dtype), MISSING[dtype])}
 
 
 def parse_examples(

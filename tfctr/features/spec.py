@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import CANDIDATE_MASK, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
+from tfctr.features.kinds.base import CANDIDATE_MASK, GROUP, KINDS, MODEL_TAG, SIDES, Feature, Kind, Side, length_name
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
@@ -32,7 +32,7 @@ class FeatureFile(Strict):
     version: Literal[1] = 1
     labels: Labels
     weight: Name | None = None
-    group: Name = Field(description="the column GAUC groups by")
+    group: Name | None = Field(None, description="the column GAUC groups by; without it there is no GAUC")
     request: Name | None = None
     timestamp: Name | None = Field(None, description="request time, unix seconds (UTC)")
     meta: tuple[Name, ...] = Field((), description="slice columns (strings), never model input")
@@ -122,7 +122,7 @@ class FeatureFile(Strict):
         """Refuse a group that is no single value of a row."""
         singles = [s.name for f in self.features if not f.sequence for s in f.kind.columns(f) if s.separator is None]
         allowed = sorted({*singles, *self.meta} - {self.timestamp})
-        if self.group not in allowed:
+        if self.group is not None and self.group not in allowed:
             raise ValueError(
                 f"group: must be a feature with one value a row or a meta column. Allowed: {allowed}. "
                 f"Received: '{self.group}'"
@@ -149,7 +149,7 @@ class FeatureFile(Strict):
         """
         roles = [(column, "labels") for column in self.labels.columns]
         roles += [(column, key) for key in ("weight", "request") if (column := getattr(self, key)) is not None]
-        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state"}
+        users: dict[str, str] = {CANDIDATE_MASK: "the model", MODEL_TAG: "the user's state", GROUP: "Transform"}
         for column, key in roles:
             if column in taken:
                 raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")

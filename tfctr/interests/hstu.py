@@ -24,8 +24,8 @@ class Hstu(TargetAttention):
 
     Positions are counted from the newest event, so they do not depend on the padding. The blocks read the history
     reversed, with the padding in front, and mask the padding. The time of an event comes from its age bucket:
-    2^(bucket - 1) seconds before the newest event, which is right to a factor of two. A history without events gives
-    zeros. The attention scores take `[B, H, L, L]`; for histories of thousands of events, use `Dmqn`.
+    2^(bucket - 1) seconds before the newest event, which is right to a factor of two, at most 2^30. A history without
+    events gives zeros. The attention scores take `[B, H, L, L]`; for histories of thousands of events, use `Dmqn`.
 
     Args:
         max_length: the most events in a history. The blocks divide their attention weights by this number.
@@ -109,7 +109,8 @@ class Hstu(TargetAttention):
         if self.relative_bias == "time":
             ages = sequence.get("ages")
             ages = ops.zeros_like(mask, dtype="int32") if ages is None else ages
-            times = -ops.flip(ops.power(2.0, ops.maximum(ops.cast(ages, "float32") - 1.0, 0.0)), axis=1)
+            powers = ops.clip(ops.cast(ages, "int32") - 1, 0, 30)
+            times = -ops.flip(ops.left_shift(ops.ones_like(powers), powers), axis=1)
         for block in self.blocks:
             x = block(x, mask=reversed_mask, timestamps=times, training=training)
         x = ops.flip(x, axis=1)

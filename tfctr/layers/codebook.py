@@ -130,11 +130,11 @@ class MultiCodebook(ConfiguredLayer):
         if training:
             self._watch(chosen, mapped, mask, words)
         sizes = ops.sum(chosen, axis=1)
-        mapped = zero_padding(mapped, mask)
-        sums = ops.einsum("blnw,blnd->bnwd", ops.cast(chosen, self.compute_dtype), mapped)
+        # A sum of many bfloat16 numbers loses the small ones: on CPU a mean over 1,000 events was a fifth too small.
+        sums = ops.einsum("blnw,blnd->bnwd", chosen, ops.cast(zero_padding(mapped, mask), "float32"))
         full = ops.cast(sizes > _EMPTY, "float32")
-        shares = ops.cast(full / ops.maximum(sizes, _EMPTY), self.compute_dtype)
-        return {"clusters": sums * shares[..., None], "assignment": chosen}
+        shares = full / ops.maximum(sizes, _EMPTY)
+        return {"clusters": ops.cast(sums * shares[..., None], self.compute_dtype), "assignment": chosen}
 
     @property
     def tau(self) -> Any:

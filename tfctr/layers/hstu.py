@@ -58,7 +58,8 @@ class HstuBlock(SameShapeLayer):
     Call arguments:
         inputs: float `[B, L, d]`, L at most `max_length`, oldest first.
         mask: bool `[B, L]`, true for real steps; None if all are.
-        timestamps: `[B, L]` in seconds, for `relative_bias="time"`.
+        timestamps: int `[B, L]` in seconds, for `relative_bias="time"`. Floats are refused: Keras would round them to
+            the compute dtype, and a bfloat16 of today's time is right to months only.
         num_targets: int `[B]`, the number of last real steps that are targets, which see only the history and
             themselves.
         training: whether to drop out.
@@ -207,7 +208,10 @@ class HstuBlock(SameShapeLayer):
             return position
         if timestamps is None:
             raise ValueError('`relative_bias="time"` needs `timestamps`.')
-        times = ops.cast(timestamps, "float32") if not _whole(timestamps) else timestamps
+        times = ops.convert_to_tensor(timestamps)
+        dtype = keras.backend.standardize_dtype(times.dtype)
+        if "int" not in dtype:
+            raise ValueError(f"`timestamps` must be whole seconds in an integer type. Received: {dtype}")
         # Row i uses the time of step i + 1, since that is the event that step i predicts.
         following = ops.concatenate([times[:, 1:], times[:, -1:]], axis=1)
         gaps = ops.cast(ops.abs(following[:, :, None] - times[:, None, :]), "float32")
@@ -236,8 +240,3 @@ class HstuBlock(SameShapeLayer):
         if self.context_length:
             visible = ops.logical_or(visible, ops.logical_and(rows == 0, columns < real[:, :, None]))
         return ops.logical_and(visible, mask[:, None, :])
-
-
-def _whole(x: Any) -> bool:
-    """Whether a tensor holds integers. Their differences are exact, those of large numbers in float32 are not."""
-    return "int" in str(getattr(x.dtype, "name", x.dtype))

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from tfctr.metrics.reference import Floats, Impressions, Weighting, check_rows, group_auc, group_weights
+from tfctr.metrics.reference import Floats, Impressions, Weighting, check_rows, group_auc, group_weights, grouped
 from tfctr.metrics.table import METRICS
 
 BootstrapMetric = Literal["auc", "gauc"]
@@ -88,7 +88,7 @@ def bootstrap_difference(
         labels: 0 or 1, [n].
         first: scores of the baseline, [n].
         second: scores of the contender, [n].
-        groups: user of every row, [n].
+        groups: user of every row, [n]. A row without one is drawn by itself, and so is every row if this is None.
         metric: "auc" or "gauc".
         weighting: the group weights of GAUC.
         weights: optional row weights, [n].
@@ -106,6 +106,8 @@ def bootstrap_difference(
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"`confidence` must be between 0 and 1. Received: {confidence}.")
     entry = METRICS[metric]
+    if groups is None and entry.needs_group:
+        raise ValueError(f"`groups` must be given for {metric}. Received: None.")
     options = entry.accepted({"weighting": weighting})
     values = [entry.measure(labels, scores, groups, weights, **options)[0] for scores in (first, second)]
     rows, others = (check_rows(labels, scores, groups, weights) for scores in (first, second))
@@ -142,6 +144,11 @@ def _gauc_difference(first: Impressions, second: Impressions, weighting: Weighti
 
 
 def _auc_difference(first: Impressions, second: Impressions) -> tuple[int, _Difference]:
-    names, codes = np.unique(np.asarray(first.groups), return_inverse=True)
-    rankings = _PairCounts(first, codes), _PairCounts(second, codes)
-    return names.size, lambda counts: rankings[1].auc(counts) - rankings[0].auc(counts)
+    size = first.scores.size
+    groups = np.full(size, np.nan) if first.groups is None else first.groups
+    known = grouped(groups)
+    users = np.arange(size)
+    names, users[known] = np.unique(groups[known], return_inverse=True)
+    users[~known] = names.size + np.arange(size - known.sum())
+    rankings = _PairCounts(first, users), _PairCounts(second, users)
+    return int(users.max(initial=-1)) + 1, lambda counts: rankings[1].auc(counts) - rankings[0].auc(counts)

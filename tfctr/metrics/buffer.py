@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tfctr.metrics.reference import Array
+from tfctr.metrics.reference import NO_GROUP, Array
 
 
 class ImpressionBuffer:
@@ -24,7 +24,7 @@ class ImpressionBuffer:
         self.rows = 0
 
     def add_row(self, label: float, score: float, group: Any, weight: float) -> None:
-        """Append one row; its score is float64."""
+        """Append one row; its score is float64, and a group of None is a missing one."""
         self._waiting.append((label, score, group, weight))
         self.rows += 1
         if len(self._waiting) >= self.PACK:
@@ -65,7 +65,7 @@ class ImpressionBuffer:
                 merged_weights = np.concatenate(
                     [np.ones(s.size) if w is None else w for s, w in zip(scores, weights, strict=True)]
                 )
-            merged_groups = None if groups[0] is None else np.concatenate(groups)
+            merged_groups = _joined(groups, [score.size for score in scores])
             self._chunks = [(np.concatenate(labels), np.concatenate(scores), merged_groups, merged_weights)]
         return self._chunks[0]
 
@@ -87,10 +87,39 @@ class ImpressionBuffer:
         self.add_rows(
             np.array(labels),
             narrow if np.array_equal(narrow, wide, equal_nan=True) else wide,
-            None if groups[0] is None else np.array(groups),
+            _packed(groups),
             np.array(weights),
         )
 
     def __getstate__(self) -> dict[str, Any]:
         self.columns()
         return self.__dict__.copy()
+
+
+def _packed(groups: tuple[Any, ...]) -> Array | None:
+    """The groups of single rows as a column; None where no row has one."""
+    known = np.array([group is not None for group in groups])
+    found = np.array([group for group in groups if group is not None])
+    if known.all() or not known.any():
+        return found if known.any() else None
+    column = np.full(len(groups), _missing(found), found.dtype)
+    column[known] = found
+    return column
+
+
+def _joined(groups: tuple[Array | None, ...], sizes: list[int]) -> Array | None:
+    """The groups of chunks as one column; None where no chunk has any."""
+    found = next((column for column in groups if column is not None), None)
+    if found is None:
+        return None
+    missing = _missing(found)
+    return np.concatenate(
+        [
+            np.full(size, missing, found.dtype) if column is None else column
+            for column, size in zip(groups, sizes, strict=True)
+        ]
+    )
+
+
+def _missing(groups: Array) -> Any:
+    return NO_GROUP.get(groups.dtype.kind, (np.nan,))[0]

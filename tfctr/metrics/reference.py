@@ -6,6 +6,7 @@ Conventions, the same for every function here:
   `groups`, the user or request of a row, integers or strings; and optional `weights`;
 * ties count one half, so the order of the input never changes a result;
 * a weight of zero takes a row out of the data, negative weights are refused;
+* a row whose group is missing ("", NaN or the smallest int64) is in no group: what groups rows leaves it out;
 * a value that is not defined (one class only, no valid group) is NaN, never 0 and never 0.5;
 * arithmetic is float64.
 """
@@ -22,6 +23,13 @@ Floats = npt.NDArray[np.float64]
 
 #: Probabilities are clipped to [CLIP, 1 - CLIP] before a logarithm: a certain and wrong prediction costs 16.1 nats.
 CLIP = 1e-7
+#: What a row without a group holds, by the kind of the array. TensorFlow's strings are objects of type bytes.
+NO_GROUP: dict[str, tuple[Any, ...]] = {
+    "i": (np.iinfo(np.int64).min,),
+    "S": (b"",),
+    "U": ("",),
+    "O": (b"", "", np.iinfo(np.int64).min),
+}
 #: Bins of the expected calibration error.
 ECE_BINS = 20
 
@@ -45,12 +53,14 @@ class GroupAuc:
         auc: NaN where a group has one class only, [g].
         impressions: sum of the weights of the group's rows, [g].
         clicks: sum of the weights of its positives, [g].
+        ungrouped: the weights of the rows without a group, [r].
     """
 
     groups: Array
     auc: Floats
     impressions: Floats
     clicks: Floats
+    ungrouped: Floats
 
 
 @dataclass(frozen=True)
@@ -62,12 +72,14 @@ class GaucResult:
         groups_used: groups with both classes.
         groups_skipped: groups with one class only; they are in neither the numerator nor the denominator.
         coverage: impressions of the used groups over all impressions; NaN without impressions.
+        ungrouped: rows without a group, which are left out too.
     """
 
     value: float
     groups_used: int
     groups_skipped: int
     coverage: float
+    ungrouped: int
 
 
 def check_rows(labels: Any, scores: Any, groups: Any = None, weights: Any = None) -> Impressions:
@@ -100,6 +112,14 @@ def check_rows(labels: Any, scores: Any, groups: Any = None, weights: Any = None
     return Impressions(
         positive[keep], score_values[keep], weight_values[keep], None if group_values is None else group_values[keep]
     )
+
+
+def grouped(groups: Array) -> npt.NDArray[np.bool_]:
+    """Return which rows have a group, [n]."""
+    known = ~np.isnan(groups) if groups.dtype.kind == "f" else np.ones(groups.shape, np.bool_)
+    for missing in NO_GROUP.get(groups.dtype.kind, ()):
+        known &= groups != missing
+    return known
 
 
 def _column(values: Any, name: str, size: int) -> Array:
@@ -136,13 +156,16 @@ def group_auc(labels: Any, scores: Any, groups: Any, weights: Any = None) -> Gro
     rows = check_rows(labels, scores, groups, weights)
     if rows.groups is None:
         raise ValueError("`groups` must be given. Received: None.")
-    names, codes = np.unique(rows.groups, return_inverse=True)
+    known = grouped(rows.groups)
+    ungrouped = rows.weights[~known]
+    names, codes = np.unique(rows.groups[known], return_inverse=True)
     empty = np.zeros(0)
     if names.size == 0:
-        return GroupAuc(names, empty, empty, empty)
-    order = np.lexsort((rows.scores, codes))
-    codes, ordered_scores, weight = codes[order], rows.scores[order], rows.weights[order]
-    positive = np.where(rows.labels[order], weight, 0.0)
+        return GroupAuc(names, empty, empty, empty, ungrouped)
+    scores, positives, weight = rows.scores[known], rows.labels[known], rows.weights[known]
+    order = np.lexsort((scores, codes))
+    codes, ordered_scores, weight = codes[order], scores[order], weight[order]
+    positive = np.where(positives[order], weight, 0.0)
     negative = weight - positive
     new_group = np.concatenate([[True], codes[1:] != codes[:-1]])
     # A block is a run of equal scores inside one group: all its pairs are ties.
@@ -157,7 +180,7 @@ def group_auc(labels: Any, scores: Any, groups: Any, weights: Any = None) -> Gro
     wins = np.add.reduceat(block_positive * (before + block_negative / 2.0), group_starts)
     pairs = clicks * negatives
     values = np.divide(wins, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
-    return GroupAuc(names, values, clicks + negatives, clicks)
+    return GroupAuc(names, values, clicks + negatives, clicks, ungrouped)
 
 
 def group_weights(groups: GroupAuc, weighting: Weighting) -> Floats:
@@ -174,7 +197,7 @@ def gauc(
     """Grouped AUC: `sum_g w_g AUC_g / sum_g w_g` over the groups with both classes.
 
     `weighting` chooses `w_g`: the group's impressions (DIN), its clicks, or 1 for every group (a plain mean). With
-    `weights`, impressions and clicks are sums of weights.
+    `weights`, impressions and clicks are sums of weights. Rows without a group are left out and counted.
 
     References:
         Zhou et al., Deep Interest Network for Click-Through Rate Prediction, section 6.3.
@@ -184,9 +207,9 @@ def gauc(
     weight = group_weights(table, weighting)
     total = weight.sum()
     value = float(np.dot(weight[used], table.auc[used]) / total) if total > 0 else float("nan")
-    all_impressions = table.impressions.sum()
+    all_impressions = table.impressions.sum() + table.ungrouped.sum()
     coverage = float(table.impressions[used].sum() / all_impressions) if all_impressions > 0 else float("nan")
-    return GaucResult(value, int(used.sum()), int((~used).sum()), coverage)
+    return GaucResult(value, int(used.sum()), int((~used).sum()), coverage, table.ungrouped.size)
 
 
 def logloss(labels: Any, probabilities: Any, weights: Any = None, clip: float = CLIP) -> float:

@@ -69,12 +69,16 @@ def report(
     return rows
 
 
+def ungrouped_line(count: float) -> str:
+    """The sentence about rows without a group, which every command prints that prints a GAUC."""
+    return f"{count:,.0f} rows have no group and are left out of GAUC"
+
+
 def _row(name: str, value: str, rows: dict[str, Any], weighting: Weighting) -> ReportRow:
     counted = rows["weights"] > 0
     numbers: dict[str, float] = {}
     for metric in measurable(grouped="groups" in rows):
-        found = metric.measure(**rows, **metric.accepted({"weighting": weighting}))
-        numbers.update(zip((metric.name, *metric.columns), found, strict=True))
+        numbers |= metric.named(**rows, **metric.accepted({"weighting": weighting}))
     clicks = int((rows["labels"][counted] == 1).sum())
     return ReportRow(slice=name, value=value, examples=int(counted.sum()), clicks=clicks, **numbers)
 

@@ -79,11 +79,16 @@ class Metric:
         found = self.function(labels, scores, *grouping, weights=weights, **options)
         return (found.value, *(getattr(found, column) for column in self.columns)) if self.columns else (found,)
 
+    def named(self, *rows: Any, **options: Any) -> dict[str, float]:
+        """Return what `measure` does, the value under the metric's name and each column under its own."""
+        return dict(zip((self.name, *self.columns), self.measure(*rows, **options), strict=True))
+
 
 _GROUPS = {
     "groups_used": ("users used", "groups"),
     "groups_skipped": ("skipped", "groups_skipped"),
     "coverage": ("coverage", "coverage"),
+    "ungrouped": ("rows without", "ungrouped"),
 }
 _ENTRIES = (
     Metric("auc", "AUC", auc, Direction.RISING, minimum=0.5, every_epoch=True),

@@ -37,6 +37,8 @@ class TableMetric(metric_types.Metric):
     Args:
         group: raw feature that holds the group (user) of an impression, an integer or a string. Metrics with the same
             group share their rows, so naming the group saves memory even for a metric that does not need it.
+        weight: raw feature that holds the weight of an impression; one without it weighs 1. TFMA's own example weights
+            (the default) fail the run where one is missing.
         metric: its name in the table.
         name: what the results call it; by default its name in the table.
         options: keyword arguments of the metric's function.
@@ -45,7 +47,7 @@ class TableMetric(metric_types.Metric):
     #: The metric that is measured if the configuration names none.
     metric = ""
 
-    def __init__(self, group: str = "", *, metric: str = "", name: str = "", **options: Any):
+    def __init__(self, group: str = "", weight: str = "", *, metric: str = "", name: str = "", **options: Any):
         entry = metric_named(metric or self.metric)
         if entry.needs_group and not group:
             raise ValueError(f"`group` must name the feature that {entry.name} groups by. Received: {group!r}.")
@@ -55,13 +57,14 @@ class TableMetric(metric_types.Metric):
             metric_util.merge_per_key_computations(_computations),
             metric=entry.name,
             group=group,
+            weight=weight,
             name=name or entry.name,
             options=options,
         )
 
     @override
     def get_config(self) -> dict[str, Any]:
-        return {**{key: self.kwargs[key] for key in ("metric", "group", "name")}, **self.kwargs["options"]}
+        return {**{key: self.kwargs[key] for key in ("metric", "group", "weight", "name")}, **self.kwargs["options"]}
 
 
 def _alias(class_name: str, metric: str) -> type[TableMetric]:
@@ -79,6 +82,7 @@ ECE = _alias("ECE", "ece")
 def _computations(
     metric: str,
     group: str,
+    weight: str,
     name: str,
     options: dict[str, Any],
     eval_config: Any = None,
@@ -99,7 +103,7 @@ def _computations(
         return metric_types.MetricKey(name, **source)
 
     # A leading underscore keeps the rows out of the written results; equal computations run once.
-    rows_key = key(f"_impressions:{group}")
+    rows_key = key(f"_impressions:{group}:{weight}")
     keys = [key(name), *(key(f"{name}_{end}") for _, end in entry.columns.values())]
 
     def derive(metrics: dict[Any, Any]) -> dict[Any, float]:
@@ -107,11 +111,16 @@ def _computations(
         # NaN meets no threshold, so a model that predicts NaN is refused. Measuring its scores would fail the run.
         if np.isnan(scores).any():
             return dict.fromkeys(keys, float("nan"))
+        if groups is None:
+            # No row of the slice has a group.
+            groups = np.full(scores.shape, np.nan)
         values = entry.measure(labels, scores, groups, weights, **options)
         return dict(zip(keys, map(float, values), strict=True))
 
     rows = metric_types.MetricComputation(
-        keys=[rows_key], preprocessors=[_RowPreprocessor(group, eval_config, **source)], combiner=_RowCombiner(rows_key)
+        keys=[rows_key],
+        preprocessors=[_RowPreprocessor(group, weight, eval_config, **source)],
+        combiner=_RowCombiner(rows_key),
     )
     return [rows, metric_types.DerivedMetricComputation(keys=keys, result=derive)]
 
@@ -119,21 +128,25 @@ def _computations(
 class _RowPreprocessor(metric_types.Preprocessor):
     """Reduces an example's extracts to one `Row`, before TFMA copies them to each slice."""
 
-    def __init__(self, group: str, eval_config: Any, **source: Any):
-        super().__init__(name=":".join(("impression_row", group, *map(str, source.values()))))
-        self._group = group
+    def __init__(self, group: str, weight: str, eval_config: Any, **source: Any):
+        super().__init__(name=":".join(("impression_row", group, weight, *map(str, source.values()))))
+        self._group, self._weight = group, weight
         self._source = {"eval_config": eval_config, **source}
 
     def process(self, extracts: Any) -> Iterator[Row]:
-        group = None
-        if self._group:
-            values = util.get_by_keys(extracts, [constants.FEATURES_KEY, self._group], optional=True)
-            group = None if values is None or np.size(values) == 0 else metric_util.to_scalar(values, self._group)
-            if group is None:
-                raise ValueError(f"feature `{self._group}`, the group of GAUC, is missing in an example.")
+        group = _value(extracts, self._group)
+        own = 1.0 if self._weight else None
+        if (found := _value(extracts, self._weight)) is not None:
+            own = float(found)
         inputs = metric_types.StandardMetricInputs(extracts)
         for label, score, weight in metric_util.to_label_prediction_example_weight(inputs, **self._source):
-            yield label.item(), score.item(), group, weight.item()
+            yield label.item(), score.item(), group, weight.item() if own is None else own
+
+
+def _value(extracts: Any, name: str) -> Any:
+    """The one value of a raw feature in an example; None where it is missing, or no feature is asked for."""
+    values = util.get_by_keys(extracts, [constants.FEATURES_KEY, name], optional=True) if name else None
+    return None if values is None or np.size(values) == 0 else metric_util.to_scalar(values, name)
 
 
 class _RowCombiner(beam.CombineFn):

@@ -21,6 +21,8 @@ class FeatureEmbeddings(keras.layers.Layer):
     A look-up is a row of a table, or the mean over the rows of several values. A linear field is value * w + b. A
     frozen row is a given vector, projected. A table of another width is projected to E without bias.
 
+    Tables and w start with a standard deviation of 0.01, so that no number outweighs the other fields at first.
+
     Args:
         features: The feature file, as a dict or a `FeatureFile`.
         table_rows: Rows of the trained tables, by the feature that owns one.
@@ -65,7 +67,7 @@ class FeatureEmbeddings(keras.layers.Layer):
             case Lookup():
                 self._add_table(field.table)
             case Linear():
-                self._add_projection(field.input, use_bias=True)
+                self._add_projection(field.input, use_bias=True, kernel_initializer=_start())
             case FrozenRow():
                 self._add_projection(field.vectors)
 
@@ -76,7 +78,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.tables[table.name] = keras.layers.Embedding(
             self.rows(table),
             width,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=len(self.tables)),
+            embeddings_initializer=_start(),
             # The papers define the penalty with a factor of 1/2, which Keras does not have.
             embeddings_regularizer=keras.regularizers.L2(self.embedding_l2 / 2) if self.embedding_l2 else None,
             name=table.name,
@@ -85,10 +87,10 @@ class FeatureEmbeddings(keras.layers.Layer):
         if width != self.width:
             self._add_projection(table.name)
 
-    def _add_projection(self, name: str, use_bias: bool = False) -> None:
+    def _add_projection(self, name: str, use_bias: bool = False, **options: Any) -> None:
         if name not in self.projections:
             self.projections[name] = keras.layers.Dense(
-                self.width, use_bias=use_bias, name=f"{name}_projection", dtype=self.dtype_policy
+                self.width, use_bias=use_bias, name=f"{name}_projection", dtype=self.dtype_policy, **options
             )
 
     def build(self, input_shape: Any = None) -> None:
@@ -171,6 +173,11 @@ class FeatureEmbeddings(keras.layers.Layer):
             "frozen_shapes": {name: list(shape) for name, shape in self.frozen_shapes.items()},
             "embedding_l2": self.embedding_l2,
         }
+
+
+def _start() -> keras.initializers.Initializer:
+    """How tables and the weights of numbers start; the draw follows `keras.utils.set_random_seed`."""
+    return keras.initializers.RandomNormal(stddev=0.01)
 
 
 def _mean_of_values(rows: Any, indices: Any) -> Any:

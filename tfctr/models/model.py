@@ -43,7 +43,7 @@ class RankingModel(keras.Model):
         training: Whether dropout and several passes act.
 
     Output: logits [B, C]; in training with a loss of several passes [passes, B, C], and where an interest has auxiliary
-    logits {"logits": those, "<sequence>/<name>": [B, C]}.
+    logits {"logits": those, "<interest>/<name>": [B, C]}.
     """
 
     def __init__(
@@ -67,8 +67,8 @@ class RankingModel(keras.Model):
         )
         self.loss_function = create_loss(self.model_config.loss)
         interests = {
-            sequence: self._interest(sequence, entry)
-            for sequence, entry in self.model_config.interests_of(self.file).items()
+            name: self._interest(sequence, entry)
+            for name, (sequence, entry) in self.model_config.interests_of(self.file).items()
         }
         interaction = create_interaction(self.model_config.interaction, dtype=self.dtype_policy.name)
         first_order = None
@@ -85,15 +85,15 @@ class RankingModel(keras.Model):
             dtype=self.dtype_policy,
         )
         self.auxiliary_weights = {
-            f"{sequence}/{name}": weight
-            for sequence, entry in interests.items()
+            f"{interest}/{name}": weight
+            for interest, entry in interests.items()
             for name, weight in entry.interest.auxiliary.items()
         }
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
 
     def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
-        """The interest of a sequence, completed with what only the feature file knows."""
+        """An interest in a sequence, completed with what only the feature file knows."""
         features = tuple(self.file.shared_fields(sequence).values())
         frozen = tuple(sorted(self.file.frozen_of_sequence(sequence)))
         facts = SequenceFacts(
@@ -110,7 +110,7 @@ class RankingModel(keras.Model):
                 f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
                 f"Allowed: {', '.join(features)}"
             )
-        return InterestEntry(interest, features, frozen if entry.get("content") else ())
+        return InterestEntry(interest, sequence, features, frozen if entry.get("content") else ())
 
     @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -195,20 +195,20 @@ class RankingModel(keras.Model):
         self.embeddings.build()
         if self.scorer.first_order is not None:
             self.scorer.first_order.build()
-        for sequence, interest in self.scorer.interests.items():
-            with user_errors(f"interest {INTERESTS.name_of(type(interest))} of sequence '{sequence}'"):
-                interest.build(self._interest_shapes(sequence))
+        for entry in self.scorer.entries.values():
+            with user_errors(f"interest {INTERESTS.name_of(type(entry.interest))} of sequence '{entry.sequence}'"):
+                entry.interest.build(self._interest_shapes(entry))
         inputs = dummy_inputs(self.file)
         state = self.user_tower(self._pick("user", inputs))
         self.score(state, inputs, inputs)
         self.built = True
 
-    def _interest_shapes(self, sequence: str) -> Shapes:
-        width = self.scorer.entries[sequence].fields * self.embeddings.width
-        length = self.file.sequences[sequence].max_length
+    def _interest_shapes(self, entry: InterestEntry) -> Shapes:
+        width = entry.fields * self.embeddings.width
+        length = self.file.sequences[entry.sequence].max_length
         vectors = {
             f"vectors/{table}": (None, length, self.embeddings.frozen_shapes[table][1])
-            for table in self.file.frozen_of_sequence(sequence)
+            for table in self.file.frozen_of_sequence(entry.sequence)
         }
         in_context = sum(len(feature.kind.fields(feature)) for feature in self.file.of_side("context"))
         count = in_context + sum(len(feature.kind.request_fields(feature)) for feature in self.file.features)
@@ -219,10 +219,10 @@ class RankingModel(keras.Model):
         }
 
     def diagnostics(self) -> dict[str, float]:
-        """The diagnostics of the interests: `<sequence>/<name>` -> number."""
+        """The diagnostics of the interests: `<interest>/<name>` -> number."""
         return {
-            f"{sequence}/{name}": value
-            for sequence, interest in self.scorer.interests.items()
+            f"{own}/{name}": value
+            for own, interest in self.scorer.interests.items()
             for name, value in interest.diagnostics().items()
         }
 

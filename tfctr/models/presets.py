@@ -2,58 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict
 
 
+def as_mapping(part: Any) -> Any:
+    """A part of a model that is given by its name alone, as the mapping with `type` that it stands for."""
+    return {"type": part} if isinstance(part, str) else part
+
+
+Part = Annotated[dict[str, Any], BeforeValidator(as_mapping)]
+
+
 class ModelConfig(Strict):
     """What a model is made of.
 
     Attributes:
-        interests: An entry without `sequence` serves every sequence of the feature file that has none of its own. With
-            `content: true` the projected frozen vectors of the items are part of events and candidate.
+        interests: An entry without `sequence` reads every sequence that no other entry names; a sequence may have
+            several. With `content: true` the projected frozen vectors of the items are part of events and candidate.
+            None: mean pooling of every sequence, if there are any.
         interaction: The backbone and its options.
         loss: The loss and its options.
         embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.
     """
 
-    interests: tuple[dict[str, Any], ...] = ({"type": "mean"},)
-    interaction: dict[str, Any] = Field(default_factory=lambda: {"type": "mlp"})
-    loss: dict[str, Any] = Field(default_factory=lambda: {"type": "binary_crossentropy"})
+    interests: tuple[Part, ...] | None = None
+    interaction: Part = Field(default_factory=lambda: {"type": "mlp"})
+    loss: Part = Field(default_factory=lambda: {"type": "binary_crossentropy"})
     embedding_l2: float = Field(0.0, ge=0)
 
-    def interests_of(self, file: FeatureFile) -> dict[str, dict[str, Any]]:
-        """The interest entry of every sequence.
+    def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The sequence and the entry of every interest, by a name: that of the sequence, if it has one interest only.
 
         Raises:
-            UserError: an unknown sequence, or one that no entry serves.
+            UserError: an unknown sequence, one that no entry reads, or an entry without a sequence to read.
         """
-        # The interests that a model has by default are those of whatever sequences there are.
-        if self.interests and not file.sequences and "interests" in self.model_fields_set:
-            told = ", ".join(str(entry.get("type")) for entry in self.interests)
-            raise UserError(
-                f"interests: the feature file has no sequence that {told} could read; "
-                "say `model: {interests: []}` in the experiment, or choose a preset that is an interaction"
-            )
-        found: dict[str, dict[str, Any]] = {}
-        for entry in self.interests:
-            options = {key: value for key, value in entry.items() if key != "sequence"}
-            names = [entry["sequence"]] if "sequence" in entry else [n for n in file.sequences if n not in found]
-            for name in names:
-                if not isinstance(name, str) or name not in file.sequences:
-                    raise UserError(f"interests: no sequence '{name}'. Allowed: {sorted(file.sequences)}")
-                if not isinstance(entry.get("content", False), bool):
-                    raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
-                found[name] = options
-        unserved = [name for name in file.sequences if name not in found]
-        if unserved:
-            raise UserError(f"interests: no entry for the sequences {unserved}; add one, or one without `sequence`")
-        return found
+        entries = [{"type": "mean"}] * bool(file.sequences) if self.interests is None else self.interests
+        named = {str(entry["sequence"]) for entry in entries if "sequence" in entry}
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in file.sequences}
+        for entry in entries:
+            reads = [str(entry["sequence"])] if "sequence" in entry else [n for n in file.sequences if n not in named]
+            _check_entry(entry, reads, file)
+            for sequence in reads:
+                found[sequence].append({key: value for key, value in entry.items() if key != "sequence"})
+        unread = [sequence for sequence, entries_of in found.items() if not entries_of]
+        if unread:
+            raise UserError(f"interests: no entry for the sequences {unread}; add one, or one without `sequence`")
+        return _by_name(found)
+
+
+def _check_entry(entry: dict[str, Any], reads: list[str], file: FeatureFile) -> None:
+    for sequence in reads:
+        if sequence not in file.sequences:
+            allowed = sorted(file.sequences) or "none, the feature file has no sequences"
+            raise UserError(f"interests: no sequence '{sequence}'. Allowed: {allowed}")
+    if not reads:
+        lacks = "every sequence is named by another entry" if file.sequences else "the feature file has no sequences"
+        raise UserError(
+            f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}; leave it out, for "
+            "instance by `model: {interests: null}` in the experiment file"
+        )
+    if not isinstance(entry.get("content", False), bool):
+        raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
+
+
+def _by_name(entries: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
+    named: dict[str, tuple[str, dict[str, Any]]] = {}
+    for sequence, of_sequence in entries.items():
+        types = [str(entry.get("type")) for entry in of_sequence]
+        for i, entry in enumerate(of_sequence):
+            again = types[:i].count(types[i])
+            name = f"{sequence}_{types[i]}" + (f"_{again + 1}" if again else "") if len(types) > 1 else sequence
+            if name in named or (name != sequence and name in entries):
+                raise UserError(
+                    f"interests: the name '{name}' of an interest is that of a sequence; rename the sequence"
+                )
+            named[name] = (sequence, entry)
+    return named
 
 
 Preset = tuple[str, ModelConfig]
@@ -70,7 +100,7 @@ def _interest(about: str, kind: str, interaction: dict[str, Any] | None = None, 
 
 
 def _interaction(about: str, kind: str, loss: dict[str, Any] | None = None, **options: Any) -> Preset:
-    """A backbone, with a mean-pooled history."""
+    """A backbone, with mean-pooled histories."""
     config: dict[str, Any] = {"interaction": {"type": kind, **options}}
     return about, ModelConfig(**config, **({} if loss is None else {"loss": loss}))
 

@@ -28,11 +28,13 @@ class InterestEntry:
 
     Attributes:
         interest: The module.
+        sequence: The sequence.
         features: Candidate features that events share, in order; an event is their fields side by side.
         content: Frozen tables whose projected vectors follow them in events and candidates.
     """
 
     interest: Interest
+    sequence: str
     features: tuple[str, ...]
     content: tuple[str, ...] = ()
 
@@ -47,14 +49,14 @@ class UserTower(keras.layers.Layer):
 
     Args:
         embeddings: The shared embeddings.
-        interests: One interest module by sequence.
+        interests: The interest modules by name, see `ModelConfig.interests_of`.
         first_order: The weights of a wide model.
 
     Call arguments:
         inputs: The user's model inputs by name, [B, ...].
 
     Output: the state, a dict of tensors [B, ...]: `user/fields` [B, F, E], `user/linear` [B] of a wide model,
-    `<sequence>/<tensor>` of the interest's state, `<sequence>/newest_time` int64 [B].
+    `<interest>/<tensor>` of an interest's state, `<sequence>/newest_time` int64 [B].
     """
 
     def __init__(
@@ -68,13 +70,13 @@ class UserTower(keras.layers.Layer):
         self.embeddings = embeddings
         self.entries = dict(interests)
         # Keras tracks layers in a dict, but not inside the entries.
-        self.interests = {sequence: entry.interest for sequence, entry in interests.items()}
+        self.interests = {name: entry.interest for name, entry in interests.items()}
         self.first_order = first_order
         self.side_projections: dict[str, keras.layers.Dense] = {}
-        for sequence, entry in self.entries.items():
-            if self._side_features(sequence):
-                self.side_projections[sequence] = keras.layers.Dense(
-                    entry.fields * embeddings.width, name=f"{sequence}_side", dtype=self.dtype_policy
+        for name, entry in self.entries.items():
+            if self._side_features(entry.sequence):
+                self.side_projections[name] = keras.layers.Dense(
+                    entry.fields * embeddings.width, name=f"{name}_side", dtype=self.dtype_policy
                 )
 
     def _side_features(self, sequence: str) -> list[Feature]:
@@ -97,27 +99,28 @@ class UserTower(keras.layers.Layer):
             if self.first_order is not None:
                 names = [spec.name for feature in users for spec in feature.kind.inputs(feature)]
                 state[USER_LINEAR] = self.first_order({name: inputs[name] for name in names})
-        for sequence, interest in self.interests.items():
-            encoded = interest.encode(self._sequence(sequence, inputs), training=training)
-            state |= {f"{sequence}/{name}": tensor for name, tensor in encoded.items()}
-            for feature in file.of_sequence(sequence):
+        for interest, entry in self.entries.items():
+            encoded = entry.interest.encode(self._sequence(interest, inputs), training=training)
+            state |= {f"{interest}/{name}": tensor for name, tensor in encoded.items()}
+            for feature in file.of_sequence(entry.sequence):
                 state |= {name: inputs[source] for name, source in feature.kind.state(feature).items()}
         return state
 
     def _sequence(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs of an interest: events [B, L, d], their length, and what the feature kinds add."""
-        features, content = self.embeddings.file.of_sequence(name), self.entries[name].content
+        sequence, content = self.entries[name].sequence, self.entries[name].content
+        features = self.embeddings.file.of_sequence(sequence)
         rows = {feature.along.name: feature for feature in features if feature.along}
         in_space = [feature for feature in features if feature.shares] + [rows[table] for table in content]
         events = ops.concatenate(self._fields(in_space, inputs), axis=-1)
-        side = self._fields(self._side_features(name), inputs)
+        side = self._fields(self._side_features(sequence), inputs)
         if side:
             # Features that candidates do not have are added to the event by a linear map, so that its width stays.
             events = events + self.side_projections[name](ops.concatenate(side, axis=-1))
-        sequence = {"events": events, "length": inputs[length_name(name)]}
+        found = {"events": events, "length": inputs[length_name(sequence)]}
         for feature in features:
-            sequence |= {key: inputs[source] for key, source in feature.kind.events(feature).items()}
-        return sequence
+            found |= {key: inputs[source] for key, source in feature.kind.events(feature).items()}
+        return found
 
     def _fields(self, features: list[Feature], inputs: dict[str, Any]) -> list[Any]:
         return [field for feature in features for field in self.embeddings.fields_of(feature, inputs)]
@@ -128,7 +131,7 @@ class Scorer(keras.layers.Layer):
 
     Args:
         embeddings: The shared embeddings.
-        interests: One interest module by sequence, the same objects as in the user tower.
+        interests: The interest modules by name, the same objects as in the user tower.
         interaction: The backbone.
         passes: Forward passes of the backbone in training (an n-pass loss asks for more than one).
         first_order: The weights of a wide model.
@@ -138,7 +141,7 @@ class Scorer(keras.layers.Layer):
             (training only), "mask": bool [B, C], optional: real candidates}.
 
     Output: logits [B, C]; in training with several passes [passes, B, C]. In training, where an interest has auxiliary
-    logits, {"logits": those, "<sequence>/<name>": [B, C]}.
+    logits, {"logits": those, "<interest>/<name>": [B, C]}.
     """
 
     def __init__(
@@ -153,15 +156,13 @@ class Scorer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.embeddings = embeddings
         self.entries = dict(interests)
-        self.interests = {sequence: entry.interest for sequence, entry in interests.items()}
+        self.interests = {name: entry.interest for name, entry in interests.items()}
         self.interaction = interaction
         self.passes = passes
         self.first_order = first_order
         self.interest_projections = {
-            sequence: keras.layers.Dense(
-                entry.fields * embeddings.width, name=f"{sequence}_fields", dtype=self.dtype_policy
-            )
-            for sequence, entry in self.entries.items()
+            name: keras.layers.Dense(entry.fields * embeddings.width, name=f"{name}_fields", dtype=self.dtype_policy)
+            for name, entry in self.entries.items()
         }
         bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
         self.bias_fields = {field.input: field for field in bias if field.table is not None}
@@ -227,13 +228,12 @@ class Scorer(keras.layers.Layer):
         count = ops.shape(per_candidate[0])[1]
         of_request = self._request_fields(state, context)
         auxiliary: dict[str, Any] = {}
-        for sequence, interest in self.interests.items():
-            seen = self._attend(sequence, interest, state, candidate, of_request, mask, training)
-            if interest.auxiliary:
+        for interest, entry in self.entries.items():
+            seen = self._attend(interest, state, candidate, of_request, mask, training)
+            if entry.interest.auxiliary:
                 seen, logits = seen
-                auxiliary |= {f"{sequence}/{name}": one for name, one in logits.items()}
-            parts = ops.split(self.interest_projections[sequence](seen), self.entries[sequence].fields, axis=-1)
-            per_candidate += parts
+                auxiliary |= {f"{interest}/{name}": one for name, one in logits.items()}
+            per_candidate += ops.split(self.interest_projections[interest](seen), entry.fields, axis=-1)
         shared = list(of_request.values())
         if USER_FIELDS in state:
             shared.append(ops.cast(state[USER_FIELDS], self.compute_dtype))
@@ -264,28 +264,27 @@ class Scorer(keras.layers.Layer):
 
     def _attend(
         self,
-        sequence: str,
-        interest: Interest,
+        name: str,
         state: dict[str, Any],
         candidate: dict[str, Any],
         context: dict[str, Any],
         mask: Any,
         training: Any,
     ) -> Any:
-        file, entry = self.embeddings.file, self.entries[sequence]
+        file, entry = self.embeddings.file, self.entries[name]
         target = ops.concatenate(
-            [self.embeddings.field(name, candidate[name]) for name in (*entry.features, *entry.content)], axis=-1
+            [self.embeddings.field(one, candidate[one]) for one in (*entry.features, *entry.content)], axis=-1
         )
         known = {"target": target} if mask is None else {"target": target, "mask": mask}
-        known |= {f"ids/{name}": candidate[name] for name in interest.id_names}
-        prefix = f"{sequence}/"
-        own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        for table in file.frozen_of_sequence(sequence):
+        known |= {f"ids/{one}": candidate[one] for one in entry.interest.id_names}
+        prefix = f"{name}/"
+        own = {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+        for table in file.frozen_of_sequence(entry.sequence):
             if f"rows/{table}" in own:
                 own[f"vectors/{table}"] = self.embeddings.vectors(table, own[f"rows/{table}"])
                 known[f"rows/{table}"] = candidate[table]
                 known[f"vectors/{table}"] = self.embeddings.vectors(table, candidate[table])
-        return interest.attend(own, known, context, training=training)
+        return entry.interest.attend(own, known, context, training=training)
 
     def _bias(self, inputs: dict[str, Any], training: Any) -> Any:
         """The logit of the bias features: of their values in training, and of their defaults otherwise."""

@@ -14,6 +14,7 @@ from tfctr.errors import UserError
 from tfctr.features.checked_log import checked_rows
 from tfctr.features.inputs import columns
 from tfctr.features.kinds.base import MISSING
+from tfctr.features.parsing import group_spec
 from tfctr.features.spec import FeatureFile
 
 
@@ -24,7 +25,7 @@ class Predictions:
     Attributes:
         labels: 0 or 1, [n].
         scores: Probabilities, [n].
-        groups: The GAUC group of every row, [n].
+        groups: The GAUC group of every row, [n], or None where the feature file names none.
         weights: Row weights, [n], or None.
         slices: Values [n] by slice column.
     """
@@ -39,9 +40,9 @@ class Predictions:
         """Writes an .npz without pickled objects, for a paired comparison with another model's predictions."""
         weights = np.ones(len(self.labels)) if self.weights is None else self.weights
         columns = {f"slice/{name}": _as_text(values) for name, values in self.slices.items()}
-        np.savez_compressed(
-            path, labels=self.labels, scores=self.scores, groups=_as_text(self.groups), weights=weights, **columns
-        )
+        if self.groups is not None:
+            columns["groups"] = _as_text(self.groups)
+        np.savez_compressed(path, labels=self.labels, scores=self.scores, weights=weights, **columns)
 
 
 def _as_text(values: Any) -> Any:
@@ -67,8 +68,7 @@ def predict(
     signature = loaded.signatures["serving_default"]
     kept = [*file.meta, *(name for name in slices if name not in file.meta)]
     spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in kept}
-    spec.setdefault(file.group, tf.io.FixedLenFeature([], *_dtype(file, file.group)))
-    spec |= file.labels.parsing_spec()
+    spec |= group_spec(file) | file.labels.parsing_spec()
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
     scores, parsed = [], []
@@ -88,7 +88,7 @@ def predict(
     return Predictions(
         joined[file.labels.evaluated],
         probabilities,
-        joined[file.group],
+        joined[file.group] if file.group is not None else None,
         joined[file.weight] if file.weight is not None else None,
         {name: joined[name] for name in kept},
     )

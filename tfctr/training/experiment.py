@@ -15,7 +15,7 @@ from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
-from tfctr.models.presets import ModelConfig, preset
+from tfctr.models.presets import ModelConfig, as_mapping, preset
 
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
@@ -38,7 +38,7 @@ class Training(Strict):
     shuffle_buffer: int = Field(50_000, ge=1, description="rows in the shuffle buffer")
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")
-    seed: int = 1
+    seed: int = Field(1, ge=0, lt=2**32)
 
 
 class Demand(Strict):
@@ -49,7 +49,9 @@ class Demand(Strict):
     metric: Annotated[str, AfterValidator(lambda name: metric_named(name).name)] = "gauc"
     minimum: float | None = None
     maximum: float | None = None
-    max_fall: float | None = Field(None, description="where more is better: allowed fall against the latest blessed")
+    max_fall: float | None = Field(
+        None, ge=0, description="where more is better: allowed fall against the latest blessed"
+    )
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
@@ -57,6 +59,8 @@ class Demand(Strict):
             raise ValueError(f"`value` needs the `column` that has it. Received: {self.value!r} without a column.")
         if self.minimum is None and self.maximum is None and self.max_fall is None:
             raise ValueError(f"the demand on {self.metric} asks nothing; give it a minimum, a maximum or a max_fall")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"`minimum` {self.minimum} is above `maximum` {self.maximum}, which no model can reach")
         metric = METRICS[self.metric]
         if self.max_fall is not None and not metric.rising:
             allowed = ", ".join(name for name, other in METRICS.items() if other.rising)
@@ -122,9 +126,9 @@ class Experiment(Strict):
 
     def model_config_of(self) -> ModelConfig:
         """The preset with the changes; `interaction` and `loss` are merged key by key unless their `type` changes."""
-        found = preset(self.preset)
-        base = found.model_dump(exclude={"interests"} - found.model_fields_set)
-        for key, value in self.model.items():
+        base = preset(self.preset).model_dump()
+        for key, given in self.model.items():
+            value = as_mapping(given)
             merges = isinstance(value, dict) and isinstance(base.get(key), dict)
             same_type = merges and value.get("type", base[key].get("type")) == base[key].get("type")
             base[key] = {**base[key], **value} if same_type else value
@@ -160,6 +164,6 @@ def _try_layers(config: ModelConfig) -> None:
     """Makes the loss, the interaction and the interests, so that a mistake is told before any data is read."""
     create_loss(config.loss)
     create_interaction(config.interaction)
-    for entry in config.interests:
+    for entry in config.interests or ():
         options = {key: value for key, value in entry.items() if key not in ("sequence", "content")}
         create_interest(options, ANY_SEQUENCE)

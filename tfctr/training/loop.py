@@ -18,6 +18,7 @@ from typing_extensions import override
 from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features.parsing import told_in_words
+from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
 from tfctr.storage import write_text
@@ -114,9 +115,12 @@ def _finish_epoch(
         result = validate(model, valid_data, training.batch_size)
     if not math.isfinite(result["auc"]):
         raise UserError(
-            "the validation split has labels of one class only, so no epoch can be told from another by its AUC; "
-            "give it rows of both"
+            "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "
+            "told from another by its AUC; give it rows of both"
         )
+    if progress.epoch == 0 and result.get("ungrouped"):
+        console().print(f"the validation split: {ungrouped_line(result['ungrouped'])}", markup=False)
+    result = {name: value for name, value in result.items() if name in METRICS}
     better = result["auc"] > progress.best_auc + training.min_improvement
     diagnostics = model.diagnostics()
     entry = {**result, "learning_rate": progress.learning_rate, **diagnostics}
@@ -146,25 +150,22 @@ def _finish_epoch(
 
 
 def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[str, float]:
-    """Return the metrics that the table asks for after every epoch, by name.
+    """Return the metrics that the table asks for after every epoch, and their columns, by name.
 
-    Users are groups as the vocabulary tells them apart. Metrics that need groups are left out when the feature file's
-    group is no input of the model.
+    They are weighted, and those that need groups are left out when the feature file names none.
     """
-    scores, labels, groups = [], [], []
-    group = data.file.group
-    for inputs, label, _ in data.batches(batch_size):
-        logits = model.predict_on_batch(inputs)
-        scores.append(tf.sigmoid(logits).numpy().ravel())
-        labels.append(label.numpy().ravel())
-        if group in inputs:
-            groups.append(inputs[group].numpy().ravel())
-    if not scores:
+    columns: dict[str, list[Any]] = {}
+    grouped = data.file.group is not None
+    for inputs, *others in data.batches(batch_size, groups=grouped):
+        values = dict(zip(("labels", "weights", "groups"), others, strict=False))
+        values["scores"] = tf.sigmoid(model.predict_on_batch(inputs))
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value.numpy().ravel())
+    if not columns:
         raise UserError("the validation split holds no example; check the data directory")
-    rows = {"labels": np.concatenate(labels), "scores": np.concatenate(scores).astype(np.float64)}
-    if groups:
-        rows["groups"] = np.concatenate(groups)
-    return {metric.name: metric.measure(**rows)[0] for metric in measurable(grouped=bool(groups)) if metric.every_epoch}
+    rows = {name: np.concatenate(parts) for name, parts in columns.items()}
+    wanted = [metric for metric in measurable(grouped) if metric.every_epoch]
+    return {name: value for metric in wanted for name, value in metric.named(**rows).items()}
 
 
 class _Checkpoints:

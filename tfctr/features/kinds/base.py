@@ -33,6 +33,9 @@ CANDIDATE_MASK = "candidate_mask"
 MODEL_TAG = "model_tag"
 """The state tensor that says which model made the state."""
 
+GROUP = "tfctr_group"
+"""The column of the transformed examples that carries the raw group."""
+
 
 def length_name(sequence: str) -> str:
     """The raw and model input that holds the number of events of a sequence."""

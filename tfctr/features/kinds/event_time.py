@@ -82,7 +82,8 @@ class EventTime(Kind):
 
         times = raw[at.name]
         newest = times[:, 0]
-        known = times != INT64_MISSING
+        # An age is relative to the newest event, so without the newest time every age is unknown.
+        known = (times != INT64_MISSING) & (newest[:, None] != INT64_MISSING)
         age = tf.where(known, tf.maximum(newest[:, None] - times, 0), 0)
         bucket = tf.raw_ops.Bucketize(input=age + 1, boundaries=[float(edge) for edge in AGE_BOUNDARIES]) + 1
         empty = raw[length_name(at.sequence or "")] <= 0

@@ -24,7 +24,8 @@ class Numeric(Kind):
     dtype: Literal["float32", "int64"] = "float32"
     transform: Literal["none", "log1p", "zscore", "bucketize"] = "zscore"
     buckets: int = Field(16, ge=2, description="number of quantile buckets of bucketize")
-    default: float = Field(0.0, gt=-3e38, lt=3e38, description="used when the value is missing")
+    clip: bool = Field(True, description="clip values to the range of the training split before the transform")
+    default: float = Field(0.0, gt=-3e38, lt=3e38, description="used when the value is missing; not clipped")
 
     @property
     def bucketized(self) -> bool:
@@ -37,8 +38,9 @@ class Numeric(Kind):
 
     @override
     def numbers(self, at: Feature) -> Mapping[str, Numbers]:
-        learned: dict[str, Numbers] = {"zscore": MeanDeviation(), "bucketize": Quantiles(self.buckets)}
-        return {at.name: learned[self.transform]} if self.transform in learned else {}
+        if self.bucketized:
+            return {at.name: Quantiles(self.buckets)}
+        return {at.name: MeanDeviation()} if self.clip or self.transform == "zscore" else {}
 
     @override
     def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
@@ -53,24 +55,27 @@ class Numeric(Kind):
         import tensorflow as tf
 
         value = raw[at.name]
-        if value.dtype == tf.int64:
-            value = tf.where(value == INT64_MISSING, float(self.default), tf.cast(value, tf.float32))
-        else:
-            value = tf.where(tf.math.is_nan(value), float(self.default), value)
-            # An infinite value is a bad one: NaN marks the row, and the client raises.
-            value = tf.where(tf.math.is_inf(value), float("nan"), value)
+        missing = value == INT64_MISSING if value.dtype == tf.int64 else tf.math.is_nan(value)
+        # float32 holds whole numbers up to 2^24, float64 up to 2^53: times in microseconds keep all their digits.
+        number = tf.cast(value, tf.float64)
+        # An infinite value is a bad one: NaN, or row -1 of a table, marks its row, and the client raises.
+        bad = tf.math.is_inf(number)
+        statistics = lookups.statistics(at.name) if self.numbers(at) else {}
+        learned = {name: tf.convert_to_tensor(found, tf.float64) for name, found in statistics.items()}
+        if self.clip and not self.bucketized:
+            number = tf.clip_by_value(number, learned["minimum"], learned["maximum"])
+        number = tf.where(missing, tf.constant(self.default, tf.float64), number)
         if self.bucketized:
             # Equal edges are one: they hold no bucket between them.
-            boundaries = tf.unique(tf.convert_to_tensor(lookups.statistics(at.name)["boundaries"], tf.float32)).y
-            flat = tf.searchsorted(boundaries, tf.reshape(value, [-1]), side="right")
-            return {at.name: tf.reshape(flat, tf.shape(value)) + 1}
+            boundaries = tf.unique(learned["boundaries"]).y
+            flat = tf.searchsorted(boundaries, tf.reshape(number, [-1]), side="right")
+            return {at.name: tf.where(bad, -1, tf.reshape(flat, tf.shape(number)) + 1)}
         if self.transform == "log1p":
-            value = tf.sign(value) * tf.math.log1p(tf.abs(value))
+            number = tf.sign(number) * tf.math.log1p(tf.abs(number))
         if self.transform == "zscore":
-            statistics = lookups.statistics(at.name)
-            mean = tf.cast(statistics["mean"], tf.float32)
-            value = (value - mean) / tf.maximum(tf.cast(statistics["deviation"], tf.float32), 1e-6)
-        return {at.name: value}
+            deviation = learned["deviation"]
+            number = (number - learned["mean"]) / tf.where(deviation > 0, deviation, 1.0)
+        return {at.name: tf.where(bad, float("nan"), tf.cast(number, tf.float32))}
 
     @override
     def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
@@ -78,5 +83,10 @@ class Numeric(Kind):
 
     @override
     def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
-        rows = 2 if not self.bucketized else None if assets is None else self.learned_rows(at, assets)
-        return Summary(self.transform, self.kind, rows)
+        if self.bucketized:
+            return Summary(self.transform, self.kind, None if assets is None else self.learned_rows(at, assets))
+        about = self.transform + (", clipped" if self.clip else "")
+        if self.clip and assets is not None:
+            learned = assets.statistics[at.name]
+            about += f" to {learned['minimum']:.10g} .. {learned['maximum']:.10g}"
+        return Summary(about, self.kind, 2)

@@ -1,0 +1,166 @@
+"""Numbers keep their digits, bad ones mark their row, and far ones are clipped, in every path alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from tests.features.test_transform import example
+from tfctr.cli import app
+from tfctr.export.signatures import RankingModule
+from tfctr.features import INT64_MISSING, FeatureFile
+from tfctr.features.analyze import analyze
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.models import ModelConfig, build_model
+
+SECOND = 1_760_000_000
+INT64 = {"dtype": "int64"}
+BUCKETS = {"transform": "bucketize", "buckets": 8}
+INFINITY, NAN = float("inf"), float("nan")
+
+
+def feature_file(**definitions: dict[str, Any]) -> FeatureFile:
+    """Numeric features of the candidate."""
+    numeric = {name: {"kind": "numeric", **definition} for name, definition in definitions.items()}
+    candidate = {"item_id": {}, **numeric}
+    return FeatureFile.model_validate({"labels": {"click": "label"}, "group": "item_id", "candidate": candidate})
+
+
+def learned(directory: Path, file: FeatureFile, columns: dict[str, Sequence[Any]]) -> FeatureAssets:
+    """What the local pass learns of columns in which None is missing."""
+    with tf.io.TFRecordWriter(str(directory / "rows.tfrecord")) as writer:
+        for row in zip(*columns.values(), strict=True):
+            known = {name: [value] for name, value in zip(columns, row, strict=True) if value is not None}
+            writer.write(example({"label": [1], "item_id": [1], **known}))
+    return analyze(file, [directory / "rows.tfrecord"], directory / "assets", directory)
+
+
+def transformed(directory: Path, definition: dict[str, Any], train: Sequence[Any], values: Sequence[Any]) -> Any:
+    """The model inputs that values become after training on others."""
+    file = feature_file(x=definition)
+    lookups = FileLookups(learned(directory, file, {"x": train}))
+    dtype = tf.as_dtype(definition.get("dtype", "float32"))
+    raw = {"item_id": tf.constant([1] * len(values), tf.int64), "x": tf.constant(values, dtype)}
+    return RawFunction(file, lookups).candidate(raw)["x"].numpy()
+
+
+@pytest.mark.parametrize("train", [[5] * 4, [SECOND] * 3, [0] * 2])
+def test_the_zscore_of_a_constant_column_is_divided_by_one(tmp_path: Path, train: list[int]) -> None:
+    values = [train[0], train[0] + 1]
+    assert transformed(tmp_path, {**INT64, "clip": False}, train, values).tolist() == [0, 1]
+    assert transformed(tmp_path, INT64, train, values).tolist() == [0, 0]
+
+
+def test_a_constant_that_float32_rounds_is_constant(tmp_path: Path) -> None:
+    assert transformed(tmp_path, {"clip": False}, [0.1] * 7, [0.1, 1.1]) == pytest.approx([0, 1])
+
+
+def test_int64_is_subtracted_before_it_becomes_float32(tmp_path: Path) -> None:
+    offsets = np.array([0, 2, 30, 63])
+    found = transformed(tmp_path, INT64, [SECOND + n for n in range(64)], SECOND + offsets)
+    np.testing.assert_allclose(found, (offsets - 31.5) / np.arange(64).std(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [SECOND, SECOND * 1_000_000, -SECOND])
+def test_int64_is_compared_before_it_becomes_float32(tmp_path: Path, base: int) -> None:
+    found = transformed(tmp_path, {**INT64, **BUCKETS}, [base + n for n in range(64)], base + np.array([0, 2, 30, 63]))
+    assert found.tolist() == [1, 1, 4, 8]
+
+
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+def test_an_int64_is_rounded_once(tmp_path: Path, transform: str) -> None:
+    values = np.array([0, 1, -3, 2**24 + 1, 2**40 + 1])
+    found = transformed(tmp_path, {**INT64, "transform": transform}, values.tolist(), values)
+    exact = values if transform == "none" else np.sign(values) * np.log1p(np.abs(values))
+    np.testing.assert_array_equal(found, exact.astype(np.float32))
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("transform", ["none", "log1p", "zscore"])
+def test_infinity_marks_its_row(tmp_path: Path, transform: str, clip: bool) -> None:
+    definition = {"transform": transform, "clip": clip, "default": 2.0}
+    found = transformed(tmp_path, definition, [1.0, 2.0, 3.0], [INFINITY, -INFINITY, NAN, 2.0])
+    assert np.isnan(found[:2]).all()
+    assert np.isfinite(found[2:]).all()
+    assert found[2] == found[3], "the default is a value like any other"
+
+
+def test_infinity_is_in_no_bucket(tmp_path: Path) -> None:
+    train = [float(n) for n in range(64)]
+    found = transformed(tmp_path, {**BUCKETS, "default": 30.0}, train, [INFINITY, -INFINITY, NAN, 63.0, -1e30, 1e30])
+    assert found.tolist() == [-1, -1, 4, 8, 1, 8]
+
+
+def test_a_served_row_with_infinity_in_a_bucket_scores_nan(tmp_path: Path) -> None:
+    content = feature_file(x=BUCKETS).model_dump(exclude_unset=True)
+    content |= {"user": {"u": {"kind": "numeric", **BUCKETS}}, "context": {"c": {"kind": "numeric", **BUCKETS}}}
+    content["sequences"] = {
+        "past": {"max_length": 2, "fields": {"past_id": {"share": "item_id"}, "s": {"kind": "numeric", **BUCKETS}}}
+    }
+    file = FeatureFile.model_validate(content)
+    rows = [{"label": [1], "item_id": [1], "past_id": [1], **{name: [float(n)] for name in "xucs"}} for n in range(64)]
+    with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
+        for row in rows:
+            writer.write(example(row))
+    assets = analyze(file, [tmp_path / "rows.tfrecord"], tmp_path / "assets", tmp_path)
+    model = build_model(assets, ModelConfig(interests=({"type": "mean"},), interaction={"type": "mlp", "hidden": [4]}))
+    module = RankingModule(model, assets)
+    bad = [{**rows[0], name: [value]} for name in "xucs" for value in (INFINITY, -INFINITY)]
+    found = module.serving_default(tf.constant([example(row) for row in [rows[0], *bad]]))["probabilities"].numpy()
+    assert np.isfinite(found[0])
+    assert np.isnan(found[1:]).all()
+    users = [rows[0]["u"], [INFINITY], [0.0]]
+    raw = {"u": tf.constant(users)[:, 0], "past_id": tf.constant([[1, INT64_MISSING]] * 3, tf.int64)}
+    raw |= {"s": tf.constant([[0.0, INFINITY], [0.0, 0.0], [INFINITY, 0.0]])}
+    state = module.user_tower({**raw, "past_length": tf.constant([1] * 3, tf.int64)})
+    request = {"item_id": tf.ones([3, 2], tf.int64), "x": tf.constant([[0.0, INFINITY]] * 3), "c": tf.zeros([3])}
+    found = module.score({**state, **request})["probabilities"].numpy()
+    assert np.isfinite(found).tolist() == [[True, False], [False, False], [False, False]]
+
+
+YEARS = [1980.0, 1990.0, 2000.0]
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [("none", [1980, 2000]), ("log1p", [np.log(1981), np.log(2001)]), ("zscore", [-np.sqrt(1.5), np.sqrt(1.5)])],
+)
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_a_value_outside_the_training_range_is_clipped(
+    tmp_path: Path, transform: str, expected: list[float], dtype: str
+) -> None:
+    train = YEARS if dtype == "float32" else [int(year) for year in YEARS]
+    definition = {"dtype": dtype, "transform": transform, "default": 1922.0}
+    lowest = INT64_MISSING + 1 if dtype == "int64" else -3e38
+    found = transformed(tmp_path, definition, [*train, None], [1922, 3000, lowest])
+    np.testing.assert_allclose(found, [*expected, expected[0]], rtol=1e-6)
+    free = transformed(tmp_path, {**definition, "clip": False}, [*train, None], [1922, 3000])
+    assert free[0] < expected[0]
+    assert free[1] > expected[1]
+    # The default is neither learned from nor clipped: a file may say -1 for "no price".
+    missing = INT64_MISSING if dtype == "int64" else NAN
+    assert transformed(tmp_path, definition, [*train, None], [missing])[0] == free[0]
+
+
+def test_people_and_editors_are_told_of_clipping(tmp_path: Path) -> None:
+    file = feature_file(x={}, y={"clip": False}, z=BUCKETS)
+    assets = learned(tmp_path, file, dict.fromkeys("xyz", YEARS))
+    assert {"minimum": 1980.0, "maximum": 2000.0}.items() <= assets.statistics["x"].items()
+    path = tmp_path / "features.yaml"
+    path.write_text(file.model_dump_json(exclude_unset=True))
+    learned_too = ["--assets", str(assets.directory)]
+    for options, about in (([], "zscore, clipped"), (learned_too, "zscore, clipped to 1980 .. 2000")):
+        shown = CliRunner().invoke(app, ["features", "show", str(path), *options], env={"COLUMNS": "200"}).output
+        cells = [[cell.strip() for cell in line.split("│")[1:]] for line in shown.splitlines()]
+        abouts = {row[0]: row[3] for row in cells if len(row) > 3}
+        assert [abouts[name] for name in "xyz"] == [about, "zscore", "bucketize"]
+    schema = json.loads(CliRunner().invoke(app, ["features", "schema"]).output)
+    assert '"clip"' in json.dumps(schema)
