@@ -44,8 +44,8 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     out = Path(out)
     experiment.model_config_of().interests_of(file)
     records = {split: split_records(data, split) for split in ("train", "valid")}
-    check_split_once(file, data, "valid", out)
     assets = _assets(file, records["train"], Path(data), out)
+    check_split_once(file, data, "valid", out)
     function = RawFunction(file, FileLookups(assets))
     splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs")
