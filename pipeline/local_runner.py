@@ -68,7 +68,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
         cache: Whether to serve unchanged components from earlier runs.
 
     Raises:
-        UserError: bad arguments, or data that does not fit the schema.
+        UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
     """
     started = time.monotonic()
     file = load_feature_file(features)
@@ -86,14 +86,19 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
         progress.say(f"starting; TensorFlow's and TFX's log: {log}")
         from pipeline.pipeline import create_pipeline
         from tfctr.training.experiment import load_experiment
+        from tfctr.training.workspace import check_split_once
 
+        asked = load_experiment(experiment)
+        asked.model_config_of().interests_of(file)
+        for folder in SPLITS.values():
+            check_split_once(file, data.resolve(), folder, layout.checkpoints)
         config = PipelineConfig(
             root=str(layout.artifacts),
             data=str(data.resolve()),
             data_digest=digest,
             code=code_digests(),
             features=file,
-            experiment=load_experiment(experiment),
+            experiment=asked,
             checkpoints=str(layout.checkpoints),
             pushed=str(layout.serving),
             metadata=str(layout.metadata),
@@ -220,7 +225,8 @@ def main(
 ) -> None:
     """Run the pipeline on data and push the model if it is blessed; otherwise print why it is not.
 
-    Exit status: 0 pushed, 1 stopped (anomalous data, a failed component), 2 bad arguments, 3 the model was refused.
+    Exit status: 0 pushed, 1 stopped (anomalous data, a failed component), 2 bad arguments or data that
+    `tfctr data check` refuses, 3 the model was refused.
     """
     with ends_in_words():
         outcome = run(data, features, experiment, out, workers, cache)

@@ -57,7 +57,8 @@ def write(path: Path, rows: Any) -> str:
 
 def ranking_data(directory: Path, rows: Any, file: FeatureFile) -> RankingData:
     """The rows as a split. Training saw only another user, so all of these are out of vocabulary."""
-    assets = analyze(file, [write(directory / "train.tfrecord", [(9, 1, 1, 1)])], directory / "assets", directory)
+    train = write(directory / "train.tfrecord", [(9, -99, 1, 1), (9, 99, 0, 1)])
+    assets = analyze(file, [train], directory / "assets", directory)
     path = write(directory / "rows.tfrecord", rows)
     return RankingData([path], file, RawFunction(file, FileLookups(assets)))
 

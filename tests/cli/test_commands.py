@@ -215,8 +215,8 @@ class TestEvaluate:
         assert ran.error is not None
         told = {
             "cut": "damaged or cut off",
-            "label": "labels must be 0 or 1. Received: 2 in row 4",
-            "type": "'item_id'",
+            "label": "part.tfrecord, record 4: label must be 0 or 1. Received: 2",
+            "type": "part.tfrecord, record 4: item_id is string; the feature file says int64",
         }
         assert told[damage] in ran.error
         assert not saved.exists()

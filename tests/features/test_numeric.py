@@ -38,6 +38,8 @@ def feature_file(**definitions: dict[str, Any]) -> FeatureFile:
 def learned(directory: Path, file: FeatureFile, columns: dict[str, Sequence[Any]]) -> FeatureAssets:
     """What the local pass learns of columns in which None is missing."""
     with tf.io.TFRecordWriter(str(directory / "rows.tfrecord")) as writer:
+        # One row of the other class and without a number.
+        writer.write(example({"label": [0], "item_id": [1]}))
         for row in zip(*columns.values(), strict=True):
             known = {name: [value] for name, value in zip(columns, row, strict=True) if value is not None}
             writer.write(example({"label": [1], "item_id": [1], **known}))
@@ -107,7 +109,9 @@ def test_a_served_row_with_infinity_in_a_bucket_scores_nan(tmp_path: Path) -> No
         "past": {"max_length": 2, "fields": {"past_id": {"share": "item_id"}, "s": {"kind": "numeric", **BUCKETS}}}
     }
     file = FeatureFile.model_validate(content)
-    rows = [{"label": [1], "item_id": [1], "past_id": [1], **{name: [float(n)] for name in "xucs"}} for n in range(64)]
+    rows = [
+        {"label": [n % 2], "item_id": [1], "past_id": [1], **{name: [float(n)] for name in "xucs"}} for n in range(64)
+    ]
     with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
         for row in rows:
             writer.write(example(row))

@@ -45,7 +45,7 @@ ROWS: list[dict[str, Any]] = [
     {
         "user_id": [7], "gender": [b"F"], "age": [2], "item_id": [10], "genres": [b"a|b|c"], "city": [b"Rome"],
         "price": [0.5], "year": [1990], "clicks": [1.0], "timestamp": [1_000_000], "label": [1],
-        "seen": [10, 20, 10, 30], "seen_time": [999_000, 998_999, 998_996, 5],
+        "device": [b"tv"], "seen": [10, 20, 10, 30], "seen_time": [999_000, 998_999, 998_996, 5],
     },
     {
         "user_id": [8], "gender": [b"M"], "age": [3], "item_id": [20], "genres": [b"b"], "city": [b"Bonn"],

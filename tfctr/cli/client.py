@@ -6,11 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import grpc
 import typer
 from rich.table import Table
 
-from tfctr.client import RankingClient, UnavailableError
 from tfctr.console import console
 from tfctr.errors import UserError
 
@@ -51,6 +49,8 @@ def rank(
     as_json: AsJson = False,
 ) -> None:
     """Rank candidates for one user, best first."""
+    from tfctr.client import RankingClient
+
     given = {"--user": user, "--candidates": candidates, "--context": context}
     from_input = [option for option, source in given.items() if source == "-"]
     if len(from_input) > 1:
@@ -85,6 +85,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show the versions of a model; the exit status is 2 when none is available."""
+    from tfctr.client import RankingClient, UnavailableError
+
     credentials = _credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
         versions = client.model_status()
@@ -108,6 +110,8 @@ def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path
         return None
     options = {"--ca": ca, "--certificate": certificate, "--key": key}
     content = {option: path and _text(str(path), option).encode() for option, path in options.items()}
+    import grpc
+
     return grpc.ssl_channel_credentials(content["--ca"], content["--key"], content["--certificate"])
 
 

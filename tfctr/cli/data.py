@@ -6,12 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tfctr.console import console
-from tfctr.data.check import check_dataset
 from tfctr.data.prepare import Neutral, Options, prepare_movielens
 from tfctr.data.splits import Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
-from tfctr.features import load_feature_file
 
 app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
 
@@ -75,6 +73,9 @@ def check(
     rows: Annotated[int | None, typer.Option(min=1, help="Read this many rows of each split at most.")] = None,
 ) -> None:
     """Checks impressions, your own too, against their feature file: columns, types, labels, histories, items."""
+    from tfctr.data.check import check_dataset
+    from tfctr.features import load_feature_file
+
     counts = check_dataset(directory, load_feature_file(features), rows)
     read = ", ".join(f"{count:,} of {split}" for split, count in counts.items())
     console().print(f"No fault found in the rows read: {read}")

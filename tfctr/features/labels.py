@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict, Field, RootModel
 
-from tfctr.errors import UserError
-from tfctr.features.kinds.base import INT64_MISSING
+from tfctr.features.kinds.base import INT64_MISSING, Column, Fault
 from tfctr.features.yaml_file import Name
 
 
@@ -53,31 +52,11 @@ class Labels(RootModel[dict[Name, Name]]):
 
         return tf.cast(columns[self.evaluated], tf.float32)
 
-    def check_record(self, where: str, record: Mapping[str, list[Any]]) -> None:
-        """Refuse a record whose label is missing or neither 0 nor 1.
-
-        Args:
-            where: Which record, for the message.
-            record: The values by column.
-
-        Raises:
-            UserError: what is wrong, and where.
-        """
-        for column in self.columns:
-            label = record.get(column, [])
-            if len(label) != 1 or label[0] not in self.values:
-                received = label[0] if label else "nothing"
-                raise UserError(f"{where}: {column} must be 0 or 1. Received: {received}")
-
-    def check_columns(self, columns: Mapping[str, Any]) -> None:
-        """Refuse NumPy columns [N] in which a label is missing or neither 0 nor 1.
-
-        Raises:
-            UserError: the column, the first such row and its label.
-        """
-        for column in self.columns:
-            bad = np.flatnonzero(~np.isin(columns[column], self.values))
-            if bad.size:
-                label = columns[column][bad[0]]
-                received = "nothing" if label == INT64_MISSING else label
-                raise UserError(f"column '{column}': labels must be 0 or 1. Received: {received} in row {bad[0] + 1}")
+    def faults(self, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        """The first row whose label is missing, and the first whose label is neither 0 nor 1."""
+        for name in self.columns:
+            column = columns[name]
+            missing = column.lengths == 0
+            if missing.any():
+                yield Fault(int(missing.argmax()), f"{name} must be 0 or 1. Received: nothing")
+            yield from column.first(~np.isin(column.values, self.values), f"{name} must be 0 or 1")

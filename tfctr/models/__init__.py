@@ -1,6 +1,17 @@
-"""The composed model and its presets."""
+"""The composed model and its presets; the model, which needs Keras, is imported when it is asked for."""
 
-from tfctr.models.model import RankingModel, build_model
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tfctr.models.presets import PRESETS, ModelConfig, preset
 
+if TYPE_CHECKING:
+    from tfctr.models.model import RankingModel, build_model
+
 __all__ = ["PRESETS", "ModelConfig", "RankingModel", "build_model", "preset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("tfctr.models.model"), name)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
+from tfctr.features.checked_log import raw_records
 from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import GROUP
 from tfctr.features.parsing import group_spec, parse_examples
@@ -37,10 +38,9 @@ def split_records(data: str | Path, split: str) -> list[str]:
 
 def read_records(paths: Sequence[str]) -> Any:
     """Serialized examples of plain or gzipped TFRecords, files interleaved in a fixed order."""
-    compression = "GZIP" if paths[0].endswith(".gz") else ""
     files = tf.data.Dataset.from_tensor_slices(list(paths))
     return files.interleave(
-        lambda path: tf.data.TFRecordDataset(path, compression_type=compression),
+        raw_records,
         cycle_length=min(_READERS, len(paths)),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,

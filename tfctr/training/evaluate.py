@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfctr.console import track
 from tfctr.errors import UserError
+from tfctr.features.checked_log import checked_rows
 from tfctr.features.inputs import columns
 from tfctr.features.kinds.base import MISSING
-from tfctr.features.parsing import group_spec, told_in_words
+from tfctr.features.parsing import group_spec
 from tfctr.features.spec import FeatureFile
-from tfctr.training.dataset import read_records
-
-_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,8 @@ def predict(
         slices: Columns to keep beside the feature file's meta columns.
 
     Raises:
-        UserError: no SavedModel there, an unknown slice column, a damaged file or a column of another type, a label
-            that is neither 0 nor 1, a row that the model can't score.
+        UserError: no SavedModel there, an unknown slice column, a row that `tfctr.features.row_checks` refuses or that
+            the model can't score.
     """
     if not (Path(model_directory) / "saved_model.pb").is_file():
         raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
@@ -75,14 +72,12 @@ def predict(
     if file.weight is not None:
         spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
     scores, parsed = [], []
-    with told_in_words("the split to evaluate"):
-        for serialized in track(read_records(list(records)).batch(_BATCH).prefetch(2), "scoring"):
-            scores.append(signature(examples=serialized)["probabilities"].numpy())
-            parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
-    if not scores:
-        raise UserError("the split holds no example; check the data directory")
+    # Labels of one class have no AUC, but a log loss and a calibration.
+    for rows in checked_rows(file, records, "scoring", both_classes=False):
+        serialized = rows.serialized
+        scores.append(signature(examples=serialized)["probabilities"].numpy())
+        parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
     joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in spec}
-    file.labels.check_columns(joined)
     probabilities = np.concatenate(scores).astype(np.float64)
     if not np.isfinite(probabilities).all():
         bad = np.flatnonzero(~np.isfinite(probabilities))

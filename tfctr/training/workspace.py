@@ -6,12 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfctr.console import console, step
 from tfctr.errors import UserError
 from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets, given_files
+from tfctr.features.checked_log import checked_rows
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
@@ -42,8 +42,10 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         out: The workspace; a killed run of the same experiment in it is continued.
     """
     out = Path(out)
+    experiment.model_config_of().interests_of(file)
     records = {split: split_records(data, split) for split in ("train", "valid")}
     assets = _assets(file, records["train"], Path(data), out)
+    check_split_once(file, data, "valid", out)
     function = RawFunction(file, FileLookups(assets))
     splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs")
@@ -93,14 +95,37 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
 
 def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> FeatureAssets:
     """Feature assets of exactly this feature file and these records, made when they aren't there."""
-    seen: list[Any] = [[p, Path(p).stat().st_size, Path(p).stat().st_mtime_ns] for p in records]
-    for path in given_files(file):
-        if (data / path).is_file():
-            seen.append([path, (data / path).stat().st_size, (data / path).stat().st_mtime_ns])
-    key = hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]
-    directory = out / f"assets-{key}"
+    given = [str(data / path) for path in given_files(file) if (data / path).is_file()]
+    directory = out / f"assets-{_key(file, [*records, *given])}"
     if directory.is_dir():
         console().print("features: analyzed before, nothing has changed", markup=False)
         return FeatureAssets(directory)
     with step("features: learning vocabularies and statistics"):
         return analyze(file, records, directory, data)
+
+
+def check_split_once(file: FeatureFile, data: str | Path, split: str, directory: Path) -> None:
+    """Checks every row of a split, unless it passed before with the same files.
+
+    Args:
+        directory: Where the note is left that it passed.
+
+    Raises:
+        UserError: what is wrong, in which record of which file.
+    """
+    records = split_records(data, split)
+    note = directory / f"checked-{split}-{_key(file, records)}"
+    if note.exists():
+        return
+    for _ in checked_rows(file, records, f"checking {split}", training=split == "train"):
+        pass
+    for old in directory.glob(f"checked-{split}-*"):
+        old.unlink(missing_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    note.touch()
+
+
+def _key(file: FeatureFile, paths: list[str]) -> str:
+    """Another one for another feature file, and when one of the files has changed."""
+    seen = [[path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns] for path in paths]
+    return hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get_args
 
@@ -73,6 +74,53 @@ class InputSpec:
     dtype: str
     shape: tuple[int, ...] = ()
     separator: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of some rows of a log, as it was written.
+
+    Attributes:
+        flat: The values of all rows, one after the other: an array or a tensor.
+        lengths: How many of them each row has, int64 [N]; a missing value has none.
+    """
+
+    flat: Any
+    lengths: npt.NDArray[np.int64]
+
+    @cached_property
+    def values(self) -> npt.NDArray[Any]:
+        """The values as an array."""
+        return np.asarray(self.flat)
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The row of every value."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    def of_row(self, row: int) -> list[Any]:
+        """The values of one row."""
+        start = int(self.lengths[:row].sum())
+        return list(self.values[start : start + self.lengths[row]].tolist())
+
+    def first(self, bad: npt.NDArray[np.bool_], problem: str) -> Iterator[Fault]:
+        """The fault of the first of the values [n] that are bad, if any; the value ends the line."""
+        if bad.any():
+            value = int(bad.argmax())
+            yield Fault(int(self.rows[value]), f"{problem}. Received: {self.values[value]}")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a row.
+
+    Attributes:
+        row: Which of the rows that were looked at.
+        problem: The column and what is wrong with it, in words.
+    """
+
+    row: int
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -222,8 +270,9 @@ class Kind(Strict):
         """Its columns in the log, which are also the raw inputs of the signatures."""
         return ()
 
-    def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
-        """Raise a UserError for values of a record that can't be, whatever their types; `where` says which record."""
+    def faults(self, at: Feature, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        """The first row with each fault that its columns of the log can have beside their types and lengths."""
+        yield from ()
 
     def new_values_are_normal(self, at: Feature) -> bool:
         """Whether values that the training data never had are to be expected, and no anomaly."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from typing_extensions import override
 
-from tfctr.errors import UserError
 from tfctr.features.kinds.base import (
     INT64_MISSING,
+    Column,
+    Fault,
     Feature,
     InputSpec,
     Kind,
@@ -19,6 +21,7 @@ from tfctr.features.kinds.base import (
     length_name,
 )
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, Lookup, Table
+from tfctr.features.kinds.request_time import not_in_seconds
 
 AGE_BUCKETS = 34
 """Rows of an age table: 0 for padding and unknown, 1 + floor(log2(1 + seconds)) up to 2^32 seconds."""
@@ -48,14 +51,25 @@ class EventTime(Kind):
         return (InputSpec(at.name, at.side, "int64", at.shape),)
 
     @override
-    def check_record(self, at: Feature, where: str, record: Mapping[str, list[Any]]) -> None:
-        times, now = record.get(at.name, []), record.get(at.timestamp or "", [])
-        if times != sorted(times, reverse=True):
-            raise UserError(f"{where}: {at.name} must be newest first. Received: {times[:3]} ...")
-        if times and now and times[0] >= now[0]:
-            raise UserError(
-                f"{where}: {at.name} {times[0]} is not before {at.timestamp} {now[0]}; a history may only hold what"
-                " came before the second of its impression"
+    def faults(self, at: Feature, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        column, now = columns[at.name], columns[at.timestamp or ""]
+        yield from not_in_seconds(at.name, column)
+        known = column.values != INT64_MISSING
+        times, rows = column.values[known], column.rows[known]
+        newer = (times[1:] > times[:-1]) & (rows[1:] == rows[:-1])
+        if newer.any():
+            row = int(rows[1:][newer.argmax()])
+            yield Fault(row, f"{at.name} must be newest first. Received: {column.of_row(row)[:3]} ...")
+        # A row without a time of its own has no present that its events could be after.
+        present = np.full(len(now.lengths), np.iinfo(np.int64).max)
+        present[now.rows] = np.where(now.values == INT64_MISSING, present[now.rows], now.values)
+        late = times >= present[rows]
+        if late.any():
+            event = int(late.argmax())
+            yield Fault(
+                int(rows[event]),
+                f"{at.name} {times[event]} is not before {at.timestamp} {present[rows[event]]}; a history may only hold"
+                " what came before the second of its impression",
             )
 
     @override

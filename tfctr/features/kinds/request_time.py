@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Lookups, Summary
+from tfctr.features.kinds.base import INT64_MISSING, Column, Fault, Feature, InputSpec, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
+YEAR_2100 = 4_102_444_800
 
 if TYPE_CHECKING:
     from tfctr.features.assets import FeatureAssets
+
+
+def not_in_seconds(name: str, column: Column) -> Iterator[Fault]:
+    """The fault of a time past the year 2100, as milliseconds are."""
+    yield from column.first(
+        column.values > YEAR_2100, f"{name} must be seconds since 1970 and before the year 2100, not milliseconds"
+    )
 
 
 class RequestTime(Kind):
@@ -27,6 +35,10 @@ class RequestTime(Kind):
     @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
         return (InputSpec(at.name, at.side, "int64"),)
+
+    @override
+    def faults(self, at: Feature, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        yield from not_in_seconds(at.name, columns[at.name])
 
     @override
     def new_values_are_normal(self, at: Feature) -> bool:

@@ -1,0 +1,303 @@
+"""A hundred broken data sets, made from one good one: each is refused in a line, before a model is built."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfctr.data.check import check_dataset
+from tfctr.errors import UserError
+from tfctr.features import FeatureFile
+from tfctr.features.checked_log import checked_rows
+from tfctr.features.kinds.base import INT64_MISSING
+from tfctr.features.records import Example, located_records, masked_crc32c
+from tfctr.features.row_checks import column_rules
+from tfctr.training.dataset import split_records
+from tfctr.training.experiment import Experiment
+from tfctr.training.workspace import train_in_workspace
+
+Row = dict[str, list[Any]]
+Mutation = Callable[[Row], object]
+
+FILE = FeatureFile.model_validate(
+    {
+        "labels": {"click": "label"},
+        "weight": "importance",
+        "group": "user_id",
+        "request": "request_id",
+        "timestamp": "timestamp",
+        "meta": ["segment"],
+        "embedding_dimension": 4,
+        "user": {"user_id": {"vocabulary": {"type": "hash", "buckets": 8}}, "mood": {"kind": "numeric"}},
+        "candidate": {
+            "item_id": {},
+            "genres": {"dtype": "string", "max_values": 2},
+            "year": {"kind": "numeric", "dtype": "int64", "transform": "log1p"},
+            "price": {"kind": "numeric", "transform": "bucketize", "buckets": 4},
+            "vector": {"kind": "frozen", "key": "item_id", "vectors": "vectors.npz"},
+        },
+        "bias": {"position": {"vocabulary": {"type": "identity", "size": 4}, "default": 0}},
+        "sequences": {
+            "history": {
+                "max_length": 4,
+                "fields": {
+                    "seen": {"share": "item_id"},
+                    "paid": {"kind": "numeric"},
+                    "seen_time": {"kind": "event_time"},
+                },
+            }
+        },
+    }
+)
+RULES = column_rules(FILE)
+HISTORY = ("seen", "paid", "seen_time")
+KINDS = {int: "int64_list", float: "float_list", bytes: "bytes_list"}
+NOW = 1_700_000_000
+EXPERIMENT = Experiment.model_validate(
+    {"preset": "mlp", "model": {"interaction": {"hidden": [4]}}, "training": {"epochs": 1, "jit_compile": False}}
+)
+
+
+def row(number: int) -> Row:
+    return {
+        "label": [number % 2],
+        "importance": [0.5],
+        "request_id": [b"r"],
+        "timestamp": [NOW],
+        "segment": [b"new"],
+        "user_id": [number % 5],
+        "mood": [0.25 * number],
+        "item_id": [number % 7],
+        "genres": [b"a|b"],
+        "year": [1990 + number % 9],
+        "price": [float(number)],
+        "position": [number % 4],
+        "seen": [1, 2, 3],
+        # NaN says that this one event has no price.
+        "paid": [1.5, math.nan, 2.5],
+        "seen_time": [NOW - 1, NOW - 5, NOW - 5],
+    }
+
+
+def serialized(values: Row) -> bytes:
+    example = Example()
+    for name, column in values.items():
+        if column:
+            getattr(example.features.feature[name], KINDS[type(column[0])]).value[:] = column
+    return bytes(example.SerializeToString())
+
+
+def framed(record: bytes) -> bytes:
+    length = len(record).to_bytes(8, "little")
+    return length + masked_crc32c(length) + record + masked_crc32c(record)
+
+
+def write(path: Path, records: list[bytes]) -> None:
+    content = b"".join(map(framed, records))
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("good")
+    np.savez(data / "vectors.npz", ids=np.arange(7), vectors=np.ones((7, 3), np.float32))
+    for split in ("train", "valid", "test"):
+        (data / split).mkdir()
+        # Plain and packed files may stand side by side.
+        write(data / split / "a.tfrecord", [serialized(row(number)) for number in range(6)])
+        write(data / split / "b.tfrecord.gz", [serialized(row(number)) for number in range(6, 16)])
+    return data
+
+
+def put(name: str, *values: Any) -> Mutation:
+    return lambda columns: columns.update({name: list(values)})
+
+
+def other_type(name: str) -> Mutation:
+    value: Any = {"int64": b"1", "string": 1, "float32": 1}[RULES[name].dtype]
+    return lambda columns: columns.update({name: [value] * len(columns[name])})
+
+
+def longer(name: str) -> Mutation:
+    return lambda columns: columns[name].append(columns[name][-1])
+
+
+# What stands in one record, the fourth of the second file: what is done to it, and what is said.
+RECORD: dict[str, tuple[Mutation, str]] = {
+    "label missing": (put("label"), "label must be 0 or 1. Received: nothing"),
+    **{f"label {value}": (put("label", value), f"label must be 0 or 1. Received: {value}") for value in (2, -1)},
+    "label of the missing value": (put("label", INT64_MISSING), "label must be 0 or 1. Received: -9223372036854775808"),
+    **{
+        f"weight {value}": (
+            put("importance", value),
+            f"importance must be a finite number, 0 or.*: {value}",
+        )
+        for value in (-1.0, math.nan, math.inf)
+    },
+    **{
+        f"{name} {value}": (put(name, value), f"{name} must be a finite number; leave it out.*Received: {value}")
+        for name in ("mood", "price")
+        for value in (math.inf, -math.inf, math.nan)
+    },
+    "paid inf": (put("paid", 1.0, math.inf, 1.0), "paid must be a finite number"),
+    **{f"{name} of another type": (other_type(name), f"{name} is .*; the feature file says") for name in RULES},
+    **{
+        f"two values of {name}": (longer(name), f"{name} has 2 values; join several")
+        for name in RULES
+        if name not in HISTORY
+    },
+    **{f"one more value of {name}": (longer(name), "the columns of a history must") for name in HISTORY},
+    "time in milliseconds": (
+        put("timestamp", 1000 * NOW),
+        "timestamp must be seconds.*not milliseconds",
+    ),
+    "event in milliseconds": (put("seen_time", 1000 * NOW, 1, 1), "seen_time must be seconds.*not milliseconds"),
+    "event at the impression": (put("seen_time", NOW, NOW - 1, NOW - 2), f"seen_time {NOW} is not before timestamp"),
+    "event after the impression": (put("seen_time", NOW + 9, 1, 1), f"seen_time {NOW + 9} is not before timestamp"),
+    "oldest event first": (put("seen_time", 1, 2, 3), r"seen_time must be newest first. Received: \[1, 2, 3\]"),
+}
+
+
+def change_record(data: Path, split: str, mutation: Mutation) -> None:
+    columns = row(9)
+    mutation(columns)
+    records = [serialized(row(number)) for number in range(6, 16)]
+    records[3] = serialized(columns)
+    write(data / split / "b.tfrecord.gz", records)
+
+
+def change_every(split: str, *mutations: Mutation) -> Callable[[Path], object]:
+    def change(data: Path) -> None:
+        for path in sorted((data / split).iterdir()):
+            numbers = range(6) if path.name == "a.tfrecord" else range(6, 16)
+            rows = [row(number) for number in numbers]
+            for columns in rows:
+                for mutation in mutations:
+                    mutation(columns)
+            write(path, [serialized(columns) for columns in rows])
+
+    return change
+
+
+def change_bytes(split: str, name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    def changed(data: Path) -> None:
+        path = data / split / name
+        path.write_bytes(change(path.read_bytes()))
+
+    return changed
+
+
+def flip(position: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+def whole(split: str) -> dict[str, tuple[Callable[[Path], object], str]]:
+    """Faults of a whole split and of its files."""
+    return {
+        "no record": (
+            lambda data: [write(path, []) for path in (data / split).iterdir()],
+            "the split holds no example",
+        ),
+        "no file": (lambda data: [path.unlink() for path in (data / split).iterdir()], r"no \*.tfrecord"),
+        "one class": (change_every(split, put("label", 1)), "every label is 1, and labels of one class only"),
+        "weights of 0": (change_every(split, put("importance", 0.0)), "the weights in column 'importance' sum to 0"),
+        "another byte": (
+            change_bytes(split, "a.tfrecord", flip(40)),
+            "after record 0: the next",
+        ),
+        "another length": (
+            change_bytes(split, "a.tfrecord", flip(6)),
+            "after record 0: a length",
+        ),
+        "cut off": (change_bytes(split, "a.tfrecord", lambda content: content[:-9]), "after record 5: .*ends within"),
+        "cut gzip": (change_bytes(split, "b.tfrecord.gz", lambda content: content[:-30]), "b.tfrecord.gz is damaged"),
+        "a CSV": (change_bytes(split, "a.tfrecord", lambda _: b"label,item_id\n" + b"1,2\n" * 99), "a length does not"),
+        "gzip without .gz": (change_bytes(split, "a.tfrecord", gzip.compress), "packed but not named .gz"),
+        ".gz without gzip": (change_bytes(split, "b.tfrecord.gz", gzip.decompress), "Not a gzipped file"),
+        "no tf.Example": (
+            lambda data: write(data / split / "a.tfrecord", [b"\xff" * 20]),
+            "a.tfrecord, record 1: not a tf.Example",
+        ),
+    }
+
+
+def absent(name: str) -> tuple[Callable[[Path], object], str]:
+    # A history without one of its columns has columns of two lengths; without all it is absent.
+    names = HISTORY if name in HISTORY else (name,)
+    told = "label must be 0 or 1. Received: nothing" if name == "label" else f"column '{min(names)}' has no value"
+    return change_every("train", *(put(one) for one in names)), told
+
+
+SETS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    **{
+        f"{split}: {name}": (
+            split,
+            lambda data, split=split, mutation=mutation: change_record(data, split, mutation),
+            f"{split}/b.tfrecord.gz, record 4: {told}",
+        )
+        for split in ("train", "valid")
+        for name, (mutation, told) in RECORD.items()
+    },
+    **{f"{split}: {name}": (split, *found) for split in ("train", "valid") for name, found in whole(split).items()},
+    **{f"train: no {name} anywhere": ("train", *absent(name)) for name in RULES},
+    "no vectors": ("", lambda data: (data / "vectors.npz").unlink(), "vectors.npz: no such file"),
+}
+
+
+def test_there_are_a_hundred() -> None:
+    assert len(SETS) >= 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_a_broken_set_is_refused_before_a_model_is_built(good: Path, tmp_path: Path, name: str) -> None:
+    split, change, told = SETS[name]
+    shutil.copytree(good, tmp_path / "data")
+    change(tmp_path / "data")
+    refusals = [
+        lambda: check_dataset(tmp_path / "data", FILE),
+        lambda: train_in_workspace(FILE, EXPERIMENT, tmp_path / "data", tmp_path / "run"),
+    ]
+    # An evaluation reads one split so; labels of one class it reports on.
+    if split and "one class" not in name and ("anywhere" not in name or RULES[name.split()[2]].everywhere):
+        refusals.append(
+            lambda: list(checked_rows(FILE, split_records(tmp_path / "data", split), "scoring", both_classes=False))
+        )
+    for refusal in refusals:
+        with pytest.raises(UserError, match=told) as raised:
+            refusal()
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run" / "runs").exists()
+
+
+@pytest.mark.slow
+def test_the_good_set_trains(good: Path, tmp_path: Path) -> None:
+    assert check_dataset(good, FILE) == {"train": 16, "valid": 16, "test": 16}
+    assert train_in_workspace(FILE, EXPERIMENT, good, tmp_path).progress.finished
+    assert sum(1 for _ in located_records(split_records(good, "train"))) == 16
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        put("importance"),
+        put("user_id"),
+        put("timestamp"),
+        put("genres", b""),
+        put("genres", b"\xff\n|\x00"),
+        put("mood"),
+    ],
+)
+def test_what_is_no_fault(good: Path, tmp_path: Path, mutation: Mutation) -> None:
+    """A value may be missing, and a token may be any bytes."""
+    shutil.copytree(good, tmp_path / "data")
+    change_record(tmp_path / "data", "train", mutation)
+    check_dataset(tmp_path / "data", FILE)
+    assert sum(len(rows.serialized) for rows in checked_rows(FILE, split_records(tmp_path / "data", "train"), "")) == 16

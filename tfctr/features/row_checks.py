@@ -1,0 +1,183 @@
+"""What the rows of a log must be: one room for `tfctr data check`, training, evaluation and the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from tfctr.errors import UserError
+from tfctr.features.inputs import columns as feature_columns
+from tfctr.features.kinds.base import Column, Fault
+from tfctr.features.records import Example
+from tfctr.features.spec import FeatureFile
+
+_DTYPES = {"bytes_list": "string", "int64_list": "int64", "float_list": "float32"}
+_ARRAYS: dict[str, Any] = {"string": object, "int64": np.int64, "float32": np.float32}
+
+
+@dataclass(frozen=True)
+class ColumnRule:
+    """What the feature file says of a column.
+
+    Attributes:
+        dtype: "int64", "string" or "float32".
+        history: Whether a row has a list of values.
+        everywhere: Whether each split must have it. Bias columns, histories and weights may be in the training split
+            only.
+    """
+
+    dtype: str
+    history: bool = False
+    everywhere: bool = True
+
+
+def column_rules(file: FeatureFile) -> dict[str, ColumnRule]:
+    """The rule of every column that a feature file names."""
+    rules = {
+        spec.name: ColumnRule(spec.dtype, bool(spec.shape), feature.place not in ("bias", "sequence"))
+        for feature in file.features
+        for spec in feature.kind.columns(feature)
+    }
+    rules |= dict.fromkeys(file.labels.columns, ColumnRule(file.labels.dtype))
+    if file.weight is not None:
+        rules[file.weight] = ColumnRule("float32", everywhere=False)
+    for name in (*file.meta, file.group, file.request):
+        if name is not None:
+            rules.setdefault(name, ColumnRule("string"))
+    return rules
+
+
+class SplitCheck:
+    """Checks a split, some rows after the other, and then as a whole.
+
+    Args:
+        file: The feature file.
+        split: Which split, for messages: its directory.
+    """
+
+    def __init__(self, file: FeatureFile, split: str) -> None:
+        self.rows = 0
+        self.rules = column_rules(file)
+        self._file, self._split = file, split
+        self._histories = [[spec.name for spec in feature_columns(file, name)] for name in file.sequences]
+        self._absent = set(self.rules)
+        self._labels: set[int] = set()
+        self._weight = 0.0
+
+    def add(self, columns: Mapping[str, Column]) -> Fault | None:
+        """The fault of the first row that has one.
+
+        Args:
+            columns: Every column that `rules` names.
+        """
+        self._absent -= {name for name in self._absent if columns[name].lengths.any()}
+        fault = min(self._faults(columns), key=lambda found: found.row, default=None)
+        if fault is None:
+            labels = columns[self._file.labels.evaluated]
+            self.rows += len(labels.lengths)
+            self._labels |= set(np.unique(labels.values).tolist())
+            if self._file.weight is not None:
+                weights = columns[self._file.weight]
+                self._weight += float(weights.values.sum(dtype=np.float64)) + int((weights.lengths == 0).sum())
+        return fault
+
+    def finish(self, training: bool, both_classes: bool = True) -> None:
+        """Refuse a split that can't be used as a whole.
+
+        Args:
+            training: Whether it is the training split, which must have every column.
+            both_classes: Whether labels of one class only are refused.
+
+        Raises:
+            UserError: what is wrong with it.
+        """
+        if self.rows == 0:
+            raise UserError(f"{self._split}: the split holds no example; check the data directory")
+        absent = sorted(name for name in self._absent if training or self.rules[name].everywhere)
+        if absent:
+            raise UserError(
+                f"{self._split}: column '{absent[0]}' has no value in any record; "
+                "correct its name in the feature file, or leave it out there"
+            )
+        if both_classes and len(self._labels) < 2:
+            raise UserError(
+                f"{self._split}: every {self._file.labels.evaluated} is {self._labels.pop()}, and labels of one class "
+                "only can neither be learned nor ranked; give the split rows of both"
+            )
+        if self._file.weight is not None and not self._weight > 0:
+            raise UserError(f"{self._split}: the weights in column '{self._file.weight}' sum to 0; no row would count")
+
+    def _faults(self, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        for name, rule in self.rules.items():
+            yield from _column_faults(name, rule, columns[name])
+        for names in self._histories:
+            yield from _length_faults({name: columns[name] for name in names})
+        yield from self._file.labels.faults(columns)
+        if self._file.weight is not None:
+            weights = columns[self._file.weight]
+            good = np.isfinite(weights.values) & (weights.values >= 0)
+            yield from weights.first(~good, f"{self._file.weight} must be a finite number, 0 or more")
+        for feature in self._file.features:
+            yield from feature.kind.faults(feature, columns)
+
+
+def _column_faults(name: str, rule: ColumnRule, column: Column) -> Iterator[Fault]:
+    if not rule.history and len(column.lengths) and column.lengths.max() > 1:
+        row = int(column.lengths.argmax())
+        yield Fault(row, f"{name} has {column.lengths[row]} values; join several values of one row by |")
+    if rule.dtype == "float32":
+        # NaN is the only way to say that one event of a history has no value; elsewhere a missing value is left out.
+        bad = np.isinf(column.values) if rule.history else ~np.isfinite(column.values)
+        yield from column.first(bad, f"{name} must be a finite number; leave it out where it is unknown")
+
+
+def _length_faults(columns: Mapping[str, Column]) -> Iterator[Fault]:
+    lengths = np.stack([column.lengths for column in columns.values()])
+    uneven = (lengths != lengths[0]).any(axis=0)
+    if uneven.any():
+        row = int(uneven.argmax())
+        received = dict(zip(columns, lengths[:, row].tolist(), strict=True))
+        yield Fault(row, f"the columns of a history must have one length. Received: {received}")
+
+
+def record_values(where: str, record: bytes, rules: Mapping[str, ColumnRule], known_only: bool) -> dict[str, Any]:
+    """The values of a record by column.
+
+    Args:
+        where: Which record, for messages.
+        record: A serialized tf.Example.
+        rules: The columns that the feature file names.
+        known_only: Whether a column that it does not name is an error; otherwise such a column is left out.
+
+    Raises:
+        UserError: the record is no tf.Example, or a column has another type.
+    """
+    try:
+        features = Example.FromString(record).features.feature
+    except DecodeError:
+        raise UserError(f"{where}: not a tf.Example") from None
+    found = {}
+    for name, feature in features.items():
+        kind = feature.WhichOneof("kind")
+        if name not in rules:
+            if known_only:
+                raise UserError(f"{where}: unknown column {name}; the feature file names {', '.join(sorted(rules))}")
+        elif kind is not None:
+            if _DTYPES[kind] != rules[name].dtype:
+                raise UserError(f"{where}: {name} is {_DTYPES[kind]}; the feature file says {rules[name].dtype}")
+            found[name] = getattr(feature, kind).value
+    return found
+
+
+def columns_of(records: Sequence[Mapping[str, Any]], rules: Mapping[str, ColumnRule]) -> dict[str, Column]:
+    """The columns of some records, from their values by column."""
+    columns = {}
+    for name, rule in rules.items():
+        values = [record.get(name, ()) for record in records]
+        flat = np.array([value for row in values for value in row], _ARRAYS[rule.dtype])
+        columns[name] = Column(flat, np.array([len(row) for row in values], np.int64))
+    return columns
