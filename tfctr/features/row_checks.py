@@ -112,15 +112,16 @@ class SplitCheck:
             raise UserError(f"{self._split}: the weights in column '{self._file.weight}' sum to 0; no row would count")
 
     def _faults(self, columns: Mapping[str, Column]) -> Iterator[Fault]:
+        """The first fault of every kind; of several in one row the first is told."""
+        if self._file.weight is not None:
+            weights = columns[self._file.weight]
+            good = np.isfinite(weights.values) & (weights.values >= 0)
+            yield from weights.first(~good, f"{self._file.weight} must be a finite number, 0 or more")
         for name, rule in self.rules.items():
             yield from _column_faults(name, rule, columns[name])
         for names in self._histories:
             yield from _length_faults({name: columns[name] for name in names})
         yield from self._file.labels.faults(columns)
-        if self._file.weight is not None:
-            weights = columns[self._file.weight]
-            good = np.isfinite(weights.values) & (weights.values >= 0)
-            yield from weights.first(~good, f"{self._file.weight} must be a finite number, 0 or more")
         for feature in self._file.features:
             yield from feature.kind.faults(feature, columns)
 
