@@ -136,14 +136,14 @@ def table_log(rng: np.random.Generator) -> Log:
 
 
 def long_history_log(rng: np.random.Generator) -> Log:
-    """Users with up to 1,500 events; what they do with an item depends on how often its category is among them."""
-    count, users, items, categories = 4_000, 60, 100, 8
+    """Users with up to 1,000 events; what they do with an item depends on how often its category is among them."""
+    count, users, items, categories = 12_000, 60, 100, 8
     of_item = rng.integers(categories, size=items)
     shares = rng.dirichlet(np.full(categories, 0.4), users)
     histories = []
     for share in shares:
         weight = share[of_item] / share[of_item].sum()
-        histories.append(rng.choice(items, size=rng.integers(300, 1500), p=weight))
+        histories.append(rng.choice(items, size=rng.integers(200, 1000), p=weight))
     user, item = rng.integers(users, size=count), rng.integers(items, size=count)
     lean = rng.normal(0, 0.8, items)
     label = _clicks(rng, lean[item] + 6 * shares[user, of_item[item]], 0.3)
@@ -164,12 +164,12 @@ def long_history_log(rng: np.random.Generator) -> Log:
         "candidate": {"item_id": {"dtype": "int64"}, "category": {"dtype": "int64"}},
         "sequences": {
             "seen": {
-                "max_length": 1500,
+                "max_length": 1000,
                 "fields": {"seen_item_id": {"share": "item_id"}, "seen_category": {"share": "category"}},
             }
         },
     }
-    return Log(rows, features, {"preset": "fm"})
+    return Log(rows, features, {"preset": "mlp", "training": {"batch_size": 128, "learning_rate": 0.001}})
 
 
 def write(log: Log, directory: Path) -> dict[str, list[Row]]:
