@@ -46,7 +46,7 @@ def slice_table(out: str | Path) -> Table:
         cells = [_cell(name, row.metrics) for name in shown]
         before = [_cell(name, row.baseline) for name in compared]
         table.add_row(row.name, f"{row.metrics['example_count']:,.0f}", *cells, *before)
-    if rows[0].metrics.get("gauc_ungrouped"):
+    if rows[0].metrics.get("gauc_ungrouped", 0) > 0:
         table.caption = ungrouped_line(rows[0].metrics["gauc_ungrouped"])
     return table
 

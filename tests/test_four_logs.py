@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.sparse
 import tensorflow as tf
 import yaml
 from sklearn.feature_extraction import DictVectorizer
@@ -217,7 +216,7 @@ def linear_auc(splits: Mapping[str, list[Row]], file: FeatureFile) -> float:
         return found
 
     vectorizer, scaler = DictVectorizer(), MaxAbsScaler()
-    train: scipy.sparse.csr_matrix = scaler.fit_transform(vectorizer.fit_transform(map(columns, splits["train"])))
+    train = scaler.fit_transform(vectorizer.fit_transform(map(columns, splits["train"])))
     test = scaler.transform(vectorizer.transform(map(columns, splits["test"])))
     labels = {split: np.array([row["label"] for row in rows]) for split, rows in splits.items()}
     model = LogisticRegression(max_iter=1000).fit(train, labels["train"])

@@ -206,7 +206,14 @@ def whole(split: str) -> dict[str, tuple[Callable[[Path], object], str]]:
             "the split holds no example",
         ),
         "no file": (lambda data: [path.unlink() for path in (data / split).iterdir()], r"no \*.tfrecord"),
-        "one class": (change_every(split, put("label", 1)), "every label is 1, and labels of one class only"),
+        "one class": (
+            change_every(split, put("label", 1)),
+            "every label of a weight above 0 is 1, and labels of one class only",
+        ),
+        "one class with weight": (
+            change_every(split, lambda columns: columns.update(importance=[1.0 - columns["label"][0]])),
+            "every label of a weight above 0 is 0, and labels of one class only",
+        ),
         "weights of 0": (change_every(split, put("importance", 0.0)), "the weights in column 'importance' sum to 0"),
         "another byte": (
             change_bytes(split, "a.tfrecord", flip(40)),

@@ -204,7 +204,7 @@ def covering() -> list[str]:
     seen: set[tuple[str, str]] = set()
     chosen = []
     for name, (_, config) in PRESETS.items():
-        parts = {("interest", entry["type"]) for entry in config.interests}
+        parts = {("interest", entry["type"]) for entry in config.interests or ({"type": "mean"},)}
         parts.add(("interaction", config.interaction["type"]))
         if not parts <= seen:
             chosen.append(name)

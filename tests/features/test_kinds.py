@@ -205,7 +205,7 @@ def test_errors(file: FeatureFile, tmp_path: Path, path: str, entry: Any, messag
 
 TAKEN = [
     "history_length", "history_text", "history_newest_time", "history_recency", "timestamp_hour", "timestamp_weekday",
-    "candidate_mask", "model_tag", "tfctr_statistics",
+    "candidate_mask", "model_tag", "tfctr_statistics", "tfctr_group",
 ]  # fmt: skip
 
 

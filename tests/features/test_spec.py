@@ -96,7 +96,7 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         ("bias", {"position": {"dtype": "int64"}}, "bias.position: a bias feature needs an identity vocabulary"),
         ("negative_sampling_rate", 0, "negative_sampling_rate: "),
         ("user.label", {"dtype": "int64"}, "'label' is the labels column"),
-        ("user.tfctr_group", {"dtype": "int64"}, "Transform needs the name 'tfctr_group'; rename one"),
+        ("user.tfctr_group", {"dtype": "int64"}, "the pipeline needs the name 'tfctr_group'; rename one"),
     ],
 )
 def test_errors_name_file_and_place(

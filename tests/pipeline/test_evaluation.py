@@ -177,7 +177,7 @@ def test_the_columns_of_the_demands_are_sliced_by():
 
 def test_without_groups_nothing_is_called_gauc():
     config = eval_config(Evaluation(), group="")
-    names = [json.loads(metric.config)["metric"] for metric in config.metrics_specs[0].metrics]
+    names = [json.loads(metric.config)["metric"] for metric in config.metrics_specs[0].metrics if metric.config]
     assert names == ["auc", "logloss", "copc", "ece", "calibration"]
     assert "gauc" not in str(config).replace(tfma_gauc.__name__, "")
     for asked in (Evaluation(min_gauc=0.6), Evaluation(demands=(Demand(column="hour", metric="gauc", minimum=0.6),))):

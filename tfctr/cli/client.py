@@ -55,7 +55,9 @@ def rank(
     from_input = [option for option, source in given.items() if source == "-"]
     if len(from_input) > 1:
         raise UserError(f"only one of {', '.join(given)} may be standard input (-). Received: {', '.join(from_input)}")
-    values: dict[str, Any] = {option: source and _read(source, option) for option, source in given.items()}
+    values: dict[str, Any] = {
+        option: None if source is None else _read(source, option) for option, source in given.items()
+    }
     credentials = _credentials(tls, ca, certificate, key)
     with RankingClient(
         target, model, timeout, cache=None, version=version, feature_file=features, credentials=credentials

@@ -57,7 +57,7 @@ def export(
     to: Annotated[Path, typer.Option(help="the model directory; a numbered version appears in it", show_default=False)],
     version: Annotated[int | None, typer.Option(min=1, help="the version; default: the time in seconds")] = None,
 ) -> None:
-    """Write a finished run as a SavedModel version with serving_default, user_tower and score."""
+    """Write a finished run as a SavedModel version with its signatures."""
     import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
     from tfctr.training.workspace import finished_run

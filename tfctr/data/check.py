@@ -49,11 +49,12 @@ def _check_split(directory: Path, file: FeatureFile, limit: int | None) -> int:
             for where, record in batch:
                 values.append(record_values(where, record, check.rules, known_only=True))
         finally:
-            # Here, so that a fault of an earlier record is told before the type of a later one.
+            # Also after an error: a fault of an earlier record is told before it.
             fault = check.add(columns_of(values, check.rules))
             if fault is not None:
                 raise UserError(f"{batch[fault.row][0]}: {fault.problem}")
-    check.finish(training=directory.name == "train", both_classes=check.rows != limit)
+    if not check.rows or check.rows != limit:  # some first rows say nothing of the split as a whole
+        check.finish(training=directory.name == "train")
     return check.rows
 
 

@@ -78,11 +78,13 @@ class SplitCheck:
         fault = min(self._faults(columns), key=lambda found: found.row, default=None)
         if fault is None:
             labels = columns[self._file.labels.evaluated]
-            self.rows += len(labels.lengths)
-            self._labels |= set(np.unique(labels.values).tolist())
+            weights = np.ones(len(labels.lengths))  # of a row without a weight
             if self._file.weight is not None:
-                weights = columns[self._file.weight]
-                self._weight += float(weights.values.sum(dtype=np.float64)) + int((weights.lengths == 0).sum())
+                given = columns[self._file.weight]
+                weights[given.rows] = given.values
+            self.rows += len(weights)
+            self._weight += float(weights.sum())
+            self._labels |= set(np.unique(labels.values[weights > 0]).tolist())
         return fault
 
     def finish(self, training: bool, both_classes: bool = True) -> None:
@@ -103,13 +105,14 @@ class SplitCheck:
                 f"{self._split}: column '{absent[0]}' has no value in any record; "
                 "correct its name in the feature file, or leave it out there"
             )
-        if both_classes and len(self._labels) < 2:
-            raise UserError(
-                f"{self._split}: every {self._file.labels.evaluated} is {self._labels.pop()}, and labels of one class "
-                "only can neither be learned nor ranked; give the split rows of both"
-            )
         if self._file.weight is not None and not self._weight > 0:
             raise UserError(f"{self._split}: the weights in column '{self._file.weight}' sum to 0; no row would count")
+        if both_classes and len(self._labels) < 2:
+            counted = "" if self._file.weight is None else " of a weight above 0"
+            raise UserError(
+                f"{self._split}: every {self._file.labels.evaluated}{counted} is {self._labels.pop()}, and labels of "
+                "one class only can neither be learned nor ranked; give the split rows of both"
+            )
 
     def _faults(self, columns: Mapping[str, Column]) -> Iterator[Fault]:
         """The first fault of every kind; of several in one row the first is told."""

@@ -156,7 +156,7 @@ class FeatureFile(Strict):
                 raise ValueError(f"{taken[column]}: '{column}' is the {key} column and can't be a feature too")
             _take(users, column, key)
         for column in self.meta:
-            if users.get(column, "request") != "request":
+            if users.get(column) in ("labels", "weight"):
                 raise ValueError(f"meta: '{column}' is the {users[column]} column and can't be a slice too")
         for name in self.sequences:
             _take(users, length_name(name), f"sequences.{name}")

@@ -62,11 +62,12 @@ def _check_entry(entry: dict[str, Any], reads: list[str], file: FeatureFile) -> 
             allowed = sorted(file.sequences) or "none, the feature file has no sequences"
             raise UserError(f"interests: no sequence '{sequence}'. Allowed: {allowed}")
     if not reads:
-        lacks = "every sequence is named by another entry" if file.sequences else "the feature file has no sequences"
-        raise UserError(
-            f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}; leave it out, for "
-            "instance by `model: {interests: null}` in the experiment file"
+        lacks = (
+            "every sequence is named by another entry; leave it out"
+            if file.sequences
+            else "the feature file has no sequences; say `model: {interests: null}` in the experiment file"
         )
+        raise UserError(f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}")
     if not isinstance(entry.get("content", False), bool):
         raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
 

@@ -82,8 +82,8 @@ def predict(
     if not np.isfinite(probabilities).all():
         bad = np.flatnonzero(~np.isfinite(probabilities))
         raise UserError(
-            f"{bad.size:,} rows can't be scored, row {bad[0] + 1} first: a number in them is infinite or not a number; "
-            "look for it with `tfctr data check`"
+            f"{bad.size:,} rows can't be scored, row {bad[0] + 1} first: a number in them is too large for the model "
+            "(a numeric feature with `clip: false`), or the model's weights are not finite"
         )
     return Predictions(
         joined[file.labels.evaluated],

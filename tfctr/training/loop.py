@@ -164,6 +164,11 @@ def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[st
     if not columns:
         raise UserError("the validation split holds no example; check the data directory")
     rows = {name: np.concatenate(parts) for name, parts in columns.items()}
+    if np.isnan(rows["scores"]).any():
+        raise UserError(
+            "the model's scores of the validation split are no numbers any more: lower training.learning_rate, or set "
+            "training.clip_norm"
+        )
     wanted = [metric for metric in measurable(grouped) if metric.every_epoch]
     return {name: value for metric in wanted for name, value in metric.named(**rows).items()}
 
