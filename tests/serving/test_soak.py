@@ -19,7 +19,8 @@ from tests.serving.test_process import Process
 
 REQUESTS = 100
 """Requests of one round, during which a new version is loaded."""
-WARM_UP, ROUNDS = 5, 20
+WARM_UP, ROUNDS, POOL = 5, 20, 4
+Both = tuple[ProcessResources, ProcessResources]
 State = get_model_status_pb2.ModelVersionStatus.State
 
 
@@ -72,6 +73,30 @@ def soak(tmp_path: Path) -> Iterator[Soak]:
         server.popen.wait()
 
 
+def grows(soak: Soak, first: Both) -> bool:
+    """Makes more rounds, in which memory must stay, and says whether a process keeps more threads or files than before.
+
+    Args:
+        first: Resources after the warm-up, from which memory is counted.
+    """
+    before = soak.process_resources()
+    for _ in range(ROUNDS):
+        soak.round()
+        server, client = soak.process_resources()
+        assert server.megabytes - first[0].megabytes < 8
+        assert client.megabytes - first[1].megabytes < 2
+
+    def no_more() -> bool:
+        pairs = zip(soak.process_resources(), before, strict=True)
+        return all(now.threads <= then.threads and now.files <= then.files for now, then in pairs)
+
+    try:
+        eventually(no_more, "as before", seconds=30)
+    except AssertionError:
+        return True
+    return False
+
+
 @pytest.mark.e2e
 def test_l4_nothing_grows_with_requests_or_versions(soak: Soak) -> None:
     """Measured with 30, 100 and 300 requests a round: memory after five rounds, and the maximum of forty more rounds.
@@ -82,19 +107,10 @@ def test_l4_nothing_grows_with_requests_or_versions(soak: Soak) -> None:
     """
     for _ in range(WARM_UP):
         soak.round()
-    before = server, client = soak.process_resources()
-    rounds = []
-    for _ in range(ROUNDS):
-        soak.round()
-        rounds.append(soak.process_resources())
-    assert max(one.megabytes for one, _ in rounds) - server.megabytes < 8
-    assert max(one.megabytes for _, one in rounds) - client.megabytes < 2
-
-    def no_more() -> bool:
-        pairs = zip(soak.process_resources(), before, strict=True)
-        return all(now.threads <= then.threads and now.files <= then.files for now, then in pairs)
-
-    eventually(no_more, f"threads and files of server and clients as before: {before}")
+    first = soak.process_resources()
+    # On a busy machine gRPC's thread pool gets a further thread now and then, and keeps it. That ends with the pool's
+    # size; what grows with requests or versions grows again in the next rounds.
+    assert not all(grows(soak, first) for _ in range(POOL)), (first, soak.process_resources())
     # All kinds of outcomes occurred: invalid requests, missed deadlines, and versions unloaded between two calls.
     assert soak.ended.keys() - {"ModelNotFoundError"} == {"answered", "BadRequestError", "DeadlineError"}, soak.ended
     assert soak.counts["cache_hit"] > 0
