@@ -62,9 +62,9 @@ def _features(name: str, history: int) -> Any:
 def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, seed: int) -> None:
     import keras
 
+    from tfctr.data.splits import split_records
     from tfctr.features.analyze import analyze
     from tfctr.features.assets import FeatureAssets
-    from tfctr.training.dataset import split_records
     from tfctr.training.experiment import Experiment
     from tfctr.training.run import run_training
 
@@ -105,8 +105,9 @@ def _loaded(data: Path, split: str, file: Any, assets: Any) -> Any:
     """A split in memory as model inputs: parsing 200 events of each row in each epoch takes longer than training."""
     import tensorflow as tf
 
+    from tfctr.data.splits import split_records
     from tfctr.features.transform import FileLookups, RawFunction
-    from tfctr.training.dataset import RankingData, split_records
+    from tfctr.training.dataset import RankingData
 
     class InMemory(RankingData):
         def __init__(self) -> None:

@@ -47,9 +47,10 @@ def _train_and_score(data: Path, run: Path, work: Path, name: str, seed: int, ep
     from pipeline.assets import assets_from_transform
     from pipeline.local_runner import OutputLayout
     from pipeline.store import Store
+    from tfctr.data.splits import split_records
     from tfctr.export.saved_model import export_model
     from tfctr.features import load_feature_file
-    from tfctr.training.dataset import RankingData, split_records
+    from tfctr.training.dataset import RankingData
     from tfctr.training.evaluate import predict
     from tfctr.training.experiment import Experiment
     from tfctr.training.run import run_training

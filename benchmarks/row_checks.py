@@ -5,13 +5,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from tfctr.data.splits import split_records
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import load_feature_file
 from tfctr.features.analyze import analyze
 from tfctr.features.checked_log import checked_rows
 from tfctr.features.row_checks import SplitCheck
-from tfctr.training.dataset import split_records
 
 FILE = Path(__file__).parents[1] / "configs" / "synthetic.yaml"
 

@@ -79,6 +79,7 @@ def export(
         one_call: Whether to add a signature `rank` for comparison, with user_tower and score in one graph.
     """
     from tests.workbench import Workbench, small_features
+    from tfctr.data.splits import split_records
     from tfctr.data.synthesize import synthesize
     from tfctr.data.synthetic_world import Settings
     from tfctr.export.cost import model_cost
@@ -87,7 +88,6 @@ def export(
     from tfctr.features import FeatureFile
     from tfctr.features.analyze import analyze
     from tfctr.models import build_model
-    from tfctr.training.dataset import split_records
     from tfctr.training.experiment import Experiment
 
     data = directory / "data"

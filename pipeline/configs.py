@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants 
 PIPELINE_NAME = "tfctr"
 #: Split of the examples -> folder of the data directory. TFX calls the validation split "eval".
 SPLITS = {"train": "train", "eval": "valid", "test": "test"}
-#: The split that the Evaluator measures. No component before the Evaluator reads it.
+#: The split that the Evaluator measures. Nothing before the Evaluator learns from it.
 TEST_SPLIT = "test"
 
 PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"

@@ -97,7 +97,8 @@ def request_of(data: Path, file: FeatureFile, seed: int) -> Request:
     """
     import tensorflow as tf
 
-    from tfctr.training.dataset import read_records, split_records
+    from tfctr.data.splits import split_records
+    from tfctr.training.dataset import read_records
 
     examples = (tf.train.Example.FromString(one.numpy()) for one in read_records(split_records(data, "test")).take(400))
     columns = max((_columns(example) for example in examples), key=lambda found: len(found.get("history_item_id", [])))

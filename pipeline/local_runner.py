@@ -18,6 +18,7 @@ import typer
 from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
 from pipeline.progress import Progress, quiet
 from tfctr.console import error_console
+from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
@@ -73,11 +74,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
     started = time.monotonic()
     file = load_feature_file(features)
     for folder in SPLITS.values():
-        if not any((data / folder).glob("*.tfrecord*")):
-            raise UserError(
-                f"{data / folder}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
-                f"{', '.join(SPLITS.values())}; make one with `tfctr data prepare` or `tfctr data synthesize`"
-            )
+        split_records(data, folder)
     digest = digest_of_files(file, data)
     layout = OutputLayout(out)
     layout.out.mkdir(parents=True, exist_ok=True)
@@ -88,24 +85,22 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
         from tfctr.training.experiment import load_experiment
         from tfctr.training.workspace import check_split_once
 
-        asked = load_experiment(experiment)
-        asked.model_config_of().interests_of(file)
-        for folder in SPLITS.values():
-            check_split_once(file, data.resolve(), folder, layout.checkpoints)
         config = PipelineConfig(
             root=str(layout.artifacts),
             data=str(data.resolve()),
             data_digest=digest,
             code=code_digests(),
             features=file,
-            experiment=asked,
+            experiment=load_experiment(experiment),
             checkpoints=str(layout.checkpoints),
             pushed=str(layout.serving),
             metadata=str(layout.metadata),
             beam_args=beam_args(workers),
             cache=cache,
         )
-        create_pipeline(config)  # a demand that can't be made is a bad argument, told before anything runs
+        create_pipeline(config)  # what an experiment can't ask of this feature file is told before the data is read
+        for folder in SPLITS.values():
+            check_split_once(file, config.data, folder, layout.checkpoints)
         try:
             outcome = _run(config, layout, progress)
         except BaseException as error:

@@ -26,7 +26,9 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     Args:
         config: What it is made of.
     """
-    judging = _eval_config(config)  # at once, so that a demand that can't be made is refused before anything runs
+    # At once, so that an interest without a sequence, or a demand that can't be made, is refused before anything runs.
+    config.experiment.model_config_of().interests_of(config.features)
+    judging = _eval_config(config)
     splits = [tfx.proto.Input.Split(name=name, pattern=f"{folder}/*.tfrecord*") for name, folder in SPLITS.items()]
     examples = tfx.components.ImportExampleGen(
         input_base=config.data, input_config=tfx.proto.Input(splits=splits)

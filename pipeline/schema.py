@@ -10,6 +10,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from tfctr.errors import UserError
 from tfctr.features.inputs import columns
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import write_text
 
@@ -21,7 +22,8 @@ _TYPES = {"int64": schema_pb2.INT, "string": schema_pb2.BYTES, "float32": schema
 def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
     """Returns the schema that later runs are held to.
 
-    - Every column that the feature file reads must be there, in the file's type. Histories may be empty.
+    - Every column that the feature file reads must be there, in the file's type. Bias columns, the weight and histories
+      may be absent.
     - The label is 0 or 1, in every row. A weight may be missing, which is 1.
     - Identifiers and joined values ("A|B") get no list of allowed values: new ones are daily business and become OOV.
     - Other strings of few values keep their list, and up to a tenth of the rows may have others.
@@ -38,16 +40,16 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
     add_missing_columns(curated, file)
     free = _without_domain(file)
     histories = {spec.name for spec in columns(file) if spec.shape}
+    optional = {name for name, rule in column_rules(file).items() if not rule.everywhere}
     for feature in curated.feature:
         domain = feature.WhichOneof("domain_info")
         if domain is not None and (feature.name in free or feature.type != schema_pb2.BYTES):
             feature.ClearField(domain)
         elif domain in ("domain", "string_domain"):
             feature.distribution_constraints.min_domain_mass = _MIN_KNOWN_SHARE
-        if feature.name == file.weight:
-            feature.presence.ClearField("min_fraction")
+        if feature.name in optional:
+            feature.ClearField("presence")
         if feature.name in histories:
-            feature.presence.ClearField("min_fraction")
             feature.ClearField("value_count")
         if feature.name in file.labels.columns:
             feature.int_domain.min, feature.int_domain.max = min(file.labels.values), max(file.labels.values)
@@ -60,11 +62,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
 
 
 def column_types(file: FeatureFile) -> dict[str, int]:
-    """The type of every column that the feature file reads, with label, weight and group."""
-    types = {} if file.group is None else {file.group: _TYPES["string"]}
-    types |= {spec.name: _TYPES[spec.dtype] for spec in columns(file)}
-    types |= dict.fromkeys(file.labels.columns, _TYPES[file.labels.dtype])
-    return types if file.weight is None else {**types, file.weight: _TYPES["float32"]}
+    """The type of every column that the feature file names."""
+    return {name: _TYPES[rule.dtype] for name, rule in column_rules(file).items()}
 
 
 def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
@@ -77,7 +76,8 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
     for name, kind in column_types(file).items():
         if name not in known:
             feature = schema.feature.add(name=name, type=kind)
-            feature.presence.min_count = 1
+            if column_rules(file)[name].everywhere:
+                feature.presence.min_count = 1
         elif known[name].type != kind:
             theirs, ours = (schema_pb2.FeatureType.Name(value) for value in (known[name].type, kind))
             raise UserError(f"column '{name}': the schema says {theirs} and the feature file {ours}; make them agree")

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
+from tfctr.data.splits import split_records
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
-from tfctr.training.dataset import RankingData, read_records, split_records
+from tfctr.training.dataset import RankingData, read_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
 from tfctr.training.workspace import check_split_once
@@ -30,7 +31,7 @@ def run_fn(fn_args: Any) -> None:
     config = fn_args.custom_config
     file = FeatureFile.model_validate_json(config["features"])
     experiment = Experiment.model_validate_json(config["experiment"])
-    # Again only where no runner has done it: on Kubeflow.
+    # Where the local runner has checked them, its notes lie there and nothing is read.
     for split in SPLITS.values():
         check_split_once(file, config["data"], split, Path(config["checkpoints"]))
     train_files, valid_files = _files(fn_args.train_files), _files(fn_args.eval_files)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from tests.workbench import Workbench, small_features
+from tfctr.data.splits import split_records
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features.analyze import analyze
-from tfctr.training.dataset import split_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import validate
 from tfctr.training.run import run_training

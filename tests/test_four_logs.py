@@ -18,11 +18,11 @@ from sklearn.preprocessing import MaxAbsScaler
 from serving.server import Server
 from tfctr.client import RankingClient
 from tfctr.data.check import check_dataset
+from tfctr.data.splits import split_records
 from tfctr.data.tfrecord import ShardedWriter
 from tfctr.export.saved_model import export_model
 from tfctr.features import FeatureFile
 from tfctr.metrics.reference import auc
-from tfctr.training.dataset import split_records
 from tfctr.training.evaluate import predict
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import finished_run, train_in_workspace

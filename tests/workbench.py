@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfctr.data.splits import split_records
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import FeatureFile, load_feature_file
@@ -18,7 +19,7 @@ from tfctr.features.assets import FeatureAssets
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
-from tfctr.training.dataset import RankingData, read_records, split_records
+from tfctr.training.dataset import RankingData, read_records
 
 ROOT = Path(__file__).parents[1]
 HISTORY = 12

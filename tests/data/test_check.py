@@ -96,11 +96,14 @@ def test_damaged_files_items_and_vectors(sound: Path, tmp_path: Path) -> None:
     items.write_text(items.read_text() + "7,Again,Drama,1990\n")
     with pytest.raises(UserError, match=r"items.csv, line 62: item 7 is there twice, first in line 8"):
         check_dataset(directory, FILE)
+    items.write_bytes("item_id,title\n1,Amélie\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"items.csv: not a CSV file in UTF-8: 'utf-8' codec can't decode byte 0xe9"):
+        check_dataset(directory, FILE)
     shutil.copy(sound / "items.csv", directory)
     shard = directory / "test" / "part-00000.tfrecord.gz"
     shard.write_bytes(shard.read_bytes()[:-500])
     with pytest.raises(UserError, match=r"test/part-00000.tfrecord.gz is damaged or cut off after record \d+"):
         check_dataset(directory, FILE)
     shard.unlink()
-    with pytest.raises(UserError, match=r"test has no \*.tfrecord"):
+    with pytest.raises(UserError, match=r"test: no \*.tfrecord"):
         check_dataset(directory, FILE)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from tfctr.data.check import check_dataset
+from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.checked_log import checked_rows
 from tfctr.features.kinds.base import INT64_MISSING
 from tfctr.features.records import Example, located_records, masked_crc32c
 from tfctr.features.row_checks import column_rules
-from tfctr.training.dataset import split_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import train_in_workspace
 

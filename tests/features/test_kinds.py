@@ -236,6 +236,12 @@ def test_a_slice_may_be_a_feature(file: FeatureFile) -> None:
     [
         ("class", "more: 'class' is a word of Python, which no input of a model can be named"),
         ("self", "more: 'self' is a word of Python, which no input of a model can be named"),
+        ("History_Length", "more: 'History_Length' differs from 'history_length' in case only; rename one"),
+        ("Model_Tag", "more: 'Model_Tag' differs from 'model_tag' in case only; rename one"),
+        (
+            "State_History_x",
+            "more: the user's state needs the names that start with 'state_'; rename 'State_History_x'",
+        ),
         ("Item_ID", "more: '(Item_ID|item_id)' differs from '(Item_ID|item_id)' in case only; rename one"),
         ("state_history_events", "more: the user's state needs the names that start with 'state_'; rename"),
         ("state_user_fields", "more: the user's state needs the names that start with 'state_'; rename"),

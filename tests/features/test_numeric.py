@@ -171,6 +171,14 @@ def test_people_and_editors_are_told_of_clipping(tmp_path: Path) -> None:
     assert '"clip"' in json.dumps(schema)
 
 
+def test_assets_whose_feature_file_is_refused_now_are_told(tmp_path: Path) -> None:
+    assets = learned(tmp_path, feature_file(x={}), {"x": YEARS})
+    described = assets.directory / "features.json"
+    described.write_text(described.read_text().replace('"x"', '"class"'))
+    with pytest.raises(UserError, match=r"features.json: candidate.class: 'class' is a word of Python"):
+        FeatureAssets(assets.directory)
+
+
 def test_assets_with_other_statistics_are_told(tmp_path: Path) -> None:
     assets = learned(tmp_path, feature_file(x={}), {"x": YEARS})
     (assets.directory / "statistics.json").write_text('{"x": {"mean": 1.0, "deviation": 1.0}}')

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from tests.composition import covering_pairs, model_batch, small_model, with_history
 from tests.workbench import HISTORY, Workbench, small_features
+from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
 from tfctr.models import PRESETS, ModelConfig, RankingModel
-from tfctr.training.dataset import split_records
 
 pytestmark = pytest.mark.slow
 

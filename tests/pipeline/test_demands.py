@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.configs import PipelineConfig
 from tests.workbench import ROOT
-from tfctr.features import load_feature_file
+from tfctr.errors import UserError
+from tfctr.features import FeatureFile, load_feature_file
 from tfctr.training.experiment import Experiment
 
 pytestmark = pytest.mark.e2e  # importing TFX takes ten seconds
@@ -42,3 +43,22 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
         if slicing.feature_values
     ]
     assert ({"occupation": "3"}, 0.61) in thresholds
+
+
+def test_an_interest_without_a_sequence_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    file = FeatureFile.model_validate({"labels": {"click": "label"}, "candidate": {"item_id": {}}})
+    experiment = Experiment.model_validate({"preset": "din"})
+    config = PipelineConfig(
+        root=str(tmp_path),
+        data=str(tmp_path),
+        data_digest="",
+        code={},
+        features=file,
+        experiment=experiment,
+        checkpoints=str(tmp_path),
+        pushed=str(tmp_path),
+    )
+    with pytest.raises(UserError, match="'din' has no sequence to read: the feature file has no sequences"):
+        create_pipeline(config)

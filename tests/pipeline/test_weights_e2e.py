@@ -13,9 +13,9 @@ from pipeline.evaluation import load_slices
 from pipeline.local_runner import OutputLayout
 from pipeline.store import Store
 from tests.pipeline.logs import FEATURES, rewrite_log, run_pipeline, write_experiment, write_log
+from tfctr.data.splits import split_records
 from tfctr.features.spec import load_feature_file
 from tfctr.metrics.report import report
-from tfctr.training.dataset import split_records
 from tfctr.training.evaluate import predict
 
 pytestmark = pytest.mark.e2e

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.workbench import Workbench
+from tfctr.data.splits import split_records
 from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
-from tfctr.training.dataset import split_records
 
 
 @pytest.fixture(scope="session")

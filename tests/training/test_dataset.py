@@ -10,11 +10,12 @@ import pytest
 import tensorflow as tf
 
 from tests.workbench import Workbench
+from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import parse_examples
-from tfctr.training.dataset import RankingData, split_records, transformed_parsing_spec
+from tfctr.training.dataset import RankingData, transformed_parsing_spec
 
 ROWS = 96
 

@@ -80,10 +80,10 @@ def evaluate(
 ) -> None:
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()
+    from tfctr.data.splits import split_records
     from tfctr.export.describe import describe
     from tfctr.metrics.report import report, ungrouped_line
     from tfctr.metrics.table import measurable
-    from tfctr.training.dataset import split_records
     from tfctr.training.evaluate import predict
 
     made = describe(model).made
@@ -91,7 +91,7 @@ def evaluate(
         raise UserError(f"{model}: was not written by tfctr (assets.extra/tfctr.json is missing)")
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: the directory {predictions.parent} doesn't exist; make it first")
-    file = FeatureFile.model_validate(made["features"])
+    file = FeatureFile.of_json(json.dumps(made["features"]), f"{model}: its feature file")
     weighting = made["experiment"]["evaluation"]["weighting"]
     rows = predict(model, file, split_records(data, split), slices or ())
     if predictions is not None:

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from tfctr.console import track
-from tfctr.data.splits import SPLITS
+from tfctr.data.splits import SPLITS, split_records
 from tfctr.errors import UserError
 from tfctr.features.assets import given_tables, given_vocabularies
 from tfctr.features.records import located_records
@@ -38,9 +38,7 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
 
 
 def _check_split(directory: Path, file: FeatureFile, limit: int | None) -> int:
-    paths = sorted(directory.glob("*.tfrecord*"))
-    if not paths:
-        raise UserError(f"{directory} has no *.tfrecord or *.tfrecord.gz file")
+    paths = split_records(directory.parent, directory.name)
     check = SplitCheck(file, str(directory))
     records = islice(track(located_records(paths), f"Checking {directory.name}"), limit)
     while batch := list(islice(records, _BATCH)):
@@ -62,13 +60,15 @@ def _check_items(path: Path) -> None:
     if not path.is_file():
         return
     lines: dict[str, int] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if "item_id" not in (reader.fieldnames or ()):
-            raise UserError(f"{path}: the column item_id is missing; its first line must name the columns")
-        for row in reader:
-            item = row["item_id"]
-            if item in lines:
-                first = lines[item]
-                raise UserError(f"{path}, line {reader.line_num}: item {item} is there twice, first in line {first}")
-            lines[item] = reader.line_num
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if "item_id" not in (reader.fieldnames or ()):
+                raise UserError(f"{path}: the column item_id is missing; its first line must name the columns")
+            for row in reader:
+                item, line = row["item_id"], reader.line_num
+                if item in lines:
+                    raise UserError(f"{path}, line {line}: item {item} is there twice, first in line {lines[item]}")
+                lines[item] = line
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a CSV file in UTF-8: {error}") from None

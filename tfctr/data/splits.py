@@ -1,15 +1,33 @@
 """The splits of a data set, 8:1:1, and the slice columns, which are learned from the train split alone."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from tfctr.errors import UserError
+
 Split = Literal["user-time", "global-time", "random"]
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 _Ints = npt.NDArray[np.int64]
+
+
+def split_records(data: str | Path, split: str) -> list[str]:
+    """The TFRecord files of a split.
+
+    Raises:
+        UserError: when there are none.
+    """
+    found = sorted(str(path) for path in (Path(data) / split).glob("*.tfrecord*"))
+    if not found:
+        raise UserError(
+            f"{Path(data) / split}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
+            f"{', '.join(SPLITS)}; make one with `tfctr data prepare` or `tfctr data synthesize`"
+        )
+    return found
 
 
 def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:

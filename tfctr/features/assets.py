@@ -41,7 +41,7 @@ class FeatureAssets:
         described = self.directory / "features.json"
         if not described.is_file():
             raise UserError(f"{self.directory}: holds no feature assets (features.json is missing)")
-        self.file = FeatureFile.model_validate_json(described.read_text(encoding="utf-8"))
+        self.file = FeatureFile.of_json(described.read_text(encoding="utf-8"), described)
         self.statistics: Statistics = json.loads((self.directory / "statistics.json").read_text(encoding="utf-8"))
         for column, asked in learned_numbers(self.file).items():
             if self.statistics.get(column, {}).keys() != asked.named(range(asked.size)).keys():

@@ -101,6 +101,18 @@ class FeatureFile(Strict):
         """The frozen tables whose rows the events of a sequence have: table -> model input with the rows."""
         return {field.along.name: field.name for field in self.of_sequence(sequence) if field.along}
 
+    @classmethod
+    def of_json(cls, text: str, where: str | Path) -> FeatureFile:
+        """Reads the feature file of assets or of a model, which an earlier version may have written.
+
+        Raises:
+            UserError: it is none, or this version refuses it; with `where` it was.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise UserError(describe_validation_error(where, error)) from None
+
     @model_validator(mode="after")
     def _consistent(self) -> FeatureFile:
         placed = self._placed()
@@ -179,12 +191,12 @@ class FeatureFile(Strict):
         """
         if USER_STATE in self.sequences:
             raise ValueError(f"sequences.{USER_STATE}: the user's state needs this name; rename the sequence")
-        states = tuple(f"state_{owner}_" for owner in (USER_STATE, *self.sequences))
-        spelled: dict[str, str] = {}
+        states = tuple(f"state_{owner}_".lower() for owner in (USER_STATE, *self.sequences))
+        spelled = {name.lower(): name for name in (*RESERVED, *map(length_name, self.sequences))}
         for column, path in columns.items():
             if column == "self" or keyword.iskeyword(column):
                 raise ValueError(f"{path}: '{column}' is a word of Python, which no input of a model can be named")
-            if column.startswith(states):
+            if column.lower().startswith(states):
                 raise ValueError(
                     f"{path}: the user's state needs the names that start with 'state_'; rename '{column}'"
                 )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from tfctr.data.splits import SPLITS
-from tfctr.errors import UserError
 from tfctr.features.checked_log import raw_records
 from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import GROUP
@@ -19,21 +16,6 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 
 _READERS = 4
-
-
-def split_records(data: str | Path, split: str) -> list[str]:
-    """The TFRecord files of a split.
-
-    Raises:
-        UserError: when there are none.
-    """
-    found = sorted(str(path) for path in (Path(data) / split).glob("*.tfrecord*"))
-    if not found:
-        raise UserError(
-            f"{Path(data) / split}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
-            f"{', '.join(SPLITS)}; make one with `tfctr data prepare` or `tfctr data synthesize`"
-        )
-    return found
 
 
 def read_records(paths: Sequence[str]) -> Any:

@@ -6,8 +6,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfctr.console import console, step
+from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets, given_files
@@ -16,11 +18,12 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import write_text
-from tfctr.training.dataset import RankingData, read_records, split_records
+from tfctr.training.dataset import RankingData, read_records
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
 
 _NOTE = "run.json"
+_CHECKS = 1  # another number when rows are checked for more, so that earlier data is read for it again
 
 
 @dataclass(frozen=True)
@@ -127,5 +130,6 @@ def check_split_once(file: FeatureFile, data: str | Path, split: str, directory:
 
 def _key(file: FeatureFile, paths: list[str]) -> str:
     """Another one for another feature file, and when one of the files has changed."""
-    seen = [[path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns] for path in paths]
+    seen: list[Any] = [_CHECKS]
+    seen += [[path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns] for path in paths]
     return hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]
