@@ -88,7 +88,7 @@ _GROUPS = {
     "groups_used": ("users used", "groups"),
     "groups_skipped": ("skipped", "groups_skipped"),
     "coverage": ("coverage", "coverage"),
-    "ungrouped": ("rows without", "ungrouped"),
+    "ungrouped": ("ungrouped", "ungrouped"),
 }
 _ENTRIES = (
     Metric("auc", "AUC", auc, Direction.RISING, minimum=0.5, every_epoch=True),
