@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import MaxAbsScaler
 
 from serving.server import Server
+from tests.records import write_records
 from tfctr.client import RankingClient
 from tfctr.data.check import check_dataset
 from tfctr.data.splits import split_records
-from tfctr.data.tfrecord import ShardedWriter
 from tfctr.export.saved_model import export_model
 from tfctr.features import FeatureFile
 from tfctr.metrics.reference import auc
@@ -177,23 +176,8 @@ def write(log: Log, directory: Path) -> dict[str, list[Row]]:
     for split, share in SHARES.items():
         last = first + round(share * len(log.rows))
         splits[split], first = log.rows[first:last], last
-        with ShardedWriter(directory / split) as writer:
-            for row in splits[split]:
-                writer.write(_example(row))
+        write_records(directory / split / "rows.tfrecord", splits[split])
     return splits
-
-
-def _example(row: Row) -> bytes:
-    example = tf.train.Example()
-    for name, value in row.items():
-        values = value if isinstance(value, list) else [value]
-        feature = example.features.feature[name]
-        if isinstance(value, str):
-            feature.bytes_list.value.append(value.encode())
-        else:
-            feature.int64_list.value.extend(values)
-    serialized: bytes = example.SerializeToString()
-    return serialized
 
 
 def linear_auc(splits: Mapping[str, list[Row]], file: FeatureFile) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tests.records import write_records
 from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
 from tfctr.features.transform import FileLookups, RawFunction
@@ -34,25 +35,19 @@ def feature_file(group: str | None = "user_id") -> FeatureFile:
     return FeatureFile.model_validate(content if group is None else {**content, "group": group})
 
 
-def record(user: int | None, score: float, label: int, weight: float | None) -> bytes:
-    """One impression as tf.Example. The scores are a tenth, so that their sigmoids differ in float32."""
-    example = tf.train.Example()
-    columns = example.features.feature
-    columns["score"].float_list.value.append(score / 10)
-    columns["label"].int64_list.value.append(label)
-    if user is not None:
-        columns["user_id"].int64_list.value.append(user)
-        columns["session"].bytes_list.value.append(b"s%d" % user)
-    if weight is not None:
-        columns["weight"].float_list.value.append(weight)
-    return example.SerializeToString()
-
-
 def write(path: Path, rows: Any) -> str:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for row in rows:
-            writer.write(record(*row))
-    return str(path)
+    """Writes the impressions. The scores are a tenth, so that their sigmoids differ in float32."""
+    records = (
+        {
+            "user_id": user,
+            "session": None if user is None else f"s{user}",
+            "score": score / 10,
+            "label": label,
+            "weight": None if weight is None else float(weight),
+        }
+        for user, score, label, weight in rows
+    )
+    return str(write_records(path, records))
 
 
 def ranking_data(directory: Path, rows: Any, file: FeatureFile) -> RankingData:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.records import example
 from tfctr.data.check import check_dataset
 from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.checked_log import checked_rows
 from tfctr.features.kinds.base import INT64_MISSING
-from tfctr.features.records import Example, located_records, masked_crc32c
+from tfctr.features.records import located_records, masked_crc32c
 from tfctr.features.row_checks import column_rules
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import train_in_workspace
@@ -58,7 +59,6 @@ FILE = FeatureFile.model_validate(
 )
 RULES = column_rules(FILE)
 HISTORY = ("seen", "paid", "seen_time")
-KINDS = {int: "int64_list", float: "float_list", bytes: "bytes_list"}
 NOW = 1_700_000_000
 EXPERIMENT = Experiment.model_validate(
     {"preset": "mlp", "model": {"interaction": {"hidden": [4]}}, "training": {"epochs": 1, "jit_compile": False}}
@@ -86,14 +86,6 @@ def row(number: int) -> Row:
     }
 
 
-def serialized(values: Row) -> bytes:
-    example = Example()
-    for name, column in values.items():
-        if column:
-            getattr(example.features.feature[name], KINDS[type(column[0])]).value[:] = column
-    return bytes(example.SerializeToString())
-
-
 def framed(record: bytes) -> bytes:
     length = len(record).to_bytes(8, "little")
     return length + masked_crc32c(length) + record + masked_crc32c(record)
@@ -111,8 +103,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in ("train", "valid", "test"):
         (data / split).mkdir()
         # Plain and packed files may stand side by side.
-        write(data / split / "a.tfrecord", [serialized(row(number)) for number in range(6)])
-        write(data / split / "b.tfrecord.gz", [serialized(row(number)) for number in range(6, 16)])
+        write(data / split / "a.tfrecord", [example(row(number)) for number in range(6)])
+        write(data / split / "b.tfrecord.gz", [example(row(number)) for number in range(6, 16)])
     return data
 
 
@@ -168,8 +160,8 @@ RECORD: dict[str, tuple[Mutation, str]] = {
 def change_record(data: Path, split: str, mutation: Mutation) -> None:
     columns = row(9)
     mutation(columns)
-    records = [serialized(row(number)) for number in range(6, 16)]
-    records[3] = serialized(columns)
+    records = [example(row(number)) for number in range(6, 16)]
+    records[3] = example(columns)
     write(data / split / "b.tfrecord.gz", records)
 
 
@@ -181,7 +173,7 @@ def change_every(split: str, *mutations: Mutation) -> Callable[[Path], object]:
             for columns in rows:
                 for mutation in mutations:
                     mutation(columns)
-            write(path, [serialized(columns) for columns in rows])
+            write(path, [example(columns) for columns in rows])
 
     return change
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from serving.server import Server
 from tests.client.connect import CLIENTS, Connect
 from tests.export.test_served_parity import run
+from tests.records import write_records
 from tests.workbench import Workbench
 from tfctr.cli import app
 from tfctr.export.describe import describe
@@ -41,38 +42,28 @@ Exports = dict[str, tuple[Workbench, Path]]
 WITHOUT_USER = ["candidate", "candidate and context"]
 
 
-def example(row: int, generator: np.random.Generator) -> bytes:
-    """A serialized row with every column that one of the files reads."""
+def a_row(row: int, generator: np.random.Generator) -> dict[str, Any]:
+    """A row with every column that one of the files reads."""
     item, user, site = (int(generator.integers(10)) for _ in range(3))
     history = [int(one) for one in generator.integers(10, size=row % 4)]
     price = float(item) + float(generator.normal())
 
-    def ints(*values: int) -> tf.train.Feature:
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-
-    def text(value: str) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
-
-    features = {
-        "click": ints(int(generator.random() < (item + site) / 20)),
-        "visitor": text(f"v{user}"),
-        "item_id": ints(item),
-        "user_id": ints(user),
-        "site": text(f"s{site}"),
-        "history_item_id": ints(*history),
-        "price": tf.train.Feature(float_list=tf.train.FloatList(value=[price])),
+    return {
+        "click": int(generator.random() < (item + site) / 20),
+        "visitor": f"v{user}",
+        "item_id": item,
+        "user_id": user,
+        "site": f"s{site}",
+        "history_item_id": history,
+        "price": price,
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(3)
     for split in ("train", "valid", "test"):
-        (directory / split).mkdir()
-        with tf.io.TFRecordWriter(str(directory / split / "rows.tfrecord")) as writer:
-            for row in range(ROWS):
-                writer.write(example(row, generator))
+        write_records(directory / split / "rows.tfrecord", [a_row(row, generator) for row in range(ROWS)])
     return directory
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.preprocessing import preprocessing_fn
-from tests.features.test_transform import example
+from tests.records import write_records
 from tfctr.features import FeatureFile
 from tfctr.features.inputs import columns as log_columns
 
@@ -41,11 +41,8 @@ def run_transform(file: FeatureFile, data: Path, splits: dict[str, Path]) -> dic
         for split in splits:
             found, metadata_of = outputs if split == "train" else (rows[split], transform) | tft_beam.TransformDataset()
             names = schema_utils.schema_as_feature_spec(metadata_of.schema).feature_spec
-            path = data / f"transformed-{split}.tfrecord"
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for row in found:
-                    writer.write(example({name: np.ravel(row[name]).tolist() for name in names}))
-            transformed[split] = [str(path)]
+            rows_of = ({name: np.ravel(row[name]).tolist() for name in names} for row in found)
+            transformed[split] = [str(write_records(data / f"transformed-{split}.tfrecord", rows_of))]
     return transformed
 
 

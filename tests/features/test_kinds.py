@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.features.cyclic import Cyclic
 from tests.features.place import Place
-from tests.features.test_transform import example
+from tests.records import example, write_records
 from tfctr.cli import app
 from tfctr.client import RankingClient
 from tfctr.client.requests import Declared
@@ -101,10 +101,7 @@ def data(tmp_path: Path) -> Path:
     for name, count in {"moods": 9, "texts": 20}.items():
         np.savez(tmp_path / f"{name}.npz", ids=np.arange(count), vectors=generator.normal(size=(count, 5)))
     for split, count in {"train": 400, "valid": 100, "test": 50}.items():
-        (tmp_path / split).mkdir()
-        with tf.io.TFRecordWriter(str(tmp_path / split / "rows.tfrecord")) as writer:
-            for row in rows(count, seed=len(split)):
-                writer.write(example(row))
+        write_records(tmp_path / split / "rows.tfrecord", rows(count, seed=len(split)))
     return tmp_path
 
 
@@ -347,9 +344,7 @@ def test_a_kind_may_have_several_columns_and_learn_from_each(monkeypatch: pytest
     ]
     rows[0] |= {"x_at_latitude": [1.0, 3.0], "x_at_longitude": [2.0, 6.0]}
     rows[1] |= {"y_at_latitude": [5.0], "y_at_longitude": [5.0]}
-    with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
-        for row in rows:
-            writer.write(example(row))
+    write_records(tmp_path / "rows.tfrecord", rows)
     assets = analyze(file, [tmp_path / "rows.tfrecord"], tmp_path / "assets", tmp_path)
     moments = {"mean": 52.0, "deviation": 2.0, "minimum": 50.0, "maximum": 54.0}
     assert assets.statistics["shop_latitude"] == moments

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from tests.features.test_transform import example
+from tests.records import example, write_records
 from tfctr.cli import app
 from tfctr.errors import UserError
 from tfctr.export.signatures import RankingModule
@@ -37,12 +37,10 @@ def feature_file(**definitions: dict[str, Any]) -> FeatureFile:
 
 def learned(directory: Path, file: FeatureFile, columns: dict[str, Sequence[Any]]) -> FeatureAssets:
     """What the local pass learns of columns in which None is missing."""
-    with tf.io.TFRecordWriter(str(directory / "rows.tfrecord")) as writer:
-        # One row of the other class and without a number.
-        writer.write(example({"label": [0], "item_id": [1]}))
-        for row in zip(*columns.values(), strict=True):
-            known = {name: [value] for name, value in zip(columns, row, strict=True) if value is not None}
-            writer.write(example({"label": [1], "item_id": [1], **known}))
+    values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    # The first row is of the other class and has no number.
+    rows = [{"label": 0, "item_id": 1}, *({"label": 1, "item_id": 1, **row} for row in values)]
+    write_records(directory / "rows.tfrecord", rows)
     return analyze(file, [directory / "rows.tfrecord"], directory / "assets", directory)
 
 
@@ -112,9 +110,7 @@ def test_a_served_row_with_infinity_in_a_bucket_scores_nan(tmp_path: Path) -> No
     rows = [
         {"label": [n % 2], "item_id": [1], "past_id": [1], **{name: [float(n)] for name in "xucs"}} for n in range(64)
     ]
-    with tf.io.TFRecordWriter(str(tmp_path / "rows.tfrecord")) as writer:
-        for row in rows:
-            writer.write(example(row))
+    write_records(tmp_path / "rows.tfrecord", rows)
     assets = analyze(file, [tmp_path / "rows.tfrecord"], tmp_path / "assets", tmp_path)
     model = build_model(assets, ModelConfig(interests=({"type": "mean"},), interaction={"type": "mlp", "hidden": [4]}))
     module = RankingModule(model, assets)

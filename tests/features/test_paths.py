@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from tests.features.beam import run_transform
-from tests.features.test_transform import example
 from tests.features.test_vocabulary import UGLY
+from tests.records import example, write_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.analyze import analyze
@@ -82,13 +82,6 @@ class Saved(tf.Module):
         return self.function.all_sides(parse_examples(examples, self.function.file))
 
 
-def write(path: Path, rows: list[dict[str, list[Any]]]) -> Path:
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for one in rows:
-            writer.write(example(one))
-    return path
-
-
 @pytest.mark.e2e
 def test_every_path_makes_the_same_of_a_value(tmp_path: Path) -> None:
     from pipeline.assets import assets_from_transform
@@ -96,14 +89,16 @@ def test_every_path_makes_the_same_of_a_value(tmp_path: Path) -> None:
     file = FeatureFile.model_validate(FEATURES)
     # No two tokens are equally frequent, so that there is one right order of the vocabulary.
     tokens = [token for count, token in enumerate(UGLY, 1) for _ in range(count)]
-    train = write(tmp_path / "train.tfrecord", [row(number % 64, token) for number, token in enumerate(tokens)])
+    train = write_records(tmp_path / "train.tfrecord", [row(number % 64, token) for number, token in enumerate(tokens)])
     numbers = ("made", "made_in", "micro", "price", "share", "clicks")
     test = [row(number, token) for number, token in zip((0, 2, 30, 63) * 7, [*UGLY, b"unknown", b""], strict=False)]
     test += [row(1, b"plain", **dict.fromkeys((*numbers, "constant")))]
     test += [row(1922 - 10**6, b"plain"), row(10**6, b"plain", constant=1.1)]
     test += [row(1, b"plain", **{name: value}) for name in ("price", "clicks") for value in (np.inf, -np.inf)]
     records = [example(one) for one in test]
-    transformed = run_transform(file, tmp_path, {"train": train, "test": write(tmp_path / "test.tfrecord", test)})
+    transformed = run_transform(
+        file, tmp_path, {"train": train, "test": write_records(tmp_path / "test.tfrecord", test)}
+    )
 
     local = analyze(file, [train], tmp_path / "local", tmp_path)
     assets = assets_from_transform(str(tmp_path / "graph"), transformed["train"], file, tmp_path / "assets", tmp_path)
@@ -160,7 +155,7 @@ def test_a_vocabulary_without_a_token_is_one_line(tmp_path: Path, case: str) -> 
     definition, value = EMPTY[case]
     file = FeatureFile.model_validate({**FEATURES, "user": {"city": definition}})
     columns = {} if value is None else {"city": [value]}
-    train = write(tmp_path / "train.tfrecord", [{**row(number, b"a"), **columns} for number in range(3)])
+    train = write_records(tmp_path / "train.tfrecord", [{**row(number, b"a"), **columns} for number in range(3)])
     told = "column 'city' has no value" if value is None else r"user\.city: the training split holds no token"
     with pytest.raises(UserError, match=told) as raised:
         analyze(file, [train], tmp_path / "assets", tmp_path)
@@ -172,7 +167,7 @@ def test_the_pipeline_tells_of_a_vocabulary_without_a_token(tmp_path: Path) -> N
     from pipeline.assets import assets_from_transform
 
     file = FeatureFile.model_validate({**FEATURES, "user": {"city": {"dtype": "string"}}})
-    train = write(tmp_path / "train.tfrecord", [row(number, b"a") for number in range(3)])
+    train = write_records(tmp_path / "train.tfrecord", [row(number, b"a") for number in range(3)])
     examples = run_transform(file, tmp_path, {"train": train})["train"]
     with pytest.raises(UserError, match=r"^user\.city: the training split holds no token"):
         assets_from_transform(str(tmp_path / "graph"), examples, file, tmp_path / "assets", tmp_path)
@@ -188,6 +183,6 @@ def test_the_pipeline_tells_of_a_number_without_a_value(tmp_path: Path) -> None:
     nothing = gather.add_input(gather.create_accumulator(), [np.array([np.nan, np.inf], np.float32)])
     vector = gather.extract_output(gather.merge_accumulators([nothing, gather.create_accumulator()]))
     learned = tf.io.serialize_tensor(tf.constant(vector, tf.float64)).numpy()
-    path = write(tmp_path / "transformed.tfrecord", [{STATISTICS: [learned]}])
+    path = write_records(tmp_path / "transformed.tfrecord", [{STATISTICS: [learned]}])
     with pytest.raises(UserError, match=r"^column 'price' has no value in the training split"):
         _statistics([str(path)], file)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.records import example, write_records
 from tests.workbench import Workbench
 from tfctr.errors import UserError
 from tfctr.features import INT64_MISSING, FeatureFile
@@ -54,26 +55,11 @@ ROWS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def example(row: dict[str, Any]) -> bytes:
-    features = {}
-    for name, values in row.items():
-        if isinstance(values[0], bytes):
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-        elif isinstance(values[0], float):
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        else:
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-        features[name] = feature
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     (tmp_path / "cities.txt").write_text("Rome\nOslo\n")
     np.savez(tmp_path / "vectors.npz", ids=np.array([20, 10]), vectors=np.array([[3.0, 4.0], [0.0, 2.0]]))
-    with tf.io.TFRecordWriter(str(tmp_path / "train.tfrecord")) as writer:
-        for row in ROWS:
-            writer.write(example(row))
+    write_records(tmp_path / "train.tfrecord", ROWS)
     return tmp_path
 
 

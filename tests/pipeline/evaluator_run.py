@@ -73,7 +73,7 @@ def schema_for(data: Data) -> schema_pb2.Schema:
     """The schema that the pipeline curates for such columns."""
     schema = schema_pb2.Schema()
     for name, column in data.columns.items():
-        known = column[column != None]  # noqa: E711
+        known = column[np.not_equal(column, None)]
         kind = {"S": "BYTES", "f": "FLOAT", "i": "INT"}[np.array(known.tolist()).dtype.kind]
         # The pipeline's schema has no shapes, so that a value may be missing.
         shape = (

@@ -208,7 +208,7 @@ def test_missing_weights_and_groups(group, tmp_path):
     outcome = evaluate(tmp_path, data, config, scale=1.0)
     assert outcome.blessed, blessing_reasons(outcome.evaluation)
     scores = served_scores(tmp_path, data)
-    filled = np.where(weights == None, 1.0, weights).astype(float)  # noqa: E711
+    filled = np.where(np.equal(weights, None), 1.0, weights).astype(float)
     for row in load_slices(outcome.evaluation):
         chosen = np.ones(300, bool) if row.key == () else data["gender"] == row.key[0][1].encode()
         mine = data["label"][chosen], scores[chosen]
