@@ -94,6 +94,17 @@ def test_infinity_marks_its_row(tmp_path: Path, transform: str, clip: bool) -> N
     assert found[2] == found[3], "the default is a value like any other"
 
 
+@pytest.mark.parametrize("transform", ["none", "log1p", "zscore", "bucketize"])
+@pytest.mark.parametrize(("dtype", "missing"), [("float32", NAN), ("int64", INT64_MISSING)])
+def test_a_missing_number_without_a_default_is_0_after_the_transform(
+    tmp_path: Path, transform: str, dtype: str, missing: Any
+) -> None:
+    train = [(int if dtype == "int64" else float)(year) for year in (1980, 1990, 2000, 2010)]
+    found = transformed(tmp_path, {"transform": transform, "dtype": dtype}, train, [missing, train[0]])
+    assert found[0] == 0, "a year of 0 would be far outside of everything the model saw"
+    assert found[1] != 0
+
+
 def test_infinity_is_in_no_bucket(tmp_path: Path) -> None:
     train = [float(n) for n in range(64)]
     found = transformed(tmp_path, {**BUCKETS, "default": 30.0}, train, [INFINITY, -INFINITY, NAN, 63.0, -1e30, 1e30])

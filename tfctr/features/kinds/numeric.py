@@ -25,7 +25,9 @@ class Numeric(Kind):
     transform: Literal["none", "log1p", "zscore", "bucketize"] = "zscore"
     buckets: int = Field(16, ge=2, description="number of quantile buckets of bucketize")
     clip: bool = Field(True, description="clip values to the range of the training split before the transform")
-    default: float = Field(0.0, gt=-3e38, lt=3e38, description="used when the value is missing; not clipped")
+    default: float | None = Field(
+        None, gt=-3e38, lt=3e38, description="used when the value is missing, not clipped; left out: 0 after the transform"
+    )
 
     @property
     def bucketized(self) -> bool:
@@ -64,17 +66,21 @@ class Numeric(Kind):
         learned = {name: tf.convert_to_tensor(found, tf.float64) for name, found in statistics.items()}
         if self.clip and not self.bucketized:
             number = tf.clip_by_value(number, learned["minimum"], learned["maximum"])
-        number = tf.where(missing, tf.constant(self.default, tf.float64), number)
+        if self.default is not None:
+            number = tf.where(missing, tf.constant(self.default, tf.float64), number)
         if self.bucketized:
             # Equal edges are one: they hold no bucket between them.
             boundaries = tf.unique(learned["boundaries"]).y
             flat = tf.searchsorted(boundaries, tf.reshape(number, [-1]), side="right")
-            return {at.name: tf.where(bad, -1, tf.reshape(flat, tf.shape(number)) + 1)}
+            row = tf.where(bad, -1, tf.reshape(flat, tf.shape(number)) + 1)
+            return {at.name: row if self.default is not None else tf.where(missing, 0, row)}
         if self.transform == "log1p":
             number = tf.sign(number) * tf.math.log1p(tf.abs(number))
         if self.transform == "zscore":
             deviation = learned["deviation"]
             number = (number - learned["mean"]) / tf.where(deviation > 0, deviation, 1.0)
+        if self.default is None:
+            number = tf.where(missing, tf.zeros_like(number), number)
         return {at.name: tf.where(bad, float("nan"), tf.cast(number, tf.float32))}
 
     @override
