@@ -26,7 +26,7 @@ class Numeric(Kind):
     buckets: int = Field(16, ge=2, description="number of quantile buckets of bucketize")
     clip: bool = Field(True, description="clip values to the range of the training split before the transform")
     default: float | None = Field(
-        None, gt=-3e38, lt=3e38, description="used when the value is missing, not clipped; left out: 0 after the transform"
+        None, gt=-3e38, lt=3e38, description="used when the value is missing; left out: 0 after the transform"
     )
 
     @property
