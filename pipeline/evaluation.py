@@ -101,7 +101,6 @@ def eval_config(
         )
         for metric in table
     ]
-    metrics.append(config_pb2.MetricConfig(class_name="ExampleCount"))
     model = config_pb2.ModelSpec(
         # TFMA supports Keras 2 at most, so the model is given to it as a SavedModel with a signature.
         model_type=constants.TF_GENERIC,
@@ -128,6 +127,9 @@ def load_slices(directory: str) -> list[SliceRow]:
     _check_written(directory, constants.METRICS_KEY)
     rows = []
     for record in results.load_and_deserialize_metrics(directory):
+        key = _slice_key(record.slice_key)
+        if any(value == "" for _, value in key):
+            continue  # an empty string is a missing value, and rows without a value are in no slice
         metrics: dict[str, float] = {}
         baseline: dict[str, float] = {}
         for item in record.metric_keys_and_values:
@@ -135,7 +137,7 @@ def load_slices(directory: str) -> list[SliceRow]:
                 continue
             values = baseline if item.key.model_name == constants.BASELINE_KEY else metrics
             values[item.key.name] = item.value.double_value.value
-        rows.append(SliceRow(_slice_key(record.slice_key), metrics, baseline))
+        rows.append(SliceRow(key, metrics, baseline))
     return sorted(rows, key=lambda row: [(column, _numeric(value)) for column, value in row.key])
 
 

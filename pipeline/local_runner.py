@@ -72,6 +72,9 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
         UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
     """
     started = time.monotonic()
+    for path in (data, out):
+        if set("*?[]") & set(str(path.resolve())):
+            raise UserError(f"{path}: TFX takes a path with one of * ? [ ] for a pattern; rename it")
     file = load_feature_file(features)
     for folder in SPLITS.values():
         split_records(data, folder)
@@ -108,6 +111,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
             raise _for_people(error, log) from error
         progress.table(time.monotonic() - started)
         progress.say(outcome.message)
+        progress.say(f"its metrics on the test split: python -m pipeline.show {out}")
     return outcome
 
 
@@ -117,7 +121,7 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.use_absl_handler()
     from pipeline.execution import execute
-    from pipeline.pipeline import create_pipeline, slice_columns
+    from pipeline.pipeline import create_pipeline
     from pipeline.schema import CuratedSchema, add_missing_columns, curate
     from pipeline.store import Store, text_property
 
@@ -130,12 +134,6 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
         latest = Store(layout.metadata).latest("SchemaGen")
         assert latest is not None
         schema = curate(CuratedSchema.load(Path(latest["schema"].uri) / "schema.pbtxt"), config.features)
-    columns = {feature.name for feature in schema.feature}
-    for name in slice_columns(config):
-        if name not in columns:
-            raise UserError(
-                f"evaluation.slices: the data has no column '{name}'. Allowed: {', '.join(sorted(columns))}"
-            )
     execute(create_pipeline(replace(config, schema=curated.freeze(schema))), progress)
     if not curated.exists():
         curated.adopt(schema)

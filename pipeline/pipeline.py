@@ -10,7 +10,9 @@ from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TE
 from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
-from tfctr.features.inputs import raw_inputs
+from tfctr.errors import UserError
+from tfctr.features.parsing import default_slices, sliceable
+from tfctr.training.experiment import Evaluation
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
@@ -98,8 +100,10 @@ def _after_schema(
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config={
             "features": features,
-            # A change of the demands does not change the model, so `evaluation` is left out of the Trainer's cache key.
-            "experiment": experiment.model_dump_json(exclude={"evaluation"}),
+            # Demands and slices do not change the model, so they must not change the Trainer's cache key.
+            "experiment": experiment.model_copy(
+                update={"evaluation": Evaluation(weighting=experiment.evaluation.weighting)}
+            ).model_dump_json(),
             "data": config.data,
             "checkpoints": config.checkpoints,
             "code": config.code["Trainer"],
@@ -140,9 +144,16 @@ def _eval_config(config: PipelineConfig) -> EvalConfig:
 
 
 def slice_columns(config: PipelineConfig) -> list[str]:
-    """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own."""
-    columns = {spec.name for spec in raw_inputs(config.features) if not spec.shape}
-    usual = [name for name in DEFAULT_SLICES if name in columns]
-    wanted = config.experiment.evaluation
-    demanded = [demand.column for demand in wanted.demands if demand.column]
-    return list(dict.fromkeys([*config.features.meta, *usual, *wanted.slices, *demanded]))
+    """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own.
+
+    Raises:
+        UserError: when the experiment names a column that can't be sliced by.
+    """
+    file, wanted = config.features, config.experiment.evaluation
+    allowed = sliceable(file)
+    usual = [name for name in DEFAULT_SLICES if name in allowed and name != file.group]
+    asked = [*wanted.slices, *(demand.column for demand in wanted.demands if demand.column)]
+    for name in asked:
+        if name not in allowed:
+            raise UserError(f"evaluation.slices: can't slice by column '{name}'. Allowed: {', '.join(sorted(allowed))}")
+    return list(dict.fromkeys([*default_slices(file), *usual, *asked]))

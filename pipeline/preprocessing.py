@@ -18,9 +18,9 @@ from typing_extensions import override
 from pipeline.assets import vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP, INT64_MISSING, STATISTICS, Lookups
+from tfctr.features.kinds.base import GROUP, STATISTICS, Lookups
 from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
-from tfctr.features.parsing import densify, group_spec
+from tfctr.features.parsing import dense, densify, outcomes
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
@@ -34,7 +34,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
         custom_config: `features` (the feature file, JSON) and `data` (what relative paths in it are relative to).
     """
     file = FeatureFile.model_validate_json(custom_config["features"])
-    raw = densify(dict(inputs), file)
+    raw = densify(inputs, file)
     lookups = AnalyzerLookups(file, inputs, custom_config["data"])
     transformed = RawFunction(file, lookups).all_sides(raw)
     # tf.Example has int64 only; training reads the indices back as int32.
@@ -42,23 +42,16 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
         spec.name: transformed[spec.name] if spec.dtype == "float32" else tf.cast(transformed[spec.name], tf.int64)
         for spec in model_inputs(file)
     }
-    outputs |= {column: _scalar(inputs[column], INT64_MISSING) for column in file.labels.columns}
-    if file.weight is not None:
-        outputs[file.weight] = _scalar(inputs[file.weight], 1.0)
     # The Trainer's validation groups by the raw value: a vocabulary makes one user of all that it does not know.
-    for column, entry in group_spec(file).items():
-        outputs[GROUP] = _scalar(inputs[column], entry.default_value)
+    outputs |= {
+        GROUP if name == file.group else name: dense(inputs[name], column) for name, column in outcomes(file).items()
+    }
     if lookups.numbers:
         # The open-source build of Transform has no other public way to hand on numbers, so they stand in every row. A
         # tf.Example has no float64: as bytes they keep all their digits.
         rows = tf.shape(outputs[file.labels.evaluated])[:1]
         outputs[STATISTICS] = tf.fill(rows, tf.io.serialize_tensor(lookups.all_statistics))
     return outputs
-
-
-def _scalar(column: Any, missing: Any) -> Any:
-    first = tf.SparseTensor(column.indices, column.values, [column.dense_shape[0], 1])
-    return tf.sparse.to_dense(first, missing)[:, 0]
 
 
 class AnalyzerLookups(Lookups):

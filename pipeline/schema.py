@@ -51,6 +51,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
             feature.ClearField("presence")
         if feature.name in histories:
             feature.ClearField("value_count")
+        elif feature.HasField("value_count"):
+            feature.value_count.min = 0  # an empty list is a missing value
         if feature.name in file.labels.columns:
             feature.int_domain.min, feature.int_domain.max = min(file.labels.values), max(file.labels.values)
             feature.presence.min_fraction = 1.0

@@ -37,15 +37,16 @@ def slice_table(out: str | Path) -> Table:
             raise UserError(f"{out}: no run has reached its evaluation yet")
         rows = load_slices(latest["evaluation"].uri)
     # The demands compare those metrics with the latest blessed model of which more is better.
-    compared = [name for name, metric in METRICS.items() if metric.rising and any(name in row.baseline for row in rows)]
-    shown = [name for name, metric in METRICS.items() if metric.printed and any(name in row.metrics for row in rows)]
+    printed = {name: metric for name, metric in METRICS.items() if metric.printed}
+    compared = [name for name, metric in printed.items() if metric.rising and any(name in row.baseline for row in rows)]
+    shown = [name for name in printed if any(name in row.metrics for row in rows)]
     table = Table("slice", "examples", *shown, *(f"{name} before" for name in compared))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         cells = [_cell(name, row.metrics) for name in shown]
         before = [_cell(name, row.baseline) for name in compared]
-        table.add_row(row.name, f"{row.metrics['example_count']:,.0f}", *cells, *before)
+        table.add_row(row.name, f"{row.metrics['examples']:,.0f}", *cells, *before)
     if rows[0].metrics.get("gauc_ungrouped", 0) > 0:
         table.caption = ungrouped_line(rows[0].metrics["gauc_ungrouped"])
     return table

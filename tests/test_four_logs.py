@@ -214,7 +214,7 @@ def test_a_log_from_check_to_a_served_score(make: Callable[[np.random.Generator]
     splits = write(log, data)
     content = {"labels": {"click": "label"}, "embedding_dimension": 8, **log.features}
     file = FeatureFile.model_validate(yaml.safe_load(yaml.safe_dump(content)))
-    assert check_dataset(data, file) == {split: len(rows) for split, rows in splits.items()}
+    assert check_dataset(data, file) == ({split: len(rows) for split, rows in splits.items()}, [])
 
     training = {"batch_size": 512, "learning_rate": 0.003, "epochs": 8, "jit_compile": False}
     training |= log.experiment.get("training", {})

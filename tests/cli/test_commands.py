@@ -171,7 +171,7 @@ class TestEvaluate:
 
     def test_table(self, tfctr: Call, desk: Desk) -> None:
         printed = tfctr("evaluate", "--model", desk.model, "--data", desk.data, "--split", "valid").output
-        assert "users used / skipped" in printed
+        assert "groups used / skipped" in printed
         assert "user_activity" in printed
 
     @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         ),
         ("user.item_id", {"dtype": "int64"}, "the name 'item_id' is taken by"),
         ("group", "session", "group: must be a feature with one value a row or a meta column. Allowed: ["),
+        ("meta", ["history_time"], "meta: 'history_time' is a history, and a slice column has one value a row"),
         ("timestamp", None, "need the top-level key `timestamp`"),
         ("candidate.genres.dtype", "int64", "max_values needs dtype: string"),
         ("user.age.default", "old", "user.age.default: must be of dtype int64"),

@@ -89,8 +89,10 @@ def test_a_user_may_write_any_text_file(tmp_path: Path) -> None:
     assert vocabulary.read_user_tokens(path) == [
         b"Rome", b"Oslo", b"50%", b"%0A", " a\u2028b ".encode(), b"\r", b"\xff"
     ]  # fmt: skip
-    path.write_bytes(b"")
-    assert vocabulary.read_user_tokens(path) == []
+    for nothing in (b"", b"\n\r\n", b"\xef\xbb\xbf"):
+        path.write_bytes(nothing)
+        with pytest.raises(UserError, match=r"cities\.txt: holds no token"):
+            vocabulary.read_user_tokens(path)
     path.write_bytes(b"a\r\n\r\n\xffb\nc\n\xffb\n")
     with pytest.raises(UserError, match=r"cities\.txt:5: the token .*xffb.* stands on line 3 already"):
         vocabulary.read_user_tokens(path)

@@ -106,6 +106,17 @@ def test_report_without_groups_has_nothing_that_needs_them():
         }
 
 
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [([b"a", b"b"], b""), (["a", "b"], ""), ([1, 2], np.iinfo(np.int64).min), ([1.5, 2.5], np.nan)],
+)
+def test_a_row_without_a_value_is_in_no_slice(values, missing):
+    labels, scores, users, _ = rows(90, 10)
+    column = np.array([*values, missing] * 30, object if isinstance(missing, bytes) else None)
+    table = report(labels, scores, users, slices={"place": column})
+    assert [(row.slice, row.examples) for row in table] == [("overall", 90), ("place", 30), ("place", 30)]
+
+
 def test_without_groups_the_bootstrap_draws_rows():
     labels, truth, _, generator = rows(300)
     scores = np.round(truth, 1), np.round(truth + generator.normal(0, 0.3, 300), 1)

@@ -210,4 +210,4 @@ def test_rows_without_weight_change_nothing():
         expected = metric.measure(**rows, groups=groups)
         assert metric.measure(**both, groups=groups + other if metric.needs_group else None) == expected
         nothing = metric.measure(**more, groups=other)
-        assert np.isnan(nothing[0])
+        assert np.isnan(nothing[0]) or (metric.name == "examples" and nothing == (0,))

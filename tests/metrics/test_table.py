@@ -52,7 +52,7 @@ class TestANewMetric:
         heading, overall = (line for line in ran.stdout.splitlines() if "slice" in line or "overall" in line)
         titles = [title.strip() for title in heading.strip("┃").split("┃")]
         cells = [cell.strip() for cell in overall.strip("│").split("│")]
-        assert titles[-2:] == ["Brier score", "users used / skipped / coverage / ungrouped"]
+        assert titles[-2:] == ["Brier score", "groups used / skipped / coverage / ungrouped"]
         assert cells[-2:] == ["0.1667", "1 / 1 / 0.6667 / 0"]
 
     @pytest.mark.e2e
@@ -95,6 +95,7 @@ def test_an_entry_knows_its_options_and_checks_them() -> None:
     assert {name: metric.options for name, metric in METRICS.items()} == {
         "auc": (),
         "gauc": ("weighting",),
+        "examples": (),
         "logloss": ("clip",),
         "copc": (),
         "ece": ("bins",),

@@ -1,5 +1,6 @@
 """An experiment's demands on slices become thresholds in the configuration of the Evaluator."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,17 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
         data_digest="",
         code={"Transform": "", "Trainer": ""},
         features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
-        experiment=Experiment.model_validate({"evaluation": {"demands": [demand]}}),
+        experiment=Experiment.model_validate({"evaluation": {"demands": [demand], "weighting": "clicks"}}),
         checkpoints=str(tmp_path),
         pushed=str(tmp_path),
         schema=str(tmp_path / "schema.pbtxt"),
     )
-    [evaluator] = [one for one in create_pipeline(config).components if one.id == "Evaluator"]
+    components = {one.id: one for one in create_pipeline(config).components}
+    evaluator = components["Evaluator"]
+    # The model's own figures depend on the weighting; its cache key must not depend on demands and slices.
+    trained = json.loads(json.loads(components["Trainer"].exec_properties["custom_config"])["experiment"])
+    assert trained["evaluation"]["weighting"] == "clicks"
+    assert not trained["evaluation"]["demands"]
     found = json_format.Parse(evaluator.exec_properties["eval_config"], config_pb2.EvalConfig())
     assert any(list(spec.feature_keys) == ["occupation"] for spec in found.slicing_specs)
     thresholds = [
@@ -43,6 +49,24 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
         if slicing.feature_values
     ]
     assert ({"occupation": "3"}, 0.61) in thresholds
+
+
+@pytest.mark.parametrize("column", ["history_time", "label", "nowhere"])
+def test_a_column_that_can_not_be_sliced_by_is_refused(tmp_path: Path, column: str) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    config = PipelineConfig(
+        root=str(tmp_path),
+        data=str(tmp_path),
+        data_digest="",
+        code={},
+        features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
+        experiment=Experiment.model_validate({"evaluation": {"slices": [column]}}),
+        checkpoints=str(tmp_path),
+        pushed=str(tmp_path),
+    )
+    with pytest.raises(UserError, match=f"can't slice by column '{column}'. Allowed: age, "):
+        create_pipeline(config)
 
 
 def test_an_interest_without_a_sequence_is_refused_before_anything_runs(tmp_path: Path) -> None:

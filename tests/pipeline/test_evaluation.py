@@ -68,7 +68,7 @@ def check_rows(rows, data, scores, weights=None, baseline=None):
                 "copc": copc(*mine, weight),
                 "ece": ece(*mine, weight),
                 "calibration": 1 / copc(*mine, weight),
-                "example_count": chosen.sum(),
+                "examples": chosen.sum() if weight is None else (weight > 0).sum(),
             }
             assert metrics.keys() == expected.keys()
             for name, value in expected.items():
@@ -178,7 +178,7 @@ def test_the_columns_of_the_demands_are_sliced_by():
 def test_without_groups_nothing_is_called_gauc():
     config = eval_config(Evaluation(), group="")
     names = [json.loads(metric.config)["metric"] for metric in config.metrics_specs[0].metrics if metric.config]
-    assert names == ["auc", "logloss", "copc", "ece", "calibration"]
+    assert names == ["auc", "logloss", "copc", "ece", "examples", "calibration"]
     assert "gauc" not in str(config).replace(tfma_gauc.__name__, "")
     for asked in (Evaluation(min_gauc=0.6), Evaluation(demands=(Demand(column="hour", metric="gauc", minimum=0.6),))):
         with pytest.raises(UserError, match="a demand on gauc needs a `group` in the feature file"):
@@ -214,7 +214,7 @@ def test_missing_weights_and_groups(group, tmp_path):
         mine = data["label"][chosen], scores[chosen]
         assert row.metrics["auc"] == pytest.approx(auc(*mine, filled[chosen]), abs=1e-9)
         assert row.metrics["logloss"] == pytest.approx(logloss(*mine, filled[chosen]), abs=1e-9)
-        assert row.metrics["example_count"] == chosen.sum()
+        assert row.metrics["examples"] == (filled[chosen] > 0).sum()
         if not group:
             assert not [name for name in row.metrics if "gauc" in name]
             continue

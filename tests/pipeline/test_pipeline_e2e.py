@@ -36,7 +36,7 @@ from tests.pipeline.logs import (
 )
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.inputs import model_inputs
-from tfctr.features.parsing import parse_examples
+from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.features.spec import load_feature_file
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.training.dataset import RankingData
@@ -84,14 +84,14 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(data, features, experiment, directory / "out", done.stdout)
 
 
-def outcomes(output: str) -> dict[str, str]:
+def states(output: str) -> dict[str, str]:
     """The outcome of each component, `done` or `cached`, as printed."""
     rows = [line.split() for line in output.splitlines() if line.endswith(" s")]
     return {row[0]: row[1] for row in rows if len(row) == 4}
 
 
 def test_a_person_sees_a_line_per_component_and_no_noise(first: Run) -> None:
-    told = outcomes(first.output)
+    told = states(first.output)
 
     assert list(told) == [
         "ExampleGen",
@@ -142,7 +142,7 @@ def test_transformed_examples_are_what_the_raw_function_makes(first: Run) -> Non
         raw_paths = sorted(str(path) for path in (raw_root / raw_split).glob("*.gz"))
         paths = sorted(str(path) for path in (transformed / transformed_split).glob("*.gz"))
         serialized = next(iter(tf.data.TFRecordDataset(raw_paths, "GZIP").batch(10_000)))
-        expected = raw_function.all_sides(parse_examples(serialized, file, labels=True))
+        expected = raw_function.all_sides(parse_examples(serialized, file, outcomes(file)))
         [(inputs, labels, _)] = RankingData(paths, file, raw_function=None).batches(10_000)
         rows += len(labels)
         assert len(labels) == len(serialized)
@@ -206,13 +206,13 @@ def test_the_second_run_is_served_from_cache(first: Run) -> None:
     third = first.again()
 
     assert second.returncode == 0, second.stdout + second.stderr
-    assert {name: outcomes(second.stdout)[name] for name in (*CACHED, "Trainer")} == dict.fromkeys(
+    assert {name: states(second.stdout)[name] for name in (*CACHED, "Trainer")} == dict.fromkeys(
         (*CACHED, "Trainer"), "cached"
     )
     # The baseline of the second run is the model of the first run, so that its Evaluator runs once more. Nothing is new
     # in the third run.
-    assert outcomes(third.stdout)["Evaluator"] == "cached"
-    assert outcomes(third.stdout)["Pusher"] == "cached"
+    assert states(third.stdout)["Evaluator"] == "cached"
+    assert states(third.stdout)["Pusher"] == "cached"
     assert first.versions() == versions
     assert sorted(first.layout.checkpoints.rglob("*")) == checkpoints
     assert "this very model already stands at" in third.stdout
@@ -224,8 +224,8 @@ def test_a_worse_model_is_refused_in_words_on_a_shared_transform(first: Run, tmp
 
     done = first.again(experiment=worse)
 
-    assert {name: outcomes(done.stdout)[name] for name in CACHED} == dict.fromkeys(CACHED, "cached")
-    assert outcomes(done.stdout)["Trainer"] == "done"
+    assert {name: states(done.stdout)[name] for name in CACHED} == dict.fromkeys(CACHED, "cached")
+    assert states(done.stdout)["Trainer"] == "done"
     assert done.returncode == 3, done.stdout + done.stderr
     assert "not pushed: overall: auc" in done.stdout
     assert first.versions() == versions
@@ -275,7 +275,7 @@ def test_a_model_of_shuffled_labels_is_refused(first: Run, tmp_path: Path) -> No
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "against the latest blessed model" in done.stdout
-    assert outcomes(done.stdout)["Transform"] == "done"
+    assert states(done.stdout)["Transform"] == "done"
     assert first.versions() == versions
 
 

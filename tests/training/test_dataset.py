@@ -14,7 +14,7 @@ from tfctr.data.splits import split_records
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.inputs import model_inputs
-from tfctr.features.parsing import parse_examples
+from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.training.dataset import RankingData, transformed_parsing_spec
 
 ROWS = 96
@@ -43,7 +43,7 @@ def transformed(workbench: Workbench, records: list[bytes], file: FeatureFile) -
     """Examples as the pipeline's Transform writes them: the outputs of the raw function, with integers as int64."""
     function = workbench.split("train").raw_function
     assert function is not None
-    raw = parse_examples(tf.constant(records), file, labels=True)
+    raw = parse_examples(tf.constant(records), file, outcomes(file))
     inputs = {name: tensor.numpy() for name, tensor in function.all_sides(raw).items()}
     written = []
     for row in range(len(records)):

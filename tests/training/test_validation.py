@@ -27,6 +27,7 @@ from tfctr.features.assets import FeatureAssets
 from tfctr.metrics.reference import auc, gauc
 from tfctr.metrics.report import report
 from tfctr.training.evaluate import predict
+from tfctr.training.experiment import Evaluation
 from tfctr.training.loop import validate
 from tfctr.training.run import run_training
 
@@ -89,7 +90,7 @@ def test_an_epoch_is_told_by_its_weights(
     ]
     file = feature_file(group)
     data = ranking_data(tmp_path, rows, file)
-    experiment = small_experiment(batch_size=50)
+    experiment = small_experiment(batch_size=50).model_copy(update={"evaluation": Evaluation(weighting="clicks")})
     result = run_training(FeatureAssets(tmp_path / "assets"), experiment, data, data, tmp_path / "runs")
     [(inputs, labels, weights)] = data.batches(200)
     scores = result.model.predict_on_batch(inputs)
@@ -102,8 +103,9 @@ def test_an_epoch_is_told_by_its_weights(
         assert "GAUC" not in printed
         assert "gauc" not in entry
     else:
+        by_clicks: Any = {"weights": weights.numpy().ravel(), "weighting": "clicks"}
         users = np.array(["" if row[0] is None else row[0] for row in rows], "U")
-        assert entry["gauc"] == pytest.approx(gauc(*columns, users, weights=weights.numpy().ravel()).value, abs=1e-6)
+        assert entry["gauc"] == pytest.approx(gauc(*columns, users, **by_clicks).value, abs=1e-6)
         left_out = sum(row[0] is None and row[3] > 0 for row in rows)
         assert printed.count(f"the validation split: {left_out} rows have no group and are left out of GAUC") == 1
 

@@ -76,7 +76,9 @@ def check(
     from tfctr.data.check import check_dataset
     from tfctr.features import load_feature_file
 
-    counts = check_dataset(directory, load_feature_file(features), rows)
+    counts, unread = check_dataset(directory, load_feature_file(features), rows)
+    if unread:
+        console().print(f"Columns that the feature file does not name, which nothing reads: {', '.join(unread)}")
     read = ", ".join(f"{count:,} of {split}" for split, count in counts.items())
     console().print(f"No fault found in the rows read: {read}")
 

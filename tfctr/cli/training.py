@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from tfctr.cli.quiet import import_tensorflow
-from tfctr.console import console, step
+from tfctr.console import console, error_console, step
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file
 
@@ -45,7 +45,11 @@ def train(
     changes = {key: value for key, value in {"seed": seed, "epochs": epochs}.items() if value is not None}
     if changes:
         found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
-    result = train_in_workspace(file, found, data, out)
+    try:
+        result = train_in_workspace(file, found, data, out)
+    except KeyboardInterrupt:
+        error_console().print("interrupted; the same command resumes", markup=False)
+        raise typer.Exit(130) from None
     console().print(
         f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
         f"next: tfctr export --run {out} --to MODEL_DIRECTORY"
@@ -76,7 +80,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
     slices: Annotated[list[str] | None, typer.Option("--slice", help="a column to slice by; may be repeated")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-    predictions: Annotated[Path | None, typer.Option(help="save rows of label, score, group to an .npz")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="save all rows, in file order, to an .npz: labels, scores, weights, groups")
+    ] = None,
 ) -> None:
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()

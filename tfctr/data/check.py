@@ -15,29 +15,32 @@ from tfctr.features.spec import FeatureFile
 _BATCH = 1024
 
 
-def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) -> dict[str, int]:
+def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) -> tuple[dict[str, int], list[str]]:
     """Reads impressions and refuses the first that the feature file does not allow.
 
-    A record may have only columns that the feature file names, with the types that it names. Beside that its rows and
-    splits must be what training, evaluation and the pipeline ask of them: see `tfctr.features.row_checks`.
+    Rows and splits must be what training, evaluation and the pipeline ask of them: see `tfctr.features.row_checks`.
 
     Args:
         directory: Holds train/, valid/ and test/, the files that the feature file names, and perhaps items.csv.
         limit: How many records of each split are read; None reads all.
 
     Returns:
-        The number of records read, by split.
+        The number of records read, by split, and the columns that the feature file does not name.
 
     Raises:
         UserError: What is wrong, in which record of which file.
     """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory")
     given_vocabularies(file, directory)
     given_tables(file, directory)
     _check_items(directory / "items.csv")
-    return {split: _check_split(directory / split, file, limit) for split in SPLITS}
+    unread: set[str] = set()
+    counts = {split: _check_split(directory / split, file, limit, unread) for split in SPLITS}
+    return counts, sorted(unread)
 
 
-def _check_split(directory: Path, file: FeatureFile, limit: int | None) -> int:
+def _check_split(directory: Path, file: FeatureFile, limit: int | None, unread: set[str]) -> int:
     paths = split_records(directory.parent, directory.name)
     check = SplitCheck(file, str(directory))
     records = islice(track(located_records(paths), f"Checking {directory.name}"), limit)
@@ -45,7 +48,7 @@ def _check_split(directory: Path, file: FeatureFile, limit: int | None) -> int:
         values = []
         try:
             for where, record in batch:
-                values.append(record_values(where, record, check.rules, known_only=True))
+                values.append(record_values(where, record, check.rules, unread))
         finally:
             # Also after an error: a fault of an earlier record is told before it.
             fault = check.add(columns_of(values, check.rules))

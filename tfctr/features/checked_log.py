@@ -82,26 +82,27 @@ def checked_rows(
         _second_look(paths, check)
         with told_in_words(str(Path(paths[0]).parent)):
             raise
-    _refuse_cut_gzip(paths, size)
+    _refuse_lost_end(paths, size)
     check.finish(training, both_classes)
 
 
 def _second_look(paths: Sequence[str], check: SplitCheck) -> None:
     """Raise a UserError for the first record after those checked that can't be read or has a column of another type."""
     for where, record in islice(located_records(paths), check.rows, None):
-        record_values(where, record, check.rules, known_only=False)
+        record_values(where, record, check.rules, set())
 
 
-def _refuse_cut_gzip(paths: Sequence[str], size: int) -> None:
-    """Look for a cut gzip file, whose end TensorFlow takes for the end of data, where the sizes don't add up.
+def _refuse_lost_end(paths: Sequence[str], size: int) -> None:
+    """Look for a damaged file where the sizes don't add up.
 
-    A gzip file ends with its unpacked size. Files in several parts name the last part's, and pass the second look.
+    TensorFlow takes the end of a cut gzip file, and up to eleven bytes of a record, for the end of data. A gzip file
+    ends with its unpacked size. Files in several parts name the last part's, and pass the second look.
     """
     packed = [path for path in paths if path.endswith(".gz")]
     named = sum(_named_size(path) for path in packed)
     plain = sum(Path(path).stat().st_size for path in paths if path not in packed)
     if (named + plain - size) % 2**32:
-        for _ in located_records(packed):
+        for _ in located_records(paths):
             pass
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field, RootModel
 
-from tfctr.features.kinds.base import INT64_MISSING, Column, Fault
+from tfctr.features.kinds.base import Column, Fault
 from tfctr.features.yaml_file import Name
 
 
@@ -34,17 +34,6 @@ class Labels(RootModel[dict[Name, Name]]):
     def evaluated(self) -> str:
         """The column that metrics are computed of: the first task's."""
         return self.columns[0]
-
-    def parsing_spec(self, required: bool = False) -> dict[str, Any]:
-        """The tf.io parsing spec of the columns.
-
-        Args:
-            required: Whether a record without a label is an error of the parser; otherwise it reads as missing.
-        """
-        import tensorflow as tf
-
-        default = None if required else INT64_MISSING
-        return {column: tf.io.FixedLenFeature([], tf.int64, default) for column in self.columns}
 
     def read(self, columns: Mapping[str, Any]) -> Any:
         """The labels float32 [N] of parsed columns int64 [N]."""

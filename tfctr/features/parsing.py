@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -15,74 +16,101 @@ from tfctr.features.kinds.base import MISSING
 from tfctr.features.spec import FeatureFile
 
 
-def raw_parsing_spec(file: FeatureFile, labels: bool = False, group: bool = False) -> dict[str, Any]:
-    """The tf.io parsing spec of a raw example: scalars with their missing value, sequences ragged.
+@dataclass(frozen=True)
+class Scalar:
+    """A column with one value a row at most.
+
+    Attributes:
+        dtype: "int64", "string" or "float32".
+        missing: The value of a row without one.
+    """
+
+    dtype: str
+    missing: Any
+
+
+def outcomes(file: FeatureFile, group: bool = True) -> dict[str, Scalar]:
+    """The columns that are read beside the inputs of the model, by name: labels, the weight, and the group.
 
     Args:
         file: The feature file.
-        labels: Whether to read the label (and weight) columns too.
-        group: Whether to read the group column, if the file names one, even when it is no feature.
+        group: Whether the group is among them, if the file names one.
     """
-    spec: dict[str, Any] = {}
-    for entry in columns(file):
-        dtype = tf.as_dtype(entry.dtype)
-        if entry.shape:
-            spec[entry.name] = tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
-        else:
-            spec[entry.name] = tf.io.FixedLenFeature([], dtype, MISSING[entry.dtype])
-    if labels:
-        spec |= file.labels.parsing_spec()
-        if file.weight is not None:
-            spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
-    if group:
-        spec |= group_spec(file)
-    return spec
+    found = dict.fromkeys(file.labels.columns, Scalar(file.labels.dtype, MISSING[file.labels.dtype]))
+    if file.weight is not None:
+        found[file.weight] = Scalar("float32", 1.0)
+    if group and file.group is not None:
+        # A meta column that is no feature is a string.
+        dtype = next((spec.dtype for spec in columns(file) if spec.name == file.group), "string")
+        found[file.group] = Scalar(dtype, MISSING[dtype])
+    return found
 
 
-def group_spec(file: FeatureFile, name: str | None = None) -> dict[str, Any]:
-    """The tf.io parsing spec of the group, with its missing value; empty where the feature file names none.
+def default_slices(file: FeatureFile) -> list[str]:
+    """The columns that metrics are sliced by unless more are asked for: the meta columns, but not a slice a group."""
+    return [column for column in file.meta if column != file.group]
 
-    Args:
-        file: The feature file.
-        name: The column it stands in, if it has another name there than in the log.
-    """
-    if file.group is None:
-        return {}
-    # A meta column that is no feature is a string.
-    dtype = next((spec.dtype for spec in columns(file) if spec.name == file.group), "string")
-    return {name or file.group: tf.io.FixedLenFeature([], tf.as_dtype(dtype), MISSING[dtype])}
+
+def sliceable(file: FeatureFile) -> dict[str, Scalar]:
+    """The columns that metrics can be sliced by, by name: meta columns, and features with one value a row."""
+    strings = dict.fromkeys(file.meta, Scalar("string", MISSING["string"]))
+    return strings | {spec.name: Scalar(spec.dtype, MISSING[spec.dtype]) for spec in columns(file) if not spec.shape}
 
 
 def parse_examples(
-    serialized: tf.Tensor, file: FeatureFile, labels: bool = False, group: bool = False
+    serialized: tf.Tensor, file: FeatureFile, beside: Mapping[str, Scalar] | None = None
 ) -> dict[str, Any]:
     """Parses serialized tf.Examples [N] into raw dense tensors, one impression a row.
 
     Scalars come as [N], sequence fields as [N, L] (newest first, cut to max_length, padded with the missing value),
-    with `<sequence>_length` int64 [N].
+    with `<sequence>_length` int64 [N]. An empty list is a missing value, and of several values of a scalar the first
+    counts: one bad row leaves the others of its batch alone.
+
+    Args:
+        serialized: The examples.
+        file: The feature file.
+        beside: Further columns to read, by name, such as `outcomes`.
     """
-    return densify(tf.io.parse_example(serialized, raw_parsing_spec(file, labels, group)), file)
+    beside = beside or {}
+    parsed = _parse_lists(
+        serialized, {spec.name: spec.dtype for spec in columns(file)} | {n: c.dtype for n, c in beside.items()}
+    )
+    return densify(parsed, file) | {name: dense(parsed[name], column) for name, column in beside.items()}
 
 
-def densify(parsed: dict[str, Any], file: FeatureFile) -> dict[str, Any]:
-    """Makes ragged or sparse columns dense: scalars [N], sequence fields [N, L] with their length [N].
+def parse_scalars(serialized: tf.Tensor, wanted: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Parses some columns of serialized tf.Examples [N] into dense tensors [N]."""
+    parsed = _parse_lists(serialized, {name: column.dtype for name, column in wanted.items()})
+    return {name: dense(parsed[name], column) for name, column in wanted.items()}
 
-    Takes what tf.io.parse_example gives for `raw_parsing_spec`, or sparse tensors for every column (Transform).
+
+def _parse_lists(serialized: tf.Tensor, dtypes: Mapping[str, str]) -> dict[str, Any]:
+    """Ragged columns [N, ...]: TensorFlow's parser refuses a whole batch for an empty list where it expects a value."""
+    lists = {n: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64) for n, dtype in dtypes.items()}
+    return dict(tf.io.parse_example(serialized, lists))
+
+
+def densify(parsed: Mapping[str, Any], file: FeatureFile) -> dict[str, Any]:
+    """Makes the ragged or sparse columns of the features dense: scalars [N], sequence fields [N, L], their length [N].
+
     Fields of one sequence must have one length; where they differ, the shortest counts.
     """
-    dense = dict(parsed)
-    for entry in columns(file):
-        value = parsed[entry.name]
-        if entry.shape:
-            dense[entry.name] = _ragged(value).to_tensor(MISSING[entry.dtype], shape=[None, *entry.shape])
-        elif isinstance(value, tf.SparseTensor):
-            shape = [value.dense_shape[0], 1]
-            column = tf.sparse.SparseTensor(value.indices, value.values, shape)
-            dense[entry.name] = tf.sparse.to_dense(column, MISSING[entry.dtype])[:, 0]
+    out = {}
+    for spec in columns(file):
+        missing = MISSING[spec.dtype]
+        if spec.shape:
+            out[spec.name] = _ragged(parsed[spec.name]).to_tensor(missing, shape=[None, *spec.shape])
+        else:
+            out[spec.name] = dense(parsed[spec.name], Scalar(spec.dtype, missing))
     for name, sequence in file.sequences.items():
         lengths = tf.stack([_ragged(parsed[spec.name]).row_lengths() for spec in columns(file, name)])
-        dense[length_name(name)] = tf.minimum(tf.reduce_min(lengths, axis=0), sequence.max_length)
-    return dense
+        out[length_name(name)] = tf.minimum(tf.reduce_min(lengths, axis=0), sequence.max_length)
+    return out
+
+
+def dense(column: Any, scalar: Scalar) -> Any:
+    """The first value of every row [N] of a ragged or sparse column."""
+    return _ragged(column).to_tensor(scalar.missing, shape=[None, 1])[:, 0]
 
 
 def _ragged(value: Any) -> Any:

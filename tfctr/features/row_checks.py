@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from tfctr.errors import UserError
 from tfctr.features.inputs import columns as feature_columns
-from tfctr.features.kinds.base import Column, Fault
+from tfctr.features.kinds.base import INT64_MISSING, Column, Fault
 from tfctr.features.records import Example
 from tfctr.features.spec import FeatureFile
 
@@ -25,12 +25,14 @@ class ColumnRule:
 
     Attributes:
         dtype: "int64", "string" or "float32".
+        because: Who says so, in words that end before the type.
         history: Whether a row has a list of values.
         everywhere: Whether each split must have it. Bias columns, histories and weights may be in the training split
             only.
     """
 
     dtype: str
+    because: str = "the feature file says"
     history: bool = False
     everywhere: bool = True
 
@@ -38,16 +40,18 @@ class ColumnRule:
 def column_rules(file: FeatureFile) -> dict[str, ColumnRule]:
     """The rule of every column that a feature file names."""
     rules = {
-        spec.name: ColumnRule(spec.dtype, bool(spec.shape), feature.place not in ("bias", "sequence"))
+        spec.name: ColumnRule(
+            spec.dtype, history=bool(spec.shape), everywhere=feature.place not in ("bias", "sequence")
+        )
         for feature in file.features
         for spec in feature.kind.columns(feature)
     }
-    rules |= dict.fromkeys(file.labels.columns, ColumnRule(file.labels.dtype))
+    rules |= dict.fromkeys(file.labels.columns, ColumnRule(file.labels.dtype, "a label must be"))
     if file.weight is not None:
-        rules[file.weight] = ColumnRule("float32", everywhere=False)
+        rules[file.weight] = ColumnRule("float32", "a weight must be", everywhere=False)
     for name in (*file.meta, file.group, file.request):
         if name is not None:
-            rules.setdefault(name, ColumnRule("string"))
+            rules.setdefault(name, ColumnRule("string", "a meta, group or request column must be"))
     return rules
 
 
@@ -74,7 +78,7 @@ class SplitCheck:
         Args:
             columns: Every column that `rules` names.
         """
-        self._absent -= {name for name in self._absent if columns[name].lengths.any()}
+        self._absent -= {name for name in self._absent if _any_value(columns[name], self.rules[name].dtype)}
         fault = min(self._faults(columns), key=lambda found: found.row, default=None)
         if fault is None:
             labels = columns[self._file.labels.evaluated]
@@ -103,10 +107,15 @@ class SplitCheck:
         if absent:
             raise UserError(
                 f"{self._split}: column '{absent[0]}' has no value in any record; "
-                "correct its name in the feature file, or leave it out there"
+                "write it there, correct its name in the feature file, or leave it out of both"
             )
         if self._file.weight is not None and not self._weight > 0:
             raise UserError(f"{self._split}: the weights in column '{self._file.weight}' sum to 0; no row would count")
+        if self._weight > float(np.finfo(np.float32).max):
+            raise UserError(
+                f"{self._split}: the weights in column '{self._file.weight}' sum to {self._weight:.3g}, more than a "
+                "float32 holds; divide them by their mean"
+            )
         if both_classes and len(self._labels) < 2:
             counted = "" if self._file.weight is None else " of a weight above 0"
             raise UserError(
@@ -129,6 +138,14 @@ class SplitCheck:
             yield from feature.kind.faults(feature, columns)
 
 
+def _any_value(column: Column, dtype: str) -> bool:
+    """Whether a column has another value than the one that stands for a missing value."""
+    if dtype == "string":
+        return any(value != b"" for value in column.values)
+    known = column.values != INT64_MISSING if dtype == "int64" else ~np.isnan(column.values)
+    return bool(known.any())
+
+
 def _column_faults(name: str, rule: ColumnRule, column: Column) -> Iterator[Fault]:
     if not rule.history and len(column.lengths) and column.lengths.max() > 1:
         row = int(column.lengths.argmax())
@@ -148,14 +165,14 @@ def _length_faults(columns: Mapping[str, Column]) -> Iterator[Fault]:
         yield Fault(row, f"the columns of a history must have one length. Received: {received}")
 
 
-def record_values(where: str, record: bytes, rules: Mapping[str, ColumnRule], known_only: bool) -> dict[str, Any]:
+def record_values(where: str, record: bytes, rules: Mapping[str, ColumnRule], unread: set[str]) -> dict[str, Any]:
     """The values of a record by column.
 
     Args:
         where: Which record, for messages.
         record: A serialized tf.Example.
         rules: The columns that the feature file names.
-        known_only: Whether a column that it does not name is an error; otherwise such a column is left out.
+        unread: The names of other columns are added to it.
 
     Raises:
         UserError: the record is no tf.Example, or a column has another type.
@@ -168,11 +185,11 @@ def record_values(where: str, record: bytes, rules: Mapping[str, ColumnRule], kn
     for name, feature in features.items():
         kind = feature.WhichOneof("kind")
         if name not in rules:
-            if known_only:
-                raise UserError(f"{where}: unknown column {name}; the feature file names {', '.join(sorted(rules))}")
+            unread.add(name)
         elif kind is not None:
             if _DTYPES[kind] != rules[name].dtype:
-                raise UserError(f"{where}: {name} is {_DTYPES[kind]}; the feature file says {rules[name].dtype}")
+                rule = rules[name]
+                raise UserError(f"{where}: {name} is {_DTYPES[kind]}; {rule.because} {rule.dtype}")
             found[name] = getattr(feature, kind).value
     return found
 

@@ -178,7 +178,10 @@ class FeatureFile(Strict):
             for name in {*(spec.name for spec in specs), *tables}:
                 _take(users, name, feature.path)
         columns = {spec.name: feature.path for feature in self.features for spec in feature.kind.columns(feature)}
+        histories = {spec.name for f in self.features if f.sequence for spec in f.kind.columns(f)}
         for column in self.meta:
+            if column in histories:
+                raise ValueError(f"meta: '{column}' is a history, and a slice column has one value a row")
             if column not in columns and column in users and users[column] != "request":
                 raise ValueError(f"meta: {users[column]} needs the name '{column}'; rename the slice column")
         self._check_signature_names(columns)

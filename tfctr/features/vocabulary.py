@@ -78,11 +78,13 @@ def read_user_tokens(path: str | Path) -> list[bytes]:
     A byte order mark at the start and empty lines are left out, and lines may end in CR LF.
 
     Raises:
-        UserError: The file is missing, or a token stands on two lines.
+        UserError: The file is missing, holds no token, or a token stands on two lines.
     """
     lines = _contents(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     numbered = {number: token for number, line in enumerate(lines, 1) if (token := line.removesuffix(b"\r"))}
     tokens = list(numbered.values())
+    if not tokens:
+        raise UserError(f"{path}: holds no token; write one on each line")
     _refuse_repeated(path, tokens, numbered)
     return tokens
 

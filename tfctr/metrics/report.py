@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfctr.metrics.reference import Weighting
+from tfctr.metrics.reference import Weighting, grouped
 from tfctr.metrics.table import measurable
 
 #: The name of the slice that holds all rows.
@@ -40,7 +40,8 @@ def report(
         scores: probabilities, [n].
         groups: user of every row, [n]; None leaves out the metrics that need groups.
         weights: optional, [n].
-        slices: column name -> values [n]; the groups of a slice are the groups of its rows only.
+        slices: column name -> values [n]; the groups of a slice are the groups of its rows only. A row without a value
+            is in no slice of that column.
         weighting: the weight of a group in grouped metrics.
 
     Returns:
@@ -59,12 +60,14 @@ def report(
         values = np.asarray(column).reshape(-1)
         if values.size != size:
             raise ValueError(f"slice `{name}` must have one value per label. Received: {values.size}, not {size}.")
-        names, codes = np.unique(values, return_inverse=True)
+        # As in the Evaluator, a row without a value is in no slice. What is missing is the same in slices and groups.
+        valued = np.flatnonzero(grouped(values))
+        names, codes = np.unique(values[valued], return_inverse=True)
         # One sort for the column instead of one comparison of the whole column per value.
         order = np.argsort(codes, kind="stable")
         edges = np.searchsorted(codes[order], np.arange(names.size + 1))
         for index, value in enumerate(names):
-            chosen = order[edges[index] : edges[index + 1]]
+            chosen = valued[order[edges[index] : edges[index + 1]]]
             rows.append(_row(name, _text(value), {key: array[chosen] for key, array in flat.items()}, weighting))
     return rows
 
@@ -80,7 +83,7 @@ def _row(name: str, value: str, rows: dict[str, Any], weighting: Weighting) -> R
     for metric in measurable(grouped="groups" in rows):
         numbers |= metric.named(**rows, **metric.accepted({"weighting": weighting}))
     clicks = int((rows["labels"][counted] == 1).sum())
-    return ReportRow(slice=name, value=value, examples=int(counted.sum()), clicks=clicks, **numbers)
+    return ReportRow(slice=name, value=value, clicks=clicks, **numbers)
 
 
 def _text(value: Any) -> str:

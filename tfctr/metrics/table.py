@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import numpy as np
+
 from tfctr.metrics.reference import auc, calibration, copc, ece, gauc, logloss
 
 
@@ -85,17 +87,25 @@ class Metric:
 
 
 _GROUPS = {
-    "groups_used": ("users used", "groups"),
+    "groups_used": ("groups used", "groups"),
     "groups_skipped": ("skipped", "groups_skipped"),
     "coverage": ("coverage", "coverage"),
     "ungrouped": ("ungrouped", "ungrouped"),
 }
+
+
+def _examples(labels: Any, scores: Any, *, weights: Any = None) -> int:
+    """How many rows count: those of a weight above 0."""
+    return len(labels) if weights is None else int((np.asarray(weights) > 0).sum())
+
+
 _ENTRIES = (
     Metric("auc", "AUC", auc, Direction.RISING, minimum=0.5, every_epoch=True),
     Metric("gauc", "GAUC", gauc, Direction.RISING, needs_group=True, columns=_GROUPS, minimum=0.5, every_epoch=True),
     Metric("logloss", "logloss", logloss, Direction.FALLING, every_epoch=True),
     Metric("copc", "COPC", copc, Direction.NEAREST_ONE),
     Metric("ece", "ECE", ece, Direction.FALLING),
+    Metric("examples", "examples", _examples, Direction.RISING, printed=False),
     # The inverse of COPC, which would tell a reader of the same table nothing new.
     Metric("calibration", "calibration", calibration, Direction.NEAREST_ONE, printed=False),
 )

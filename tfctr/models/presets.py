@@ -65,7 +65,8 @@ def _check_entry(entry: dict[str, Any], reads: list[str], file: FeatureFile) -> 
         lacks = (
             "every sequence is named by another entry; leave it out"
             if file.sequences
-            else "the feature file has no sequences; say `model: {interests: null}` in the experiment file"
+            else "the feature file has no sequences; choose a preset without interests, such as mlp, or set `model: "
+            "{interests: null}` in the experiment file"
         )
         raise UserError(f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}")
     if not isinstance(entry.get("content", False), bool):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfctr.features.checked_log import raw_records
 from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import GROUP
-from tfctr.features.parsing import group_spec, parse_examples
+from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 
@@ -77,7 +77,7 @@ class RankingData:
             columns = tf.io.parse_example(serialized, transformed_parsing_spec(file, groups))
             inputs = {spec.name: tf.cast(columns[spec.name], spec.dtype) for spec in model_inputs(file)}
         else:
-            columns = parse_examples(serialized, file, labels=True, group=groups)
+            columns = parse_examples(serialized, file, outcomes(file, groups))
             inputs = self.raw_function.all_sides(columns)
         for spec in model_inputs(file):
             if spec.side in ("candidate", "bias"):
@@ -100,9 +100,6 @@ def transformed_parsing_spec(file: FeatureFile, group: bool = False) -> dict[str
         entry.name: tf.io.FixedLenFeature(entry.shape, tf.float32 if entry.dtype == "float32" else tf.int64)
         for entry in model_inputs(file)
     }
-    spec |= file.labels.parsing_spec(required=True)
-    if file.weight is not None:
-        spec[file.weight] = tf.io.FixedLenFeature([], tf.float32)
-    if group:
-        spec |= group_spec(file, GROUP)
+    for name, column in outcomes(file, group).items():
+        spec[GROUP if name == file.group else name] = tf.io.FixedLenFeature([], tf.as_dtype(column.dtype))
     return spec

@@ -12,9 +12,7 @@ import tensorflow as tf
 
 from tfctr.errors import UserError
 from tfctr.features.checked_log import checked_rows
-from tfctr.features.inputs import columns
-from tfctr.features.kinds.base import MISSING
-from tfctr.features.parsing import group_spec
+from tfctr.features.parsing import default_slices, outcomes, parse_scalars, sliceable
 from tfctr.features.spec import FeatureFile
 
 
@@ -27,7 +25,7 @@ class Predictions:
         scores: Probabilities, [n].
         groups: The GAUC group of every row, [n], or None where the feature file names none.
         weights: Row weights, [n], or None.
-        slices: Values [n] by slice column.
+        slices: Values [n] by slice column; a missing one is in no slice.
     """
 
     labels: Any
@@ -56,7 +54,7 @@ def predict(
     """Scores raw examples with the `serving_default` signature of a SavedModel.
 
     Args:
-        slices: Columns to keep beside the feature file's meta columns.
+        slices: Columns to keep beside `default_slices`.
 
     Raises:
         UserError: no SavedModel there, an unknown slice column, a row that `tfctr.features.row_checks` refuses or that
@@ -66,18 +64,21 @@ def predict(
         raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
     loaded = tf.saved_model.load(str(model_directory))
     signature = loaded.signatures["serving_default"]
-    kept = [*file.meta, *(name for name in slices if name not in file.meta)]
-    spec = {name: tf.io.FixedLenFeature([], *_dtype(file, name)) for name in kept}
-    spec |= group_spec(file) | file.labels.parsing_spec()
-    if file.weight is not None:
-        spec[file.weight] = tf.io.FixedLenFeature([], tf.float32, 1.0)
+    kept = list(dict.fromkeys([*default_slices(file), *slices]))
+    allowed = sliceable(file)
+    unknown = [name for name in kept if name not in allowed]
+    if unknown:
+        raise UserError(
+            f"there is no column to slice by of that name. Allowed: {sorted(allowed)}. Received: '{unknown[0]}'"
+        )
+    wanted = {name: allowed[name] for name in kept} | outcomes(file)
     scores, parsed = [], []
     # Labels of one class have no AUC, but a log loss and a calibration.
     for rows in checked_rows(file, records, "scoring", both_classes=False):
         serialized = rows.serialized
         scores.append(signature(examples=serialized)["probabilities"].numpy())
-        parsed.append({name: value.numpy() for name, value in tf.io.parse_example(serialized, spec).items()})
-    joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in spec}
+        parsed.append({name: value.numpy() for name, value in parse_scalars(serialized, wanted).items()})
+    joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in wanted}
     probabilities = np.concatenate(scores).astype(np.float64)
     if not np.isfinite(probabilities).all():
         bad = np.flatnonzero(~np.isfinite(probabilities))
@@ -92,12 +93,3 @@ def predict(
         joined[file.weight] if file.weight is not None else None,
         {name: joined[name] for name in kept},
     )
-
-
-def _dtype(file: FeatureFile, name: str) -> tuple[Any, Any]:
-    """(dtype, missing value) of a raw column: meta columns are strings."""
-    dtypes = dict.fromkeys(file.meta, "string") | {spec.name: spec.dtype for spec in columns(file) if not spec.shape}
-    if name not in dtypes:
-        raise UserError(f"there is no column to slice by of that name. Allowed: {sorted(dtypes)}. Received: '{name}'")
-    dtype = dtypes[name]
-    return tf.as_dtype(dtype), MISSING[dtype]

@@ -137,6 +137,8 @@ class Experiment(Strict):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits; runs of equal experiments share their checkpoints."""
         text = self.model_dump_json(exclude={"evaluation", "export"}) + self.model_config_of().model_dump_json()
+        # The only key of `evaluation` that a run's own figures depend on.
+        text += self.evaluation.weighting
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

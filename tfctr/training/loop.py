@@ -18,6 +18,7 @@ from typing_extensions import override
 from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features.parsing import told_in_words
+from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
@@ -54,13 +55,21 @@ class Progress:
 
 
 def train(
-    model: RankingModel, training: Training, train_data: RankingData, valid_data: RankingData, directory: Path
+    model: RankingModel,
+    training: Training,
+    train_data: RankingData,
+    valid_data: RankingData,
+    directory: Path,
+    weighting: Weighting = "impressions",
 ) -> Progress:
     """Trains a model and leaves it with the weights of its best epoch.
 
     The directory is for checkpoints and TensorBoard logs. If it holds a checkpoint of an earlier, killed run,
     that run is continued: the same order of rows, the optimizer's moments, the plateau and the early stopping go on
     where they were.
+
+    Args:
+        weighting: The weight of a group in the GAUC of the validation.
 
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
@@ -79,7 +88,7 @@ def train(
         console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
     while not progress.finished:
         _run_epoch(model, training, train_data, progress, checkpoints)
-        _finish_epoch(model, training, valid_data, progress, checkpoints, directory / "tensorboard")
+        _finish_epoch(model, training, valid_data, progress, checkpoints, directory / "tensorboard", weighting)
     checkpoints.load_best(progress)
     return progress
 
@@ -110,9 +119,10 @@ def _finish_epoch(
     progress: Progress,
     checkpoints: _Checkpoints,
     logs: Path,
+    weighting: Weighting,
 ) -> None:
     with told_in_words("the validation split"):
-        result = validate(model, valid_data, training.batch_size)
+        result = validate(model, valid_data, training.batch_size, weighting)
     if not math.isfinite(result["auc"]):
         raise UserError(
             "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "
@@ -145,14 +155,24 @@ def _finish_epoch(
         progress.waited += 1
         progress.learning_rate = max(progress.learning_rate * training.plateau_factor, training.min_learning_rate)
     progress.epoch, progress.step = progress.epoch + 1, 0
-    progress.finished = progress.waited >= training.patience or progress.epoch >= training.epochs
+    stopped = progress.waited >= training.patience
+    if stopped and progress.epoch < training.epochs:
+        console().print(
+            f"training: stops early, {progress.waited} epochs after the best (training.patience)", markup=False
+        )
+    progress.finished = stopped or progress.epoch >= training.epochs
     checkpoints.save(progress)
 
 
-def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[str, float]:
+def validate(
+    model: RankingModel, data: RankingData, batch_size: int, weighting: Weighting = "impressions"
+) -> dict[str, float]:
     """Return the metrics that the table asks for after every epoch, and their columns, by name.
 
     They are weighted, and those that need groups are left out when the feature file names none.
+
+    Args:
+        weighting: the weight of a group in grouped metrics.
     """
     columns: dict[str, list[Any]] = {}
     grouped = data.file.group is not None
@@ -170,7 +190,8 @@ def validate(model: RankingModel, data: RankingData, batch_size: int) -> dict[st
             "training.clip_norm"
         )
     wanted = [metric for metric in measurable(grouped) if metric.every_epoch]
-    return {name: value for metric in wanted for name, value in metric.named(**rows).items()}
+    named = [metric.named(**rows, **metric.accepted({"weighting": weighting})) for metric in wanted]
+    return {name: value for one in named for name, value in one.items()}
 
 
 class _Checkpoints:

@@ -41,7 +41,8 @@ def run_training(
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
-    Runs lie in `<directory>/<fingerprint of experiment and features>`.
+    Args:
+        directory: One for exactly these rows; runs lie in `<directory>/<fingerprint of experiment and features>`.
     """
     started = time.monotonic()
     # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
@@ -52,5 +53,6 @@ def run_training(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
     )
     run = Path(directory) / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}"
-    progress = train(model, experiment.training, train_data, valid_data, run)
+    weighting = experiment.evaluation.weighting
+    progress = train(model, experiment.training, train_data, valid_data, run, weighting)
     return TrainingResult(model, progress, time.monotonic() - started)

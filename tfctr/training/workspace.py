@@ -51,10 +51,11 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     check_split_once(file, data, "valid", out)
     function = RawFunction(file, FileLookups(assets))
     splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
-    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs")
+    rows = _key(file, [path for paths in records.values() for path in paths])
+    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows)
     # Weights have a name of their own and the note that names them is replaced in one go: a kill in between leaves the
     # finished run that was there before.
-    weights = out / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}.weights.h5"
+    weights = out / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}-{rows}.weights.h5"
     result.model.save_weights(weights)
     note = {
         "weights": weights.name,
@@ -131,5 +132,7 @@ def check_split_once(file: FeatureFile, data: str | Path, split: str, directory:
 def _key(file: FeatureFile, paths: list[str]) -> str:
     """Another one for another feature file, and when one of the files has changed."""
     seen: list[Any] = [_CHECKS]
-    seen += [[path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns] for path in paths]
+    # The time of the last change of the file's entry can't be set, as that of its content can by copying.
+    states = [Path(path).stat() for path in paths]
+    seen += [[p, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for p, s in zip(paths, states, strict=True)]
     return hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]

@@ -98,11 +98,6 @@ class Column:
         """The row of every value."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
-    def of_row(self, row: int) -> list[Any]:
-        """The values of one row."""
-        start = int(self.lengths[:row].sum())
-        return list(self.values[start : start + self.lengths[row]].tolist())
-
     def first(self, bad: npt.NDArray[np.bool_], problem: str) -> Iterator[Fault]:
         """The fault of the first of the values [n] that are bad, if any; the value ends the line."""
         if bad.any():

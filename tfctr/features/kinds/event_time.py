@@ -58,8 +58,12 @@ class EventTime(Kind):
         times, rows = column.values[known], column.rows[known]
         newer = (times[1:] > times[:-1]) & (rows[1:] == rows[:-1])
         if newer.any():
-            row = int(rows[1:][newer.argmax()])
-            yield Fault(row, f"{at.name} must be newest first. Received: {column.of_row(row)[:3]} ...")
+            event = int(newer.argmax())
+            yield Fault(
+                int(rows[event]),
+                f"{at.name} must be newest first: reverse every column of the history. "
+                f"Received: {times[event]} before {times[event + 1]}",
+            )
         # A row without a time of its own has no present that its events could be after.
         present = np.full(len(now.lengths), np.iinfo(np.int64).max)
         present[now.rows] = np.where(now.values == INT64_MISSING, present[now.rows], now.values)

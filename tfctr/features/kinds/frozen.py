@@ -80,10 +80,13 @@ class Frozen(Kind):
             raise UserError(f"{where}: no such file. It must be an .npz with `ids` [n] and `vectors` [n, width]")
         try:
             with np.load(path) as archive:
-                ids, vectors = archive["ids"], archive["vectors"].astype(np.float32)
+                ids, given = archive["ids"], archive["vectors"]
+                if given.dtype.kind not in "fiu":
+                    raise ValueError(f"`vectors` holds {given.dtype}")
+                vectors = given.astype(np.float32)
         except (KeyError, ValueError, OSError, EOFError, BadZipFile, TypeError, AttributeError) as error:
             raise UserError(f"{where}: must be an .npz with `ids` [n] and `vectors` [n, width] ({error})") from None
-        if vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
+        if vectors.ndim != 2 or ids.shape != vectors.shape[:1] or not vectors.shape[1]:
             shapes = f"{vectors.shape}, {ids.shape}"
             raise UserError(f"{where}: `vectors` must be [n, width] and `ids` [n]. Received: {shapes}")
         if not len(ids) or ids.dtype.kind not in "iuSUO":

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def not_in_seconds(name: str, column: Column) -> Iterator[Fault]:
     """The fault of a time past the year 2100, as milliseconds are."""
     yield from column.first(
-        column.values > YEAR_2100, f"{name} must be seconds since 1970 and before the year 2100, not milliseconds"
+        column.values > YEAR_2100,
+        f"{name} must be seconds since 1970, before the year 2100; divide milliseconds by 1000",
     )
 
 
