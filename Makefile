@@ -41,8 +41,9 @@ check: need-redis lint
 	$(PYTEST) --dist loadfile -m "not (e2e or slow or night or any_backend)" --ignore tests/pipeline $(PYTEST_FLAGS)
 
 # Budget: 30 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
+# Each compilation with XLA is for one test, so it need not be a good one.
 test: need-redis lint docs
-	$(PYTEST) --dist loadfile $(PYTEST_FLAGS)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
 # Budget: 5 minutes. A process of its own: Keras takes its backend when it is imported. Most of its time is compilation,
