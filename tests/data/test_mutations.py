@@ -360,7 +360,7 @@ def test_rows_that_changed_are_trained_and_checked_again(good: Path, tmp_path: P
     rewrite(lambda columns: columns.update(label=[1 - columns["label"][0]]))
     assert train_in_workspace(FILE, EXPERIMENT, data, run).progress.history != first
     rewrite(put("label", 7))
-    with pytest.raises(UserError, match="label must be 0 or 1. Received: 7"):
+    with pytest.raises(UserError, match=r"label must be 0 or 1\. Received: 7"):
         train_in_workspace(FILE, EXPERIMENT, data, run)
 
 
