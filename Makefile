@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n 2
 JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_layer_checks.py \
   tests/test_golden_cases.py
+MODEL_TESTS := tests/layers tests/interests tests/interactions tests/models
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
@@ -41,9 +42,11 @@ check: need-redis lint
 	$(PYTEST) --dist loadfile -m "not (e2e or slow or night or any_backend)" --ignore tests/pipeline $(PYTEST_FLAGS)
 
 # Budget: 30 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
-# Each compilation with XLA is for one test, so it need not be a good one.
+# What XLA compiles is for one test, so it need not be fast. It stays in memory as long as a process lives, so the tests
+# that compile most have a run of their own.
 test: need-redis lint docs
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(PYTEST_FLAGS)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(MODEL_TESTS) $(PYTEST_FLAGS)
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(MODEL_TESTS:%=--ignore=%) $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
 # Budget: 5 minutes. A process of its own: Keras takes its backend when it is imported. Most of its time is compilation,

@@ -110,7 +110,7 @@ def test_no_answer_is_of_two_versions(config: Path, servers: list[Server]) -> No
         assert not np.array_equal(old, new)
         load.wait_for(old)  # `canary` is another label
         with pytest.raises(UserError, match=r"the previous configuration is back$"):
-            Rollout(config, addresses, timeout=20).canary(9)
+            Rollout(config, addresses, timeout=60).canary(9)
         assert step().labels == {"stable": 1, "canary": 2}
         # A state that is normally short: one server has the new label and the other does not.
         half = shutil.copy(config, config.with_name("half.config"))

@@ -68,6 +68,7 @@ class TestFingerprint:
             {"training": {"dtype": "mixed_bfloat16"}},
             {"model": {"embedding_l2": 0.1}},
             {"model": {"interaction": {"hidden": [8]}}},
+            {"evaluation": {"weighting": "uniform"}},
         ],
     )
     def test_changes_with_what_is_trained(self, change: dict[str, Any]) -> None:
@@ -76,7 +77,7 @@ class TestFingerprint:
     @pytest.mark.parametrize(
         "change",
         [
-            {"evaluation": {"min_auc": 0.9, "slices": ["gender"], "weighting": "uniform"}},
+            {"evaluation": {"min_auc": 0.9, "slices": ["gender"]}},
             {"export": {"state_dtype": "float16", "warmup_candidates": [7]}},
         ],
     )
@@ -115,14 +116,14 @@ def test_shipped_experiments_load(path: Path) -> None:
         ),
         (
             "evaluation: {demands: [{metric: ndcg, minimum: 0}]}",
-            "demands.0.metric: there is no such metric. Allowed: auc, gauc, logloss, copc, ece, calibration. "
+            "demands.0.metric: there is no such metric. Allowed: auc, gauc, logloss, copc, ece, examples, calibration. "
             "Received: 'ndcg'",
         ),
         ("evaluation: {demands: [{column: hour}]}", "evaluation.demands.0: the demand on gauc asks nothing; give"),
         ("evaluation: {demands: [{value: a, minimum: 0}]}", "`value` needs the `column` that has it. Received: 'a'"),
         (
             "evaluation: {demands: [{column: hour, value: '3', metric: ece, max_fall: 0.1}]}",
-            "Allowed: auc, gauc. Received: ece, of which less is better.",
+            "Allowed: auc, gauc, examples. Received: ece, of which less is better.",
         ),
         ("model: {embedding_l2: -1}", "model: embedding_l2: Input should be greater than or equal to 0. Received: -1"),
         ("model: {tower: big}", "model: tower: unknown key"),

@@ -49,7 +49,7 @@ def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.n
     """Makes validation return these AUCs in turn. Returns a list that gets the weights of every epoch."""
     seen: list[list[np.ndarray]] = []
 
-    def validate(model: Any, data: Any, batch_size: int) -> dict[str, float]:
+    def validate(model: Any, data: Any, batch_size: int, weighting: str) -> dict[str, float]:
         seen.append([np.asarray(weight) for weight in model.trainable_weights])
         return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": 0.7}
 
