@@ -68,6 +68,13 @@ def test_a_bad_record(sound: Path, tmp_path: Path, change: Callable[[tf.train.Ex
         check_dataset(directory, FILE)
 
 
+def test_a_column_that_the_feature_file_does_not_name_is_listed(sound: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    shutil.copytree(sound, directory)
+    change_third_record(directory, put("colour", 1))
+    assert check_dataset(directory, FILE)[1] == ["colour"]
+
+
 def test_equal_seconds_are_a_leak(sound: Path, tmp_path: Path) -> None:
     directory = tmp_path / "data"
     shutil.copytree(sound, directory)

@@ -156,6 +156,8 @@ def test_vectors_are_checked(data: Path, file: FeatureFile) -> None:
         "stands twice": {"ids": np.array([1, 1]), "vectors": np.ones((2, 2))},
         "not finite": {"ids": np.array([1, 2]), "vectors": np.array([[1, np.nan], [1, 1]])},
         "must be": {"ids": np.array([1, 2]), "vectors": np.ones(2)},
+        r"Received: \(2, 0\)": {"ids": np.array([1, 2]), "vectors": np.ones((2, 0))},
+        "holds complex128": {"ids": np.array([1, 2]), "vectors": np.ones((2, 2), complex)},
         "`ids`": {"keys": np.array([1])},
     }
     for message, arrays in cases.items():

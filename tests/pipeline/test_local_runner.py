@@ -31,6 +31,16 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("names", [("data [v1]", "out"), ("data", "out*")])
+def test_a_path_that_is_a_pattern_is_one_line(tmp_path: Path, names: tuple[str, str]) -> None:
+    data, out = (tmp_path / name for name in names)
+
+    code, output = invoke("--data", data, "--features", "f.yaml", "--experiment", "e.yaml", "--out", out)
+
+    assert code == 2
+    assert "TFX takes a path with one of * ? [ ] for a pattern; rename it" in output
+
+
 def test_a_bad_feature_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("labels: {click: label}\ngroup: user_id\ncandidate: {item_id: {}}\nnonsense: 1\n")
 
