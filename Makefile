@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n 2
 JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_layer_checks.py \
   tests/test_golden_cases.py
+UNOPTIMIZED := XLA_FLAGS=--xla_backend_optimization_level=0
 MODEL_TESTS := tests/layers tests/interests tests/interactions tests/models
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -45,8 +46,8 @@ check: need-redis lint
 # What XLA compiles is for one test, so it need not be fast. It stays in memory as long as a process lives, so the tests
 # that compile most have a run of their own.
 test: need-redis lint docs
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(MODEL_TESTS) $(PYTEST_FLAGS)
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(PYTEST) --dist loadfile $(MODEL_TESTS:%=--ignore=%) $(PYTEST_FLAGS)
+	$(UNOPTIMIZED) $(PYTEST) --dist loadfile $(MODEL_TESTS) $(PYTEST_FLAGS)
+	$(UNOPTIMIZED) $(PYTEST) --dist loadfile $(MODEL_TESTS:%=--ignore=%) $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
 # Budget: 5 minutes. A process of its own: Keras takes its backend when it is imported. Most of its time is compilation,

@@ -46,7 +46,9 @@ def slice_table(out: str | Path) -> Table:
     for row in rows:
         cells = [_cell(name, row.metrics) for name in shown]
         before = [_cell(name, row.baseline) for name in compared]
-        table.add_row(row.name, f"{row.metrics['examples']:,.0f}", *cells, *before)
+        # An evaluation of an earlier version counted them under another name.
+        examples = row.metrics.get("examples", row.metrics.get("example_count", float("nan")))
+        table.add_row(row.name, f"{examples:,.0f}", *cells, *before)
     if rows[0].metrics.get("gauc_ungrouped", 0) > 0:
         table.caption = ungrouped_line(rows[0].metrics["gauc_ungrouped"])
     return table

@@ -72,19 +72,6 @@ def covering_pairs() -> list[tuple[str, str]]:
     return [(interests[i % len(interests)], interactions[i % len(interactions)]) for i in range(count)]
 
 
-def covering_models() -> dict[str, ModelConfig]:
-    """As few models as hold every interest and every interaction: some read the history with several interests."""
-    interests, interactions = list(INTERESTS), list(INTERACTIONS)
-    size = -(-len(interests) // len(interactions))
-    found = {}
-    for number, interaction in enumerate(interactions):
-        chosen = interests[number * size : (number + 1) * size] or ["mean"]
-        entries = tuple({"type": one, **NARROW.get(one, {})} for one in chosen)
-        model = ModelConfig(interests=entries, interaction={"type": interaction, **NARROW.get(interaction, {})})
-        found[f"{' beside '.join(chosen)} - {interaction}"] = model
-    return found
-
-
 def model_batch(workbench: Workbench, rows: int = 4, candidates: int = 1) -> dict[str, Any]:
     """Model inputs of real rows, each with the candidates of the following rows; never an empty history."""
     inputs = next(iter(workbench.split("test").batches(64)))[0]

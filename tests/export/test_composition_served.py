@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.composition import covering_models
+from tests.composition import covering_pairs, small_model
 from tests.export.conftest import ROWS
 from tests.export.test_served_parity import run
 from tests.workbench import Workbench
 from tfctr.export.saved_model import export_model
+from tfctr.models import ModelConfig
 from tfctr.training.experiment import Experiment
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +17,11 @@ pytestmark = pytest.mark.e2e
 
 def test_a_covering_set_in_a_bare_process(workbench: Workbench, rows: Path, tmp_path: Path) -> None:
     directories = {}
-    for name, config in covering_models().items():
+    configs = {
+        f"{interest}-{interaction}": small_model(interest, interaction) for interest, interaction in covering_pairs()
+    }
+    configs["cmm beside make"] = ModelConfig(interests=({"type": "cmm"}, {"type": "make"}))
+    for name, config in configs.items():
         # One trace of each signature is enough here.
         experiment = Experiment(model=config.model_dump(), export={"warmup_candidates": [1]})
         directories[name] = export_model(workbench.model(config), workbench.assets, experiment, tmp_path / name / "1")

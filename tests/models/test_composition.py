@@ -168,11 +168,11 @@ def test_a_history_longer_than_configured_is_cut_to_its_newest_events(workbench:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_in_every_form(workbench: Workbench, inputs: dict[str, Any], name: str, tmp_path: Path) -> None:
     model = workbench.model(name)
-    # As a graph without XLA every preset is exported and served, see tests/export/test_served_parity.py.
     eager = assert_split_is_call(model, inputs)
     tensors = {key: tf.constant(value) for key, value in inputs.items()}
-    compiled = tf.function(lambda fed: model(fed), jit_compile=True)
-    np.testing.assert_allclose(compiled(tensors), eager, rtol=1e-5, atol=1e-5)
+    for jit in (False, True):
+        compiled = tf.function(lambda fed: model(fed), jit_compile=jit)
+        np.testing.assert_allclose(compiled(tensors), eager, rtol=1e-5, atol=1e-5, err_msg=f"XLA: {jit}")
     model.save(tmp_path / "model.keras")
     again: RankingModel = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again(inputs).numpy(), eager)

@@ -22,14 +22,23 @@ pytestmark = pytest.mark.e2e
 
 
 def lose_some(_: str, examples: list[tf.train.Example]) -> None:
-    """Gives each row its user as a string and a weight, and takes both from some rows."""
+    """Gives each row its user as a string and a weight, and takes from some rows a column, or the one value in it."""
     generator = np.random.default_rng(0)
     for example in examples:
         columns = example.features.feature
-        if generator.random() < 0.8:
-            columns["session"].bytes_list.value.append(b"s%d" % columns["user_id"].int64_list.value[0])
-        if generator.random() < 0.7:
-            columns["importance"].float_list.value.append(float(generator.choice([0.0, 1.0, 3.0])))
+        columns["session"].bytes_list.value.append(b"s%d" % columns["user_id"].int64_list.value[0])
+        columns["importance"].float_list.value.append(float(generator.choice([0.0, 1.0, 3.0])))
+        for name, kind, share in (
+            ("session", "bytes_list", 0.2),
+            ("importance", "float_list", 0.3),
+            ("user_activity", "bytes_list", 0.1),
+            ("item_id", "int64_list", 0.05),
+        ):
+            if generator.random() < share:
+                if generator.random() < 0.5:
+                    del columns[name]
+                else:
+                    getattr(columns[name], kind).ClearField("value")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,7 @@ def test_every_part_says_the_same(data: Path, group: str, tmp_path: Path) -> Non
     features = write_features(tmp_path / "features.yaml", group)
     experiment = write_experiment(tmp_path / "experiment.yaml", epochs=1)
     text = experiment.read_text(encoding="utf-8").replace("min_auc: 0.5, min_gauc: 0.45", "min_auc: 0.1, min_gauc: 0.1")
+    text = text.replace("evaluation: {", "evaluation: {weighting: clicks, ")
     experiment.write_text(text, encoding="utf-8")
     if not group:
         refused = run_pipeline(data, features, experiment, tmp_path / "out")
@@ -64,11 +74,21 @@ def test_every_part_says_the_same(data: Path, group: str, tmp_path: Path) -> Non
     metrics = {}
     for split in ("valid", "test"):
         rows = predict(version, file, split_records(data, split))
-        metrics[split] = vars(report(rows.labels, rows.scores, rows.groups, rows.weights)[0])
+        table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting="clicks")
+        metrics[split] = vars(table[0])
     [epoch] = json.loads((version / "assets.extra" / "tfctr.json").read_text(encoding="utf-8"))["validation"]
     latest = Store(layout.metadata).latest("Evaluator")
     assert latest is not None
-    overall = load_slices(latest["evaluation"].uri)[0].metrics
+    found = {row.key: row.metrics for row in load_slices(latest["evaluation"].uri)}
+    overall = found[()]
+    # The table is that of the test split. A row without a value is in no slice, and one of weight 0 does not count.
+    assert {row.slice for row in table} > {"overall", "user_activity"}
+    for row in table[1:]:
+        assert found[((row.slice, row.value),)]["examples"] == row.examples
+        assert found[((row.slice, row.value),)]["auc"] == pytest.approx(row.auc, abs=1e-6, nan_ok=True)
+    activity = {key[0][1] for key in found if key and key[0][0] == "user_activity"}
+    assert activity == {row.value for row in table if row.slice == "user_activity"}
+    assert overall["examples"] == metrics["test"]["examples"] < len(rows.labels)
     for name in ("auc", "gauc", "logloss") if group else ("auc", "logloss"):
         assert overall[name] == pytest.approx(metrics["test"][name], abs=1e-6), name
         assert epoch[name] == pytest.approx(metrics["valid"][name], abs=1e-4), name
