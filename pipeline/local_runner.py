@@ -111,7 +111,6 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
             raise _for_people(error, log) from error
         progress.table(time.monotonic() - started)
         progress.say(outcome.message)
-        progress.say(f"its metrics on the test split: python -m pipeline.show {out}")
     return outcome
 
 
@@ -223,6 +222,7 @@ def main(
     """
     with ends_in_words():
         outcome = run(data, features, experiment, out, workers, cache)
+    typer.echo(f"its metrics on the test split: python -m pipeline.show {out}")
     if not outcome.pushed:
         raise typer.Exit(REFUSED)
 
