@@ -22,10 +22,11 @@ SERVING = [
     "tensorflow>=2.21,<2.22",
     "tensorflow-serving-api>=2.19",
 ]
+DATA = ["pyarrow>=14"]
 # An export writes its warm-up requests in the messages of the serving API.
-TRAIN = [*SERVING, "keras>=3.15", "tensorboard>=2.20"]
+TRAIN = [*SERVING, *DATA, "keras>=3.15", "tensorboard>=2.20"]
 EXTRAS = {
-    "data": ["pyarrow>=14"],
+    "data": DATA,
     "train": TRAIN,
     "pipeline": [
         *TRAIN,

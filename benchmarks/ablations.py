@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import time
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,8 +61,8 @@ def _features(name: str, history: int) -> Any:
 def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, seed: int) -> None:
     import keras
 
-    from tfctr.data.splits import split_records
-    from tfctr.features.analyze import analyze
+    from tfctr.data.analyze import analyze
+    from tfctr.data.sources import split_files
     from tfctr.features.assets import FeatureAssets
     from tfctr.training.experiment import Experiment
     from tfctr.training.run import run_training
@@ -73,7 +72,7 @@ def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, se
     file = _features(plan["features"], history)
     directory = work / f"assets-{history}"
     if not directory.exists():
-        analyze(file, split_records(data, "train"), directory, data)
+        analyze(file, split_files(data, "train"), directory, data)
     assets = FeatureAssets(directory)
     train, valid, test = (_loaded(data, split, file, assets) for split in ("train", "valid", "test"))
     experiment = Experiment.model_validate({**entry, "training": {**plan["training"], "seed": seed}})
@@ -98,50 +97,13 @@ def _train_and_score(data: Path, work: Path, plan: dict[str, Any], name: str, se
     keras.backend.clear_session()
 
 
-_CACHE: dict[tuple[str, int], Any] = {}
-
-
 def _loaded(data: Path, split: str, file: Any, assets: Any) -> Any:
-    """A split in memory as model inputs: parsing 200 events of each row in each epoch takes longer than training."""
-    import tensorflow as tf
-
-    from tfctr.data.splits import split_records
+    from tfctr.data.sources import split_files
     from tfctr.features.transform import FileLookups, RawFunction
     from tfctr.training.dataset import RankingData
 
-    class InMemory(RankingData):
-        def __init__(self) -> None:
-            super().__init__(split_records(data, split), file, RawFunction(file, FileLookups(assets)))
-            batches = list(super().batches(4096, groups=True))
-            self.rows = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
-
-        def batches(
-            self,
-            batch_size: int,
-            shuffle_seed: int | None = None,
-            _: int = 1,
-            skip: int = 0,
-            full: bool = False,
-            groups: bool = False,
-        ) -> Any:
-            rows = self.rows if groups else self.rows[:3]
-            count = len(self.rows[1])
-            order = np.arange(count) if shuffle_seed is None else np.random.default_rng(shuffle_seed).permutation(count)
-            ends = range(skip * batch_size, count - batch_size + 1 if full else count, batch_size)
-
-            def generate() -> Any:
-                for start in ends:
-                    yield tf.nest.map_structure(itemgetter(order[start : start + batch_size]), rows)
-
-            signature = tf.nest.map_structure(
-                lambda column: tf.TensorSpec((batch_size if full else None, *column.shape[1:]), column.dtype), rows
-            )
-            return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
-
-    key = (split, file.sequences["history"].max_length)
-    if key not in _CACHE:
-        _CACHE[key] = InMemory()
-    return _CACHE[key]
+    copy = assets.directory.parent / f"rows-{split}-{assets.fingerprint()[:16]}"
+    return RankingData.of_log(file, split_files(data, split), RawFunction(file, FileLookups(assets)), copy)
 
 
 def _tables(work: Path, plan: dict[str, Any]) -> None:

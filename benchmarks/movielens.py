@@ -47,7 +47,7 @@ def _train_and_score(data: Path, run: Path, work: Path, name: str, seed: int, ep
     from pipeline.assets import assets_from_transform
     from pipeline.local_runner import OutputLayout
     from pipeline.store import Store
-    from tfctr.data.splits import split_records
+    from tfctr.data.sources import split_files
     from tfctr.export.saved_model import export_model
     from tfctr.features import load_feature_file
     from tfctr.training.dataset import RankingData
@@ -69,13 +69,13 @@ def _train_and_score(data: Path, run: Path, work: Path, name: str, seed: int, ep
             "training": {"epochs": epochs, "patience": 1, "seed": seed},
         }
     )
-    train, valid = (RankingData(splits[split], file, raw_function=None) for split in ("train", "eval"))
+    train, valid = (RankingData.of_transformed(file, splits[s], work / f"rows-{s}") for s in ("train", "eval"))
     result = run_training(assets, experiment, train, valid, work / "runs")
     trained = time.monotonic() - started
     exported = work / f"{name}-{seed}"
     if not exported.exists():
         export_model(result.model, assets, experiment, exported, history=result.progress.history)
-    rows = predict(exported, file, split_records(data, "test"), ("gender",))
+    rows = predict(exported, file, split_files(data, "test"), ("gender",))
     rows.save(work / f"{name}-{seed}.npz")
     note = {"train_seconds": trained, "epochs": len(result.progress.history), "history": result.progress.history}
     (work / f"{name}-{seed}.json").write_text(json.dumps(note), encoding="utf-8")

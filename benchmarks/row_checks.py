@@ -5,12 +5,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tfctr.data.splits import split_records
+from tfctr.data.analyze import analyze
+from tfctr.data.log import checked_rows
+from tfctr.data.sources import split_files
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import load_feature_file
-from tfctr.features.analyze import analyze
-from tfctr.features.checked_log import checked_rows
 from tfctr.features.row_checks import SplitCheck
 
 FILE = Path(__file__).parents[1] / "configs" / "synthetic.yaml"
@@ -22,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
         synthesize(data, Settings(rows=100_000))
-        paths = split_records(data, "train")
+        paths = split_files(data, "train")
         started = time.process_time()
         kept = list(checked_rows(file, paths, "reading", training=True))
         reading = time.process_time() - started

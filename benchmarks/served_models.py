@@ -79,14 +79,14 @@ def export(
         one_call: Whether to add a signature `rank` for comparison, with user_tower and score in one graph.
     """
     from tests.workbench import Workbench, small_features
-    from tfctr.data.splits import split_records
+    from tfctr.data.analyze import analyze
+    from tfctr.data.sources import split_files
     from tfctr.data.synthesize import synthesize
     from tfctr.data.synthetic_world import Settings
     from tfctr.export.cost import model_cost
     from tfctr.export.fold import folded_scorer
     from tfctr.export.saved_model import export_model
     from tfctr.features import FeatureFile
-    from tfctr.features.analyze import analyze
     from tfctr.models import build_model
     from tfctr.training.experiment import Experiment
 
@@ -94,7 +94,7 @@ def export(
     synthesize(data, Settings(rows=600, users=60, items=2000, history_length=50, vector_width=128, seed=5))
     content = small_features(length).model_dump(mode="json", exclude_unset=True)
     file = FeatureFile.model_validate({**content, "embedding_dimension": dimension})
-    bench = Workbench(data, file, analyze(file, split_records(data, "train"), directory / "assets", data))
+    bench = Workbench(data, file, analyze(file, split_files(data, "train"), directory / "assets", data))
     experiment = Experiment.model_validate(
         {**({"preset": model} if isinstance(model, str) else model), "export": {"warmup_candidates": [1]}}
     )

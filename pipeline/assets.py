@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from tfctr.data.sources.tfrecord import read_records
 from tfctr.errors import UserError
 from tfctr.features.assets import (
     FeatureAssets,
@@ -21,7 +22,6 @@ from tfctr.features.assets import (
 from tfctr.features.kinds.base import STATISTICS
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens
-from tfctr.training.dataset import read_records
 
 
 def vocabulary_file(owner: str) -> str:

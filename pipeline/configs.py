@@ -24,6 +24,7 @@ BEAM_PLUGIN = "pipeline.beam_compat"
 
 #: The packages and modules of ours that the result of a component depends on, by component.
 SOURCES = {
+    "ExampleGen": ("tfctr/data/sources", "tfctr/data/examples.py", "pipeline/example_gen.py"),
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
     "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),
 }
@@ -35,7 +36,7 @@ class PipelineConfig:
 
     Attributes:
         root: Where artifacts go.
-        data: Directory with train/, valid/ and test/ TFRecords and the files that the feature file names.
+        data: Directory with train/, valid/ and test/ and the files that the feature file names.
         data_digest: Hash of those files (vectors, vocabularies): a changed file must not be served from cache.
         code: Hashes of our source by component; TFX knows a function by its name and would miss a change inside.
         features: The feature file.

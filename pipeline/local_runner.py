@@ -18,7 +18,7 @@ import typer
 from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
 from pipeline.progress import Progress, quiet
 from tfctr.console import error_console
-from tfctr.data.splits import split_records
+from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
@@ -77,7 +77,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
             raise UserError(f"{path}: TFX takes a path with one of * ? [ ] for a pattern; rename it")
     file = load_feature_file(features)
     for folder in SPLITS.values():
-        split_records(data, folder)
+        split_files(data, folder)
     digest = digest_of_files(file, data)
     layout = OutputLayout(out)
     layout.out.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="Directory with train/, valid/ and test/ TFRecords.")],
+    data: Annotated[Path, typer.Option(help="Directory with train/, valid/ and test/, Parquet, CSV or TFRecord.")],
     features: Annotated[Path, typer.Option(help="The feature file.")],
     experiment: Annotated[Path, typer.Option(help="The experiment file.")],
     out: Annotated[Path, typer.Option(help="Output directory; runs on the same one share what is cached.")],

@@ -8,6 +8,7 @@ from tfx import v1 as tfx
 
 from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
 from pipeline.evaluation import DEFAULT_SLICES, eval_config
+from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
 from tfctr.errors import UserError
@@ -16,6 +17,7 @@ from tfctr.training.experiment import Evaluation
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
+    from tfx.components.example_gen.component import FileBasedExampleGen
 
 
 def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
@@ -31,10 +33,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     # At once, so that an interest without a sequence, or a demand that can't be made, is refused before anything runs.
     config.experiment.model_config_of().interests_of(config.features)
     judging = _eval_config(config)
-    splits = [tfx.proto.Input.Split(name=name, pattern=f"{folder}/*.tfrecord*") for name, folder in SPLITS.items()]
-    examples = tfx.components.ImportExampleGen(
-        input_base=config.data, input_config=tfx.proto.Input(splits=splits)
-    ).with_id("ExampleGen")
+    examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
     components = [examples, statistics]
     if config.schema is None:
@@ -63,7 +62,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
 
 def _after_schema(
     config: PipelineConfig,
-    examples: tfx.components.ImportExampleGen,
+    examples: FileBasedExampleGen,
     statistics: tfx.components.StatisticsGen,
     judging: EvalConfig,
 ) -> list[object]:
@@ -134,11 +133,15 @@ def _after_schema(
 
 
 def _eval_config(config: PipelineConfig) -> EvalConfig:
+    file, evaluation = config.features, config.experiment.evaluation
+    logged = [
+        d if d.column is None else d.model_copy(update={"column": file.column_of(d.column)}) for d in evaluation.demands
+    ]
     return eval_config(
-        config.experiment.evaluation,
-        label=config.features.labels.evaluated,
-        group=config.features.group or "",
-        weight=config.features.weight or "",
+        evaluation.model_copy(update={"demands": tuple(logged)}),
+        label=file.labels.evaluated,
+        group=file.column_of(file.group or ""),
+        weight=file.weight or "",
         slices=slice_columns(config),
     )
 
@@ -156,4 +159,4 @@ def slice_columns(config: PipelineConfig) -> list[str]:
     for name in asked:
         if name not in allowed:
             raise UserError(f"evaluation.slices: can't slice by column '{name}'. Allowed: {', '.join(sorted(allowed))}")
-    return list(dict.fromkeys([*default_slices(file), *usual, *asked]))
+    return [file.column_of(name) for name in dict.fromkeys([*default_slices(file), *usual, *asked])]

@@ -21,6 +21,7 @@ from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import GROUP, STATISTICS, Lookups
 from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
 from tfctr.features.parsing import dense, densify, outcomes
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
@@ -34,6 +35,7 @@ def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]
         custom_config: `features` (the feature file, JSON) and `data` (what relative paths in it are relative to).
     """
     file = FeatureFile.model_validate_json(custom_config["features"])
+    inputs = {name: inputs[rule.column] for name, rule in column_rules(file).items()}
     raw = densify(inputs, file)
     lookups = AnalyzerLookups(file, inputs, custom_config["data"])
     transformed = RawFunction(file, lookups).all_sides(raw)

@@ -39,15 +39,16 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
         feature.type = types.get(feature.name, feature.type)
     add_missing_columns(curated, file)
     free = _without_domain(file)
-    histories = {spec.name for spec in columns(file) if spec.shape}
-    optional = {name for name, rule in column_rules(file).items() if not rule.everywhere}
+    histories = {spec.logged for spec in columns(file) if spec.shape}
+    # What nothing reads may go, too: another format of the same log has only the columns that the feature file names.
+    needed = {rule.column for rule in column_rules(file).values() if rule.everywhere}
     for feature in curated.feature:
         domain = feature.WhichOneof("domain_info")
         if domain is not None and (feature.name in free or feature.type != schema_pb2.BYTES):
             feature.ClearField(domain)
         elif domain in ("domain", "string_domain"):
             feature.distribution_constraints.min_domain_mass = _MIN_KNOWN_SHARE
-        if feature.name in optional:
+        if feature.name not in needed:
             feature.ClearField("presence")
         if feature.name in histories:
             feature.ClearField("value_count")
@@ -64,8 +65,8 @@ def curate(schema: schema_pb2.Schema, file: FeatureFile) -> schema_pb2.Schema:
 
 
 def column_types(file: FeatureFile) -> dict[str, int]:
-    """The type of every column that the feature file names."""
-    return {name: _TYPES[rule.dtype] for name, rule in column_rules(file).items()}
+    """The type of every column of the log that the feature file names."""
+    return {rule.column: _TYPES[rule.dtype] for rule in column_rules(file).values()}
 
 
 def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
@@ -75,10 +76,11 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
         UserError: when the two name different types for a column.
     """
     known = {feature.name: feature for feature in schema.feature}
+    everywhere = {rule.column for rule in column_rules(file).values() if rule.everywhere}
     for name, kind in column_types(file).items():
         if name not in known:
             feature = schema.feature.add(name=name, type=kind)
-            if column_rules(file)[name].everywhere:
+            if name in everywhere:
                 feature.presence.min_count = 1
         elif known[name].type != kind:
             theirs, ours = (schema_pb2.FeatureType.Name(value) for value in (known[name].type, kind))
@@ -88,7 +90,8 @@ def add_missing_columns(schema: schema_pb2.Schema, file: FeatureFile) -> None:
 def _without_domain(file: FeatureFile) -> set[str]:
     """The columns in which a new value is no anomaly."""
     free = {column for column in (file.group, file.request, *file.meta) if column is not None}
-    return free | {feature.name for feature in file.features if feature.kind.new_values_are_normal(feature)}
+    normal = [feature for feature in file.features if feature.kind.new_values_are_normal(feature)]
+    return {file.column_of(name) for name in free | {spec.name for f in normal for spec in f.kind.columns(f)}}
 
 
 class CuratedSchema:

@@ -10,13 +10,15 @@ import tensorflow as tf
 
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
-from tfctr.data.splits import split_records
+from tfctr.data.columnar import remove_other_copies
+from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
-from tfctr.training.dataset import RankingData, read_records
+from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
+from tfctr.training.keys import code
 from tfctr.training.run import run_training
-from tfctr.training.workspace import check_split_once
+from tfctr.training.workspace import check_split_once, first_example
 
 
 def run_fn(fn_args: Any) -> None:
@@ -40,21 +42,24 @@ def run_fn(fn_args: Any) -> None:
     assets = assets_from_transform(
         fn_args.transform_graph_path, train_files, file, directory / "assets", config["data"]
     )
-    result = run_training(
-        assets,
-        experiment,
-        RankingData(train_files, file, raw_function=None),
-        RankingData(valid_files, file, raw_function=None),
-        directory,
+    train_rows, valid_rows = (
+        _rows(file, paths, Path(config["checkpoints"]) / "rows", split)
+        for split, paths in (("train", train_files), ("valid", valid_files))
     )
+    result = run_training(assets, experiment, train_rows, valid_rows, directory)
     history = result.progress.history
-    export_model(result.model, assets, experiment, fn_args.serving_model_dir, _example(config["data"]), history)
+    example = first_example(file, split_files(config["data"], "train"))
+    export_model(result.model, assets, experiment, fn_args.serving_model_dir, example, history)
 
 
-def _example(data: str) -> bytes:
-    """A raw training example, for the warm-up requests."""
-    first: bytes = next(iter(read_records(split_records(data, "train")).take(1))).numpy()
-    return first
+def _rows(file: FeatureFile, paths: list[str], directory: Path, split: str) -> RankingData:
+    """The rows of a split, from their columnar copy, which later trainings on them use again."""
+    # The files of an artifact never change.
+    key = hashlib.sha256("\n".join([*paths, code()]).encode()).hexdigest()[:16]
+    copy = directory / f"{split}-{key}"
+    rows = RankingData.of_transformed(file, paths, copy)
+    remove_other_copies(copy, split)
+    return rows
 
 
 def _files(patterns: list[str]) -> list[str]:

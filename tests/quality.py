@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from tests.workbench import Workbench, small_features
-from tfctr.data.splits import split_records
+from tfctr.data.analyze import analyze
+from tfctr.data.sources import split_files
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
-from tfctr.features.analyze import analyze
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import validate
 from tfctr.training.run import run_training
@@ -48,7 +48,7 @@ class Bench:
 def make_bench(data: dict[str, int], directory: Path) -> Bench:
     manifest = synthesize(directory / "data", Settings(**data))
     file = small_features(data["history_length"])
-    assets = analyze(file, split_records(directory / "data", "train"), directory / "assets", directory / "data")
+    assets = analyze(file, split_files(directory / "data", "train"), directory / "assets", directory / "data")
     ceiling = manifest["ceilings"]["position_unknown"]
     return Bench(Workbench(directory / "data", file, assets), {name: ceiling[name]["expected"] for name in METRICS})
 

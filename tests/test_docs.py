@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from tfctr.cli import app
+from tfctr.data.build.spec import build_of
 from tfctr.features import spec
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.kinds.vocabularies import VOCABULARIES
@@ -50,19 +51,23 @@ def test_every_key_of_the_feature_file_is_documented(model: type[BaseModel]) -> 
 
 
 def test_yaml_examples_are_valid() -> None:
-    sequences, experiments = 0, 0
+    sequences, experiments, builds = 0, 0, 0
     for page, block in _blocks("yaml"):
         content = yaml.safe_load(block)
         if "sequences" in content:
             for sequence in content["sequences"].values():
                 spec.Sequence.model_validate(sequence)
                 sequences += 1
+        elif "log" in content:
+            build_of(content, page)
+            builds += 1
         else:
             assert "preset" in content, f"{page}: what is this an example of?\n{block}"
             Experiment.model_validate(content).model_config_of()
             experiments += 1
     assert sequences >= 1
     assert experiments >= 1
+    assert builds >= 1
 
 
 def test_python_examples_compile() -> None:

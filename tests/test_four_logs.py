@@ -18,7 +18,7 @@ from serving.server import Server
 from tests.records import write_records
 from tfctr.client import RankingClient
 from tfctr.data.check import check_dataset
-from tfctr.data.splits import split_records
+from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features import FeatureFile
 from tfctr.metrics.reference import auc
@@ -222,7 +222,7 @@ def test_a_log_from_check_to_a_served_score(make: Callable[[np.random.Generator]
     train_in_workspace(file, experiment, data, tmp_path / "run")
     run, example = finished_run(tmp_path / "run")
     directory = export_model(run.model, run.assets, run.experiment, tmp_path / "served" / "1", example, run.history)
-    predictions = predict(directory, file, split_records(data, "test"))
+    predictions = predict(directory, file, split_files(data, "test"))
     reached, linear = float(auc(predictions.labels, predictions.scores)), linear_auc(splits, file)
     print(f"{make.__name__}: AUC {reached:.4f}, logistic regression {linear:.4f}")
     assert linear > 0.55

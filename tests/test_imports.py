@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "models": MODEL_PARTS,
     "training": MODEL_PARTS | {"models", "data"},
     "export": MODEL_PARTS | {"models", "training"},
-    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client"},
+    "project": MODEL_PARTS | {"models", "data"},
+    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client", "project"},
     "__main__": {"cli"},
 }
 # The parts that run on every Keras backend.

@@ -9,8 +9,8 @@ import keras
 import tensorflow as tf
 
 from tests.records import write_records
+from tfctr.data.analyze import analyze
 from tfctr.features import FeatureFile
-from tfctr.features.analyze import analyze
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.training.dataset import RankingData
 
@@ -55,7 +55,7 @@ def ranking_data(directory: Path, rows: Any, file: FeatureFile) -> RankingData:
     train = write(directory / "train.tfrecord", [(9, -99, 1, 1), (9, 99, 0, 1)])
     assets = analyze(file, [train], directory / "assets", directory)
     path = write(directory / "rows.tfrecord", rows)
-    return RankingData([path], file, RawFunction(file, FileLookups(assets)))
+    return RankingData.of_log(file, [path], RawFunction(file, FileLookups(assets)), directory / "rows")
 
 
 class Scorer(keras.Model):

@@ -10,16 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfctr.data.splits import split_records
+from tfctr.data.analyze import analyze
+from tfctr.data.sources import split_files
+from tfctr.data.sources.tfrecord import read_records
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import FeatureFile, load_feature_file
-from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
-from tfctr.training.dataset import RankingData, read_records
+from tfctr.training.dataset import RankingData
 
 ROOT = Path(__file__).parents[1]
 HISTORY = 12
@@ -35,12 +36,16 @@ class Workbench:
     assets: FeatureAssets
 
     def split(self, name: str) -> RankingData:
-        function = RawFunction(self.file, FileLookups(self.assets))
-        return RankingData(split_records(self.data, name), self.file, function)
+        copy = self.assets.directory.parent / f"rows-{name}"
+        return RankingData.of_log(self.file, split_files(self.data, name), self.function, copy)
+
+    @property
+    def function(self) -> RawFunction:
+        return RawFunction(self.file, FileLookups(self.assets))
 
     def serialized(self, split: str, count: int) -> np.ndarray:
         """The first `count` serialized examples of a split."""
-        records = read_records(split_records(self.data, split)).take(count)
+        records = read_records(split_files(self.data, split)).take(count)
         return np.array([record.numpy() for record in records], dtype=object)
 
     def raw(self, split: str, count: int) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def make_workbench(directory: Path, rows: int = 1600, history: int = HISTORY) ->
     data = directory / "data"
     synthesize(data, Settings(rows=rows, users=60, items=150, history_length=history, vector_width=12, seed=5))
     file = small_features(history)
-    return Workbench(data, file, analyze(file, split_records(data, "train"), directory / "assets", data))
+    return Workbench(data, file, analyze(file, split_files(data, "train"), directory / "assets", data))
 
 
 def small_features(history: int = HISTORY) -> FeatureFile:

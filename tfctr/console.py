@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -34,17 +34,31 @@ def step(title: str) -> Iterator[None]:
     console().print(f"{title}: done in {time.monotonic() - started:.1f} s")
 
 
-def track(items: Iterable[_Item], title: str, total: int | None = None) -> Iterator[_Item]:
-    """Yields the items and shows how many are done, of how many if `total` is known."""
+def track(
+    items: Iterable[_Item], title: str, total: int | None = None, size: Callable[[_Item], int] = lambda item: 1
+) -> Iterator[_Item]:
+    """Yields the items and shows how many are done, of how many if `total` is known.
+
+    Args:
+        items: The items.
+        title: What is done with them.
+        total: How many there are.
+        size: How many an item counts for.
+    """
     if sys.stderr.isatty():
         text = TextColumn("{task.description}")
         columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=error_console(), transient=True) as progress:
-            yield from progress.track(items, total=total, description=title)
+            task = progress.add_task(title, total=total)
+            for item in items:
+                yield item
+                progress.advance(task, size(item))
         return
     last = time.monotonic()
-    for count, item in enumerate(items, start=1):
+    count = 0
+    for item in items:
         yield item
+        count += size(item)
         now = time.monotonic()
         if now - last >= _PLAIN_INTERVAL_SECONDS:
             last = now

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -21,3 +22,12 @@ def user_errors(where: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
+
+
+@contextmanager
+def disk_errors(path: str | Path) -> Iterator[None]:
+    """Turns an OSError while something is written (a full disk, no permission) into a `UserError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -13,9 +13,20 @@ def write_text(path: Path, text: str) -> None:
     Directories above it are made when they are missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the temporary name of a file that gets its own, or replaces what has it, when the block ends well.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     unfinished = _beside(path)
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        yield unfinished
         _sync(unfinished)
         os.replace(unfinished, path)
         _sync(path.parent)
@@ -38,18 +49,27 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         yield unfinished
-        for entry in (*unfinished.rglob("*"), unfinished):
-            _sync(entry)
-        if replace and path.exists():
-            replaced = path.with_name(f"{unfinished.name}.old")
-            os.rename(path, replaced)
-            os.rename(unfinished, path)
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            os.rename(unfinished, path)
-        _sync(path.parent)
+        finish_directory(unfinished, path, replace)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> None:
+    """Give a directory its name, when all of it is on disk. With `replace`, a directory of this name is replaced.
+
+    Raises:
+        OSError: The name is taken, or belongs to something else.
+    """
+    for entry in (*unfinished.rglob("*"), unfinished):
+        _sync(entry)
+    if replace and path.exists():
+        replaced = path.with_name(f"{unfinished.name}.old")
+        os.rename(path, replaced)
+        os.rename(unfinished, path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    else:
+        os.rename(unfinished, path)
+    _sync(path.parent)
 
 
 def _beside(path: Path) -> Path:

@@ -56,12 +56,26 @@ class TestTrain:
         assert note["experiment"]["preset"] == "mlp"
         assert len(note["history"]) == 2
 
+    def test_settings_change_it_last(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
+        settings = ("--set", "training.learning_rate=0.003", "--set", "model.interaction.hidden=[8, 4]")
+        train(tfctr, desk, tmp_path, "--batch-size", "512", "--seed", "5", *settings, "--set", "training.seed=6")
+        found = json.loads((tmp_path / "run.json").read_text())["experiment"]
+        assert found["model"] == {"interaction": {"hidden": [8, 4]}}
+        training = {name: found["training"][name] for name in ("batch_size", "seed", "learning_rate", "epochs")}
+        assert training == {"batch_size": 512, "seed": 6, "learning_rate": 0.003, "epochs": 1}
+
+    def test_a_wrong_setting(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
+        ran = train(tfctr, desk, tmp_path / "run", "--set", "training.rate=0.003")
+        assert ran.error is not None
+        assert ran.error.startswith("--set: training.rate: unknown key. Allowed: batch_size, ")
+        assert not (tmp_path / "run").exists()
+
     @pytest.mark.parametrize(
         ("wrong", "told"),
         [
             ("features", "nowhere.yaml: can't be read"),
             ("experiment", "nowhere.yaml: can't be read"),
-            ("data", "no *.tfrecord or *.tfrecord.gz file"),
+            ("data", "no file of a log (*.csv, "),
         ],
     )
     def test_missing_input(self, tfctr: Call, desk: Desk, tmp_path: Path, wrong: str, told: str) -> None:
@@ -179,7 +193,7 @@ class TestEvaluate:
         [
             (("--slice", "colour"), "there is no column to slice by of that name. Allowed: ['age', 'gender', "),
             (("--slice", "item_vector"), "Received: 'item_vector'"),
-            (("--split", "nope"), "nope: no *.tfrecord"),
+            (("--split", "nope"), "nope: no file of a log"),
             (("--predictions", "/nowhere/rows.npz"), "/nowhere doesn't exist; make it first"),
         ],
     )

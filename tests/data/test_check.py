@@ -111,5 +111,5 @@ def test_damaged_files_items_and_vectors(sound: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"test/part-00000.tfrecord.gz is damaged or cut off after record \d+"):
         check_dataset(directory, FILE)
     shard.unlink()
-    with pytest.raises(UserError, match=r"test: no \*.tfrecord"):
+    with pytest.raises(UserError, match="test: no file of a log"):
         check_dataset(directory, FILE)

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tests.data.helpers import decode
 from tfctr.data.examples import example, int64_feature, packed_int64s, text_feature, varint
+from tfctr.data.sources.records import masked_crc32c
 from tfctr.data.tfrecord import ShardedWriter
-from tfctr.features.records import masked_crc32c
 
 
 # "123456789" is the usual check string of CRCs; the other examples are in RFC 3720, appendix B.4.

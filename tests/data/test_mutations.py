@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from tests.records import example
 from tfctr.data.check import check_dataset
-from tfctr.data.splits import split_records
+from tfctr.data.log import checked_rows
+from tfctr.data.sources import read, split_files
+from tfctr.data.sources.records import located_records, masked_crc32c
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
-from tfctr.features.checked_log import checked_rows
 from tfctr.features.kinds.base import INT64_MISSING
-from tfctr.features.parsing import outcomes, parse_examples, parse_scalars, sliceable
-from tfctr.features.records import located_records, masked_crc32c
+from tfctr.features.parsing import dense, outcomes, parse_examples, ragged, sliceable
 from tfctr.features.row_checks import column_rules
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import train_in_workspace
@@ -206,7 +206,7 @@ def whole(split: str) -> dict[str, tuple[Callable[[Path], object], str]]:
             lambda data: [write(path, []) for path in (data / split).iterdir()],
             "the split holds no example",
         ),
-        "no file": (lambda data: [path.unlink() for path in (data / split).iterdir()], r"no \*.tfrecord"),
+        "no file": (lambda data: [path.unlink() for path in (data / split).iterdir()], r"no file of a log \(\*\.csv"),
         "one class": (
             change_every(split, put("label", 1)),
             "every label of a weight above 0 is 1, and labels of one class only",
@@ -295,7 +295,7 @@ def test_a_broken_set_is_refused_before_a_model_is_built(good: Path, tmp_path: P
     lacks = [one for one, rule in RULES.items() if f" {one} a" in name and not rule.everywhere]
     if split and "one class" not in name and not lacks:
         refusals.append(
-            lambda: list(checked_rows(FILE, split_records(tmp_path / "data", split), "scoring", both_classes=False))
+            lambda: list(checked_rows(FILE, split_files(tmp_path / "data", split), "scoring", both_classes=False))
         )
     for refusal in refusals:
         with pytest.raises(UserError, match=told) as raised:
@@ -308,7 +308,7 @@ def test_a_broken_set_is_refused_before_a_model_is_built(good: Path, tmp_path: P
 def test_the_good_set_trains(good: Path, tmp_path: Path) -> None:
     assert check_dataset(good, FILE) == ({"train": 16, "valid": 16, "test": 16}, [])
     assert train_in_workspace(FILE, EXPERIMENT, good, tmp_path).progress.finished
-    assert sum(1 for _ in located_records(split_records(good, "train"))) == 16
+    assert sum(1 for _ in located_records(split_files(good, "train"))) == 16
 
 
 @pytest.mark.slow
@@ -326,16 +326,22 @@ def test_an_empty_list_is_a_missing_value(good: Path, tmp_path: Path) -> None:
         write(tmp_path / "data" / split / "b.tfrecord.gz", records)
     check_dataset(tmp_path / "data", FILE)
     assert train_in_workspace(FILE, EXPERIMENT, tmp_path / "data", tmp_path / "run").progress.finished
-    wanted = outcomes(FILE) | sliceable(FILE)
-    absent = tf.constant([example(left_out), example(row(1))])
-    present = tf.constant([records[0], example(row(1))])
+    absent, present = [example(left_out), example(row(1))], [records[0], example(row(1))]
     for expected, found in (
         (parse_examples(absent, FILE, outcomes(FILE)), parse_examples(present, FILE, outcomes(FILE))),
-        (parse_scalars(absent, wanted), parse_scalars(present, wanted)),
+        (scalars(tmp_path, absent), scalars(tmp_path, present)),
     ):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             np.testing.assert_array_equal(found[name].numpy(), value.numpy(), err_msg=name)
+
+
+def scalars(directory: Path, records: list[bytes]) -> dict[str, Any]:
+    """What an evaluation reads beside the scores."""
+    write(directory / "a.tfrecord", records)
+    [rows] = read([directory / "a.tfrecord"], RULES, FILE.csv)
+    wanted = outcomes(FILE) | sliceable(FILE)
+    return {name: dense(ragged(rows.columns[name]), one) for name, one in wanted.items()}
 
 
 @pytest.mark.slow
@@ -380,4 +386,4 @@ def test_what_is_no_fault(good: Path, tmp_path: Path, mutation: Mutation) -> Non
     shutil.copytree(good, tmp_path / "data")
     change_record(tmp_path / "data", "train", mutation)
     check_dataset(tmp_path / "data", FILE)
-    assert sum(len(rows.serialized) for rows in checked_rows(FILE, split_records(tmp_path / "data", "train"), "")) == 16
+    assert sum(len(rows.serialized) for rows in checked_rows(FILE, split_files(tmp_path / "data", "train"), "")) == 16

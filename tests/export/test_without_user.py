@@ -20,11 +20,11 @@ from tests.export.test_served_parity import run
 from tests.records import write_records
 from tests.workbench import Workbench
 from tfctr.cli import app
+from tfctr.data.analyze import analyze
 from tfctr.export.describe import describe
 from tfctr.export.saved_model import export_model
 from tfctr.export.warmup import WARMUP_FILE
 from tfctr.features import FeatureFile, raw_inputs
-from tfctr.features.analyze import analyze
 from tfctr.training.experiment import Experiment
 
 ROWS = 96

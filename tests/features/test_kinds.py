@@ -18,9 +18,9 @@ from tests.records import example, write_records
 from tfctr.cli import app
 from tfctr.client import RankingClient
 from tfctr.client.requests import Declared
+from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file, model_inputs, raw_inputs
-from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.parsing import parse_examples

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from tests.records import example, write_records
 from tfctr.cli import app
+from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.export.signatures import RankingModule
 from tfctr.features import INT64_MISSING, FeatureFile
-from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models import ModelConfig, build_model

@@ -12,9 +12,9 @@ import tensorflow as tf
 from tests.features.beam import run_transform
 from tests.features.test_vocabulary import UGLY
 from tests.records import example, write_records
+from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
-from tfctr.features.analyze import analyze
 from tfctr.features.assets import learned_numbers
 from tfctr.features.kinds.base import STATISTICS
 from tfctr.features.parsing import parse_examples

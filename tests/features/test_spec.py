@@ -63,9 +63,9 @@ def change(content: dict[str, Any], path: str, value: Any) -> None:
         (
             "colour",
             "red",
-            "colour: unknown key. Allowed: bias, candidate, context, embedding_dimension, group, labels,",
+            "colour: unknown key. Allowed: bias, candidate, context, csv, embedding_dimension, group,",
         ),
-        ("user.gender.colour", "red", "user.gender.colour: unknown key. Allowed: default, dimension, dtype, kind,"),
+        ("user.gender.colour", "red", "user.gender.colour: unknown key. Allowed: column, default, dimension, dtype,"),
         ("user.gender.vocabulary.size", 3, "user.gender.vocabulary.size: unknown key. Allowed: buckets, type"),
         ("sequences.history.length", 3, "sequences.history.length: unknown key. Allowed: fields, max_length"),
         ("labels", None, "labels: is required"),

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tests.records import example, write_records
 from tests.workbench import Workbench
+from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.features import INT64_MISSING, FeatureFile
-from tfctr.features.analyze import analyze
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction

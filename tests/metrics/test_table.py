@@ -35,16 +35,16 @@ class TestANewMetric:
     def test_is_in_the_table_of_the_command_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from tests.workbench import ROOT
         from tfctr.cli import app
-        from tfctr.data import splits
+        from tfctr.data import sources
         from tfctr.export import describe
         from tfctr.features import load_feature_file
         from tfctr.training import evaluate
 
-        features = load_feature_file(ROOT / "configs" / "synthetic.yaml").model_dump(mode="json", exclude_unset=True)
-        made = {"features": features, "experiment": {"evaluation": {"weighting": "impressions"}}}
+        file = load_feature_file(ROOT / "configs" / "synthetic.yaml")
+        made = {"experiment": {"evaluation": {"weighting": "impressions"}}}
         rows = evaluate.Predictions(np.array([0, 1, 1]), np.array([0.5, 0.5, 1.0]), np.array([1, 1, 2]), None, {})
-        monkeypatch.setattr(describe, "describe", lambda directory: SimpleNamespace(made=made))
-        monkeypatch.setattr(splits, "split_records", lambda data, split: [])
+        monkeypatch.setattr(describe, "describe", lambda directory: SimpleNamespace(made=made, feature_file=file))
+        monkeypatch.setattr(sources, "split_files", lambda data, split: [])
         monkeypatch.setattr(evaluate, "predict", lambda *arguments: rows)
         monkeypatch.setenv("COLUMNS", "200")
         ran = CliRunner().invoke(app, ["evaluate", "--model", str(tmp_path), "--data", str(tmp_path)])

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tests.composition import covering_pairs, model_batch, small_model, with_history
 from tests.workbench import HISTORY, Workbench, small_features
-from tfctr.data.splits import split_records
+from tfctr.data.analyze import analyze
+from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
-from tfctr.features.analyze import analyze
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
 from tfctr.models import PRESETS, ModelConfig, RankingModel
@@ -155,7 +155,7 @@ def test_a_history_longer_than_configured_is_cut_to_its_newest_events(workbench:
     """The function that parses raw examples cuts it, so training and every signature get the cut history."""
     file = small_features(history=5)
     short = Workbench(
-        workbench.data, file, analyze(file, split_records(workbench.data, "train"), tmp_path / "assets", workbench.data)
+        workbench.data, file, analyze(file, split_files(workbench.data, "train"), tmp_path / "assets", workbench.data)
     )
     whole, cut = (next(iter(one.split("test").batches(64)))[0] for one in (workbench, short))
     assert (whole["history_length"].numpy() > 5).any()

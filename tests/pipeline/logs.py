@@ -8,11 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
+from tests.tables import table_of, write_csv, write_parquet
+from tfctr.data.sources import split_files
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
+from tfctr.features.spec import load_feature_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,13 +95,22 @@ def rewrite_log(source: Path, target: Path, change: Callable[[str, list[tf.train
     return target
 
 
-def shuffle_training_labels(split: str, examples: list[tf.train.Example]) -> None:
-    """Shuffles the labels of train and valid, so that they do not depend on the features. Those of test stay."""
+def in_another_format(data: Path, features: Path, name: str) -> Path:
+    """A data set whose splits are Parquet or CSV instead of TFRecord, by the name of their files."""
+    for split in ("train", "valid", "test"):
+        table = table_of(split_files(data, split), load_feature_file(features))
+        shutil.rmtree(data / split)
+        (write_parquet if name.endswith(".parquet") else write_csv)(data / split / name, table)
+    return data
+
+
+def turn_training_labels(split: str, examples: list[tf.train.Example]) -> None:
+    """Makes clicks of what was not clicked in train and valid, and the other way round. The labels of test stay."""
     if split == "test":
         return
-    labels = [example.features.feature["label"].int64_list.value[0] for example in examples]
-    for example, label in zip(examples, np.random.default_rng(0).permutation(labels), strict=True):
-        example.features.feature["label"].int64_list.value[0] = int(label)
+    for example in examples:
+        values = example.features.feature["label"].int64_list.value
+        values[0] = 1 - values[0]
 
 
 def run_pipeline(data: Path, features: Path, experiment: Path, out: Path) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
         root=str(tmp_path),
         data=str(tmp_path),
         data_digest="",
-        code={"Transform": "", "Trainer": ""},
+        code={"ExampleGen": "", "Transform": "", "Trainer": ""},
         features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
         experiment=Experiment.model_validate({"evaluation": {"demands": [demand], "weighting": "clicks"}}),
         checkpoints=str(tmp_path),

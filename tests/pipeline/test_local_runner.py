@@ -26,7 +26,7 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
     )
 
     assert code == 2
-    assert output.startswith(f"error: {tmp_path}/train: no *.tfrecord")
+    assert output.startswith(f"error: {tmp_path}/train: no file of a log (*.csv, ")
     assert output.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -26,10 +26,11 @@ from pipeline.schema import CuratedSchema
 from pipeline.store import Store, text_property
 from tests.pipeline.logs import (
     ROOT,
+    in_another_format,
     pipeline_command,
     rewrite_log,
     run_pipeline,
-    shuffle_training_labels,
+    turn_training_labels,
     write_experiment,
     write_features,
     write_log,
@@ -130,7 +131,7 @@ def test_the_pushed_model_answers(first: Run) -> None:
     assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
 
 
-def test_transformed_examples_are_what_the_raw_function_makes(first: Run) -> None:
+def test_transformed_examples_are_what_the_raw_function_makes(first: Run, tmp_path: Path) -> None:
     file = load_feature_file(first.features)
     [assets] = first.layout.checkpoints.glob("*/assets")
     raw_function = RawFunction(file, FileLookups(FeatureAssets(assets)))
@@ -143,7 +144,8 @@ def test_transformed_examples_are_what_the_raw_function_makes(first: Run) -> Non
         paths = sorted(str(path) for path in (transformed / transformed_split).glob("*.gz"))
         serialized = next(iter(tf.data.TFRecordDataset(raw_paths, "GZIP").batch(10_000)))
         expected = raw_function.all_sides(parse_examples(serialized, file, outcomes(file)))
-        [(inputs, labels, _)] = RankingData(paths, file, raw_function=None).batches(10_000)
+        copy = tmp_path / transformed_split
+        [(inputs, labels, _)] = RankingData.of_transformed(file, paths, copy).batches(10_000)
         rows += len(labels)
         assert len(labels) == len(serialized)
         # Transform may write rows in another order, so both are sorted by all their columns.
@@ -267,11 +269,13 @@ def progress_of_unfinished(first: Run) -> dict[str, Any]:
     raise AssertionError("the run had ended before it was killed")
 
 
-def test_a_model_of_shuffled_labels_is_refused(first: Run, tmp_path: Path) -> None:
+def test_a_model_of_turned_labels_is_refused(first: Run, tmp_path: Path) -> None:
     versions = first.versions()
-    shuffled = rewrite_log(first.data, tmp_path / "shuffled", shuffle_training_labels)
+    # In 200 rows of test a model of shuffled labels may look good by chance; one of turned labels does not.
+    turned = rewrite_log(first.data, tmp_path / "turned", turn_training_labels)
+    in_another_format(turned, first.features, "part.csv.gz")
 
-    done = first.again(data=shuffled)
+    done = first.again(data=turned)
 
     assert done.returncode == 3, done.stdout + done.stderr
     assert "against the latest blessed model" in done.stdout
@@ -301,7 +305,9 @@ def test_what_the_check_refuses_stops_the_run_before_it_starts(first: Run, tmp_p
 
 
 def test_anomalous_data_stops_the_run_in_words(first: Run, tmp_path: Path) -> None:
-    done = first.again(data=rewrite_log(first.data, tmp_path / "spoiled", spoil))
+    spoiled = rewrite_log(first.data, tmp_path / "spoiled", spoil)
+
+    done = first.again(data=in_another_format(spoiled, first.features, "part.parquet"))
 
     assert done.returncode == 1
     assert "AnomalyGate        FAILED" in done.stdout

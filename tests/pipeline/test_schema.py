@@ -113,6 +113,13 @@ def test_daily_business_passes(change: dict[str, object], schema: schema_pb2.Sch
     assert anomalies(log()[:20] + log(**change)[:20], schema, tmp_path) == []
 
 
+def test_a_column_that_nothing_reads_may_go(file: FeatureFile, tmp_path: Path) -> None:
+    known = curate(tfdv.infer_schema(statistics(log(colour="red", size=3)), infer_feature_shape=False), file)
+    assert {"colour", "size"} <= {feature.name for feature in known.feature}
+    assert anomalies(log(colour="red", size=3), known, tmp_path / "with") == []
+    assert anomalies(log(), known, tmp_path / "without") == []
+
+
 @pytest.mark.parametrize(
     ("change", "column", "words"),
     [

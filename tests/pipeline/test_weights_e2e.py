@@ -13,7 +13,7 @@ from pipeline.evaluation import load_slices
 from pipeline.local_runner import OutputLayout
 from pipeline.store import Store
 from tests.pipeline.logs import FEATURES, rewrite_log, run_pipeline, write_experiment, write_log
-from tfctr.data.splits import split_records
+from tfctr.data.sources import split_files
 from tfctr.features.spec import load_feature_file
 from tfctr.metrics.report import report
 from tfctr.training.evaluate import predict
@@ -73,7 +73,7 @@ def test_every_part_says_the_same(data: Path, group: str, tmp_path: Path) -> Non
     file = load_feature_file(features)
     metrics = {}
     for split in ("valid", "test"):
-        rows = predict(version, file, split_records(data, split))
+        rows = predict(version, file, split_files(data, split))
         table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting="clicks")
         metrics[split] = vars(table[0])
     [epoch] = json.loads((version / "assets.extra" / "tfctr.json").read_text(encoding="utf-8"))["validation"]

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.workbench import Workbench
-from tfctr.data.splits import split_records
+from tfctr.data.analyze import analyze
+from tfctr.data.sources import split_files
 from tfctr.features import FeatureFile
-from tfctr.features.analyze import analyze
 
 
 @pytest.fixture(scope="session")
@@ -21,5 +21,5 @@ def tiny(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Work
         }
     )
     directory = tmp_path_factory.mktemp("tiny")
-    assets = analyze(file, split_records(workbench.data, "train"), directory / "assets", workbench.data)
+    assets = analyze(file, split_files(workbench.data, "train"), directory / "assets", workbench.data)
     return Workbench(workbench.data, file, assets)

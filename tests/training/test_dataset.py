@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from tests.workbench import Workbench
-from tfctr.data.splits import split_records
+from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.inputs import model_inputs
+from tfctr.features.kinds.base import GROUP
 from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.training.dataset import RankingData, transformed_parsing_spec
 
@@ -41,10 +42,8 @@ def with_column(record: bytes, **columns: float) -> bytes:
 
 def transformed(workbench: Workbench, records: list[bytes], file: FeatureFile) -> list[bytes]:
     """Examples as the pipeline's Transform writes them: the outputs of the raw function, with integers as int64."""
-    function = workbench.split("train").raw_function
-    assert function is not None
     raw = parse_examples(tf.constant(records), file, outcomes(file))
-    inputs = {name: tensor.numpy() for name, tensor in function.all_sides(raw).items()}
+    inputs = {name: tensor.numpy() for name, tensor in workbench.function.all_sides(raw).items()}
     written = []
     for row in range(len(records)):
         example = tf.train.Example()
@@ -54,6 +53,7 @@ def transformed(workbench: Workbench, records: list[bytes], file: FeatureFile) -
             kind = feature.float_list if spec.dtype == "float32" else feature.int64_list
             kind.value.extend(value.tolist())
         example.features.feature[file.labels.evaluated].int64_list.value.append(int(raw[file.labels.evaluated][row]))
+        example.features.feature[GROUP].int64_list.value.append(int(raw[file.group or ""][row]))
         if file.weight is not None:
             example.features.feature[file.weight].float_list.value.append(float(raw[file.weight][row]))
         written.append(example.SerializeToString())
@@ -68,14 +68,14 @@ def records(workbench: Workbench) -> list[bytes]:
 @pytest.fixture
 def data(workbench: Workbench, records: list[bytes], tmp_path: Path) -> RankingData:
     path = write(tmp_path / "rows.tfrecord.gz", records)
-    return RankingData([path], workbench.file, workbench.split("train").raw_function)
+    return RankingData.of_log(workbench.file, [path], workbench.function, tmp_path / "rows")
 
 
 def test_raw_and_transformed_reading_agree(
     workbench: Workbench, records: list[bytes], data: RankingData, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "transformed.tfrecord", transformed(workbench, records, workbench.file))
-    other = RankingData([path], workbench.file, None)
+    other = RankingData.of_transformed(workbench.file, [path], tmp_path / "transformed")
     for (left, labels, weights), (right, labels2, weights2) in zip(
         rows_of(data.batches(40)), rows_of(other.batches(40)), strict=True
     ):
@@ -108,10 +108,12 @@ def test_weights(workbench: Workbench, records: list[bytes], tmp_path: Path) -> 
     content = workbench.file.model_dump(mode="json", exclude_unset=True)
     file = FeatureFile.model_validate({**content, "weight": "importance"})
     # The second row has no weight column, so its weight is 1.
-    weighted = [with_column(records[0], importance=2.5), records[1], with_column(records[2], importance=0.0)]
-    function = workbench.split("train").raw_function
-    raw = RankingData([write(tmp_path / "raw.tfrecord", weighted)], file, function)
-    again = RankingData([write(tmp_path / "t.tfrecord", transformed(workbench, weighted, file))], file, None)
+    features = [tf.train.Example.FromString(record).features.feature for record in records]
+    click = next(r for r, one in zip(records, features, strict=True) if one["label"].int64_list.value == [1])
+    weighted = [with_column(records[0], importance=2.5), click, with_column(records[2], importance=0.0)]
+    raw = RankingData.of_log(file, [write(tmp_path / "raw.tfrecord", weighted)], workbench.function, tmp_path / "raw")
+    path = write(tmp_path / "t.tfrecord", transformed(workbench, weighted, file))
+    again = RankingData.of_transformed(file, [path], tmp_path / "again")
     for source in (raw, again):
         ((inputs, _, weights),) = rows_of(source.batches(3))
         np.testing.assert_array_equal(weights, [[2.5], [1.0], [0.0]])
@@ -131,33 +133,32 @@ class TestOrder:
     @pytest.mark.slow
     def test_follows_the_seed(self, data: RankingData) -> None:
         plain = self.order(data)
-        seven = self.order(data, shuffle_seed=7, shuffle_buffer=64)
+        seven = self.order(data, shuffle_seed=7)
         assert self.order(data) == plain
-        assert self.order(data, shuffle_seed=7, shuffle_buffer=64) == seven
-        assert self.order(data, shuffle_seed=8, shuffle_buffer=64) != seven != plain
+        assert self.order(data, shuffle_seed=7) == seven
+        assert self.order(data, shuffle_seed=8) != seven != plain
         assert sorted(seven) == sorted(plain)
 
     @pytest.mark.slow
     def test_is_fixed_over_several_files(self, workbench: Workbench, records: list[bytes], tmp_path: Path) -> None:
         paths = [write(tmp_path / f"{i}.tfrecord", records[i::5]) for i in range(5)]
-        data = RankingData(paths, workbench.file, workbench.split("train").raw_function)
-        orders = [self.order(data, shuffle_seed=3, shuffle_buffer=10) for _ in range(3)]
+        data = RankingData.of_log(workbench.file, paths, workbench.function, tmp_path / "rows")
+        orders = [self.order(data, shuffle_seed=3) for _ in range(3)]
         assert orders[0] == orders[1] == orders[2]
-        assert len(orders[0]) == ROWS == data.count()
+        assert len(orders[0]) == ROWS == len(data)
 
     @pytest.mark.slow
     def test_skip_goes_on_exactly_where_it_was(self, data: RankingData) -> None:
-        whole = self.order(data, shuffle_seed=7, shuffle_buffer=64)
-        assert self.order(data, shuffle_seed=7, shuffle_buffer=64, skip=2) == whole[32:]
-        assert self.order(data, shuffle_seed=7, shuffle_buffer=64, skip=6) == []
+        whole = self.order(data, shuffle_seed=7)
+        assert self.order(data, shuffle_seed=7, skip=2) == whole[32:]
+        assert self.order(data, shuffle_seed=7, skip=6) == []
 
-    @pytest.mark.slow
-    def test_full_leaves_the_short_batch_out(self, data: RankingData) -> None:
+    def test_the_last_batch_may_be_short(self, data: RankingData) -> None:
         assert [len(y) for _, y, _ in rows_of(data.batches(40))] == [40, 40, 16]
-        assert [len(y) for _, y, _ in rows_of(data.batches(40, full=True))] == [40, 40]
+        assert [len(y) for _, y, _ in rows_of(data.batches(400))] == [ROWS]
 
 
 def test_no_records(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    with pytest.raises(UserError, match=r"train: no \*\.tfrecord or \*\.tfrecord\.gz file"):
-        split_records(tmp_path, "train")
+    with pytest.raises(UserError, match=r"train: no file of a log \(\*\.csv"):
+        split_files(tmp_path, "train")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.models.presets import PRESETS
-from tfctr.training.experiment import Demand, Experiment, load_experiment
+from tfctr.training.experiment import Demand, Experiment, changed, load_experiment
 
 
 def experiment(**content: Any) -> Experiment:
@@ -146,6 +146,74 @@ def test_errors_name_file_and_place(tmp_path: Path, text: str, told: str) -> Non
     message = str(caught.value)
     assert message.startswith(f"{path}")
     assert told in message
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("setting", "expected"),
+        [
+            ("training.learning_rate=0.003", {"training": {"learning_rate": 0.003}}),
+            ("training.learning_rate=3e-3", {"training": {"learning_rate": 0.003}}),
+            ("training.clip_norm=null", {"training": {"clip_norm": None}}),
+            ("training.jit_compile=false", {"training": {"jit_compile": False}}),
+            ("preset=qin", {"preset": "qin"}),
+            ("model.interaction.hidden=[16, 8]", {"model": {"interaction": {"hidden": [16, 8]}}}),
+            ("model.interests=[{type: din}, cmm]", {"model": {"interests": [{"type": "din"}, "cmm"]}}),
+            ("evaluation.slices=[gender, age]", {"evaluation": {"slices": ["gender", "age"]}}),
+            (
+                "evaluation.demands=[{column: hour, metric: auc, minimum: 0.6}]",
+                {"evaluation": {"demands": [{"column": "hour", "metric": "auc", "minimum": 0.6}]}},
+            ),
+            ("export.warmup_candidates=[1, 9]", {"export": {"warmup_candidates": [1, 9]}}),
+        ],
+    )
+    def test_one_key(self, setting: str, expected: dict[str, Any]) -> None:
+        assert changed(experiment(), [setting]) == experiment(**expected)
+
+    def test_other_keys_stay(self) -> None:
+        before = experiment(preset="mlp", training={"epochs": 3, "seed": 5}, model={"interaction": {"hidden": [8]}})
+        after = changed(before, ["training.epochs=4", "model.interaction.dropout=0.5", "training.epochs=6"])
+        assert after == experiment(
+            preset="mlp",
+            training={"epochs": 6, "seed": 5},
+            model={"interaction": {"hidden": [8], "dropout": 0.5}},
+        )
+        assert before.training.epochs == 3
+        assert changed(before, []) == before
+
+    @pytest.mark.parametrize(
+        ("setting", "told"),
+        [
+            (
+                "training.epoch=3",
+                "--set: training.epoch: unknown key. Allowed: batch_size, checkpoint_steps, clip_norm",
+            ),
+            ("trainin.epochs=3", "--set: trainin: unknown key. Allowed: evaluation, export, model, preset, training"),
+            ("training.epochs=many", "--set: training.epochs: Input should be a valid integer"),
+            ("training.epochs=2.5", "--set: training.epochs: Input should be a valid integer"),
+            ("training.epochs=", "--set: training.epochs: Input should be a valid integer. Received: None"),
+            ("training.batch_size=0", "--set: training.batch_size: Input should be greater than or equal to 1"),
+            ("training=3", "--set: training: Input should be a valid dictionary"),
+            ("preset.name=mlp", "--set preset.name=mlp: 'preset' has no keys below it"),
+            ("model.interaction.hidden=[[8]]", "--set: interaction mlp: `hidden` must be"),
+            ("model.interaction.hiden=[8]", "--set: interaction mlp: unknown argument 'hiden'"),
+            ("export.warmup_candidates=[1, [2]]", "--set: export.warmup_candidates.1: Input should be a valid integer"),
+            ("preset=nope", "--set: preset: no preset 'nope'. Allowed: mlp"),
+            ("training.epochs", "--set: must be KEY=VALUE, as in training.epochs=3. Received: 'training.epochs'"),
+            ("=3", "--set: must be KEY=VALUE"),
+            ("training..epochs=3", "--set: must be KEY=VALUE"),
+            ("model.interaction=[", "--set model.interaction, line 1: not valid YAML"),
+            (
+                "model.loss={type: kl, type: rdrop}",
+                "--set model.loss, line 1: not valid YAML: the key 'type' stands twice",
+            ),
+        ],
+    )
+    def test_a_mistake_is_told(self, setting: str, told: str) -> None:
+        with pytest.raises(UserError) as caught:
+            changed(experiment(preset="mlp"), [setting])
+        assert told in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_file() -> None:

@@ -285,7 +285,7 @@ def raise_killed() -> None:
 
 
 def steps_of_epoch(tiny: Workbench) -> int:
-    return -(-tiny.split("train").count() // BATCH)
+    return -(-len(tiny.split("train")) // BATCH)
 
 
 def count_steps(action: Callable[[], Any]) -> int:
@@ -317,11 +317,8 @@ def test_tensorboard_reads_the_scalars(tiny: Workbench, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 def test_xla_changes_nothing_but_the_time(tiny: Workbench, tmp_path: Path) -> None:
-    # Training with XLA leaves out a short last batch, so the batch size divides the number of rows.
-    rows = tiny.split("train").count()
-    size = next(size for size in range(200, 50, -1) if rows % size == 0)
     plain, compiled = (
-        run(tiny, small_experiment(epochs=1, batch_size=size, jit_compile=jit), tmp_path / str(jit))
+        run(tiny, small_experiment(epochs=1, batch_size=150, jit_compile=jit), tmp_path / str(jit))
         for jit in (False, True)
     )
     assert plain.progress.history[0] == pytest.approx(compiled.progress.history[0], abs=1e-4)
@@ -337,13 +334,14 @@ class TestErrors:
             run(tiny, experiment, tmp_path)
         assert not list(tmp_path.rglob("best-*"))
 
-    def test_fewer_rows_than_a_batch_with_xla(self, tiny: Workbench, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"fewer rows than training.batch_size \(100000\)"):
-            run(tiny, small_experiment(batch_size=100_000, jit_compile=True), tmp_path)
+    @pytest.mark.parametrize("jit", [False, True])
+    def test_fewer_rows_than_a_batch(self, tiny: Workbench, tmp_path: Path, jit: bool) -> None:
+        result = run(tiny, small_experiment(batch_size=100_000, epochs=1, jit_compile=jit), tmp_path)
+        assert result.progress.finished
 
     @pytest.mark.parametrize("split", ["train", "valid"])
     def test_empty_split(self, tiny: Workbench, tmp_path: Path, split: str) -> None:
-        with pytest.raises(UserError, match=r"training split has|the validation split holds no example"):
+        with pytest.raises(UserError, match="the split holds no example"):
             run_with(tiny, tmp_path, split, records=[])
 
     @pytest.mark.parametrize("split", ["train", "valid"])
@@ -351,12 +349,12 @@ class TestErrors:
         path = tmp_path / "cut.tfrecord"
         write(path, list(tiny.serialized(split, 200)))
         path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(UserError, match="split: can't be read, it is damaged or cut off"):
+        with pytest.raises(UserError, match=r"cut.tfrecord is damaged or cut off after record \d+"):
             run_with(tiny, tmp_path, split, path=path)
 
     def test_one_class_in_validation(self, tiny: Workbench, tmp_path: Path) -> None:
         clicks = [r for r in tiny.serialized("valid", 160) if label_of(r) == 1]
-        with pytest.raises(UserError, match="validation split has labels of one class only"):
+        with pytest.raises(UserError, match="every label is 1, and labels of one class only"):
             run_with(tiny, tmp_path, "valid", records=clicks)
 
 
@@ -378,7 +376,7 @@ def run_with(
         path = directory / "changed.tfrecord"
         write(path, records or [])
     splits = {name: tiny.split(name) for name in ("train", "valid")}
-    splits[split] = RankingData([str(path)], tiny.file, splits[split].raw_function)
+    splits[split] = RankingData.of_log(tiny.file, [str(path)], tiny.function, directory / "rows")
     experiment: Experiment = small_experiment(epochs=1, batch_size=640)
     loop_directory = directory / "run"
     loop.train(make_model(tiny, experiment), experiment.training, splits["train"], splits["valid"], loop_directory)

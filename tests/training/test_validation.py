@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
+from typing_extensions import override
 
 from tests.training.runs import small_experiment
 from tests.weighted_rows import (
@@ -62,6 +63,23 @@ def test_weights_and_groups(measure: Any, rows: Any, group: str) -> None:
     if rows is not MISSING_GROUPS:
         assert found["auc"] == 0.75
     assert found["gauc"] == 1.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 100])
+def test_every_batch_has_one_size_and_every_row_counts_once(tmp_path: Path, size: int) -> None:
+    seen: list[int] = []
+
+    class Watched(Scorer):
+        @override
+        def predict_on_batch(self, inputs: Any) -> Any:
+            seen.append(len(next(iter(inputs.values()))))
+            return super().predict_on_batch(inputs)
+
+    rows = (*ROWS, *MISSING_WEIGHTS, ROWS[0])
+    data = ranking_data(tmp_path, rows, feature_file("user_id"))
+    expected = validate(Scorer(), data, len(rows))
+    assert validate(Watched(), data, size) == pytest.approx(expected, abs=1e-6)
+    assert set(seen) == {min(size, len(rows))}
 
 
 def test_without_a_group_nothing_is_called_gauc(measure: Any) -> None:

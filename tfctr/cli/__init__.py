@@ -1,4 +1,4 @@
-"""The command line: `tfctr data|features|models|train|evaluate|export|inspect|client`."""
+"""The command line: `tfctr data|features|init|models|train|evaluate|predict|export|inspect|client`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import typer
 
 from tfctr import __version__
-from tfctr.cli import client, data, features, models, training
+from tfctr.cli import client, data, features, init, models, predict, training
 from tfctr.cli.quiet import LEVEL
 from tfctr.console import error_console
 from tfctr.errors import UserError
@@ -19,9 +19,11 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(features.app, name="features")
+app.command("init")(init.init)
 app.command("models")(models.show_models)
 app.command("train")(training.train)
 app.command("evaluate")(training.evaluate)
+app.command("predict")(predict.predict)
 app.command("export")(training.export)
 app.command("inspect")(training.inspect)
 app.add_typer(client.app, name="client")

@@ -11,7 +11,7 @@ from rich.table import Table
 from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, error_console, step
 from tfctr.errors import UserError
-from tfctr.features import FeatureFile, load_feature_file
+from tfctr.features import load_feature_file
 
 Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
 Data = Annotated[Path, typer.Option("--data", help="a data directory: train/, valid/, test/", show_default=False)]
@@ -27,24 +27,29 @@ def train(
         int | None, typer.Option(min=0, max=2**32 - 1, help="use that seed instead of the experiment's")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="train at most that many epochs")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="rows in a batch")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, a key of the experiment file, as in training.learning_rate=0.003"),
+    ] = None,
 ) -> None:
-    """Train a model on raw TFRecords and keep the weights of its best epoch."""
+    """Train a model on a log and keep the weights of its best epoch."""
     # First what needs no TensorFlow, whose import takes seconds.
     file = load_feature_file(features)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; --out names a directory")
     import_tensorflow()
     from tfctr.models.presets import preset as find_preset
-    from tfctr.training.experiment import Experiment, load_experiment
+    from tfctr.training.experiment import Experiment, changed, load_experiment
     from tfctr.training.workspace import train_in_workspace
 
     found = load_experiment(experiment) if experiment else Experiment()
     if preset is not None:
         find_preset(preset)
         found = found.model_copy(update={"preset": preset})
-    changes = {key: value for key, value in {"seed": seed, "epochs": epochs}.items() if value is not None}
-    if changes:
-        found = found.model_copy(update={"training": found.training.model_copy(update=changes)})
+    options = {"training.seed": seed, "training.epochs": epochs, "training.batch_size": batch_size}
+    found = changed(found, [f"{key}={value}" for key, value in options.items() if value is not None])
+    found = changed(found, settings or ())
     try:
         result = train_in_workspace(file, found, data, out)
     except KeyboardInterrupt:
@@ -86,20 +91,18 @@ def evaluate(
 ) -> None:
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""
     import_tensorflow()
-    from tfctr.data.splits import split_records
+    from tfctr.data.sources import split_files
     from tfctr.export.describe import describe
     from tfctr.metrics.report import report, ungrouped_line
     from tfctr.metrics.table import measurable
     from tfctr.training.evaluate import predict
 
-    made = describe(model).made
-    if not made:
-        raise UserError(f"{model}: was not written by tfctr (assets.extra/tfctr.json is missing)")
+    described = describe(model)
+    file = described.feature_file
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: the directory {predictions.parent} doesn't exist; make it first")
-    file = FeatureFile.of_json(json.dumps(made["features"]), f"{model}: its feature file")
-    weighting = made["experiment"]["evaluation"]["weighting"]
-    rows = predict(model, file, split_records(data, split), slices or ())
+    weighting = described.made["experiment"]["evaluation"]["weighting"]
+    rows = predict(model, file, split_files(data, split), slices or ())
     if predictions is not None:
         rows.save(predictions)
     table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting)

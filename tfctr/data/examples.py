@@ -4,7 +4,16 @@ An impression shares almost all its bytes with others: those of its user, its it
 piece once and joining them is some fifty times faster than filling a `tf.train.Example` for every row.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tfctr.features.row_checks import ColumnRule
+
+if TYPE_CHECKING:
+    from tfctr.data.sources import Rows
 
 
 def varint(value: int) -> bytes:
@@ -51,3 +60,36 @@ def example(entries: Iterable[bytes]) -> bytes:
 
 def _entry(name: str, feature: bytes) -> bytes:
     return bytes_item(bytes_item(name.encode()) + b"\x12" + varint(len(feature)) + feature)
+
+
+def serialized_rows(rows: Rows, rules: Mapping[str, ColumnRule]) -> list[bytes]:
+    """Rows of a log as serialized tf.Examples, whatever its format: what `serving_default` takes.
+
+    Args:
+        rows: The rows. Those that are tf.Examples stay as they are.
+        rules: The columns to write.
+    """
+    if rows.serialized is not None:
+        return list(rows.serialized)
+    entries: list[list[bytes]] = [[] for _ in range(len(rows))]
+    # A column that two features read is written once.
+    for logged, name in {rule.column: name for name, rule in rules.items()}.items():
+        column, start = rows.columns[name], 0
+        values = column.values
+        encode = _ENCODERS[values.dtype.kind]
+        for row, length in enumerate(column.lengths.tolist()):
+            if length:
+                entries[row].append(encode(logged, values[start : start + length].tolist()))
+                start += length
+    return [example(row) for row in entries]
+
+
+def _floats(name: str, values: list[float]) -> bytes:
+    return _entry(name, b"\x12" + varint(len(packed := bytes_item(struct.pack(f"<{len(values)}f", *values)))) + packed)
+
+
+_ENCODERS: dict[str, Callable[[str, list[Any]], bytes]] = {
+    "i": lambda name, values: int64_feature(name, *values),
+    "f": _floats,
+    "O": lambda name, values: joined_bytes(name, b"".join(map(bytes_item, values))),
+}

@@ -5,6 +5,7 @@ Both data sets write these columns and no others. A missing value has no entry i
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from tfctr.data.examples import int64_feature, joined_bytes, packed_int64s, text_feature
 
@@ -28,6 +29,30 @@ COLUMNS: dict[str, str] = {
     "hour": "slice: 00 to 23 (UTC)",
 }
 POSITION_COLUMN = {"position": "bias, int64, 0 is the first place"}
+ROLES: dict[str, Any] = {
+    "label": "label",
+    "user": "user_id",
+    "item": "item_id",
+    "timestamp": "timestamp",
+    "request": "request_id",
+    "slices": ["user_activity", "item_popularity", "hour"],
+    "sides": {
+        **dict.fromkeys(("gender", "age", "occupation"), "user"),
+        **dict.fromkeys(("genres", "year"), "candidate"),
+        "position": "bias",
+    },
+    "item_vectors": "item_vectors.npz",
+}
+"""What `tfctr init` reads in the manifest: which column is what."""
+HISTORY_ROLE: dict[str, Any] = {
+    "columns": {
+        "history_item_id": "item_id",
+        "history_genres": "genres",
+        "history_rating": None,
+        "history_time": "timestamp",
+    }
+}
+"""The columns of the history, each with the column of the row that holds the same."""
 
 
 @dataclass(frozen=True)

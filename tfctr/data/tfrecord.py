@@ -1,11 +1,11 @@
-"""A streaming, sharded writer of TFRecord files that needs no TensorFlow; `tfctr.features.records` reads them."""
+"""A streaming, sharded writer of TFRecord files that needs no TensorFlow; `tfctr.data.sources.records` reads them."""
 
 import gzip
 import io
 from contextlib import ExitStack
 from pathlib import Path
 
-from tfctr.features.records import masked_crc32c
+from tfctr.data.sources.records import masked_crc32c
 
 _BUFFER_BYTES = 1 << 16
 _GZIP_LEVEL = 1  # Three times as fast as 6, with files that are a quarter larger.

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import dtypes
 
 from tfctr.errors import UserError
+from tfctr.features.spec import FeatureFile
 
 DESCRIPTION = "assets.extra/tfctr.json"
 
@@ -39,6 +40,17 @@ class ModelDescription:
     outputs: dict[str, list[TensorDescription]]
     bytes_by_part: dict[str, int]
     made: dict[str, Any]
+
+    @property
+    def feature_file(self) -> FeatureFile:
+        """The feature file that the model was trained with.
+
+        Raises:
+            UserError: The SavedModel has no description of ours.
+        """
+        if not self.made:
+            raise UserError(f"{self.directory}: was not written by tfctr ({DESCRIPTION} is missing)")
+        return FeatureFile.of_json(json.dumps(self.made["features"]), f"{self.directory}: its feature file")
 
     @property
     def state(self) -> list[TensorDescription]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
 
-from tfctr.errors import UserError
 from tfctr.features.inputs import columns, length_name
-from tfctr.features.kinds.base import MISSING
+from tfctr.features.kinds.base import MISSING, Column
 from tfctr.features.spec import FeatureFile
 
 
@@ -73,21 +70,24 @@ def parse_examples(
     """
     beside = beside or {}
     parsed = _parse_lists(
-        serialized, {spec.name: spec.dtype for spec in columns(file)} | {n: c.dtype for n, c in beside.items()}
+        serialized, file, {spec.name: spec.dtype for spec in columns(file)} | {n: c.dtype for n, c in beside.items()}
     )
     return densify(parsed, file) | {name: dense(parsed[name], column) for name, column in beside.items()}
 
 
-def parse_scalars(serialized: tf.Tensor, wanted: Mapping[str, Scalar]) -> dict[str, Any]:
-    """Parses some columns of serialized tf.Examples [N] into dense tensors [N]."""
-    parsed = _parse_lists(serialized, {name: column.dtype for name, column in wanted.items()})
-    return {name: dense(parsed[name], column) for name, column in wanted.items()}
+def ragged(column: Column) -> Any:
+    """A column of a log as a ragged tensor [N, ...]."""
+    return tf.RaggedTensor.from_row_lengths(tf.convert_to_tensor(column.flat), column.lengths, validate=False)
 
 
-def _parse_lists(serialized: tf.Tensor, dtypes: Mapping[str, str]) -> dict[str, Any]:
+def _parse_lists(serialized: tf.Tensor, file: FeatureFile, dtypes: Mapping[str, str]) -> dict[str, Any]:
     """Ragged columns [N, ...]: TensorFlow's parser refuses a whole batch for an empty list where it expects a value."""
-    lists = {n: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64) for n, dtype in dtypes.items()}
-    return dict(tf.io.parse_example(serialized, lists))
+    lists = {
+        file.column_of(name): tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
+        for name, dtype in dtypes.items()
+    }
+    parsed = tf.io.parse_example(serialized, lists)
+    return {name: parsed[file.column_of(name)] for name in dtypes}
 
 
 def densify(parsed: Mapping[str, Any], file: FeatureFile) -> dict[str, Any]:
@@ -115,28 +115,3 @@ def dense(column: Any, scalar: Scalar) -> Any:
 
 def _ragged(value: Any) -> Any:
     return tf.RaggedTensor.from_sparse(value) if isinstance(value, tf.SparseTensor) else value
-
-
-@contextmanager
-def told_in_words(where: str) -> Iterator[None]:
-    """Turns TensorFlow's reading errors (a damaged file, a column of another type) into a `UserError`.
-
-    Args:
-        where: What is being read, for the message.
-    """
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        found = re.search(
-            r"Key: (\w+)[.,].*?(Data types don't match[^\[]*|Can't parse[^\[]*|[^\[]*)", error.message, re.S
-        )
-        if found is None:
-            raise
-        problem = " ".join(found.group(2).split())
-        raise UserError(
-            f"{where}: column '{found.group(1)}': {problem} The feature file says what it must be."
-        ) from None
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
-        raise UserError(
-            f"{where}: can't be read, it is damaged or cut off ({error.message.split(chr(10))[0]})"
-        ) from None

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from tfctr.errors import UserError
 from tfctr.features.inputs import columns as feature_columns
 from tfctr.features.kinds.base import INT64_MISSING, Column, Fault
-from tfctr.features.records import Example
 from tfctr.features.spec import FeatureFile
-
-_DTYPES = {"bytes_list": "string", "int64_list": "int64", "float_list": "float32"}
-_ARRAYS: dict[str, Any] = {"string": object, "int64": np.int64, "float32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -24,34 +18,42 @@ class ColumnRule:
     """What the feature file says of a column.
 
     Attributes:
+        column: Its name in the log.
         dtype: "int64", "string" or "float32".
         because: Who says so, in words that end before the type.
         history: Whether a row has a list of values.
         everywhere: Whether each split must have it. Bias columns, histories and weights may be in the training split
             only.
+        separator: What joins several values of one row, or event, in one text; None for a single value.
     """
 
+    column: str
     dtype: str
     because: str = "the feature file says"
     history: bool = False
     everywhere: bool = True
+    separator: str | None = None
 
 
 def column_rules(file: FeatureFile) -> dict[str, ColumnRule]:
-    """The rule of every column that a feature file names."""
+    """The rule of every column that a feature file names, by the name that the feature file calls it."""
     rules = {
         spec.name: ColumnRule(
-            spec.dtype, history=bool(spec.shape), everywhere=feature.place not in ("bias", "sequence")
+            spec.logged,
+            spec.dtype,
+            history=bool(spec.shape),
+            everywhere=feature.place not in ("bias", "sequence"),
+            separator=spec.separator,
         )
         for feature in file.features
         for spec in feature.kind.columns(feature)
     }
-    rules |= dict.fromkeys(file.labels.columns, ColumnRule(file.labels.dtype, "a label must be"))
+    rules |= {column: ColumnRule(column, file.labels.dtype, "a label must be") for column in file.labels.columns}
     if file.weight is not None:
-        rules[file.weight] = ColumnRule("float32", "a weight must be", everywhere=False)
+        rules[file.weight] = ColumnRule(file.weight, "float32", "a weight must be", everywhere=False)
     for name in (*file.meta, file.group, file.request):
         if name is not None:
-            rules.setdefault(name, ColumnRule("string", "a meta, group or request column must be"))
+            rules.setdefault(name, ColumnRule(name, "string", "a meta, group or request column must be"))
     return rules
 
 
@@ -61,12 +63,16 @@ class SplitCheck:
     Args:
         file: The feature file.
         split: Which split, for messages: its directory.
+        labelled: Whether every row must have its labels. Without them rows can be scored, whatever the split lacks.
+        keys: Columns beside those that the feature file names.
     """
 
-    def __init__(self, file: FeatureFile, split: str) -> None:
+    def __init__(
+        self, file: FeatureFile, split: str, labelled: bool = True, keys: Mapping[str, ColumnRule] | None = None
+    ) -> None:
         self.rows = 0
-        self.rules = column_rules(file)
-        self._file, self._split = file, split
+        self.rules = column_rules(file) | dict(keys or {})
+        self._file, self._split, self._labelled = file, split, labelled
         self._histories = [[spec.name for spec in feature_columns(file, name)] for name in file.sequences]
         self._absent = set(self.rules)
         self._labels: set[int] = set()
@@ -88,7 +94,7 @@ class SplitCheck:
                 weights[given.rows] = given.values
             self.rows += len(weights)
             self._weight += float(weights.sum())
-            self._labels |= set(np.unique(labels.values[weights > 0]).tolist())
+            self._labels |= set(np.unique(labels.values[weights[labels.rows] > 0]).tolist())
         return fault
 
     def finish(self, training: bool, both_classes: bool = True) -> None:
@@ -103,10 +109,12 @@ class SplitCheck:
         """
         if self.rows == 0:
             raise UserError(f"{self._split}: the split holds no example; check the data directory")
+        if not self._labelled:
+            return
         absent = sorted(name for name in self._absent if training or self.rules[name].everywhere)
         if absent:
             raise UserError(
-                f"{self._split}: column '{absent[0]}' has no value in any record; "
+                f"{self._split}: column '{self.rules[absent[0]].column}' has no value in any record; "
                 "write it there, correct its name in the feature file, or leave it out of both"
             )
         if self._file.weight is not None and not self._weight > 0:
@@ -133,7 +141,8 @@ class SplitCheck:
             yield from _column_faults(name, rule, columns[name])
         for names in self._histories:
             yield from _length_faults({name: columns[name] for name in names})
-        yield from self._file.labels.faults(columns)
+        if self._labelled:
+            yield from self._file.labels.faults(columns)
         for feature in self._file.features:
             yield from feature.kind.faults(feature, columns)
 
@@ -163,42 +172,3 @@ def _length_faults(columns: Mapping[str, Column]) -> Iterator[Fault]:
         row = int(uneven.argmax())
         received = dict(zip(columns, lengths[:, row].tolist(), strict=True))
         yield Fault(row, f"the columns of a history must have one length. Received: {received}")
-
-
-def record_values(where: str, record: bytes, rules: Mapping[str, ColumnRule], unread: set[str]) -> dict[str, Any]:
-    """The values of a record by column.
-
-    Args:
-        where: Which record, for messages.
-        record: A serialized tf.Example.
-        rules: The columns that the feature file names.
-        unread: The names of other columns are added to it.
-
-    Raises:
-        UserError: the record is no tf.Example, or a column has another type.
-    """
-    try:
-        features = Example.FromString(record).features.feature
-    except DecodeError:
-        raise UserError(f"{where}: not a tf.Example") from None
-    found = {}
-    for name, feature in features.items():
-        kind = feature.WhichOneof("kind")
-        if name not in rules:
-            unread.add(name)
-        elif kind is not None:
-            if _DTYPES[kind] != rules[name].dtype:
-                rule = rules[name]
-                raise UserError(f"{where}: {name} is {_DTYPES[kind]}; {rule.because} {rule.dtype}")
-            found[name] = getattr(feature, kind).value
-    return found
-
-
-def columns_of(records: Sequence[Mapping[str, Any]], rules: Mapping[str, ColumnRule]) -> dict[str, Column]:
-    """The columns of some records, from their values by column."""
-    columns = {}
-    for name, rule in rules.items():
-        values = [record.get(name, ()) for record in records]
-        flat = np.array([value for row in values for value in row], _ARRAYS[rule.dtype])
-        columns[name] = Column(flat, np.array([len(row) for row in values], np.int64))
-    return columns

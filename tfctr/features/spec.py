@@ -14,6 +14,7 @@ from tfctr.errors import UserError
 from tfctr.features.kinds.base import KINDS, RESERVED, SIDES, USER_STATE, Feature, Kind, Side, length_name
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
+from tfctr.features.table_format import TableFormat
 from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
 
 # A feature without `kind` is categorical, so that `{share: item_id}` is a whole definition.
@@ -40,6 +41,7 @@ class FeatureFile(Strict):
     embedding_dimension: int = Field(16, ge=1, le=2**16)
     negative_sampling_rate: float = Field(1.0, gt=0, le=1, description="share of the negatives that the log kept")
     seed: int = Field(1, ge=0, lt=2**32)
+    csv: TableFormat = Field(TableFormat(), description="how the log is written where it is CSV")
     user: dict[Name, Definition] = Field(default_factory=dict)
     candidate: dict[Name, Definition] = Field(min_length=1)
     context: dict[Name, Definition] = Field(default_factory=dict)
@@ -84,6 +86,14 @@ class FeatureFile(Strict):
     @cached_property
     def _by_name(self) -> dict[str, Feature]:
         return {feature.name: feature for feature in self.features}
+
+    def column_of(self, name: str) -> str:
+        """The column of the log that has that name in this file."""
+        return self._columns.get(name, name)
+
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        return {spec.name: spec.logged for feature in self.features for spec in feature.kind.columns(feature)}
 
     def of_side(self, side: Side) -> list[Feature]:
         """The features of a side, without those of sequences."""
@@ -185,6 +195,24 @@ class FeatureFile(Strict):
             if column not in columns and column in users and users[column] != "request":
                 raise ValueError(f"meta: {users[column]} needs the name '{column}'; rename the slice column")
         self._check_signature_names(columns)
+        self._check_logged()
+
+    def _check_logged(self) -> None:
+        """Refuse a column of the log that is read as a feature and as what is no feature, or as two types."""
+        roles = dict.fromkeys(self.labels.columns, "labels")
+        roles |= {column: key for key in ("weight", "request") if (column := getattr(self, key)) is not None}
+        seen: dict[str, tuple[str, str]] = dict.fromkeys(self.meta, ("string", "meta"))
+        for feature in self.features:
+            for spec in feature.kind.columns(feature):
+                if spec.logged in roles:
+                    raise ValueError(
+                        f"{feature.path}: '{spec.logged}' is the {roles[spec.logged]} column and can't be a feature too"
+                    )
+                dtype, path = seen.setdefault(spec.logged, (spec.dtype, feature.path))
+                if dtype != spec.dtype and spec.logged != spec.name:
+                    raise ValueError(
+                        f"{feature.path}.column: '{spec.logged}' is read as {spec.dtype}, and by {path} as {dtype}"
+                    )
 
     def _check_signature_names(self, columns: dict[str, str]) -> None:
         """Refuse a column that TensorFlow can't name an input of a signature, or that is named as a part of the state.

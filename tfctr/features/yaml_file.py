@@ -52,17 +52,27 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text") from None
-    try:
-        content = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    content = parse_yaml(text, path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: must be a mapping of keys. Received: {type(content).__name__}")
     return content
+
+
+def parse_yaml(text: str, origin: str | Path) -> Any:
+    """Parses YAML; a syntax error or a repeated key is a `UserError` with its line.
+
+    Args:
+        text: The YAML.
+        origin: Where it stands, for messages.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{origin}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{origin}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 class Strict(BaseModel):

@@ -1,105 +1,171 @@
-"""Training input: TFRecords to (model inputs, labels, weights), with a candidate axis of one."""
+"""Training input: rows of a columnar copy as (model inputs, labels, weights), with a candidate axis of one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from tfctr.features.checked_log import raw_records
+from tfctr.console import track
+from tfctr.data.columnar import LABEL, WEIGHT, Arrays, RowCopy, write_copy
+from tfctr.data.log import checked_rows
+from tfctr.data.sources.tfrecord import read_records
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP
-from tfctr.features.parsing import outcomes, parse_examples
+from tfctr.features.kinds.base import GROUP, Column
+from tfctr.features.parsing import dense, densify, outcomes, ragged
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 
-_READERS = 4
-
-
-def read_records(paths: Sequence[str]) -> Any:
-    """Serialized examples of plain or gzipped TFRecords, files interleaved in a fixed order."""
-    files = tf.data.Dataset.from_tensor_slices(list(paths))
-    return files.interleave(
-        raw_records,
-        cycle_length=min(_READERS, len(paths)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+_READ_ROWS = 4096
+_TAKEN_BYTES = 1 << 21
 
 
 class RankingData:
-    """One split as batches for training or evaluation, from raw or transformed examples.
+    """One split as batches for training or evaluation, read from a columnar copy of its transformed rows.
 
     Args:
-        paths: TFRecord files.
-        raw_function: Applied to raw examples; None when the examples are transformed already (the pipeline's).
+        copy: The directory of the copy.
+        file: The feature file.
     """
 
-    def __init__(self, paths: Sequence[str], file: FeatureFile, raw_function: RawFunction | None) -> None:
-        self.paths = list(paths)
+    def __init__(self, copy: Path, file: FeatureFile) -> None:
         self.file = file
-        self.raw_function = raw_function
+        self._rows = RowCopy(copy, file)
+
+    @classmethod
+    def of_log(
+        cls, file: FeatureFile, paths: Sequence[str], function: RawFunction, copy: Path, training: bool = False
+    ) -> RankingData:
+        """A split of a log, whose rows are checked and transformed when the copy is made.
+
+        Args:
+            file: The feature file.
+            paths: The files of the split.
+            function: Makes model inputs of raw ones.
+            copy: The directory of the copy; one that is there is taken as it is, so its name must be theirs alone.
+            training: Whether it is the training split.
+
+        Raises:
+            UserError: a row or the whole split is not what `tfctr.features.row_checks` asks.
+        """
+
+        transform = _graph(file, function)
+
+        def pieces() -> Iterator[Arrays]:
+            for rows in checked_rows(file, paths, f"transforming {Path(paths[0]).parent.name}", training):
+                yield _piece(file, *transform({name: (one.flat, one.lengths) for name, one in rows.columns.items()}))
+
+        if not copy.is_dir():
+            write_copy(copy, file, pieces())
+        return cls(copy, file)
+
+    @classmethod
+    def of_transformed(cls, file: FeatureFile, paths: Sequence[str], copy: Path) -> RankingData:
+        """A split of the pipeline's transformed examples.
+
+        Args:
+            file: The feature file.
+            paths: TFRecord files.
+            copy: The directory of the copy; one that is there is taken as it is.
+        """
+        spec = transformed_parsing_spec(file)
+        label = file.labels.evaluated
+
+        def pieces() -> Iterator[Arrays]:
+            batches = read_records(paths).batch(_READ_ROWS).map(lambda batch: tf.io.parse_example(batch, spec))
+            for parsed in track(batches.prefetch(2), "copying transformed rows", size=lambda batch: len(batch[label])):
+                beside = {name: parsed[GROUP if name == file.group else name] for name in outcomes(file)}
+                yield _piece(file, parsed, beside)
+
+        if not copy.is_dir():
+            write_copy(copy, file, pieces())
+        return cls(copy, file)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def batches(
-        self,
-        batch_size: int,
-        shuffle_seed: int | None = None,
-        shuffle_buffer: int = 1,
-        skip: int = 0,
-        full: bool = False,
-        groups: bool = False,
-    ) -> Any:
+        self, batch_size: int, shuffle_seed: int | None = None, skip: int = 0, groups: bool = False
+    ) -> tf.data.Dataset:
         """(inputs, labels [B, 1], weights [B, 1]) batches; with a seed shuffled, the same seed giving the same order.
 
         Args:
-            shuffle_seed: None keeps the order of the files.
-            shuffle_buffer: Rows in the shuffle buffer.
+            batch_size: Rows in a batch; the last one may have fewer.
+            shuffle_seed: None keeps the order of the log. Otherwise every order of all rows is equally likely.
             skip: Batches to leave out at the start (a resumed epoch).
-            full: Leave out the last batch when it is short, so that a compiled step sees one shape.
             groups: Whether a batch has the raw groups [B] too, as its fourth; the feature file must name a group.
         """
-        records = read_records(self.paths)
-        if shuffle_seed is not None:
-            records = records.shuffle(shuffle_buffer, seed=shuffle_seed, reshuffle_each_iteration=False)
-        batches = records.batch(batch_size, drop_remainder=full).skip(skip)
-        parse = partial(self._parse, groups=groups)
-        return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(4)
+        count = len(self._rows)
+        order = np.arange(count) if shuffle_seed is None else np.random.default_rng(shuffle_seed).permutation(count)
+        width = sum(np.dtype(spec.dtype).itemsize * math.prod(spec.shape) for spec in model_inputs(self.file))
+        # Many batches at once: what comes out of Python costs two milliseconds, however small it is.
+        size = batch_size * max(1, _TAKEN_BYTES // (width * batch_size))
 
-    def count(self) -> int:
-        """Rows in the split (reads it once)."""
-        return int(read_records(self.paths).batch(8192).reduce(0, lambda n, batch: n + tf.shape(batch)[0]).numpy())
+        def generate() -> Iterator[tuple[Any, ...]]:
+            for start in range(skip * batch_size, count, size):
+                yield self._taken(order[start : start + size], groups)
 
-    def _parse(self, serialized: Any, groups: bool = False) -> tuple[Any, ...]:
-        file = self.file
-        if self.raw_function is None:
-            columns = tf.io.parse_example(serialized, transformed_parsing_spec(file, groups))
-            inputs = {spec.name: tf.cast(columns[spec.name], spec.dtype) for spec in model_inputs(file)}
-        else:
-            columns = parse_examples(serialized, file, outcomes(file, groups))
-            inputs = self.raw_function.all_sides(columns)
-        for spec in model_inputs(file):
-            if spec.side in ("candidate", "bias"):
-                inputs[spec.name] = tf.expand_dims(inputs[spec.name], 1)
-        label = file.labels.read(columns)[:, None]
-        weight = tf.cast(columns[file.weight], tf.float32)[:, None] if file.weight else tf.ones_like(label)
+        taken = tf.data.Dataset.from_generator(generate, output_signature=self._signature(groups)).prefetch(1)
+        return taken.rebatch(batch_size).prefetch(4)
+
+    def _taken(self, rows: npt.NDArray[np.int64], groups: bool) -> tuple[Any, ...]:
+        taken = self._rows.take(rows, groups)
+        inputs = {
+            spec.name: taken[spec.name][:, None] if spec.side in ("candidate", "bias") else taken[spec.name]
+            for spec in model_inputs(self.file)
+        }
+        batch = (inputs, taken[LABEL][:, None], taken[WEIGHT][:, None])
+        return (*batch, taken[GROUP]) if groups else batch
+
+    def _signature(self, groups: bool) -> tuple[Any, ...]:
+        inputs = {}
+        for spec in model_inputs(self.file):
+            axes = [1] if spec.side in ("candidate", "bias") else []
+            inputs[spec.name] = tf.TensorSpec([None, *axes, *spec.shape], spec.dtype)
+        column = tf.TensorSpec([None, 1], tf.float32)
+        signature = (inputs, column, column)
         if not groups:
-            return inputs, label, weight
-        return inputs, label, weight, columns[GROUP if self.raw_function is None else file.group]
+            return signature
+        return (*signature, tf.TensorSpec([None], outcomes(self.file)[self.file.group or ""].dtype))
 
 
-def transformed_parsing_spec(file: FeatureFile, group: bool = False) -> dict[str, Any]:
-    """The parsing spec of transformed examples: model inputs of fixed shape, label and weight.
+def _graph(file: FeatureFile, function: RawFunction) -> Any:
+    """The raw function on columns of a log, values and lengths, as a graph: model inputs, and what is beside them."""
+    signature = {
+        name: (tf.TensorSpec([None], rule.dtype), tf.TensorSpec([None], tf.int64))
+        for name, rule in column_rules(file).items()
+    }
 
-    Args:
-        file: The feature file.
-        group: Whether to read the raw group too, as `GROUP`.
-    """
+    def transform(columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = {name: ragged(Column(flat, lengths)) for name, (flat, lengths) in columns.items()}
+        inputs = function.all_sides(densify(found, file))
+        return inputs, {name: dense(found[name], scalar) for name, scalar in outcomes(file).items()}
+
+    return tf.function(transform, input_signature=[signature], autograph=False)
+
+
+def _piece(file: FeatureFile, inputs: dict[str, Any], beside: dict[str, Any]) -> Arrays:
+    piece = {spec.name: np.asarray(inputs[spec.name]).astype(spec.dtype, copy=False) for spec in model_inputs(file)}
+    piece[LABEL] = np.asarray(file.labels.read(beside))
+    ones = np.ones_like(piece[LABEL])
+    piece[WEIGHT] = ones if file.weight is None else np.asarray(beside[file.weight]).astype(np.float32)
+    if file.group is not None:
+        piece[GROUP] = np.asarray(beside[file.group])
+    return piece
+
+
+def transformed_parsing_spec(file: FeatureFile) -> dict[str, Any]:
+    """The parsing spec of transformed examples: model inputs of fixed shape, label, weight and the raw group."""
     spec = {
         entry.name: tf.io.FixedLenFeature(entry.shape, tf.float32 if entry.dtype == "float32" else tf.int64)
         for entry in model_inputs(file)
     }
-    for name, column in outcomes(file, group).items():
+    for name, column in outcomes(file).items():
         spec[GROUP if name == file.group else name] = tf.io.FixedLenFeature([], tf.as_dtype(column.dtype))
     return spec

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfctr.data.examples import serialized_rows
+from tfctr.data.log import checked_rows
 from tfctr.errors import UserError
-from tfctr.features.checked_log import checked_rows
-from tfctr.features.parsing import default_slices, outcomes, parse_scalars, sliceable
+from tfctr.features.parsing import default_slices, dense, outcomes, ragged, sliceable
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 
 
@@ -74,10 +76,10 @@ def predict(
     wanted = {name: allowed[name] for name in kept} | outcomes(file)
     scores, parsed = [], []
     # Labels of one class have no AUC, but a log loss and a calibration.
+    rules = column_rules(file)
     for rows in checked_rows(file, records, "scoring", both_classes=False):
-        serialized = rows.serialized
-        scores.append(signature(examples=serialized)["probabilities"].numpy())
-        parsed.append({name: value.numpy() for name, value in parse_scalars(serialized, wanted).items()})
+        scores.append(signature(examples=tf.constant(serialized_rows(rows, rules)))["probabilities"].numpy())
+        parsed.append({name: dense(ragged(rows.columns[name]), one).numpy() for name, one in wanted.items()})
     joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in wanted}
     probabilities = np.concatenate(scores).astype(np.float64)
     if not np.isfinite(probabilities).all():

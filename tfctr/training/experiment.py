@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml, parse_yaml
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_loss
@@ -35,7 +36,6 @@ class Training(Strict):
     min_learning_rate: float = Field(1e-6, gt=0)
     min_improvement: float = Field(1e-6, ge=0, description="a smaller gain in AUC is none")
     checkpoint_steps: int = Field(500, ge=1, description="a killed run loses at most that many steps")
-    shuffle_buffer: int = Field(50_000, ge=1, description="rows in the shuffle buffer")
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")
     seed: int = Field(1, ge=0, lt=2**32)
@@ -142,13 +142,41 @@ class Experiment(Strict):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def changed(experiment: Experiment, settings: Sequence[str]) -> Experiment:
+    """An experiment with some keys changed.
+
+    Args:
+        experiment: The experiment.
+        settings: `KEY=VALUE` each: the path of a key in the file, its parts joined by dots, and a value in YAML.
+
+    Raises:
+        UserError: with the path and what is allowed.
+    """
+    content = experiment.model_dump(mode="json", exclude_unset=True)
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        *parts, last = path.split(".")
+        if not equals or not all([*parts, last]):
+            raise UserError(f"--set: must be KEY=VALUE, as in training.epochs=3. Received: '{setting}'")
+        place = content
+        for part in parts:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise UserError(f"--set {setting}: '{part}' has no keys below it")
+        place[last] = parse_yaml(text, f"--set {path}")
+    return _validated(content, "--set") if settings else experiment
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Reads and checks an experiment file.
 
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    content = load_yaml(path)
+    return _validated(load_yaml(path), path)
+
+
+def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:

@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from tfctr.console import console
 from tfctr.errors import UserError
-from tfctr.features.parsing import told_in_words
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
@@ -99,17 +98,11 @@ def _run_epoch(
     model.optimizer.learning_rate.assign(progress.learning_rate)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
-    batches = data.batches(training.batch_size, seed, training.shuffle_buffer, progress.step, training.jit_compile)
+    batches = data.batches(training.batch_size, seed, progress.step)
     with warnings.catch_warnings():
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
-        with told_in_words("the training split"):
-            model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(training, progress, checkpoints)])
-    if progress.step == 0:
-        raise UserError(
-            f"the training split has fewer rows than training.batch_size ({training.batch_size}); lower it, or set "
-            "training.jit_compile: false, which trains on short batches too"
-        )
+        model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(training, progress, checkpoints)])
 
 
 def _finish_epoch(
@@ -121,8 +114,7 @@ def _finish_epoch(
     logs: Path,
     weighting: Weighting,
 ) -> None:
-    with told_in_words("the validation split"):
-        result = validate(model, valid_data, training.batch_size, weighting)
+    result = validate(model, valid_data, training.batch_size, weighting)
     if not math.isfinite(result["auc"]):
         raise UserError(
             "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "
@@ -178,7 +170,12 @@ def validate(
     grouped = data.file.group is not None
     for inputs, *others in data.batches(batch_size, groups=grouped):
         values = dict(zip(("labels", "weights", "groups"), others, strict=False))
-        values["scores"] = tf.sigmoid(model.predict_on_batch(inputs))
+        count = len(values["labels"])
+        if count < batch_size < len(data):
+            # XLA compiles every size of a batch, which takes seconds: the last one is filled up with its last row.
+            rows = tf.minimum(tf.range(batch_size), count - 1)
+            inputs = {name: tf.gather(value, rows) for name, value in inputs.items()}
+        values["scores"] = tf.sigmoid(model.predict_on_batch(inputs)[:count])
         for name, value in values.items():
             columns.setdefault(name, []).append(value.numpy().ravel())
     if not columns:
@@ -208,7 +205,7 @@ class _Checkpoints:
 
     def save(self, progress: Progress) -> None:
         name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
-        self._checkpoint.write(str(self._directory / name))
+        self._write(self._checkpoint, self._directory / name)
         # The progress file names the checkpoint and the best one, so replacing it is what commits them.
         write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
         for old in self._directory.iterdir():
@@ -228,10 +225,16 @@ class _Checkpoints:
         return progress
 
     def save_best(self, progress: Progress) -> None:
-        self._best.write(str(self._directory / _best_name(progress)))
+        self._write(self._best, self._directory / _best_name(progress))
 
     def load_best(self, progress: Progress) -> None:
         self._read(self._best, self._directory / _best_name(progress))
+
+    def _write(self, checkpoint: Any, path: Path) -> None:
+        try:
+            checkpoint.write(str(path))
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {path}: {error.message.splitlines()[0]}") from None
 
     def _read(self, checkpoint: Any, path: Path) -> None:
         try:

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfctr.console import console, step
-from tfctr.data.splits import split_records
-from tfctr.errors import UserError
-from tfctr.features.analyze import analyze
+from tfctr.data.analyze import analyze
+from tfctr.data.columnar import remove_other_copies
+from tfctr.data.examples import serialized_rows
+from tfctr.data.log import checked_rows, first_rows
+from tfctr.data.sources import read, split_files
+from tfctr.errors import UserError, disk_errors
 from tfctr.features.assets import FeatureAssets, given_files
-from tfctr.features.checked_log import checked_rows
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import write_text
-from tfctr.training.dataset import RankingData, read_records
+from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
+from tfctr.training.keys import rows_key
 from tfctr.training.run import TrainingResult, run_training
 
 _NOTE = "run.json"
-_CHECKS = 1  # another number when rows are checked for more, so that earlier data is read for it again
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,20 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     Args:
         data: A data directory with train/ and valid/.
         out: The workspace; a killed run of the same experiment in it is continued.
+
+    Raises:
+        UserError: what is wrong with the data, the experiment or the disk.
     """
-    out = Path(out)
     experiment.model_config_of().interests_of(file)
-    records = {split: split_records(data, split) for split in ("train", "valid")}
-    assets = _assets(file, records["train"], Path(data), out)
-    check_split_once(file, data, "valid", out)
-    function = RawFunction(file, FileLookups(assets))
-    splits = {split: RankingData(paths, file, function) for split, paths in records.items()}
-    rows = _key(file, [path for paths in records.values() for path in paths])
+    with disk_errors(out):
+        return _train(file, experiment, Path(data), Path(out))
+
+
+def _train(file: FeatureFile, experiment: Experiment, data: Path, out: Path) -> TrainingResult:
+    paths = {split: split_files(data, split) for split in ("train", "valid")}
+    assets = _assets(file, paths["train"], data, out)
+    splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
+    rows = rows_key(file, [path for found in paths.values() for path in found])
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows)
     # Weights have a name of their own and the note that names them is replaced in one go: a kill in between leaves the
     # finished run that was there before.
@@ -62,8 +68,8 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         "experiment": experiment.model_dump(mode="json"),
         "assets": assets.directory.name,
         "history": result.progress.history,
-        "data": str(Path(data).resolve()),
-        "examples": [next(iter(read_records(records["valid"]))).numpy().hex()],
+        "data": str(data.resolve()),
+        "examples": [first_example(file, paths["valid"]).hex()],
     }
     write_text(out / _NOTE, json.dumps(note, indent=1))
     for old in out.glob("*.weights.h5"):
@@ -97,15 +103,29 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
         ) from None
 
 
-def _assets(file: FeatureFile, records: list[str], data: Path, out: Path) -> FeatureAssets:
-    """Feature assets of exactly this feature file and these records, made when they aren't there."""
+def first_example(file: FeatureFile, paths: list[str]) -> bytes:
+    """The first row of some files as a tf.Example, for the warm-up requests of an export."""
+    rules = column_rules(file)
+    return serialized_rows(first_rows(next(read(paths, rules, file.csv)), 1), rules)[0]
+
+
+def _assets(file: FeatureFile, paths: list[str], data: Path, out: Path) -> FeatureAssets:
+    """Feature assets of exactly this feature file and these rows, made when they aren't there."""
     given = [str(data / path) for path in given_files(file) if (data / path).is_file()]
-    directory = out / f"assets-{_key(file, [*records, *given])}"
+    directory = out / f"assets-{rows_key(file, [*paths, *given])}"
     if directory.is_dir():
         console().print("features: analyzed before, nothing has changed", markup=False)
         return FeatureAssets(directory)
     with step("features: learning vocabularies and statistics"):
-        return analyze(file, records, directory, data)
+        return analyze(file, paths, directory, data)
+
+
+def _rows(file: FeatureFile, assets: FeatureAssets, split: str, paths: list[str], out: Path) -> RankingData:
+    """The rows of a split, from their columnar copy; copies of other rows are removed."""
+    copy = out / "rows" / f"{split}-{rows_key(file, paths)}-{assets.fingerprint()[:16]}"
+    rows = RankingData.of_log(file, paths, RawFunction(file, FileLookups(assets)), copy, training=split == "train")
+    remove_other_copies(copy, split)
+    return rows
 
 
 def check_split_once(file: FeatureFile, data: str | Path, split: str, directory: Path) -> None:
@@ -115,24 +135,15 @@ def check_split_once(file: FeatureFile, data: str | Path, split: str, directory:
         directory: Where the note is left that it passed.
 
     Raises:
-        UserError: what is wrong, in which record of which file.
+        UserError: what is wrong, in which row of which file.
     """
-    records = split_records(data, split)
-    note = directory / f"checked-{split}-{_key(file, records)}"
+    paths = split_files(data, split)
+    note = directory / f"checked-{split}-{rows_key(file, paths)}"
     if note.exists():
         return
-    for _ in checked_rows(file, records, f"checking {split}", training=split == "train"):
+    for _ in checked_rows(file, paths, f"checking {split}", training=split == "train"):
         pass
     for old in directory.glob(f"checked-{split}-*"):
         old.unlink(missing_ok=True)
     directory.mkdir(parents=True, exist_ok=True)
     note.touch()
-
-
-def _key(file: FeatureFile, paths: list[str]) -> str:
-    """Another one for another feature file, and when one of the files has changed."""
-    seen: list[Any] = [_CHECKS]
-    # The time of the last change of the file's entry can't be set, as that of its content can by copying.
-    states = [Path(path).stat() for path in paths]
-    seen += [[p, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for p, s in zip(paths, states, strict=True)]
-    return hashlib.sha256((file.model_dump_json(exclude_unset=True) + json.dumps(seen)).encode()).hexdigest()[:16]

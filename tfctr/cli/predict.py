@@ -1,0 +1,34 @@
+"""`tfctr predict`: scores of a log, beside the keys of its rows."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr.cli.quiet import import_tensorflow
+from tfctr.console import console
+
+
+def predict(
+    model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Option(help="a directory with files of a log, or one with train/, valid/, test/", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="the Parquet file to write; a killed run of it is continued")],
+    keys: Annotated[str, typer.Option(help="columns to keep beside the score, joined by commas")] = "",
+    split: Annotated[str, typer.Option(help="the folder to score, where --data has train/, valid/, test/")] = "test",
+) -> None:
+    """Score rows, labelled or not, through the signature that is served, and write them with their keys."""
+    import_tensorflow()
+    from tfctr.data.sources import files_of, split_files
+    from tfctr.data.splits import SPLITS
+    from tfctr.export.describe import describe
+    from tfctr.training.scores import write_scores
+
+    file = describe(model).feature_file
+    # A data directory may hold items.csv too, which is no log.
+    parted = any((data / name).is_dir() for name in SPLITS)
+    paths = (not parted and files_of(data)) or split_files(data, split)
+    rows = write_scores(model, file, paths, out, [key for key in keys.split(",") if key])
+    console().print(f"{rows:,} rows scored: {out}")

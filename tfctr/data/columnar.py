@@ -1,0 +1,188 @@
+"""A compact copy of transformed rows: Arrow files, memory-mapped, from which training takes rows in any order.
+
+A shard is one Arrow IPC file with one record batch. A column is a model input; a history keeps its real events only,
+and is padded when rows are taken.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tfctr.errors import disk_errors
+from tfctr.features.inputs import length_name, model_inputs
+from tfctr.features.kinds.base import GROUP, InputSpec
+from tfctr.features.spec import FeatureFile
+from tfctr.storage import new_directory
+
+LABEL, WEIGHT = "tfctr_label", "tfctr_weight"
+_SHARD_BYTES = 1 << 27
+Arrays = dict[str, npt.NDArray[Any]]
+_Ints = npt.NDArray[np.int64]
+
+
+def write_copy(directory: Path, file: FeatureFile, pieces: Iterable[Mapping[str, npt.NDArray[Any]]]) -> None:
+    """Writes rows; the directory is there whole or not at all.
+
+    Args:
+        directory: Where they go.
+        file: The feature file.
+        pieces: Some rows after the other: every model input [n, ...] by name, `LABEL` and `WEIGHT` float32 [n], and
+            `GROUP` [n] where the feature file names a group.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    columns = _columns(file)
+    with disk_errors(directory), new_directory(directory) as unfinished:
+        for number, shard in enumerate(_shards(_packed(rows, columns) for rows in pieces)):
+            with pa.ipc.new_file(unfinished / f"{number:06d}.arrow", shard.schema) as writer:
+                writer.write_batch(shard)
+
+
+def remove_other_copies(copy: Path, split: str) -> None:
+    """Remove the copies beside that one which are named after a split too: of other rows, or left by a killed run."""
+    for old in (*copy.parent.glob(f"{split}-*"), *copy.parent.glob(f".{split}-*")):
+        if old != copy:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class RowCopy:
+    """The rows of a copy.
+
+    Args:
+        directory: What `write_copy` has written.
+        file: The feature file.
+    """
+
+    def __init__(self, directory: str | Path, file: FeatureFile) -> None:
+        self._shards = [_Shard(path) for path in sorted(Path(directory).glob("*.arrow"))]
+        self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
+        self._columns = _columns(file)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, rows: _Ints, groups: bool = False) -> Arrays:
+        """Some rows by their numbers [n], in that order, in the form that `write_copy` was given.
+
+        Args:
+            rows: Which rows.
+            groups: Whether the groups are wanted too.
+        """
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        out: Arrays = {name: np.zeros(len(rows), np.float32) for name in (LABEL, WEIGHT)}
+        for spec, _ in self._columns:
+            out[spec.name] = np.zeros((len(rows), *spec.shape), spec.dtype)
+        for number in np.unique(shards):
+            shard, places = self._shards[number], np.flatnonzero(shards == number)
+            chosen = rows[places] - self._starts[number]
+            events: dict[str, tuple[_Ints, _Ints, _Ints]] = {}
+            for spec, sequence in self._columns:
+                if sequence is None:
+                    out[spec.name][places] = shard.values(spec.name)[chosen]
+                    continue
+                if sequence not in events:
+                    events[sequence] = shard.events(spec.name, chosen)
+                source, row, step = events[sequence]
+                out[spec.name][places[row], step] = shard.values(spec.name)[source]
+            for name in (LABEL, WEIGHT):
+                out[name][places] = shard.values(name)[chosen]
+            if groups:
+                taken = shard.batch.column(GROUP).take(pa.array(chosen)).to_numpy(zero_copy_only=False)
+                out.setdefault(GROUP, np.empty(len(rows), taken.dtype))[places] = taken
+        return out
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: Path
+
+    @cached_property
+    def batch(self) -> pa.RecordBatch:
+        return pa.ipc.open_file(pa.memory_map(str(self.path))).get_batch(0)
+
+    @cached_property
+    def _views(self) -> Arrays:
+        return {}
+
+    def __len__(self) -> int:
+        return int(self.batch.num_rows)
+
+    def values(self, name: str) -> npt.NDArray[Any]:
+        """The values of a column [n, ...], or those of all its events [events, ...], in place."""
+        if name not in self._views:
+            column = self.batch.column(name)
+            flat = column.values if pa.types.is_list(column.type) else column
+            width = flat.type.list_size if pa.types.is_fixed_size_list(flat.type) else None
+            plain = (flat.values if width else flat).to_numpy()
+            self._views[name] = plain.reshape(-1, width) if width else plain
+        return self._views[name]
+
+    def events(self, name: str, rows: _Ints) -> tuple[_Ints, _Ints, _Ints]:
+        """Where the events of some rows lie, and which row and step of the batch each one becomes."""
+        offsets = self.batch.column(name).offsets.to_numpy()
+        starts = offsets[rows].astype(np.int64)
+        lengths = offsets[rows + 1] - starts
+        ends = np.cumsum(lengths)
+        step = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+        return np.repeat(starts, lengths) + step, np.repeat(np.arange(len(rows)), lengths), step
+
+
+def _columns(file: FeatureFile) -> list[tuple[InputSpec, str | None]]:
+    """The model inputs, and the sequence along whose events each one lies."""
+    along = {
+        spec.name: feature.sequence
+        for feature in file.features
+        for spec in feature.kind.inputs(feature)
+        if feature.sequence is not None and spec.shape
+    }
+    return [(spec, along.get(spec.name)) for spec in model_inputs(file)]
+
+
+def _packed(rows: Mapping[str, npt.NDArray[Any]], columns: list[tuple[InputSpec, str | None]]) -> pa.RecordBatch:
+    """The rows without the padding of their histories."""
+    packed = {spec.name: _column(rows[spec.name], rows, sequence) for spec, sequence in columns}
+    packed |= {name: pa.array(rows[name]) for name in (LABEL, WEIGHT, GROUP) if name in rows}
+    return pa.RecordBatch.from_arrays(list(packed.values()), list(packed))
+
+
+def _column(values: npt.NDArray[Any], rows: Mapping[str, npt.NDArray[Any]], sequence: str | None) -> pa.Array:
+    if sequence is None:
+        return _fixed(values)
+    lengths = rows[length_name(sequence)]
+    real = np.arange(values.shape[1]) < lengths[:, None]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), _fixed(values[real]))
+
+
+def _fixed(values: npt.NDArray[Any]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _shards(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows again, in pieces of the size of a shard or a little more."""
+    gathered: list[pa.RecordBatch] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += piece.nbytes
+        if size >= _SHARD_BYTES:
+            yield _joined(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield _joined(gathered)
+
+
+def _joined(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+    [joined] = pa.Table.from_batches(pieces).combine_chunks().to_batches()
+    return joined

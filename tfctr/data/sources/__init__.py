@@ -1,0 +1,112 @@
+"""The formats that a log can have, behind one reader."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfctr.data.sources import csv, parquet, tfrecord
+from tfctr.data.sources.base import SOURCES, Rows, Source
+from tfctr.data.splits import SPLITS
+from tfctr.errors import UserError
+from tfctr.features.row_checks import ColumnRule
+from tfctr.features.table_format import TableFormat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "SOURCES",
+    "Rows",
+    "Source",
+    "batches",
+    "csv",
+    "files_of",
+    "parquet",
+    "read",
+    "source_of",
+    "split_files",
+    "tfrecord",
+    "types",
+]
+
+
+def source_of(path: str | Path) -> Source | None:
+    """The format of a file, by its name."""
+    return next((source for source in SOURCES if source.is_one(Path(path).name)), None)
+
+
+def files_of(directory: str | Path) -> list[str]:
+    """The files of a log in a directory, of one format, in the order of their names; none where it has no such file.
+
+    Hidden files are those of other programs.
+
+    Raises:
+        UserError: when they are of two formats.
+    """
+    found = sorted(path for path in Path(directory).glob("[!.]*") if source_of(path) is not None)
+    formats = {source.name: str(path) for path in found if (source := source_of(path)) is not None}
+    if len(formats) > 1:
+        raise UserError(f"{directory}: files of several formats, {' and '.join(sorted(formats.values()))}; keep one")
+    return [str(path) for path in found]
+
+
+def split_files(data: str | Path, split: str) -> list[str]:
+    """The files of a split: of one format, in the order of their names.
+
+    Raises:
+        UserError: when there are none, or of two formats.
+    """
+    directory = Path(data) / split
+    found = files_of(directory)
+    if not found:
+        raise UserError(
+            f"{directory}: no file of a log ({'; '.join(one.examples for one in SOURCES)}). A data directory has the "
+            f"folders {', '.join(SPLITS)}; make one with `tfctr data prepare` or `tfctr data synthesize`"
+        )
+    return found
+
+
+def types(path: str | Path, tables: TableFormat) -> dict[str, str]:
+    """The columns of a file, and the type by which each is read best: "int64", "float32" or "string".
+
+    Args:
+        path: The file.
+        tables: How text tables are written.
+
+    Raises:
+        UserError: a file that is no log, or is damaged.
+    """
+    return _known(str(path)).types(str(path), tables)
+
+
+def read(paths: Sequence[str | Path], rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
+    """The rows of some files, one file after the other.
+
+    Args:
+        paths: The files.
+        rules: The columns to read, and what each must be.
+        tables: How text tables are written.
+
+    Raises:
+        UserError: a file that is no log, or is damaged; a value that can't be what a rule says.
+    """
+    for path in map(str, paths):
+        yield from _known(path).read(path, rules, tables)
+
+
+def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:
+    """The rows of a file as `Source.batches` gives them.
+
+    Raises:
+        UserError: a file that is no log, or is damaged.
+    """
+    return _known(path).batches(path, wanted, tables)
+
+
+def _known(path: str) -> Source:
+    source = source_of(path)
+    if source is None:
+        raise UserError(f"{path}: no log. Allowed: {', '.join(one.examples for one in SOURCES)}")
+    return source

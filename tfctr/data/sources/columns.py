@@ -1,0 +1,177 @@
+"""Arrow columns as the columns of a log: types change where nothing is lost, lists are histories or joined values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfctr.errors import UserError
+from tfctr.features.kinds.base import INT64_MISSING, Column
+from tfctr.features.row_checks import ColumnRule
+
+Where = Callable[[int], str]
+"""The place of a row, in words: file and number."""
+
+_EXACT = 2**53  # float64 holds every whole number below it, and rounds the next one to it
+_Ints = npt.NDArray[np.int64]
+
+
+def log_columns(table: pa.RecordBatch, rules: Mapping[str, ColumnRule], where: Where) -> dict[str, Column]:
+    """The columns that the feature file names, from some rows of a table; one that the table lacks has no value.
+
+    Args:
+        table: The rows.
+        rules: What each column must be.
+        where: The place of each row.
+
+    Raises:
+        UserError: a value that can't become what the feature file says without a loss.
+    """
+    found = {}
+    for name, rule in rules.items():
+        index = table.schema.get_field_index(rule.column)
+        array = pa.nulls(table.num_rows) if index < 0 else table.column(index)
+        found[name] = _Reader(rule, where).column(array)
+    return found
+
+
+@dataclass(frozen=True)
+class _Reader:
+    rule: ColumnRule
+    where: Where
+
+    def column(self, array: pa.Array) -> Column:
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        rows = np.arange(len(array))
+        if pa.types.is_null(array.type):
+            return Column(self._values(array[:0], rows[:0]), np.zeros(len(array), np.int64))
+        if self.rule.separator is not None and not self.rule.history and _is_list(array.type):
+            array = self._joined(array, rows)
+        if not _is_list(array.type):
+            if self.rule.history:
+                raise self._refused(0, array.type, "a list")
+            array = _nan_as_null(array) if self.rule.dtype == "int64" else array
+            known = array.is_valid().to_numpy(zero_copy_only=False)
+            return Column(self._values(array.filter(pa.array(known)), rows[known]), known.astype(np.int64))
+        lengths, values = _lists(array)
+        events = np.repeat(rows, lengths)
+        if self.rule.separator is not None and _is_list(values.type):
+            values = self._joined(values, events)
+        return Column(self._values(values, events), lengths)
+
+    def _joined(self, lists: pa.Array, rows: _Ints) -> pa.Array:
+        """The texts of every list in one, with the separator between them; null for an empty list."""
+        separator = self.rule.separator
+        lengths, values = _lists(lists)
+        owner = np.repeat(np.arange(len(lists)), lengths)
+        texts = self._text(values, rows[owner])
+        bad = pc.fill_null(pc.match_substring(texts, separator), False).to_numpy(zero_copy_only=False)
+        if bad.any():
+            raise self._refused(int(rows[owner[bad.argmax()]]), texts[int(bad.argmax())], f"without '{separator}'")
+        kept = pc.fill_null(pc.greater(pc.binary_length(texts), 0), False).to_numpy(zero_copy_only=False)
+        counts = np.bincount(owner[kept], minlength=len(lists))
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, texts.filter(pa.array(kept))), separator)
+        return pc.if_else(pa.array(counts > 0), joined, None)
+
+    def _values(self, array: pa.Array, rows: _Ints) -> npt.NDArray[Any]:
+        """Values of one column as its dtype; a null, which stands in a history, as the missing value."""
+        if self.rule.dtype == "string":
+            texts = pc.fill_null(self._text(array, rows).cast(pa.binary()), b"")
+            return np.array(texts.to_numpy(zero_copy_only=False), object)
+        kind = array.type
+        if pa.types.is_null(kind):
+            array = array.cast(pa.int64())
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            array = self._numbers(array, rows)
+        elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            zone = array.type.tz if pa.types.is_timestamp(kind) else None
+            array = array.cast(pa.timestamp("s", zone), safe=False).cast(pa.int64())
+        elif pa.types.is_decimal(kind):
+            array = array.cast(pa.float64())
+        elif pa.types.is_boolean(kind):
+            array = array.cast(pa.int64())
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise self._refused(int(rows[0]) if len(rows) else 0, kind, self.rule.dtype)
+        return self._integers(array, rows) if self.rule.dtype == "int64" else self._floats(array, rows)
+
+    def _integers(self, array: pa.Array, rows: _Ints) -> npt.NDArray[Any]:
+        array = _nan_as_null(array)
+        if pa.types.is_floating(array.type):
+            numbers = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
+            bad = (numbers != np.floor(numbers)) | (np.abs(numbers) >= _EXACT)
+        else:
+            numbers = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
+            bad = numbers > np.iinfo(np.int64).max if numbers.dtype == np.uint64 else np.zeros(len(numbers), bool)
+        self._refuse(bad, array, rows)
+        known = array.is_valid().to_numpy(zero_copy_only=False)
+        return np.where(known, numbers.astype(np.int64), INT64_MISSING)
+
+    def _floats(self, array: pa.Array, rows: _Ints) -> npt.NDArray[Any]:
+        known = array.is_valid().to_numpy(zero_copy_only=False)
+        if pa.types.is_integer(array.type):
+            whole = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
+            numbers = whole.astype(np.float32)
+            bad = numbers.astype(whole.dtype) != whole
+        else:
+            double = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
+            with np.errstate(over="ignore"):
+                numbers = double.astype(np.float32)
+            bad = np.isfinite(double) & ~np.isfinite(numbers)
+        self._refuse(bad, array, rows)
+        return np.where(known, numbers, np.float32(np.nan))
+
+    def _numbers(self, texts: pa.Array, rows: _Ints) -> pa.Array:
+        """Texts as numbers: whole ones where all of them are; an empty one is missing."""
+        texts = pc.if_else(pc.equal(texts, ""), None, texts)
+        for kind in (pa.int64(), pa.float64()):
+            try:
+                return texts.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+        for index, text in enumerate(texts.to_pylist()):
+            try:
+                float("nan" if text is None else text)
+            except ValueError:
+                raise self._refused(int(rows[index]), repr(text), self.rule.dtype) from None
+        return pa.array([None if text is None else float(text) for text in texts.to_pylist()], pa.float64())
+
+    def _text(self, array: pa.Array, rows: _Ints) -> pa.Array:
+        kind = array.type
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+            return array.cast(pa.binary())
+        if any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)):
+            return array.cast(pa.string())
+        if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+            return array.cast(pa.string())
+        raise self._refused(int(rows[0]) if len(rows) else 0, kind, "string")
+
+    def _refuse(self, bad: npt.NDArray[np.bool_], array: pa.Array, rows: _Ints) -> None:
+        if bad.any():
+            index = int(bad.argmax())
+            raise self._refused(int(rows[index]), array[index], self.rule.dtype)
+
+    def _refused(self, row: int, received: Any, wanted: str) -> UserError:
+        return UserError(f"{self.where(row)}: column '{self.rule.column}' is {received}; {self.rule.because} {wanted}")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _lists(array: pa.Array) -> tuple[_Ints, pa.Array]:
+    """How many values every list has (a null has none), and the values of all, one after the other."""
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return lengths, array.flatten()
+
+
+def _nan_as_null(array: pa.Array) -> pa.Array:
+    """Whole numbers of which one is missing are floating ones with NaN in many a data frame."""
+    return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array

@@ -1,0 +1,179 @@
+"""CSV files, plain or gzip."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from typing_extensions import override
+
+from tfctr.data.sources.base import ROWS, Rows, Source, record_source, unique_names
+from tfctr.errors import UserError
+from tfctr.features.row_checks import ColumnRule
+from tfctr.features.table_format import TableFormat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_BLOCK = 1 << 22  # a row may not be longer
+_LINE_ENDS = (ord("\n"), ord("\r"))
+
+
+@record_source
+class Csv(Source):
+    """CSV: a history is one text, its events joined by `csv.list_delimiter` of the feature file."""
+
+    name = "CSV"
+    examples = "*.csv, *.csv.gz"
+    typed = False
+    is_table = True
+
+    @override
+    def is_one(self, file_name: str) -> bool:
+        return file_name.endswith((".csv", ".csv.gz"))
+
+    @override
+    def types(self, path: str, tables: TableFormat) -> dict[str, str]:
+        return dict.fromkeys(_names(path, tables), "string")
+
+    @override
+    def read(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
+        from tfctr.data.sources.columns import log_columns
+
+        wanted = {rule.column for rule in rules.values()}
+        unread = unique_names(path, _names(path, tables)) - wanted
+        histories = {rule.column for rule in rules.values() if rule.history}
+        done = 0
+        for batch in self.batches(path, wanted, tables):
+            for start in range(0, batch.num_rows, ROWS):
+                piece = _with_lists(batch.slice(start, ROWS), histories, tables)
+                first = done + 1
+
+                def where(row: int, first: int = first) -> str:
+                    return f"{path}, row {first + row}"
+
+                yield Rows(log_columns(piece, rules, where), where, unread=lambda: unread)
+                done += piece.num_rows
+
+    @override
+    def batches(self, path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+        from pyarrow import csv as arrow_csv
+
+        names = _names(path, tables)
+        unique_names(path, names)
+        read = [name for name in names if wanted is None or name in wanted]
+        first_is_names = _first_line(path, tables) == names
+        done = 0
+        try:
+            with pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
+                lines = _Lines(stream)
+                for batch in arrow_csv.open_csv(
+                    lines,
+                    arrow_csv.ReadOptions(
+                        use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=int(first_is_names)
+                    ),
+                    arrow_csv.ParseOptions(delimiter=tables.delimiter),
+                    arrow_csv.ConvertOptions(
+                        column_types=dict.fromkeys(read, pa.string()),
+                        null_values=list(tables.nulls),
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=False,
+                        include_columns=read,
+                    ),
+                ):
+                    yield batch
+                    done += batch.num_rows
+        except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
+            _refuse_open_quote(path, tables)
+            raise UserError(f"{path}: can't be read after row {done}: {str(error).splitlines()[0]}") from None
+        # Arrow takes the lines after an open quote for a part of the value.
+        if lines.quotes % 2 or lines.count != done + first_is_names:
+            _refuse_open_quote(path, tables)
+
+    @override
+    def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:
+        import pyarrow as pa
+
+        from tfctr.data.sources.texts import TextTypes, typed
+
+        rows = [_with_lists(one, histories, tables) for one in table.to_batches()]
+        types = TextTypes()
+        for some in rows:
+            types.add(some)
+        return typed(pa.Table.from_batches(rows), types.types) if rows else table
+
+
+class _Lines:
+    """A stream that counts the quotes and the lines that are read from it, without empty ones, which are no rows."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:
+        self.quotes = 0
+        self._stream = stream
+        self._ended = 0
+        self._in_line = False
+
+    @property
+    def count(self) -> int:
+        return self._ended + self._in_line
+
+    def read(self, size: int = -1) -> bytes:
+        block: bytes = self._stream.read(size)
+        if block:
+            ends = np.isin(np.frombuffer(block, np.uint8), _LINE_ENDS)
+            self._ended += int(np.count_nonzero(ends[1:] & ~ends[:-1])) + bool(ends[0] and self._in_line)
+            self._in_line = not ends[-1]
+            self.quotes += block.count(b'"')
+        return block
+
+
+def _with_lists(batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
+    """The rows with lists of texts as their histories; an event may lack a value as a row may."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    nulls = pa.array(tables.nulls, pa.string())
+    for name in set(histories) & set(batch.schema.names):
+        index = batch.schema.get_field_index(name)
+        lists = pc.split_pattern(batch.column(index), tables.list_delimiter)
+        values = lists.flatten()
+        known = pc.if_else(pc.is_in(values, nulls), None, values)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]), pa.int32())
+        batch = batch.set_column(index, name, pa.ListArray.from_arrays(offsets, known, mask=lists.is_null()))
+    return batch
+
+
+def _names(path: str, tables: TableFormat) -> tuple[str, ...]:
+    return _first_line(path, tables) if tables.columns is None else tables.columns
+
+
+def _first_line(path: str, tables: TableFormat) -> tuple[str, ...]:
+    try:
+        with _text(path) as file:
+            return tuple(next(csv.reader(file, delimiter=tables.delimiter), ()))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error.reason})") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise UserError(f"{path}: can't be read after row 0: {error}") from None
+
+
+def _refuse_open_quote(path: str, tables: TableFormat) -> None:
+    """Refuse the first line that ends inside quotes, if any."""
+    with suppress(OSError, EOFError, zlib.error, csv.Error), _text(path, errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if any("\n" in value for value in next(csv.reader([line], delimiter=tables.delimiter), ())):
+                raise UserError(
+                    f'{path}, line {number}: a quote (") is open at its end; close it, or double a quote that belongs '
+                    "to a value. A line break may not stand in a value"
+                )
+
+
+def _text(path: str, errors: str = "strict") -> IO[str]:
+    return (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig", errors=errors)

@@ -1,0 +1,81 @@
+"""Types for the columns of a text table, which has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+_NUMBER = r"^-?(0|[1-9][0-9]{0,14})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+
+
+class TextTypes:
+    """What texts can be read as, over all rows of a table: whole numbers, numbers, or nothing but texts.
+
+    A whole number that another text is written for (`007`), or that no int64 holds, is a text.
+    """
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+        self._numbers: set[str] = set()
+        self._seen: set[str] = set()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Looks at some rows; in a history, at the values of its events."""
+        for name in batch.schema.names:
+            column = batch.column(name)
+            texts = column.flatten() if pa.types.is_list(column.type) else column
+            if not pa.types.is_string(texts.type) or name in self._texts:
+                continue
+            texts = _known(texts)
+            if texts.null_count < len(texts):
+                self._seen.add(name)
+            if name not in self._numbers and not _all(pc.match_substring_regex(texts, _WHOLE)):
+                self._numbers.add(name)
+            if name in self._numbers:
+                number = pc.and_(pc.match_substring_regex(texts, _NUMBER), pc.match_substring_regex(texts, "[0-9]"))
+                if not _all(number):
+                    self._texts.add(name)
+
+    def merge(self, other: TextTypes) -> None:
+        """Adds what was seen of other rows."""
+        self._texts |= other._texts
+        self._numbers |= other._numbers
+        self._seen |= other._seen
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The types of the columns that are not texts."""
+        return {
+            name: pa.float64() if name in self._numbers else pa.int64() for name in sorted(self._seen - self._texts)
+        }
+
+
+def typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table with some columns of other types; of a history it is the type of its values."""
+    for name, kind in types.items():
+        index = table.schema.get_field_index(name)
+        if index < 0:
+            continue
+        column = table.column(index).combine_chunks()
+        if pa.types.is_list(column.type):
+            values = _known(column.flatten()).cast(kind)
+            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+            settled = pa.ListArray.from_arrays(offsets, values, mask=column.is_null())
+        else:
+            settled = _known(column).cast(kind)
+        table = table.set_column(index, name, settled)
+    return table
+
+
+def _known(texts: pa.Array) -> pa.Array:
+    """Texts of which an empty one is missing."""
+    return pc.if_else(pc.equal(texts, ""), None, texts) if pa.types.is_string(texts.type) else texts
+
+
+def _all(values: pa.Array) -> bool:
+    return pc.all(values).as_py() is not False
