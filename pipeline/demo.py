@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,11 +98,14 @@ def request_of(data: Path, file: FeatureFile, seed: int) -> Request:
     """
     import tensorflow as tf
 
-    from tfctr.data.splits import split_records
-    from tfctr.training.dataset import read_records
+    from tfctr.data.examples import serialized_rows
+    from tfctr.data.sources import read, split_files
+    from tfctr.features.row_checks import column_rules
 
-    examples = (tf.train.Example.FromString(one.numpy()) for one in read_records(split_records(data, "test")).take(400))
-    columns = max((_columns(example) for example in examples), key=lambda found: len(found.get("history_item_id", [])))
+    rows = read(split_files(data, "test"), column_rules(file), file.csv)
+    examples = (tf.train.Example.FromString(one) for some in rows for one in serialized_rows(some, file))
+    found = (_columns(example) for example in islice(examples, 400))
+    columns = max(found, key=lambda row: len(row.get("history_item_id", [])))
     with (data / "items.csv").open(encoding="utf-8", newline="") as lines:
         items = {int(row["item_id"]): row for row in csv.DictReader(lines)}
     met = set(columns.get("history_item_id", []))

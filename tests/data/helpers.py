@@ -1,10 +1,11 @@
-"""Helpers that make a tiny MovieLens directory, and read data sets with TensorFlow's own reader and parser."""
+"""Helpers that make a tiny MovieLens directory, and read data sets with TensorFlow's or Arrow's own reader."""
 
 import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import tensorflow as tf
 
 USERS = "1::F::25::7::12345\n2::M::56::0::99999\n"
@@ -52,8 +53,11 @@ def write_vectors(path: Path, ids: Any = range(1, 13), vectors: Any = None) -> P
 
 
 def read_split(directory: Path, split: str) -> list[dict[str, Any]]:
-    """The records of a split as plain values: scalars, and lists for the history columns."""
-    rows = []
+    """The rows of a split as plain values: scalars, and lists for the history columns; what is missing is left out."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((directory / split).glob("*.parquet")):
+        table = pq.read_table(path).to_pylist()
+        rows += [{name: value for name, value in row.items() if value is not None} for row in table]
     for record in tf.data.TFRecordDataset(sorted(map(str, (directory / split).glob("*.tfrecord.gz"))), "GZIP"):
         rows.append(decode(record.numpy()))
     return rows

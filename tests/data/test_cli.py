@@ -22,7 +22,7 @@ def test_prepare_says_what_it_wrote(tmp_path: Path) -> None:
     result = run("prepare", "movielens-1m", "--source", source, "--out", tmp_path / "out", "--neutral", "negative")
     assert result.returncode == 0, result.stderr
     assert "train: 11 rows of 2 users, 63.64% positive" in result.stdout
-    assert (tmp_path / "out" / "test" / "part-00000.tfrecord.gz").is_file()
+    assert (tmp_path / "out" / "test" / "part-00000.parquet").is_file()
 
 
 def test_synthesize_reports_the_ceilings_in_seconds(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def test_gzip_and_plain_files_give_the_same(tmp_path: Path) -> None:
     plain, packed = write_movielens(tmp_path / "plain"), write_movielens(tmp_path / "packed", compress=True)
     for source in (plain, packed):
         prepare_movielens(source, tmp_path / "out" / source.name, Options())
-    assert [(tmp_path / "out" / "plain" / split / "part-00000.tfrecord.gz").read_bytes() for split in SPLITS] == [
-        (tmp_path / "out" / "packed" / split / "part-00000.tfrecord.gz").read_bytes() for split in SPLITS
+    assert [(tmp_path / "out" / "plain" / split / "part-00000.parquet").read_bytes() for split in SPLITS] == [
+        (tmp_path / "out" / "packed" / split / "part-00000.parquet").read_bytes() for split in SPLITS
     ]
 
 
@@ -123,10 +123,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         prepare_movielens(source, tmp_path / name, Options(split="random", neutral="negative", seed=seed))
     assert content(tmp_path / "a") == content(tmp_path / "b")
-    assert (
-        content(tmp_path / "a")["train/part-00000.tfrecord.gz"]
-        != (content(tmp_path / "c")["train/part-00000.tfrecord.gz"])
-    )
+    assert content(tmp_path / "a")["train/part-00000.parquet"] != (content(tmp_path / "c")["train/part-00000.parquet"])
 
 
 def test_limits(tmp_path: Path) -> None:

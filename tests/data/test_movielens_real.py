@@ -70,7 +70,6 @@ def test_all_of_it_is_written(tmp_path: Path) -> None:
     counts = json.loads((out / "dataset.json").read_text())["splits"]
     assert sum(count["rows"] for count in counts.values()) == 739_012
     assert sum(count["positives"] for count in counts.values()) == 575_281
-    assert len(list((out / "train").glob("*.tfrecord.gz"))) == 13
     test = read_split(out, "test")
     assert len(test) == counts["test"]["rows"]
     assert all(time < row["timestamp"] for row in test for time in row["history_time"][:1])

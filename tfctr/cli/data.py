@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tfctr.console import console
-from tfctr.data.prepare import Neutral, Options, prepare_movielens
+from tfctr.data.prepare import Neutral, Options, prepare_frappe, prepare_movielens
 from tfctr.data.splits import Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
+from tfctr.errors import UserError
 
 app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
 
@@ -20,7 +21,7 @@ HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a histor
 
 @app.command()
 def prepare(
-    dataset: Annotated[Literal["movielens-1m"], typer.Argument(help="Which data set.")],
+    dataset: Annotated[Literal["movielens-1m", "frappe"], typer.Argument(help="Which data set.")],
     source: Annotated[Path, typer.Option(help="Directory with the publisher's files, plain or .gz.")],
     out: OutOption,
     history_length: HistoryOption = 50,
@@ -34,10 +35,32 @@ def prepare(
     users: Annotated[int | None, typer.Option(min=1, help="Keep this many users at most.")] = None,
     force: ForceOption = False,
 ) -> None:
-    """Writes a public data set as impressions with histories."""
-    del dataset  # There is one, and the argument keeps room for the next.
+    """Writes a public data set as impressions. Frappe is split as published; the options are MovieLens-1M's."""
     options = Options(history_length, neutral, split, seed, rows, users)
-    _print_splits(prepare_movielens(source, out, options, item_vectors, force))
+    if dataset == "movielens-1m":
+        manifest = prepare_movielens(source, out, options, item_vectors, force)
+    elif options == Options() and item_vectors is None:
+        manifest = prepare_frappe(source, out, force)
+    else:
+        raise UserError("frappe is written as published; of the options it takes --source, --out and --force alone")
+    _print_splits(manifest)
+    console().print(f"Written to {out}")
+
+
+@app.command()
+def build(
+    file: Annotated[Path, typer.Argument(help="The build file: what is an impression, a history, a label, a split.")],
+    out: OutOption,
+    source: Annotated[
+        Path | None, typer.Option(help="Directory that the paths of the build file start from; else its own.")
+    ] = None,
+    force: ForceOption = False,
+) -> None:
+    """Makes impressions of an interaction log, and of tables of users and items; a killed run is continued."""
+    from tfctr.data.build.local import build_dataset
+    from tfctr.data.build.spec import load_build
+
+    _print_splits(build_dataset(load_build(file), source or file.parent, out, force))
     console().print(f"Written to {out}")
 
 
@@ -86,7 +109,8 @@ def check(
 def _print_splits(manifest: dict[str, Any]) -> None:
     for name, count in manifest["splits"].items():
         share = count["positives"] / count["rows"]
-        console().print(f"{name}: {count['rows']:,} rows of {count['users']:,} users, {share:.2%} positive")
+        users = f" of {count['users']:,} users" if "users" in count else ""
+        console().print(f"{name}: {count['rows']:,} rows{users}, {share:.2%} positive")
 
 
 def _ceiling(values: dict[str, float | None]) -> str:

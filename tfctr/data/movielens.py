@@ -80,7 +80,7 @@ def read_movielens(source: Path) -> MovieLens:
     user, item, rating, time = _read_ratings(paths["ratings.dat"], users, movies)
     order = np.lexsort((time, user))
     return MovieLens(
-        users, movies, user[order], item[order], rating[order], time[order], [_provenance(p) for p in paths.values()]
+        users, movies, user[order], item[order], rating[order], time[order], [provenance(p) for p in paths.values()]
     )
 
 
@@ -159,6 +159,7 @@ def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) 
     return tuple(np.frombuffer(values, np.int64).reshape(-1, 4).T)
 
 
-def _provenance(path: Path) -> dict[str, Any]:
+def provenance(path: Path) -> dict[str, Any]:
+    """Name, bytes and SHA-256 of a file."""
     content = path.read_bytes()
     return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

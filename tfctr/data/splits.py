@@ -1,33 +1,15 @@
 """The splits of a data set, 8:1:1, and the slice columns, which are learned from the train split alone."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tfctr.errors import UserError
-
 Split = Literal["user-time", "global-time", "random"]
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 _Ints = npt.NDArray[np.int64]
-
-
-def split_records(data: str | Path, split: str) -> list[str]:
-    """The TFRecord files of a split.
-
-    Raises:
-        UserError: when there are none.
-    """
-    found = sorted(str(path) for path in (Path(data) / split).glob("*.tfrecord*"))
-    if not found:
-        raise UserError(
-            f"{Path(data) / split}: no *.tfrecord or *.tfrecord.gz file. A data directory has the folders "
-            f"{', '.join(SPLITS)}; make one with `tfctr data prepare` or `tfctr data synthesize`"
-        )
-    return found
 
 
 def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
@@ -49,21 +31,39 @@ def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDAr
         out[order[n * 8 // 10 : n * 8 // 10 + n // 10]] = VALID
         return out
     if split == "user-time":
-        return _by_time(user, time)
+        return by_time(user, time)
     order = np.argsort(time, kind="stable")
     out = np.empty(n, np.int8)
-    out[order] = _by_time(np.zeros(n, np.int64), time[order])
+    out[order] = by_time(np.zeros(n, np.int64), time[order])
     return out
 
 
-def _by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
+def by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
     """Splits each group; rows are sorted by group and then time."""
     first, last = runs(group)
-    size = last - first + 1
     second_first, second_last = runs(group, time)
+    return by_rank(second_first - first, second_last - first, last - first + 1)
+
+
+def by_rank(first: _Ints, last: _Ints, size: _Ints | int) -> npt.NDArray[np.int8]:
+    """The split of a second [n] by the ranks of its first and last row among `size` rows in order of time."""
     # Twice the middle rank of the second, in whole numbers: exact on every machine.
-    middle = (second_first - first) + (second_last - first) + 1
+    middle = first + last + 1
     return np.where(10 * middle > 18 * size, TEST, np.where(10 * middle > 16 * size, VALID, TRAIN)).astype(np.int8)
+
+
+def leave_last_out(user: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
+    """Each user's last second is test and the one before it valid; users of fewer than three seconds are train.
+
+    The rows [n] are sorted by user and then time.
+    """
+    first, last = runs(user)
+    start, _ = runs(user, time)
+    place = np.cumsum(start == np.arange(len(user)))
+    from_end = place[last] - place
+    seconds = place[last] - place[first] + 1
+    out = np.select([from_end == 0, from_end == 1], [TEST, VALID], TRAIN)
+    return np.where(seconds < 3, TRAIN, out).astype(np.int8)
 
 
 def runs(*keys: _Ints) -> tuple[_Ints, _Ints]:
@@ -77,17 +77,54 @@ def runs(*keys: _Ints) -> tuple[_Ints, _Ints]:
 
 
 @dataclass(frozen=True)
-class Terciles:
+class Levels:
     """`low`, `medium` and `high` by the number of train rows; each level holds about a third of the train rows.
 
     Attributes:
-        counts: The number of train rows by key.
+        keys: How many keys (users or items) train has.
         medium, high: The least count of that level; one more than any count when no key has the level.
     """
 
-    counts: dict[int, int]
+    keys: int
     medium: int
     high: int
+
+    @classmethod
+    def of(cls, values: _Ints, keys: _Ints) -> "Levels":
+        """Learns from the counts that occur [m], in order, and how many keys have each [m]."""
+        if not len(values):
+            return cls(0, 1, 1)
+        rows = values * keys
+        # Keys with equal counts stay together: where the middle of their rows falls decides for all of them.
+        through = np.cumsum(rows)
+        middle = 2 * through - rows
+        medium, high = (
+            int(values[above.argmax()]) if above.any() else int(values[-1]) + 1
+            for above in (3 * middle >= 2 * through[-1], 3 * middle >= 4 * through[-1])
+        )
+        return cls(int(keys.sum()), medium, high)
+
+    def names(self, counts: _Ints) -> npt.NDArray[Any]:
+        """`low`, `medium`, `high`, or `new` for a key that train does not have, by the number of train rows [n]."""
+        steps = [counts == 0, counts < self.medium, counts < self.high]
+        return np.select(steps, ["new", "low", "medium"], "high")
+
+    def describe(self) -> dict[str, Any]:
+        """The levels as they stand in the manifest."""
+        return {"keys": self.keys, "medium_from": self.medium, "high_from": self.high}
+
+
+@dataclass(frozen=True)
+class Terciles:
+    """The levels of keys whose counts are at hand.
+
+    Attributes:
+        counts: The number of train rows by key.
+        levels: Their levels.
+    """
+
+    counts: dict[int, int]
+    levels: Levels
 
     @classmethod
     def of(cls, keys: _Ints) -> "Terciles":
@@ -99,23 +136,8 @@ class Terciles:
     def of_counts(cls, counts: dict[int, int]) -> "Terciles":
         """Learns from the number of train rows by key."""
         values, keys = np.unique(np.fromiter(counts.values(), np.int64, len(counts)), return_counts=True)
-        rows = values * keys
-        # Keys with equal counts stay together: where the middle of their rows falls decides for all of them.
-        through = np.cumsum(rows)
-        middle = 2 * through - rows
-        medium, high = (
-            int(values[above.argmax()]) if above.any() else int(values[-1]) + 1
-            for above in (3 * middle >= 2 * through[-1], 3 * middle >= 4 * through[-1])
-        )
-        return cls(counts, medium, high)
+        return cls(counts, Levels.of(values, keys))
 
     def name(self, key: int) -> str:
         """`low`, `medium`, `high`, or `new` for a key that train does not have."""
-        count = self.counts.get(key, 0)
-        if count == 0:
-            return "new"
-        return "high" if count >= self.high else "medium" if count >= self.medium else "low"
-
-    def describe(self) -> dict[str, Any]:
-        """The levels as they stand in the manifest."""
-        return {"keys": len(self.counts), "medium_from": self.medium, "high_from": self.high}
+        return str(self.levels.names(np.array([self.counts.get(key, 0)]))[0])

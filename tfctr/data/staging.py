@@ -1,11 +1,12 @@
 """The directory of a data set, which is there whole or not at all."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tfctr.errors import UserError
-from tfctr.storage import new_directory
+from tfctr.errors import UserError, disk_errors
+from tfctr.storage import finish_directory, new_directory, write_text
 
 MANIFEST = "dataset.json"
 
@@ -19,6 +20,43 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
     Raises:
         UserError: The name is taken, or the directory cannot be written.
     """
+    out = _free(out, force)
+    with disk_errors(out), new_directory(out, replace=force) as directory:
+        yield directory
+
+
+@contextmanager
+def resumed_directory(out: Path, force: bool, key: str) -> Iterator[Path]:
+    """The same, but what a killed or interrupted block has left is there again for a block of the same key.
+
+    Raises:
+        UserError: The name is taken, or the directory cannot be written.
+    """
+    out = _free(out, force)
+    directory = out.with_name(f".{out.name}.unfinished")
+    note = directory / "key"
+    with disk_errors(out), _removed_when_it_fails(directory):
+        if not note.is_file() or note.read_text(encoding="utf-8") != key:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            write_text(note, key)
+        yield directory
+        note.unlink()
+        finish_directory(directory, out, replace=force)
+
+
+@contextmanager
+def _removed_when_it_fails(directory: Path) -> Iterator[None]:
+    """Removes a directory after a fault; a kill and an interrupt leave it."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _free(out: Path, force: bool) -> Path:
+    """The whole path of a directory that may be made or replaced."""
     out = out.expanduser().resolve()
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
@@ -27,8 +65,4 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
             raise UserError(f"{out} is not empty and holds no {MANIFEST}, so it is not replaced; name a new directory")
         if not force:
             raise UserError(f"{out} holds a data set already; pass --force to replace it, or name a new directory")
-    try:
-        with new_directory(out, replace=force) as directory:
-            yield directory
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    return out

@@ -15,7 +15,17 @@ from tfctr.data.ceilings import TestRows
 from tfctr.data.examples import bytes_item, example, varint
 from tfctr.data.item_vectors import ItemVectors
 from tfctr.data.manifest import SplitCount, require_rows, write_items, write_manifest
-from tfctr.data.rows import COLUMNS, POSITION_COLUMN, History, item_part, outcome_part, request_part, user_part
+from tfctr.data.rows import (
+    COLUMNS,
+    HISTORY_ROLE,
+    POSITION_COLUMN,
+    ROLES,
+    History,
+    item_part,
+    outcome_part,
+    request_part,
+    user_part,
+)
 from tfctr.data.splits import SPLITS, TRAIN, Terciles
 from tfctr.data.staging import staged_directory
 from tfctr.data.synthetic_world import AGES, GENRES, TOPICS_OF_GENRE, Block, Settings, World
@@ -102,8 +112,9 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
             "source": "generated; the model is described in tfctr/data/synthetic_world.py",
             "arguments": asdict(settings),
             "splits": {name: count.describe() for name, count in zip(SPLITS, counts, strict=True)},
-            "slices": {"user_activity": activity.describe(), "item_popularity": popularity.describe()},
+            "slices": {"user_activity": activity.levels.describe(), "item_popularity": popularity.levels.describe()},
             "columns": COLUMNS | POSITION_COLUMN,
+            "roles": {**ROLES, "histories": {"history": {**HISTORY_ROLE, "length": settings.history_length}}},
             "item_vectors": {"width": settings.vector_width, "items": settings.items},
             "ceilings": ceilings,
         }

@@ -1,0 +1,247 @@
+"""An interaction log becomes impressions: worked out a second time, row by row, in plain Python."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from tests.data.build_logs import BUILD, build, click_log, rows_of
+from tfctr.data.build import local
+from tfctr.data.build.local import build_dataset
+from tfctr.data.build.spec import build_of
+from tfctr.data.splits import SPLITS
+
+
+def by_key(rows: dict[str, list[dict[str, Any]]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Every row by user, item and time, with its split."""
+    found = {(row["user"], row["item"], row["time"]): row | {"split": split} for split in rows for row in rows[split]}
+    assert len(found) == sum(map(len, rows.values()))
+    return found
+
+
+def test_every_column_is_what_plain_python_makes_of_the_log(tmp_path: Path) -> None:
+    log = click_log()
+    rows = by_key(build(tmp_path, log))
+    events = log.to_pylist()
+    assert len(rows) == len(events)
+    train = [row for row in rows.values() if row["split"] == "train"]
+    of_user, of_item = Counter(row["user"] for row in train), Counter(row["item"] for row in train)
+    shared = 0
+    for event in events:
+        row = rows[event["user"], event["item"], event["time"]]
+        mine = [other for other in events if other["user"] == event["user"]]
+        earlier = [other for other in mine if other["time"] < event["time"] and other["click"] == 1]
+        shared += sum(other["time"] == event["time"] for other in mine) > 1
+        # Python's sort keeps the order of the log within a second; the later row of it is the newer one.
+        newest = sorted(earlier, key=lambda other: other["time"])[::-1][:5]
+        assert row["clicks_item"] == [other["item"] for other in newest]
+        assert row["clicks_time"] == [other["time"] for other in newest]
+        assert row["label"] == event["click"]
+        assert row["price"] == event["price"]
+        assert row["request"] == f"{event['user']}-{event['time']}"
+        assert row["hour"] == f"{datetime.fromtimestamp(event['time'], UTC).hour:02d}"
+        assert row["activity"] in ("low", "medium", "high")
+        assert (row["popularity"] == "new") == (of_item[event["item"]] == 0)
+        assert "click" not in row
+    assert shared > 20
+    for name, key, counts in (("activity", "user", of_user), ("popularity", "item", of_item)):
+        of_level = {level: [counts[r[key]] for r in rows.values() if r[name] == level] for level in ("low", "high")}
+        assert max(of_level["low"]) < min(of_level["high"])
+
+
+def test_a_user_is_split_by_time_and_a_second_never_is(tmp_path: Path) -> None:
+    rows = build(tmp_path, click_log())
+    for user in range(30):
+        times = [[row["time"] for row in rows[split] if row["user"] == user] for split in SPLITS]
+        assert max(times[0]) < min(times[1])
+        assert max(times[1]) < min(times[2])
+
+
+@pytest.mark.parametrize("users", [1, 4, 30])
+def test_as_many_buckets_as_there_may_be_give_the_same_rows(
+    tmp_path: Path, users: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = click_log(users)
+    for split in ("user-time", "global-time", "random", "leave-last-out"):
+        whole = by_key(build(tmp_path / "whole", log, split=split, keep_negatives=0.5))
+        with monkeypatch.context() as changed:
+            changed.setattr(local, "_BUCKET_BYTES", 2_000)
+            pieces = by_key(build(tmp_path / "pieces", log, split=split, keep_negatives=0.5))
+        assert whole == pieces
+
+
+def test_the_order_of_the_log_does_not_matter(tmp_path: Path) -> None:
+    log = click_log()
+    order = np.lexsort((log["time"].to_numpy(), log["user"].to_numpy()))
+    seconds = [(user, time) for user, time in zip(*(log[key].to_pylist() for key in ("user", "time")), strict=True)]
+    once = [seconds.count(second) == 1 for second in seconds]
+    log, sorted_log = log.filter(pa.array(once)), log.take(pa.array(order)).filter(pa.array(np.array(once)[order]))
+    assert by_key(build(tmp_path / "a", log)) == by_key(build(tmp_path / "b", sorted_log))
+
+
+def test_global_time_cuts_all_users_at_one_second(tmp_path: Path) -> None:
+    log = click_log()
+    rows = build(tmp_path, log, split="global-time")
+    times = [[row["time"] for row in rows[split]] for split in SPLITS]
+    assert max(times[0]) < min(times[1])
+    assert max(times[1]) < min(times[2])
+    np.testing.assert_allclose([len(one) / log.num_rows for one in times], [0.8, 0.1, 0.1], atol=0.01)
+
+
+def test_the_last_second_of_a_user_is_left_out(tmp_path: Path) -> None:
+    log = click_log(20).to_pylist() + [
+        {"user": 99, "item": item, "time": 1_700_000_000 + item, "click": 1, "price": 0.0} for item in (1, 2)
+    ]
+    rows = build(tmp_path, pa.Table.from_pylist(log), split="leave-last-out")
+    for user in range(20):
+        seconds = sorted({event["time"] for event in log if event["user"] == user})
+        assert {row["time"] for row in rows["test"] if row["user"] == user} == {seconds[-1]}
+        assert {row["time"] for row in rows["valid"] if row["user"] == user} == {seconds[-2]}
+    assert [row["item"] for row in rows["train"] if row["user"] == 99] == [1, 2]
+
+
+def test_a_share_of_the_negatives_of_train_is_kept(tmp_path: Path) -> None:
+    log = click_log(100)
+    all_rows, some = build(tmp_path / "all", log), build(tmp_path / "some", log, keep_negatives=0.25)
+    for split in ("valid", "test"):
+        assert all_rows[split]
+        assert [r["item"] for r in all_rows[split]] == [r["item"] for r in some[split]]
+    negatives, kept = (sum(row["label"] == 0 for row in rows["train"]) for rows in (all_rows, some))
+    assert abs(kept / negatives - 0.25) < 0.03
+    assert sum(row["label"] for row in all_rows["train"]) == sum(row["label"] for row in some["train"])
+    roles = json.loads((tmp_path / "some" / "out" / "dataset.json").read_text())["roles"]
+    assert roles["negative_sampling_rate"] == 0.25
+
+
+def test_test_rows_decide_no_slice(tmp_path: Path) -> None:
+    log = click_log().to_pylist()
+    last = {user: max(event["time"] for event in log if event["user"] == user) for user in range(30)}
+    honest = build(tmp_path / "honest", pa.Table.from_pylist(log))
+    for event in log:
+        if event["time"] == last[event["user"]]:
+            event |= {"item": event["item"] + 1000, "click": 1 - event["click"]}
+    poisoned = build(tmp_path / "poisoned", pa.Table.from_pylist(log))
+    assert honest["train"] == poisoned["train"]
+    assert honest["test"] != poisoned["test"]
+
+
+def test_tables_of_users_and_items_are_joined(tmp_path: Path) -> None:
+    log = click_log(10)
+    tmp_path.mkdir(exist_ok=True)
+    items = pa.table({"id": list(range(400)), "genres": [[f"g{i % 7}", "all"] for i in range(400)]})
+    pq.write_table(items, tmp_path / "items.parquet")
+    (tmp_path / "users.csv").write_text("uid;zip\n" + "".join(f"{user};0{user}\n" for user in range(9)))
+    changed = {
+        "users": {"path": "users.csv", "key": "uid", "csv": {"delimiter": ";"}},
+        "items": {"path": "items.parquet", "key": "id"},
+        "histories": {"clicks": {"length": 3, "columns": {"clicks_genres": "items.genres"}}},
+    }
+    rows = build(tmp_path, log, **changed)
+    for split_rows in rows.values():
+        for row in split_rows:
+            assert row["zip"] == (f"0{row['user']}" if row["user"] < 9 else None)  # A zero in front makes it a text.
+            assert row["genres"] == ([f"g{row['item'] % 7}", "all"] if row["item"] < 400 else None)
+            assert all(genres is None or genres[1] == "all" for genres in row["clicks_genres"])
+    columns = json.loads((tmp_path / "out" / "dataset.json").read_text())["columns"]
+    assert columns["zip"] == "users.zip"
+    assert columns["genres"] == "items.genres"
+
+
+def test_csv_gives_the_rows_that_parquet_gives(tmp_path: Path) -> None:
+    log = click_log(12)
+    parquet = build(tmp_path / "parquet", log)
+    (tmp_path / "csv").mkdir()
+    with gzip.open(tmp_path / "csv" / "log.csv.gz", "wb") as file:
+        pyarrow.csv.write_csv(log.set_column(4, "price", log["price"].cast(pa.float64())), file)
+    content = BUILD | {"log": BUILD["log"] | {"path": "log.csv.gz"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path / "csv", tmp_path / "csv" / "out")
+    assert by_key(rows_of(tmp_path / "csv" / "out")) == by_key(parquet)
+
+
+@pytest.mark.parametrize("form", ["milliseconds", "timestamp", "text"])
+def test_times_of_other_forms_become_seconds(tmp_path: Path, form: str) -> None:
+    log = click_log(12)
+    seconds = log["time"].to_numpy()
+    changed: dict[str, Any] = {}
+    if form == "milliseconds":
+        times: pa.Array = pa.array(seconds * 1000 + 999)
+        changed["time_format"] = "milliseconds"
+    elif form == "timestamp":
+        times = pa.array(seconds * 1000 + 999).cast(pa.timestamp("ms", "Europe/Berlin"))
+    else:
+        epoch = datetime(1970, 1, 1)
+        times = pa.array([str(epoch + timedelta(seconds=int(second))) for second in seconds])
+        changed["time_format"] = "%Y-%m-%d %H:%M:%S"
+    other = build(tmp_path / "other", log.set_column(2, "time", times), log=BUILD["log"] | changed)
+    assert by_key(other) == by_key(build(tmp_path / "seconds", log))
+
+
+def test_a_log_without_user_item_or_time(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    log = pa.table({"205": rng.integers(0, 9, 3000), "y": rng.integers(0, 2, 3000)})
+    content = {"log": {"path": "log.parquet"}, "label": {"column": "y"}, "split": "random"}
+    tmp_path.mkdir(exist_ok=True)
+    pq.write_table(log, tmp_path / "log.parquet")
+    manifest = build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert set(rows["train"][0]) == {"205", "label"}
+    np.testing.assert_allclose([len(rows[split]) / 3000 for split in SPLITS], [0.8, 0.1, 0.1], atol=0.02)
+    assert Counter((row["205"], row["label"]) for split in rows.values() for row in split) == Counter(
+        zip(log["205"].to_pylist(), log["y"].to_pylist(), strict=True)
+    )
+    assert manifest["splits"]["train"].keys() == {"rows", "positives"}
+
+
+def test_a_split_that_is_given(tmp_path: Path) -> None:
+    logs = {name: click_log(users) for name, users in (("a", 5), ("b", 3), ("c", 2))}
+    for name, log in logs.items():
+        pq.write_table(log, tmp_path / f"{name}.parquet")
+    paths = {"train": "a.parquet", "valid": "b.parquet", "test": "c.parquet"}
+    content = BUILD | {"log": BUILD["log"] | {"path": paths, "duplicates": "keep"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    assert [len(rows) for rows in rows_of(tmp_path / "out").values()] == [log.num_rows for log in logs.values()]
+
+
+def test_a_user_with_a_hundred_thousand_events(tmp_path: Path) -> None:
+    count = 100_000
+    log = pa.table(
+        {
+            "user": np.zeros(count, np.int64),
+            "item": np.arange(count),
+            "time": 1_600_000_000 + np.arange(count),
+            "click": np.ones(count, np.int64),
+            "price": np.zeros(count, np.float32),
+        }
+    )
+    last = build(tmp_path, log)["test"][-1]
+    assert last["clicks_item"] == [count - 2 - step for step in range(5)]
+
+
+def test_duplicates_are_dropped_or_kept_when_asked(tmp_path: Path) -> None:
+    log = click_log(12)
+    twice = pa.concat_tables([log, log.set_column(3, "click", pa.array(1 - log["click"].to_numpy()))])
+    dropped = build(tmp_path / "drop", twice, log=BUILD["log"] | {"duplicates": "drop"})
+    assert by_key(dropped) == by_key(build(tmp_path / "once", log))
+    kept = build(tmp_path / "keep", twice, log=BUILD["log"] | {"duplicates": "keep"})
+    assert sum(map(len, kept.values())) == 2 * log.num_rows
+
+
+def test_a_header_that_is_the_given_columns_is_no_row_and_long_numbers_are_texts(tmp_path: Path) -> None:
+    lines = [f"{10**19 + row},{row % 2},{row % 7}" for row in range(40)]
+    for split, first in (("train", ["id,click,place"]), ("valid", []), ("test", [])):
+        (tmp_path / f"{split}.csv").write_text("\n".join([*first, *lines]))
+    log = {"path": {split: f"{split}.csv" for split in SPLITS}, "csv": {"columns": ["id", "click", "place"]}}
+    build_dataset(build_of({"log": log, "label": {"column": "click"}}, "b"), tmp_path, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert [len(rows[split]) for split in SPLITS] == [40, 40, 40]
+    assert rows["train"][1] == {"id": "10000000000000000001", "place": 1, "label": 1}

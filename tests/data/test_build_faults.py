@@ -1,0 +1,228 @@
+"""What `tfctr data build` says of bad input, and that nothing half-written is left; a killed build is continued."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.data.build_logs import BUILD, build, click_log
+from tests.data.helpers import content
+from tfctr.data.build import local
+from tfctr.data.build.local import build_dataset
+from tfctr.data.build.spec import build_of
+from tfctr.errors import UserError
+
+LOG = BUILD["log"]
+
+
+def with_value(name: str, row: int, value: Any) -> pa.Table:
+    """The log with one value changed."""
+    log = click_log(12)
+    values = log[name].to_pylist()
+    values[row] = value
+    return log.set_column(log.schema.get_field_index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize(
+    ("log", "changed", "match"),
+    [
+        (with_value("user", 7, None), {}, r"log.parquet, row 8: column 'user' is missing; .*log.where"),
+        (with_value("time", 7, None), {}, r"log.parquet, row 8: column 'time' is missing"),
+        (with_value("click", 7, None), {}, r"log.parquet, row 8: column 'click' is missing, so the row has no label"),
+        (with_value("click", 7, 2), {}, r"row 8: column 'click' is 2; .* a label must be 0 or 1"),
+        (with_value("time", 7, 1_700_000_000_000), {}, r"row 8: .* no second between 1970 and 2100; .*milliseconds"),
+        (with_value("time", 7, -5), {}, r"row 8: column 'time' is -5"),
+        (
+            click_log(12),
+            {"log": LOG | {"user": "usr"}},
+            r"log.parquet: no column 'usr'; it has user, item, time, click",
+        ),
+        (click_log(12), {"log": LOG | {"path": "none.parquet"}}, r"none.parquet: `log.path` must be a .parquet"),
+        (click_log(12), {"label": {"column": "rating"}}, r"log.parquet: no column 'rating'"),
+        (click_log(12), {"columns": {"price": "log.cost"}}, r"log.parquet: no column 'cost'"),
+        (click_log(12), {"label": {"column": "price"}}, r"column 'price' of the log is float; .* must be 0 or 1"),
+        (click_log(12), {"log": LOG | {"time": "price"}}, r"is -?[0-9.]+, which is no second|column 'price'"),
+        (
+            click_log(12).set_column(0, "user", click_log(12)["user"].cast(pa.string())),
+            {"impressions": [{"column": "user", "above": 3}]},
+            r"column 'user' of the log is string; `above: 3.0` can't be asked of it",
+        ),
+        (
+            pa.concat_tables([click_log(12), click_log(12).slice(5, 1)]),
+            {},
+            r"log.parquet, row \d+: a second row of user \d+, item \d+ in one second; `log.duplicates` may be drop",
+        ),
+        (click_log(12).slice(0, 0), {}, "log.parquet: the log has no row"),
+        (click_log(12).slice(0, 1), {}, "the valid split would be empty"),
+        (click_log(12), {"request": "price"}, "the column 'price' is made twice: it is log.price too"),
+        (click_log(12), {"item_vectors": "none.npz"}, "item vectors: .*none.npz is missing"),
+    ],
+)
+def test_a_bad_log_is_one_line_and_leaves_nothing(
+    tmp_path: Path, log: pa.Table, changed: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(UserError, match=match) as raised:
+        build(tmp_path, log, **changed)
+    assert "\n" not in str(raised.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        (
+            {"histories": {"h": {"length": 0, "columns": {"a": "log.item"}}}},
+            "histories.h.length: .*greater than or equal",
+        ),
+        ({"histories": {"h": {"length": 3, "columns": {"a": "shop.item"}}}}, "histories.h.columns.a"),
+        ({"histories": {"h": {"length": 3, "columns": {"a": "items.genres"}}}}, "the file has no `items`"),
+        ({"log": LOG | {"time": None}}, "log.time must name a column: histories.clicks needs it"),
+        ({"log": LOG | {"user": None}}, "log.user must name a column: histories.clicks needs it"),
+        ({"log": LOG | {"item": None}}, "log.item must name a column: slices.popularity needs it"),
+        ({"impressions": [{"column": "click"}]}, "impressions.0: must have one of above, below"),
+        ({"impressions": [{"column": "click", "above": 1, "below": 3}]}, "must have one of .* Received: above, below"),
+        ({"request": "clicks_item"}, "the column 'clicks_item' is made twice"),
+        ({"keep_negatives": 0}, "keep_negatives: .*greater than 0"),
+        ({"split": "weekly"}, "split: .*'user-time'"),
+        ({"log": LOG | {"path": {"train": "a.parquet"}}}, "train, valid and test"),
+        ({"log": LOG | {"path": {"train": "a", "valid": "b", "test": "c"}}, "split": "random"}, "nothing to split"),
+        ({"labels": {}}, "labels: unknown key. Allowed: columns, "),
+    ],
+)
+def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> None:
+    with pytest.raises(UserError, match=match) as raised:
+        build_of(BUILD | changed, "build.yaml")
+    assert str(raised.value).startswith("build.yaml")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("items", "match"),
+    [
+        ({"id": [1, 2, 2], "a": [1, 2, 3]}, "items.parquet: id '2' stands in 2 rows; keep one"),
+        ({"item": [1], "a": [1]}, "items.parquet: no column 'id'; it has item, a"),
+        ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; list `columns`"),
+    ],
+)
+def test_a_bad_table_of_items(tmp_path: Path, items: dict[str, list[int]], match: str) -> None:
+    pq.write_table(pa.table(items), tmp_path / "items.parquet")
+    with pytest.raises(UserError, match=match):
+        build(tmp_path, click_log(12), items={"path": "items.parquet", "key": "id"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "log.parquet"]
+
+
+def test_files_of_two_types(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(12)
+    pq.write_table(log, tmp_path / "log" / "a.parquet")
+    pq.write_table(log.set_column(4, "price", log["price"].cast(pa.string())), tmp_path / "log" / "b.parquet")
+    with pytest.raises(UserError, match=r"b.parquet: column 'price' is string; in the first file it is float"):
+        build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
+
+
+def test_a_damaged_file_and_a_broken_quote(tmp_path: Path) -> None:
+    pq.write_table(click_log(12), tmp_path / "log.parquet")
+    raw = bytearray((tmp_path / "log.parquet").read_bytes())
+    raw[200:400] = b"\xff" * 200
+    (tmp_path / "log.parquet").write_bytes(raw)
+    with pytest.raises(UserError, match=r"log.parquet is damaged or no Parquet file"):
+        build_dataset(build_of(BUILD, "b"), tmp_path, tmp_path / "out")
+    lines = ["user,item,time,click,price", *(f"{i % 99},{i},{1_700_000_000 + i},{i % 2},1.5" for i in range(60_000))]
+    lines[40_000] = '7,"5,1700000000,1,1.5'
+    (tmp_path / "log.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    with pytest.raises(UserError, match=r"log.csv.gz, line 40001: a quote .* is open") as raised:
+        build_dataset(build_of(BUILD | {"log": LOG | {"path": "log.csv.gz"}}, "b"), tmp_path, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv.gz", "log.parquet"]
+
+
+def in_a_process(directory: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    """`tfctr data build` as a user starts it, with buckets so small that there are many."""
+    command = "from tfctr.data.build import local; local._BUCKET_BYTES = 20_000; from tfctr.cli import main; main()"
+    arguments = ["data", "build", str(directory / "build.yaml"), "--out", str(directory / "out")]
+    return subprocess.Popen(
+        [sys.executable, "-c", command, *arguments], text=True, preexec_fn=before, stdout=-1, stderr=-1
+    )
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A log that is built in many buckets."""
+    pq.write_table(click_log(3_000), tmp_path / "log.parquet")
+    (tmp_path / "build.yaml").write_text(yaml.safe_dump(BUILD, sort_keys=False))
+    return tmp_path
+
+
+def test_a_killed_build_is_continued(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = in_a_process(large)
+    work = large / ".out.unfinished" / "buckets"
+    while process.poll() is None and len(list(work.glob("done-*"))) < 3:
+        os.sched_yield()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in work.glob("done-*")}
+    assert len(done) >= 3
+    assert not (large / "out").exists()
+    written: list[int] = []
+    whole_write = local._write
+
+    def noting(directory: Path, number: int, *more: Any) -> None:
+        before = set(work.glob("done-*"))
+        whole_write(directory, number, *more)
+        written.extend([number] if set(work.glob("done-*")) - before else [])
+
+    monkeypatch.setattr(local, "_write", noting)
+    monkeypatch.setattr(local, "_BUCKET_BYTES", 20_000)
+    build_dataset(build_of(BUILD, "b"), large, large / "out")
+    assert written
+    assert not {f"done-{number:05d}" for number in written} & set(done)
+    build_dataset(build_of(BUILD, "b"), large, large / "whole")
+    assert content(large / "out") == content(large / "whole")
+    assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet", "out", "whole"]
+
+
+def test_a_changed_log_is_not_continued(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(local, "_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build_dataset(build_of(BUILD, "b"), large, large / "out")
+    assert (large / ".out.unfinished" / "buckets" / "types.json").is_file()
+    pq.write_table(click_log(50), large / "log.parquet")
+    manifest = build_dataset(build_of(BUILD, "b"), large, large / "out")
+    assert sum(count["rows"] for count in manifest["splits"].values()) == click_log(50).num_rows
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:
+    def small_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    process = in_a_process(large, small_disk)
+    _, told = process.communicate()
+    assert process.returncode == 2
+    assert told.startswith("error: cannot write")
+    assert told.count("\n") == 1
+    assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet"]
+
+
+def test_rows_without_a_user_can_be_left_out(tmp_path: Path) -> None:
+    where = [{"column": "user", "present": True}]
+    rows = build(tmp_path, with_value("user", 7, None), log=LOG | {"where": where})
+    assert sum(map(len, rows.values())) == click_log(12).num_rows - 1
+    assert np.isin([row["user"] for split in rows.values() for row in split], range(12)).all()

@@ -1,0 +1,71 @@
+"""A log is built on Beam as it is on one machine."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import data_build
+from pipeline.data_build import build_on_beam
+from tests.data.build_logs import BUILD, click_log, rows_of
+from tfctr.data.build.local import build_dataset
+from tfctr.data.build.spec import build_of
+from tfctr.errors import UserError
+
+
+def counted(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Counter[str]]:
+    """The rows of each split, in no order."""
+    return {split: Counter(json.dumps(row, sort_keys=True) for row in found) for split, found in rows.items()}
+
+
+@pytest.mark.parametrize("split", ["user-time", "global-time", "random", "leave-last-out"])
+def test_beam_writes_the_rows_that_one_machine_writes(
+    tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(40)
+    for number in range(3):
+        pq.write_table(log.slice(number * 400, 400), tmp_path / "log" / f"{number}.parquet")
+    log_of = BUILD["log"] | {"path": "log"}
+    build = build_of(BUILD | {"log": log_of, "split": split, "keep_negatives": 0.5}, "build.yaml")
+    monkeypatch.setattr(data_build, "_BUCKET_BYTES", 3_000)
+    here = build_dataset(build, tmp_path, tmp_path / "here")
+    there = build_on_beam(build, tmp_path, tmp_path / "there")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
+    assert here == there
+    assert data_build.Work(build, tmp_path).buckets > 5
+
+
+def test_texts_have_the_type_of_all_files(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(40)
+    log = log.set_column(4, "price", log["item"])
+    for number in range(2):
+        part = log.slice(number * 700, 700)
+        part = part.set_column(4, "price", pa.array([f"{number * 0.5 + price}" for price in part["price"].to_pylist()]))
+        pyarrow.csv.write_csv(part, tmp_path / "log" / f"{number}.csv", pa.csv.WriteOptions(quoting_style="none"))
+    build = build_of(BUILD | {"log": BUILD["log"] | {"path": "log"}}, "build.yaml")
+    build_dataset(build, tmp_path, tmp_path / "here")
+    build_on_beam(build, tmp_path, tmp_path / "there")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
+    assert isinstance(rows_of(tmp_path / "there")["test"][0]["price"], float)
+
+
+def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    log = click_log(12)
+    values = log["click"].to_pylist()
+    values[7] = None
+    pq.write_table(log.set_column(3, "click", pa.array(values)), tmp_path / "log.parquet")
+    with pytest.raises(
+        UserError, match=r"log.parquet, row 8: column 'click' is missing, so the row has no label"
+    ) as told:
+        build_on_beam(build_of(BUILD, "build.yaml"), tmp_path, tmp_path / "out")
+    assert "\n" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]

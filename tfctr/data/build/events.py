@@ -1,0 +1,235 @@
+"""Rows of whole users in order, and what follows from it: who is an impression, its label, its split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfctr.data.build.conditions import Condition
+from tfctr.data.build.spec import Build, Label
+from tfctr.data.build.tables import FILE, ROW, LogFile
+from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
+from tfctr.errors import UserError
+
+_Ints = npt.NDArray[np.int64]
+_UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
+_YEAR_2100 = 4_102_444_800
+_SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The seconds from which on a row is in the valid, and in the test split, where one time splits all users."""
+
+    valid: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Events:
+    """Rows of whole users, by user, time and place in the log.
+
+    Attributes:
+        table: The rows of the log.
+        user: Rows with equal numbers [n] are of one user; zeros where the log names no users.
+        time: Seconds since 1970 [n]; zeros where the log names no time.
+        first_of_user, first_of_second: The row [n] at which the user, and the user's second, begins.
+        rows: The rows [m] that are impressions.
+        labels: Their labels [m].
+    """
+
+    table: pa.Table
+    user: _Ints
+    time: _Ints
+    first_of_user: _Ints
+    first_of_second: _Ints
+    rows: _Ints
+    labels: _Ints
+
+
+def arrange(log: pa.Table, build: Build, files: Sequence[LogFile]) -> Events:
+    """Puts rows of whole users in order.
+
+    Args:
+        log: The rows, in any order, with their places.
+        build: The build file.
+        files: The files of the log.
+
+    Raises:
+        UserError: a row without a user, a time or a label; two rows of one user, item and second.
+    """
+    log = log.filter(pa.array(all_hold(log, build.log.where)))
+    user = _codes(log, build.log.user, files)
+    time = _seconds(log, build, files)
+    order = np.lexsort((_numbers(log, ROW), _numbers(log, FILE), time, user))
+    log, user, time = log.take(pa.array(order)), user[order], time[order]
+    log, user, time = _without_duplicates(log, user, time, build, files)
+    first_of_user, _ = runs(user)
+    first_of_second, _ = runs(user, time)
+    rows = np.flatnonzero(all_hold(log, build.impressions))
+    labels = _labels(log.take(pa.array(rows)), build.label, files)
+    return Events(log, user, time, first_of_user, first_of_second, rows, labels)
+
+
+def splits(events: Events, build: Build, files: Sequence[LogFile], cut: Cut | None) -> npt.NDArray[np.int8]:
+    """The split of each impression [m].
+
+    Args:
+        events: Rows of whole users.
+        build: The build file.
+        files: The files of the log.
+        cut: Where `global-time` cuts; None for another split.
+    """
+    user, time = events.user[events.rows], events.time[events.rows]
+    if build.given_split:
+        of_file = np.array([file.split for file in files], np.int8)
+        return of_file[_numbers(events.table, FILE)[events.rows]]
+    if cut is not None:
+        return np.select([time >= cut.test, time >= cut.valid], [TEST, VALID], TRAIN).astype(np.int8)
+    if build.split == "random":
+        draw = _draws(events, build.seed, _SPLIT_DRAW)
+        return np.select([draw >= 0.9, draw >= 0.8], [TEST, VALID], TRAIN).astype(np.int8)
+    return (leave_last_out if build.split == "leave-last-out" else by_time)(user, time)
+
+
+def is_kept(events: Events, split: npt.NDArray[np.int8], build: Build) -> npt.NDArray[np.bool_]:
+    """Which impressions [m] are written: train's negatives only by the share that is kept."""
+    drawn = _draws(events, build.seed, _NEGATIVE_DRAW) < build.keep_negatives
+    return np.asarray((events.labels == 1) | (split != TRAIN) | drawn)
+
+
+def place(table: pa.Table, row: int, files: Sequence[LogFile]) -> str:
+    """Where a row of the log stands, in words."""
+    return f"{files[table.column(FILE)[row].as_py()].path}, row {table.column(ROW)[row].as_py()}"
+
+
+def all_hold(table: pa.Table, conditions: Sequence[Condition]) -> npt.NDArray[np.bool_]:
+    """Which rows [n] hold all conditions."""
+    held = np.ones(table.num_rows, bool)
+    for condition in conditions:
+        held &= condition.holds(_column(table, condition.column), condition.column)
+    return held
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    return table.column(name).combine_chunks()
+
+
+def _numbers(table: pa.Table, name: str) -> _Ints:
+    return np.asarray(table.column(name).to_numpy(), np.int64)
+
+
+def _codes(log: pa.Table, name: str | None, files: Sequence[LogFile]) -> _Ints:
+    """A number for each value of a column [n]; zeros where it has no name."""
+    if name is None:
+        return np.zeros(log.num_rows, np.int64)
+    _require(log, name, files, "is missing; leave such rows out by `log.where`")
+    codes = _column(log, name)
+    codes = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
+    return np.asarray(codes.indices.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _require(log: pa.Table, name: str, files: Sequence[LogFile], told: str) -> None:
+    missing = _column(log, name).is_null().to_numpy(zero_copy_only=False)
+    if missing.any():
+        raise UserError(f"{place(log, int(missing.argmax()), files)}: column '{name}' {told}")
+
+
+def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
+    """Seconds since 1970 [n]; zeros where the log names no time."""
+    name = build.log.time
+    if name is None:
+        return np.zeros(log.num_rows, np.int64)
+    _require(log, name, files, "is missing; leave such rows out by `log.where`")
+    values, form = _column(log, name), build.log.time_format
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        zone = values.type.tz if pa.types.is_timestamp(values.type) else None
+        return _floor(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
+    if form is not None and form not in _UNITS:
+        texts = values.cast(pa.string())
+        times = pc.strptime(texts, form, "s", error_is_null=True)
+        bad = times.is_null().to_numpy(zero_copy_only=False)
+        if bad.any():
+            row = int(bad.argmax())
+            raise UserError(f"{place(log, row, files)}: column '{name}' is '{texts[row]}'; time_format is {form}")
+        return np.asarray(times.cast(pa.int64()).to_numpy(), np.int64)
+    if pa.types.is_floating(values.type):
+        values = pc.floor(values).cast(pa.int64(), safe=False)
+    if not pa.types.is_integer(values.type):
+        raise UserError(
+            f"column '{name}' of the log is {values.type}; a time is a timestamp, or whole seconds since 1970, or "
+            "written as `log.time_format` says"
+        )
+    seconds = _floor(values.cast(pa.int64()), _UNITS.get(form or "", 1))
+    late = (seconds < 0) | (seconds >= _YEAR_2100)
+    if late.any():
+        row = int(late.argmax())
+        raise UserError(
+            f"{place(log, row, files)}: column '{name}' is {values[row]}, which is no second between 1970 and 2100; "
+            "`log.time_format` may be milliseconds, microseconds or a pattern"
+        )
+    return seconds
+
+
+def _floor(values: pa.Array, unit: int) -> _Ints:
+    return np.asarray(values.to_numpy(zero_copy_only=False) // unit, np.int64)
+
+
+def _without_duplicates(
+    log: pa.Table, user: _Ints, time: _Ints, build: Build, files: Sequence[LogFile]
+) -> tuple[pa.Table, _Ints, _Ints]:
+    if build.log.duplicates == "keep" or None in (build.log.user, build.log.item, build.log.time):
+        return log, user, time
+    item = _codes(log, build.log.item, files)
+    order = np.lexsort((item, time, user))
+    same = np.all([key[order][1:] == key[order][:-1] for key in (user, time, item)], axis=0)
+    repeated = np.sort(order[1:][same])
+    if len(repeated) == 0:
+        return log, user, time
+    if build.log.duplicates == "refuse":
+        names = ", ".join(f"{key} {log.column(key)[int(repeated[0])]}" for key in (build.log.user, build.log.item))
+        raise UserError(
+            f"{place(log, int(repeated[0]), files)}: a second row of {names} in one second; "
+            "`log.duplicates` may be drop (the first in the log stays) or keep"
+        )
+    kept = np.setdiff1d(np.arange(len(user)), repeated)
+    return log.take(pa.array(kept)), user[kept], time[kept]
+
+
+def _labels(rows: pa.Table, label: Label, files: Sequence[LogFile]) -> _Ints:
+    """The label [m] of each impression."""
+    _require(rows, label.column, files, "is missing, so the row has no label; leave such rows out by `impressions`")
+    values = _column(rows, label.column)
+    if label.given is not None:
+        return label.holds(values, label.column).astype(np.int64)
+    told = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
+    if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type)):
+        raise UserError(f"column '{label.column}' of the log is {values.type}; {told}")
+    labels: _Ints = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    bad = (labels != 0) & (labels != 1)
+    if bad.any():
+        row = int(bad.argmax())
+        raise UserError(f"{place(rows, row, files)}: column '{label.column}' is {labels[row]}; {told}")
+    return labels
+
+
+def _draws(events: Events, seed: int, purpose: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each impression [m] by its place in the log, so that any driver draws the same."""
+    with np.errstate(over="ignore"):
+        state = _mixed(np.uint64(seed) + np.uint64(purpose) * np.uint64(1 << 32))
+        state = _mixed(state ^ _numbers(events.table, FILE)[events.rows].astype(np.uint64))
+        state = _mixed(state ^ _numbers(events.table, ROW)[events.rows].astype(np.uint64))
+    return (state >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _mixed(state: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+    """One step of SplitMix64."""
+    mixed = np.asarray(state, np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

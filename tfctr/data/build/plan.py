@@ -1,0 +1,145 @@
+"""A build file meets its tables: which columns are made, and what dataset.json says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tfctr.data.build.counts import RowCounts
+from tfctr.data.build.impressions import LABEL, Plan
+from tfctr.data.build.spec import Build
+from tfctr.data.build.tables import FILE, ROW, LogFile, SideTable, load_side, require_columns
+from tfctr.data.item_vectors import FILE_NAME
+from tfctr.errors import UserError
+
+_SIDES = {"users": "user", "items": "candidate"}
+
+
+def wanted_columns(build: Build) -> set[str] | None:
+    """The columns of the log that are read; None for all of them."""
+    if build.columns is None:
+        return None
+    sources = [*build.columns.values(), *(one for h in build.histories.values() for one in h.columns.values())]
+    named = {source.removeprefix("log.") for source in sources if source.startswith("log.")}
+    conditions = [*build.log.where, *build.impressions, *(one for h in build.histories.values() for one in h.events)]
+    named |= {condition.column for condition in conditions} | {build.label.column}
+    return named | {name for name in (build.log.user, build.log.item, build.log.time) if name is not None}
+
+
+def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Schema) -> Plan:
+    """Reads the tables of users and items, and decides what is made.
+
+    Args:
+        build: The build file.
+        base: The directory that its paths start from.
+        files: The files of the log.
+        schema: The columns of the log.
+
+    Raises:
+        UserError: a column that a table lacks, or that would be made twice.
+    """
+    given = {"users": build.users, "items": build.items}
+    sides = {name: load_side(side, base, name) for name, side in given.items() if side is not None}
+    tables = {"log": schema.names, **{name: side.table.schema.names for name, side in sides.items()}}
+    columns = build.columns if build.columns is not None else _all_columns(build, tables, sides)
+    paths = {"log": files[0].path, **{name: str(base / side.path) for name, side in given.items() if side is not None}}
+    sources = [*columns.values(), *(one for h in build.histories.values() for one in h.columns.values())]
+    for source in sources:
+        table, _, column = source.partition(".")
+        require_columns(paths[table], _shown(tables[table]), [column])
+    conditions = [*build.log.where, *build.impressions, *(one for h in build.histories.values() for one in h.events)]
+    wanted = [condition.column for condition in conditions] + [build.label.column]
+    wanted += [name for name in (build.log.user, build.log.item, build.log.time) if name is not None]
+    require_columns(paths["log"], _shown(tables["log"]), wanted)
+    return Plan(build, files, columns, sides)
+
+
+def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
+    """What dataset.json says of a data set that was built."""
+    build, slices = plan.build, counts.slices()
+    levels = {"activity": slices.activity.describe(), "popularity": slices.popularity.describe()}
+    return {
+        "arguments": build.model_dump(mode="json", exclude_defaults=True) | {"seed": build.seed},
+        "splits": {name: _counted(build, count) for name, count in counts.splits.items()},
+        "slices": {name: levels[kind] for name, kind in build.slices.items() if kind in levels},
+        "columns": dict(_told(plan)),
+        "roles": _roles(plan),
+    }
+
+
+def _all_columns(build: Build, tables: dict[str, list[str]], sides: dict[str, SideTable]) -> dict[str, str]:
+    left_out = {("log", build.label.column), *((name, side.key) for name, side in sides.items())}
+    made: dict[str, str] = {}
+    for table, names in tables.items():
+        for name in _shown(names):
+            if (table, name) in left_out:
+                continue
+            if name in made:
+                raise UserError(f"'{name}' is a column of two tables, {made[name]} and {table}.{name}; list `columns`")
+            made[name] = f"{table}.{name}"
+    others = [LABEL, *filter(None, [build.request]), *build.slices]
+    others += [name for history in build.histories.values() for name in history.columns]
+    for name in others:
+        if name in made:
+            raise UserError(f"the column '{name}' is made twice: it is {made[name]} too; list `columns`")
+    return made
+
+
+def _shown(names: Collection[str]) -> list[str]:
+    return [name for name in names if name not in (FILE, ROW)]
+
+
+def _counted(build: Build, count: dict[str, int]) -> dict[str, int]:
+    counted = {"rows": count["rows"], "positives": count["positives"]}
+    if build.request is not None:
+        counted["requests"] = count["requests"]
+    if build.log.user is not None:
+        counted["users"] = count["users"]
+    return counted
+
+
+def _told(plan: Plan) -> Iterator[tuple[str, str]]:
+    build = plan.build
+    for name, source in plan.columns.items():
+        yield name, source
+    for key, history in build.histories.items():
+        for name, source in history.columns.items():
+            yield name, f"{source}, at most {history.length} events, newest first ({key})"
+    yield LABEL, "0 or 1"
+    if build.request is not None:
+        yield build.request, "rows of one request share it"
+    for name, kind in build.slices.items():
+        yield name, f"slice: {kind}" + (" (UTC)" if kind == "hour" else ", by train rows: low, medium, high, new")
+
+
+def _roles(plan: Plan) -> dict[str, Any]:
+    """What the columns are for, as `tfctr init` reads it."""
+    build = plan.build
+    made_of = {source: name for name, source in reversed(list(plan.columns.items()))}
+
+    def column_of(name: str | None) -> str | None:
+        return None if name is None else made_of.get(f"log.{name}")
+
+    keys = {f"log.{build.log.user}": "user", f"log.{build.log.item}": "candidate"}
+    known = {name: _SIDES.get(source.partition(".")[0], keys.get(source)) for name, source in plan.columns.items()}
+    return {
+        "label": LABEL,
+        "user": column_of(build.log.user),
+        "item": column_of(build.log.item),
+        "timestamp": column_of(build.log.time),
+        "request": build.request,
+        "slices": list(build.slices),
+        "negative_sampling_rate": build.keep_negatives,
+        "sides": {name: side for name, side in known.items() if side is not None},
+        "histories": {
+            key: {
+                "length": history.length,
+                "columns": {name: made_of.get(source) for name, source in history.columns.items()},
+            }
+            for key, history in build.histories.items()
+        },
+        "item_vectors": None if build.item_vectors is None else FILE_NAME,
+    }

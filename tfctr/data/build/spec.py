@@ -1,0 +1,156 @@
+"""What a build file says: how an interaction log becomes impressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from tfctr.data.build.conditions import Condition, Rule
+from tfctr.data.splits import Split
+from tfctr.errors import UserError
+from tfctr.features.table_format import TableFormat
+from tfctr.features.yaml_file import Name, Strict, describe_validation_error, load_yaml
+
+ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
+"""A column of the log or of a table: `log.rating`, `items.genres`."""
+
+Duplicates = Literal["refuse", "drop", "keep"]
+Slice = Literal["activity", "popularity", "hour"]
+
+
+class Log(Strict):
+    """The interaction log; the order of its rows is free."""
+
+    path: str | dict[Literal["train", "valid", "test"], str] = Field(
+        description="a Parquet or CSV file, or a folder of them; or one for each split, where the split is given"
+    )
+    user: str | None = Field(None, description="the column of the user")
+    item: str | None = Field(None, description="the column of the item")
+    time: str | None = Field(None, description="the column of the time")
+    time_format: str | None = Field(
+        None,
+        description="`milliseconds`, `microseconds`, or a pattern such as `%Y-%m-%d %H:%M:%S` (UTC); left out: a "
+        "timestamp, or whole seconds since 1970",
+    )
+    where: tuple[Condition, ...] = Field((), description="rows of the log that are used at all; all must hold")
+    duplicates: Duplicates = Field("refuse", description="rows of one user, item and second")
+    csv: TableFormat = TableFormat()
+
+
+class Side(Strict):
+    """A table with one row a user or item."""
+
+    path: str
+    key: str = Field(description="the column that the user or item of the log is looked up in")
+    csv: TableFormat = TableFormat()
+
+
+class Label(Rule):
+    """A row is positive when the column holds the rule; a boolean, or 0 and 1, need no rule."""
+
+    column: str
+
+
+class History(Strict):
+    """The events before the second of an impression, newest first."""
+
+    length: int = Field(ge=1, le=100_000)
+    columns: dict[Name, ColumnOf] = Field(min_length=1)
+    events: tuple[Condition, ...] = Field((), description="rows of the log that are events; all must hold")
+
+
+class Build(Strict):
+    """A build file."""
+
+    log: Log
+    label: Label
+    users: Side | None = None
+    items: Side | None = None
+    impressions: tuple[Condition, ...] = Field((), description="rows of the log that are impressions; all must hold")
+    columns: dict[Name, ColumnOf] | None = Field(
+        None, description="columns of an impression, and where they come from; left out: all but the label's"
+    )
+    request: Name | None = Field(None, description="a column to make: rows of one user and second share it")
+    histories: dict[Name, History] = Field(default_factory=dict)
+    keep_negatives: float = Field(1.0, gt=0, le=1, description="share of train's negatives that is kept, at random")
+    split: Literal[Split, "leave-last-out"] = "user-time"
+    slices: dict[Name, Slice] = Field(default_factory=dict, description="slice columns, learned from train alone")
+    item_vectors: str | None = Field(None, description="vectors of the items, .npz or .npy with ids")
+    seed: int = Field(17, ge=0, lt=2**32)
+
+    @property
+    def given_split(self) -> bool:
+        """Whether the log is split already."""
+        return isinstance(self.log.path, dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_second_split(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "split" in value and isinstance(dict(value.get("log") or {}).get("path"), dict):
+            raise ValueError("split: log.path gives a path for each split, so there is nothing to split; leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, reason in self._needs():
+            if getattr(self.log, key) is None:
+                raise ValueError(f"log.{key} must name a column: {reason} needs it")
+        for source in self._sources():
+            table = source.partition(".")[0]
+            if table != "log" and getattr(self, table) is None:
+                raise ValueError(f"'{source}': the file has no `{table}`")
+        names = [
+            *(self.columns or ()),
+            *(name for one in self.histories.values() for name in one.columns),
+            *self.slices,
+        ]
+        names += ["label", *([self.request] if self.request is not None else [])]
+        repeated = [name for index, name in enumerate(names) if name in names[:index]]
+        if repeated:
+            raise ValueError(f"the column '{repeated[0]}' is made twice")
+        if isinstance(self.log.path, dict) and len(self.log.path) != 3:
+            raise ValueError("log.path must be one path, or give train, valid and test each one")
+        return self
+
+    def _sources(self) -> Iterator[str]:
+        yield from (self.columns or {}).values()
+        for history in self.histories.values():
+            yield from history.columns.values()
+
+    def _needs(self) -> Iterator[tuple[str, str]]:
+        split = None if self.given_split else self.split
+        for key in ("user", "time"):
+            yield from ((key, f"histories.{name}") for name in self.histories)
+            yield from ((key, "request") for _ in filter(None, [self.request]))
+            if split in ("user-time", "leave-last-out"):
+                yield key, f"split: {split}"
+        if split == "global-time":
+            yield "time", f"split: {split}"
+        by = {"activity": "user", "popularity": "item", "hour": "time"}
+        yield from ((by[kind], f"slices.{name}") for name, kind in self.slices.items())
+        yield from (("user", "users") for _ in filter(None, [self.users]))
+        yield from (("item", "items") for _ in filter(None, [self.items]))
+
+
+def load_build(path: str | Path) -> Build:
+    """Reads and checks a build file.
+
+    Raises:
+        UserError: with the file, the path inside it and what is allowed.
+    """
+    return build_of(load_yaml(path), str(path))
+
+
+def build_of(content: dict[str, Any], where: str) -> Build:
+    """Checks what a build file says; `where` names it in messages.
+
+    Raises:
+        UserError: with the path inside it and what is allowed.
+    """
+    try:
+        return Build.model_validate(content)
+    except ValidationError as error:
+        raise UserError(describe_validation_error(where, error)) from None
