@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, get
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from tfctr.features.kinds.fields import Elapsed, FieldSpec
 from tfctr.features.yaml_file import Strict, registered_name
@@ -17,6 +18,7 @@ from tfctr.features.yaml_file import Strict, registered_name
 if TYPE_CHECKING:
     from tfctr.features.assets import FeatureAssets
     from tfctr.features.kinds.learned import Numbers, Tokens
+    from tfctr.features.kinds.suggestion import Found, Suggestion
 
 Side = Literal["user", "candidate", "context", "bias"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -62,11 +64,12 @@ class InputSpec:
     """One input tensor.
 
     Attributes:
-        name: Its name, the same in the log, the signatures and the model.
+        name: Its name, the same in the signatures and the model, and in the log unless that has a `column`.
         side: user tensors are [B, ...], candidate and bias [B, C, ...], context [B, ...].
         dtype: "string", "int64", "int32" or "float32".
         shape: The axes after [B] or [B, C]: (), (M,), (L,) or (L, M), with L events and M values.
         separator: What joins the tokens of a raw string that holds several values; None for a single value.
+        column: The name of the column in the log, where it is another one.
     """
 
     name: str
@@ -74,6 +77,12 @@ class InputSpec:
     dtype: str
     shape: tuple[int, ...] = ()
     separator: str | None = None
+    column: str | None = None
+
+    @property
+    def logged(self) -> str:
+        """The name of the column in the log."""
+        return self.name if self.column is None else self.column
 
 
 @dataclass(frozen=True)
@@ -231,6 +240,18 @@ class Kind(Strict):
     single: ClassVar[bool] = False
     """Whether a sequence may have one such field only."""
 
+    # What a first feature file says.
+
+    @classmethod
+    def suggest(cls, found: Found) -> Suggestion | None:
+        """The definition of a column that looks like this; None for a column that can't be of this kind."""
+        return None
+
+    @classmethod
+    def suggest_vectors(cls, key: str, vectors: str) -> dict[str, Any] | None:
+        """The definition of what a file of vectors adds to the ids that a feature holds; None: nothing."""
+        return None
+
     # What stands in the feature file.
 
     @property
@@ -330,6 +351,12 @@ class Kind(Strict):
     def summary(self, at: Feature, assets: FeatureAssets | None) -> Summary:
         """Its line in `tfctr features show`."""
         raise NotImplementedError
+
+
+class OneColumn(Kind):
+    """A kind with one column, which may have another name in the log."""
+
+    column: str | None = Field(None, min_length=1, description="the column's name in the log, if it has another one")
 
 
 KINDS: dict[str, type[Kind]] = {}

@@ -15,21 +15,26 @@ from tfctr.features.kinds.base import (
     InputSpec,
     Kind,
     Lookups,
+    OneColumn,
     Reference,
     Summary,
     feature_kind,
 )
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
-from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary
+from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion
+from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary, suggested_vocabulary
 from tfctr.features.yaml_file import Name, OneOf
 
 if TYPE_CHECKING:
     from tfctr.features.assets import FeatureAssets
 
+_ROWS_OF_A_KEY = 1000
+"""In fewer rows, values that are all different need not be keys of the rows."""
+
 
 @feature_kind
-class Categorical(Kind):
+class Categorical(OneColumn):
     """A key, int64 or string, looked up in a vocabulary and embedded.
 
     Index 0 is padding and "missing", 1 .. n are the tokens, n + 1 is out of vocabulary. With `max_values` the raw value
@@ -62,6 +67,30 @@ class Categorical(Kind):
             allowed = " or ".join(self.vocabulary.dtypes)
             raise ValueError(f"a vocabulary of type {self.vocabulary.type} needs dtype: {allowed}")
         return self
+
+    @classmethod
+    @override
+    def suggest(cls, found: Found) -> Suggestion | None:
+        if found.dtype == "float32":
+            return None
+        if found.place == "bias":
+            return _suggested_bias(found)
+        if found.shares is not None:
+            return _suggested_share(found, *found.shares)
+        different = found.distinct == found.count >= _ROWS_OF_A_KEY
+        if different and not found.is_key and found.joined is None and found.place != "sequence":
+            return Suggestion(0.4, None, "no value stands twice: a key of rows, from which nothing is learned")
+        dtype: dict[str, Any] = {"dtype": found.dtype}
+        about = f"{found.distinct:,} values"
+        if found.joined is not None:
+            dtype = {"dtype": "string", "max_values": found.joined.usual}
+            dtype |= {"separator": found.joined.separator} if found.joined.separator != "|" else {}
+            about += f", several a row; {found.joined.usual} are enough for nearly all rows"
+        vocabulary, rarity = suggested_vocabulary(found)
+        certain = found.is_id or found.is_key or found.dtype == "string" or found.distinct <= FEW_VALUES
+        if not certain:
+            about += "; taken for an id: an amount would be {kind: numeric, dtype: int64}"
+        return Suggestion(0.9 if certain else 0.5, dtype | vocabulary, about + rarity)
 
     @property
     @override
@@ -107,7 +136,7 @@ class Categorical(Kind):
 
     @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        return (InputSpec(at.name, at.side, _owner(at).dtype, at.shape, self._separator(at)),)
+        return (InputSpec(at.name, at.side, _owner(at).dtype, at.shape, self._separator(at), self.column),)
 
     def _separator(self, at: Feature) -> str | None:
         return None if self.max_values is None else _owner(at).separator
@@ -191,3 +220,19 @@ def _owner(at: Feature) -> Categorical:
     kind = at.kind if at.refers is None else at.refers.kind
     assert isinstance(kind, Categorical)
     return kind
+
+
+def _suggested_bias(found: Found) -> Suggestion | None:
+    if found.quantiles is None or found.quantiles[0] < 0 or found.joined is not None:
+        return None
+    first, *_, last = map(int, found.quantiles)
+    size = 1 << max(last, 1).bit_length()
+    keys = {"dtype": "int64", "vocabulary": {"type": "identity", "size": size}, "default": first}
+    return Suggestion(1.0, keys, f"seen {first} to {last}; read in training only, where serving has {first} for all")
+
+
+def _suggested_share(found: Found, name: str, kind: Kind) -> Suggestion:
+    keys: dict[str, Any] = {"share": name}
+    if found.joined is not None and isinstance(kind, Categorical) and kind.max_values is not None:
+        keys["max_values"] = found.joined.usual
+    return Suggestion(1.0, keys, f"the ids of {name}, so one table for both")

@@ -14,14 +14,15 @@ from tfctr.features.kinds.base import (
     Fault,
     Feature,
     InputSpec,
-    Kind,
     Lookups,
+    OneColumn,
     Summary,
     feature_kind,
     length_name,
 )
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, Lookup, Table
 from tfctr.features.kinds.request_time import not_in_seconds
+from tfctr.features.kinds.suggestion import Found, Suggestion
 
 AGE_BUCKETS = 34
 """Rows of an age table: 0 for padding and unknown, 1 + floor(log2(1 + seconds)) up to 2^32 seconds."""
@@ -33,13 +34,22 @@ if TYPE_CHECKING:
 
 
 @feature_kind
-class EventTime(Kind):
+class EventTime(OneColumn):
     """Event times of a sequence, unix seconds (UTC): become log-scaled ages relative to the newest event."""
 
     kind: Literal["event_time"]
 
     places: ClassVar[tuple[str, ...]] = ("sequence",)
     single: ClassVar[bool] = True
+
+    @classmethod
+    @override
+    def suggest(cls, found: Found) -> Suggestion | None:
+        if not found.is_time or found.place not in cls.places:
+            return None
+        if not found.has_clock:
+            return Suggestion(1.0, None, "event times, whose ages need the time of the request (--timestamp)")
+        return Suggestion(1.0, {"kind": "event_time"}, "becomes the age of the event")
 
     @override
     def check(self, at: Feature) -> None:
@@ -48,7 +58,7 @@ class EventTime(Kind):
 
     @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        return (InputSpec(at.name, at.side, "int64", at.shape),)
+        return (InputSpec(at.name, at.side, "int64", at.shape, column=self.column),)
 
     @override
     def faults(self, at: Feature, columns: Mapping[str, Column]) -> Iterator[Fault]:

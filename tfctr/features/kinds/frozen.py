@@ -45,6 +45,11 @@ class Frozen(Kind):
 
     places: ClassVar[tuple[str, ...]] = ("user", "candidate", "context")
 
+    @classmethod
+    @override
+    def suggest_vectors(cls, key: str, vectors: str) -> dict[str, Any]:
+        return {"kind": "frozen", "key": key, "vectors": vectors}
+
     @property
     @override
     def reference(self) -> Reference:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Kind, Lookups, Summary, feature_kind
+from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Lookups, OneColumn, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, Linear, Lookup, Table
 from tfctr.features.kinds.learned import MeanDeviation, Numbers, Quantiles
+from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion
 
 if TYPE_CHECKING:
     from tfctr.features.assets import FeatureAssets
 
+_CODES = 20
+"""So few different whole numbers may be codes, of which some, as 999, mean something else."""
+
 
 @feature_kind
-class Numeric(Kind):
+class Numeric(OneColumn):
     """A number, transformed and embedded by a linear layer (or, when bucketized, by a table)."""
 
     kind: Literal["numeric"]
@@ -29,6 +33,25 @@ class Numeric(Kind):
         None, gt=-3e38, lt=3e38, description="used when the value is missing; left out: 0 after the transform"
     )
 
+    @classmethod
+    @override
+    def suggest(cls, found: Found) -> Suggestion | None:
+        if found.quantiles is None or found.joined is not None or found.place not in cls.places:
+            return None
+        whole = found.dtype == "int64"
+        if whole and (found.is_id or found.is_key):
+            return None
+        low, middle, most, high = found.quantiles
+        # A long tail would leave nearly all values at one point of a linear scale.
+        tail = max(abs(low), abs(high)) > max(10 * abs(middle), 3 * abs(most), 10)
+        keys: dict[str, Any] = {"kind": "numeric"} | ({"dtype": "int64"} if whole else {})
+        keys["transform"] = "log1p" if tail else "zscore"
+        first, half, last = map(_short, (low, middle, high))
+        why = f"{first} to {last}, half of them up to {half}" + (": a long tail" if tail else "")
+        # Amounts have tails, or are negative; -1 alone often is an id that is unknown.
+        amount = not whole or (tail and found.distinct > _CODES) or (low < -1 and found.distinct > FEW_VALUES)
+        return Suggestion(0.95 if amount else 0.3, keys, why)
+
     @property
     def bucketized(self) -> bool:
         """Whether it becomes the row of a table and not a number."""
@@ -36,7 +59,7 @@ class Numeric(Kind):
 
     @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:
-        return (InputSpec(at.name, at.side, self.dtype, at.shape),)
+        return (InputSpec(at.name, at.side, self.dtype, at.shape, column=self.column),)
 
     @override
     def numbers(self, at: Feature) -> Mapping[str, Numbers]:
@@ -96,3 +119,7 @@ class Numeric(Kind):
             learned = assets.statistics[at.name]
             about += f" to {learned['minimum']:.10g} .. {learned['maximum']:.10g}"
         return Summary(about, self.kind, 2)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"

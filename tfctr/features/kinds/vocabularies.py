@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from tfctr.features.kinds.base import Lookups
 from tfctr.features.kinds.learned import Tokens
+from tfctr.features.kinds.suggestion import Found
 from tfctr.features.vocabulary import read_user_tokens
 from tfctr.features.yaml_file import Strict, registered_name
 
@@ -159,6 +160,21 @@ class IdentityVocabulary(Vocabulary):
 
         known = (values >= 0) & (values < self.size)
         return tf.where(known, values, self.size) + 1
+
+
+_MANY, _RARE = 10_000, 100
+
+
+def suggested_vocabulary(found: Found) -> tuple[dict[str, Any], str]:
+    """The keys of a feature file that give a column like this its vocabulary, and why, as the end of a sentence."""
+    if found.distinct > _MANY and 2 * found.distinct > found.count:
+        # Twice as many buckets as values seen, up to a table of a million rows.
+        buckets = 1 << min((2 * found.distinct).bit_length(), 20)
+        return {"vocabulary": {"type": "hash", "buckets": buckets}}, ", and ever new ones: hashed"
+    if found.once > _RARE:
+        learned = {"type": "learned", "min_count": 2}
+        return {"vocabulary": learned}, f", {found.once:,} of them seen once: rare ones train the row of unknown values"
+    return {}, ""
 
 
 def _tokens(values: Any) -> Any:

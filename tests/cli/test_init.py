@@ -1,0 +1,320 @@
+"""`tfctr init`: what it makes of data as teams have it, and what it says where it can't."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.cli.conftest import Ran
+from tests.cli.logs import CRITEO, NOW, criteo_log, history_csv, odd_log
+from tests.workbench import Workbench
+from tfctr.errors import UserError
+from tfctr.project.first import write_project
+from tfctr.project.roles import Options
+from tfctr.training.experiment import load_experiment
+
+Call = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return odd_log(tmp_path_factory.mktemp("odd") / "data")
+
+
+def first(tfctr: Call, data: Path, out: Path, *arguments: object) -> dict[str, Any]:
+    """The feature file of a project that passes the checks."""
+    ran = tfctr("init", "--data", data, "--out", out, *arguments)
+    assert ran.error is None, ran.error
+    features = out / "features.yaml"
+    assert "valid (" in tfctr("features", "validate", features).output
+    checked = tfctr("data", "check", data, "--features", features)
+    assert checked.error is None, checked.error
+    load_experiment(out / "experiment.yaml")
+    content: dict[str, Any] = yaml.safe_load(features.read_text())
+    return content
+
+
+class TestSynthesized:
+    def test_manifest_says_what_columns_are(self, tfctr: Call, workbench: Workbench, tmp_path: Path) -> None:
+        found = first(tfctr, workbench.data, tmp_path / "project")
+        assert found["labels"] == {"click": "label"}
+        roles = {"group": "user_id", "request": "request_id", "timestamp": "timestamp"}
+        assert {role: found[role] for role in roles} == roles
+        assert found["meta"] == ["user_activity", "item_popularity", "hour"]
+        assert set(found["user"]) == {"user_id", "gender", "age", "occupation"}
+        assert set(found["candidate"]) == {"item_id", "genres", "year", "item_vector"}
+        assert found["candidate"]["genres"] == {"dtype": "string", "max_values": 2}
+        assert found["candidate"]["item_vector"]["key"] == "item_id"
+        assert found["bias"]["position"]["default"] == 0
+        assert found["sequences"]["history"]["max_length"] == 12
+        assert found["sequences"]["history"]["fields"] == {
+            "history_item_id": {"share": "item_id"},
+            "history_genres": {"share": "genres", "max_values": 2},
+            "history_rating": {"dtype": "int64"},
+            "history_time": {"kind": "event_time"},
+        }
+        assert load_experiment(tmp_path / "project" / "experiment.yaml").preset == "dmf"
+
+    def test_names_say_nearly_as_much(self, tfctr: Call, workbench: Workbench, tmp_path: Path) -> None:
+        for split in ("train", "valid", "test"):
+            (tmp_path / split).symlink_to(workbench.data / split)
+        found = first(tfctr, tmp_path, tmp_path / "project", "--meta", "user_activity,item_popularity")
+        assert {"user_id", "gender", "age", "occupation"} == set(found["user"])
+        assert {"item_id", "genres", "year"} <= set(found["candidate"])
+        assert found["context"] == {"hour": {"dtype": "string"}}
+        assert set(found["bias"]) == {"position"}
+        fields = found["sequences"]["history"]["fields"]
+        assert fields["history_item_id"] == {"share": "item_id"}
+        assert fields["history_time"] == {"kind": "event_time"}
+        assert load_experiment(tmp_path / "project" / "experiment.yaml").preset == "din"
+
+
+class TestOddNames:
+    def test_every_kind(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        found = first(tfctr, odd, tmp_path / "p")
+        assert (found["weight"], found["group"], found["timestamp"]) == ("importance", "userId", "ts")
+        assert found["user"] == {
+            "userId": {"dtype": "int64"},
+            "column_205": {"dtype": "int64", "column": "205"},
+        }
+        assert found["candidate"] == {
+            "itemId": {"dtype": "int64"},
+            "class_2": {"dtype": "string", "column": "class"},
+            "user_item_affinity_0": {"kind": "numeric", "transform": "zscore", "column": "user-item_affinity_0"},
+            "price_EUR": {"kind": "numeric", "transform": "log1p", "column": "price (EUR)"},
+            "views": {"kind": "numeric", "dtype": "int64", "transform": "log1p"},
+            "tags": {"dtype": "string", "max_values": 2},
+            "premium": {"dtype": "int64"},
+        }
+        assert found["sequences"] == {
+            "clicked": {
+                "max_length": 3,
+                "fields": {
+                    "clickedItems": {"share": "itemId"},
+                    "clickedAt": {"kind": "event_time"},
+                    "clickedTags": {"share": "tags", "max_values": 2},
+                    "clickedPrice": {"kind": "numeric", "transform": "log1p"},
+                },
+            }
+        }
+
+    def test_reasons_stand_beside(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        printed = tfctr("init", "--data", odd, "--out", tmp_path / "p").output
+        text = (tmp_path / "p" / "features.yaml").read_text()
+        for told in (
+            "market: one value in all 1,200 rows of train",
+            "nothing: no value in all 1,200 rows of train",
+            "impression: no value stands twice: a key of rows, from which nothing is learned",
+            "device: its type, struct<os: string>, is none that a feature can have",
+        ):
+            assert f"#   {told}" in text
+            assert f"Left out: {told}" in printed
+        assert "# 5 values; one value for each itemId" in text
+        assert "half of them up to" in text
+
+    def test_options_decide(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        found = first(
+            tfctr, odd, tmp_path / "p", "--label", "click", "--group", "impression", "--weight", "", "--timestamp", "",
+            "--user-id", "", "--item-id", "itemId", "--user", "205", "--context", "class,premium",
+            "--leave-out", "views,clickedAt,clickedTags", "--meta", "market",
+            "--share", "clickedItems=itemId",
+        )  # fmt: skip
+        assert (found["group"], found["meta"]) == ("impression", ["market", "impression"])
+        assert not {"weight", "timestamp"} & set(found)
+        assert set(found["user"]) == {"column_205"}
+        assert set(found["context"]) == {"class_2", "premium"}
+        assert "views" not in found["candidate"]
+        assert set(found["sequences"]["clicked"]["fields"]) == {"clickedItems", "clickedPrice"}
+
+    def test_without_a_request_all_stand_with_the_candidate(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        first(tfctr, odd, tmp_path / "p", "--timestamp", "")
+        assert "No column says what was one request" in (tmp_path / "p" / "features.yaml").read_text()
+
+    def test_roles_of_a_built_directory(self, tfctr: Call, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data", impression=None)
+        roles = {
+            "label": "click", "user": "userId", "item": "itemId", "timestamp": "ts", "request": None,
+            "slices": ["class"], "negative_sampling_rate": 0.25, "item_vectors": None,
+            "sides": {"205": "user", "premium": "context"},
+            "histories": {"past": {"length": 2, "columns": {"clickedItems": "itemId", "clickedAt": "ts"}}},
+        }  # fmt: skip
+        (data / "dataset.json").write_text(json.dumps({"roles": roles}))
+        with pytest.raises(AssertionError, match="--meta: 'user-item_affinity_0' must be a name"):
+            first(tfctr, data, tmp_path / "refused", "--meta", "user-item_affinity_0")
+        found = first(tfctr, data, tmp_path / "p", "--leave-out", "clickedPrice,clickedTags")
+        assert found["negative_sampling_rate"] == 0.25
+        assert set(found["context"]) == {"premium"}
+        assert found["meta"] == ["class"]
+        assert "class_2" not in found["candidate"]
+        assert found["sequences"]["past"] == {
+            "max_length": 2,
+            "fields": {"clickedItems": {"share": "itemId"}, "clickedAt": {"kind": "event_time"}},
+        }
+
+
+class TestTexts:
+    def test_criteo(self, tfctr: Call, tmp_path: Path) -> None:
+        data = criteo_log(tmp_path / "data")
+        found = first(tfctr, data, tmp_path / "p", "--delimiter", "\\t", "--columns", ",".join(CRITEO))
+        assert found["csv"] == {"delimiter": "\t", "columns": CRITEO}
+        log1p = {"kind": "numeric", "dtype": "int64", "transform": "log1p"}
+        assert found["candidate"]["I1"] == log1p
+        assert found["candidate"]["I2"] == {"dtype": "int64"}
+        assert found["candidate"]["I3"] == {"kind": "numeric", "dtype": "int64", "transform": "zscore"}
+        assert "C1" not in found["candidate"]  # its values are all different
+        assert found["candidate"]["C2"] == {"dtype": "string"}  # 00000007 is a code
+        assert load_experiment(tmp_path / "p" / "experiment.yaml").preset == "dcnv2"
+
+    def test_histories(self, tfctr: Call, tmp_path: Path) -> None:
+        found = first(tfctr, history_csv(tmp_path / "data"), tmp_path / "p")
+        assert found["sequences"] == {
+            "hist": {
+                "max_length": 3,
+                "fields": {"hist_item_id": {"share": "item_id"}, "hist_time": {"kind": "event_time"}},
+            }
+        }
+        assert "search_title" in found["candidate"]
+
+
+class TestCardinality:
+    def test_ever_new_values_are_hashed_and_rare_ones_unknown(self, tfctr: Call, tmp_path: Path) -> None:
+        rows, draw = 30_000, np.random.default_rng(1)
+        for split in ("train", "valid", "test"):
+            (tmp_path / "data" / split).mkdir(parents=True)
+            table = {
+                "label": np.arange(rows) % 2,
+                "item_id": draw.integers(2**40, size=rows) // 2**8,
+                "page": [f"p{int(one)}" for one in draw.pareto(1.0, size=rows) * 10],
+            }
+            pq.write_table(pa.table(table), tmp_path / "data" / split / "part.parquet")
+        found = first(tfctr, tmp_path / "data", tmp_path / "p")
+        assert found["candidate"]["item_id"]["vocabulary"] == {"type": "hash", "buckets": 2**16}
+        assert found["candidate"]["page"]["vocabulary"] == {"type": "learned", "min_count": 2}
+
+    def test_reads_first_rows_only(self, tmp_path: Path) -> None:
+        for split, rows in {"train": 150_000, "valid": 100, "test": 100}.items():
+            (tmp_path / split).mkdir(parents=True)
+            table = pa.table({"label": np.arange(rows) % 2, "item_id": np.arange(rows) // 1000 % 3})
+            pq.write_table(table, tmp_path / split / "part.parquet")
+        project = write_project(tmp_path, tmp_path / "p", Options(), None)
+        assert project.rows == "the first 50,000 rows of train"
+        assert "from the first 50,000 rows of train" in (tmp_path / "p" / "features.yaml").read_text()
+        assert load_experiment(tmp_path / "p" / "experiment.yaml").training.batch_size == 1024
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [
+            (("--label", "bought"), "--label: there is no column 'bought'. The columns are: click, userId"),
+            (("--user", "205,nobody"), "--user: there is no column 'nobody'"),
+            (("--share", "clickedItems"), "--share: must be HISTORY=COLUMN. Received: 'clickedItems'"),
+            (("--meta", "price (EUR)"), "--meta: 'price (EUR)' must be a name of letters"),
+            (("--label", "205"), "--label: '205' must be a name of letters, digits and underscores"),
+            (("--label", "views"), "part.parquet, row 1: click must be"),
+            (("--timestamp", "itemId"), "--timestamp: 'itemId' would be the time of the request if"),
+            (("--leave-out", "click"), "--label: name the column that says whether it was a click. Columns of 0 and 1"),
+            (("--delimiter", "ab"), "--delimiter: String should have at most 1 character. Received: 'ab'"),
+        ],
+    )
+    def test_options(self, tfctr: Call, odd: Path, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+        ran = tfctr("init", "--data", odd, "--out", tmp_path / "p", *arguments)
+        assert ran.error is not None
+        assert told.replace("click must be", f"{arguments[1]} must be") in ran.error
+        assert "\n" not in ran.error
+        assert not list(tmp_path.iterdir())
+
+    def test_two_possible_labels(self, tfctr: Call, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data", label=lambda rows: [1, 0] * (rows // 2))
+        ran = tfctr("init", "--data", data, "--out", tmp_path / "p")
+        assert ran.error is not None
+        assert "Columns of 0 and 1: click, premium, label" in ran.error
+
+    def test_asks_where_somebody_is(self, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data", label=lambda rows: [1, 0] * (rows // 2))
+        questions: list[str] = []
+
+        def ask(question: str) -> str:
+            questions.append(question)
+            return "nobody" if len(questions) == 1 else "label"
+
+        project = write_project(data, tmp_path / "p", Options(leave_out=frozenset({"click"})), None)
+        assert project.file.labels.evaluated == "label"
+        project = write_project(data, tmp_path / "q", Options(), ask)
+        assert project.file.labels.evaluated == "label"
+        assert len(questions) == 2
+        assert questions[0].startswith("Which column is the label? Columns of 0 and 1: click")
+
+    def test_taken_directory(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").write_text("mine")
+        for out, told in ((tmp_path, "is not empty"), (tmp_path / "mine.txt", "is a file")):
+            ran = tfctr("init", "--data", odd, "--out", out)
+            assert ran.error is not None
+            assert told in ran.error
+        (tmp_path / "empty").mkdir()
+        assert tfctr("init", "--data", odd, "--out", tmp_path / "empty").error is None
+
+    @pytest.mark.parametrize("damage", ["nowhere", "no split", "empty", "damaged", "two types", "manifest"])
+    def test_data(self, tfctr: Call, tmp_path: Path, damage: str) -> None:
+        data = tmp_path / "nowhere" if damage == "nowhere" else odd_log(tmp_path / "data")
+        part = data / "train" / "part.parquet"
+        if damage == "no split":
+            (data / "valid" / "part.parquet").unlink()
+        elif damage == "empty":
+            pq.write_table(pq.read_table(part).slice(0, 0), part)
+        elif damage == "damaged":
+            part.write_bytes(part.read_bytes()[:-100])
+        elif damage == "two types":
+            pq.write_table(pa.table({"click": ["yes"]}), data / "train" / "other.parquet")
+        elif damage == "manifest":
+            (data / "dataset.json").write_text('{"roles": {"label": "click", "sides": {"205": "nobody"}}}')
+        told = {
+            "nowhere": "nowhere: no such directory",
+            "no split": "valid: no file of a log",
+            "empty": "train: the split holds no row",
+            "damaged": "part.parquet is damaged or no Parquet file",
+            "two types": "train: a column has two types in the files of one split",
+            "manifest": "dataset.json: roles: sides.205: Input should be 'user', 'candidate', 'context' or 'bias'",
+        }
+        ran = tfctr("init", "--data", data, "--out", tmp_path / "p")
+        assert ran.error is not None
+        assert told[damage] in ran.error
+        assert "\n" not in ran.error
+        assert not (tmp_path / "p").exists()
+
+    def test_csv_without_names(self, tfctr: Call, tmp_path: Path) -> None:
+        data = criteo_log(tmp_path / "data")
+        ran = tfctr("init", "--data", data, "--out", tmp_path / "p")
+        assert ran.error is not None
+        assert ran.error.endswith("say what is between columns: --delimiter")
+
+    def test_milliseconds_are_no_time(self, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data", ts=lambda rows: (NOW + np.arange(rows)) * 1000)
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert "divide milliseconds by 1000" in project.left_out["ts"]
+        assert "need the time of the request" in project.left_out["clickedAt"]
+
+    def test_absent_in_a_split(self, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data")
+        part = data / "valid" / "part.parquet"
+        pq.write_table(pq.read_table(part).drop_columns(["205", "importance"]), part)
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert project.left_out["205"] == "no value in all 200 rows of valid"
+        assert project.file.weight is None
+
+    def test_no_candidate(self, tmp_path: Path) -> None:
+        for split in ("train", "valid", "test"):
+            (tmp_path / split).mkdir(parents=True)
+            columns = {"label": [0, 1], "user_id": [1, 2], "item_id": pa.array([2**63, 7], pa.uint64())}
+            pq.write_table(pa.table(columns), tmp_path / split / "part.parquet")
+        told = "--candidate: no column belongs to the candidates; .* Left out: item_id: its type, uint64, is none"
+        with pytest.raises(UserError, match=told):
+            write_project(tmp_path, tmp_path / "p", Options(), None)

@@ -1,0 +1,1 @@
+"""A first project for somebody's data: feature file, experiment and README, from what the first rows hold."""

@@ -1,0 +1,139 @@
+"""What the values of a column are like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfctr.features.kinds.request_time import YEAR_2100
+from tfctr.features.kinds.suggestion import Found, Joined
+from tfctr.project.names import TIME_WORDS, names_an_id, words
+from tfctr.project.sample import is_list
+
+_SEPARATORS = ("|", ",", ";")
+_YEAR_1990 = 631_152_000
+_MOST_VALUES = 20
+_JOINED_SHARE = 0.05
+"""Fewer rows with a separator than these do not make a column one of several values."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of a column beside its values.
+
+    Attributes:
+        place: Where its feature will stand: a side, or "sequence".
+        is_key: Whether it says which user or which item a row is about.
+        has_clock: Whether the time of the request is known.
+        is_time: Whether it is known to hold times.
+    """
+
+    place: str
+    is_key: bool = False
+    has_clock: bool = False
+    is_time: bool = False
+
+
+def facts(name: str, column: Any, known: Context) -> Found | None:
+    """What the values of a column of a sample are like; None where there are none."""
+    values, lengths = column, None
+    if known.place == "sequence":
+        values = values.flatten()
+    if is_list(values.type):
+        lengths = pc.list_value_length(values)
+        values = values.flatten()
+    values = values.drop_null()
+    if not len(values):
+        return None
+    is_id = names_an_id(name)
+    if (
+        pa.types.is_floating(values.type)
+        and (is_id or known.is_key)
+        and pc.all(pc.equal(values, pc.floor(values))).as_py()
+    ):
+        values = values.cast(pa.int64())  # ids of which some are missing are floats in many a data frame
+    joined = None if lengths is None else Joined(_free_separator(values), _usual(lengths))
+    if joined is None and _dtype(values) == "string":
+        values, joined = _split(values)
+    counts = pc.value_counts(values).field("counts")
+    quantiles = None
+    if _dtype(values) != "string":
+        quantiles = tuple(pc.quantile(values, [0.0, 0.5, 0.75, 1.0], interpolation="lower").to_pylist())
+    return Found(
+        place=known.place,
+        dtype=_dtype(values),
+        count=len(values),
+        distinct=len(counts),
+        once=pc.sum(pc.equal(counts, 1)).as_py(),
+        quantiles=quantiles,
+        joined=joined,
+        is_id=is_id,
+        is_key=known.is_key,
+        is_time=known.is_time or _looks_like_time(name, quantiles),
+        has_clock=known.has_clock,
+    )
+
+
+def is_constant(column: Any) -> bool:
+    """Whether all rows have the same value, and none lacks it."""
+    values = column.flatten() if is_list(column.type) else column
+    return column.null_count == 0 and not is_list(values.type) and len(pc.unique(values)) == 1
+
+
+def are_seconds(column: Any) -> bool:
+    """Whether a column holds whole seconds since 1970, of our days."""
+    if not pa.types.is_integer(column.type) or column.null_count == len(column):
+        return False
+    ends = pc.min_max(column).as_py()
+    return bool(ends["min"] >= _YEAR_1990 and ends["max"] <= YEAR_2100)
+
+
+def _looks_like_time(name: str, quantiles: tuple[float, ...] | None) -> bool:
+    named = bool(TIME_WORDS & set(words(name)))
+    return named and quantiles is not None and _YEAR_1990 <= quantiles[0] <= quantiles[-1] <= YEAR_2100
+
+
+def _dtype(values: Any) -> Literal["int64", "string", "float32"]:
+    if pa.types.is_integer(values.type):
+        return "int64"
+    return "float32" if pa.types.is_floating(values.type) else "string"
+
+
+def _split(texts: Any) -> tuple[Any, Joined | None]:
+    """Texts that hold several values each as the values, and how they are joined; else the texts themselves."""
+    texts = texts.cast(pa.string(), safe=True) if _is_utf8(texts) else texts
+    if pa.types.is_binary(texts.type):
+        return texts, None
+    for separator in _SEPARATORS:
+        has = pc.sum(pc.match_substring(texts, separator)).as_py()
+        if has < _JOINED_SHARE * len(texts):
+            continue
+        lists = pc.split_pattern(texts, separator)
+        parts = lists.flatten()
+        # The values of a text with a comma in it, such as a title, do not come back in other texts.
+        if len(pc.unique(parts)) < len(pc.unique(texts)):
+            return parts, Joined(separator, _usual(pc.list_value_length(lists)))
+    return texts, None
+
+
+def _is_utf8(texts: Any) -> bool:
+    try:
+        texts.cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _free_separator(values: Any) -> str:
+    if _dtype(values) != "string" or pa.types.is_binary(values.type):
+        return _SEPARATORS[0]
+    free = (one for one in (*_SEPARATORS, "\t") if not pc.any(pc.match_substring(values, one)).as_py())
+    return next(free, _SEPARATORS[0])
+
+
+def _usual(lengths: Any) -> int:
+    nearly_all = pc.quantile(lengths, 0.95, interpolation="higher")[0].as_py()
+    return max(1, min(int(nearly_all or 1), _MOST_VALUES))
