@@ -26,8 +26,12 @@ settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Fast tests run first, so that a simple mistake shows within a minute. The stable sort keeps the order of files.
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+    # Fast tests run first, so that a simple mistake shows within a minute; in several processes the files of the slow
+    # ones, so that at the end no process is left alone with one. The stable sort keeps the order of files.
+    first = hasattr(config, "workerinput")
+    items.sort(key=lambda item: (item.get_closest_marker("e2e") is not None) != first)
+    if first:
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/pipeline/"))
     kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
