@@ -17,6 +17,7 @@ from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tests.client.toy_model import export_toy_model
 from tests.serving.certificates import Authority, ssl_config
+from tfctr import console
 from tfctr.cli import app
 
 Call = Callable[..., Ran]
@@ -58,6 +59,15 @@ def test_rank_prints_a_table_of_the_best(tfctr: Call, asked: list[str]) -> None:
     assert "Action|War" in printed
     assert f"{EXPECTED[2]:.6f}" in printed
     assert f"{EXPECTED[1]:.6f}" not in printed
+
+
+def test_a_probability_can_be_read_however_little_room_there_is(
+    tfctr: Call, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_PLAIN_WIDTH", 44)
+    printed = tfctr("client", "rank", *asked, "-k", 1).output
+    assert "probability" in printed
+    assert f"{EXPECTED[2]:.6f}" in printed
 
 
 def test_candidates_as_columns_and_the_user_from_standard_input(server: StubServer, tmp_path: Path) -> None:

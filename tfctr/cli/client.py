@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from tfctr.console import console
 from tfctr.errors import UserError
@@ -68,7 +68,9 @@ def rank(
             typer.echo(json.dumps(asdict(one)))
         return
     names = list(dict.fromkeys(name for one in ranked for name in one.candidate))
-    table = Table("rank", "probability", "index", *names)
+    # However many features a candidate has, its place and its probability can be read.
+    results = [Column(title, no_wrap=True, min_width=len(title)) for title in ("rank", "probability", "index")]
+    table = Table(*results, *names)
     for place, one in enumerate(ranked, 1):
         cells = [_cell(one.candidate.get(name)) for name in names]
         table.add_row(str(place), f"{one.probability:.6f}", str(one.index), *cells)
