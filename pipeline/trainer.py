@@ -16,7 +16,7 @@ from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.training.keys import code
+from tfctr.data.keys import code
 from tfctr.training.run import run_training
 from tfctr.training.workspace import check_split_once, first_example
 

@@ -64,6 +64,7 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
         _sync(entry)
     if replace and path.exists():
         replaced = path.with_name(f"{unfinished.name}.old")
+        shutil.rmtree(replaced, ignore_errors=True)  # what a kill has left of it
         os.rename(path, replaced)
         os.rename(unfinished, path)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -1,5 +1,7 @@
 """The directory of a data set, which is there whole or not at all."""
 
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,14 +37,30 @@ def resumed_directory(out: Path, force: bool, key: str) -> Iterator[Path]:
     out = _free(out, force)
     directory = out.with_name(f".{out.name}.unfinished")
     note = directory / "key"
-    with disk_errors(out), _removed_when_it_fails(directory):
+    with disk_errors(out):
+        directory.mkdir(parents=True, exist_ok=True)
+    with _locked(directory, out), disk_errors(out), _removed_when_it_fails(directory):
         if not note.is_file() or note.read_text(encoding="utf-8") != key:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
+            for left in directory.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             write_text(note, key)
         yield directory
         note.unlink()
         finish_directory(directory, out, replace=force)
+
+
+@contextmanager
+def _locked(directory: Path, out: Path) -> Iterator[None]:
+    """Keeps others from writing the same; the lock ends with the process."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{out}: another run is writing it; wait for it, or name a new directory") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tfctr.features.kinds.base import INT64_MISSING
 from tfctr.features.row_checks import ColumnRule, column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import new_file, write_text
-from tfctr.training.keys import files_key
+from tfctr.data.keys import files_key
 
 SCORE = "score"
 _PART_ROWS = 1 << 18

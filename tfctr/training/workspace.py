@@ -21,7 +21,7 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.training.keys import rows_key
+from tfctr.data.keys import rows_key
 from tfctr.training.run import TrainingResult, run_training
 
 _NOTE = "run.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,28 +18,37 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass
 class SecondCounts:
-    """How many impressions each second has, over all users."""
+    """How many impressions each second has, over all users.
 
-    seconds: Counter[int] = field(default_factory=Counter)
+    Attributes:
+        seconds: The seconds that have some [m], in order.
+        counts: How many [m].
+    """
+
+    seconds: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    counts: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, events: Events) -> None:
         """Counts rows of whole users."""
-        seconds, counts = np.unique(events.time[events.rows], return_counts=True)
-        self.seconds.update(dict(zip(seconds.tolist(), counts.tolist(), strict=True)))
+        self.merge(SecondCounts(*np.unique(events.time[events.rows], return_counts=True)))
 
     def merge(self, other: SecondCounts) -> None:
         """Adds what was counted elsewhere."""
-        self.seconds.update(other.seconds)
+        seconds = np.union1d(self.seconds, other.seconds)
+        counts = np.zeros(len(seconds), np.int64)
+        for one in (self, other):
+            counts[np.searchsorted(seconds, one.seconds)] += one.counts
+        self.seconds, self.counts = seconds, counts
 
     def cut(self) -> Cut:
         """Where the last tenth begins, and the tenth before it; a second is never cut."""
-        seconds = np.array(sorted(self.seconds), np.int64)
-        counts = np.array([self.seconds[second] for second in seconds.tolist()], np.int64)
-        through = np.cumsum(counts)
-        split = by_rank(through - counts, through - 1, int(counts.sum()))
-        later = int(seconds[-1]) + 1 if len(seconds) else 0
-        first_of = [int(seconds[split >= number][0]) if (split >= number).any() else later for number in (VALID, TEST)]
-        return Cut(*first_of)
+        through = np.cumsum(self.counts)
+        split = by_rank(through - self.counts, through - 1, int(self.counts.sum()))
+        later = int(self.seconds[-1]) + 1 if len(self.seconds) else 0
+        valid, test = (
+            int(self.seconds[split >= number][0]) if (split >= number).any() else later for number in (VALID, TEST)
+        )
+        return Cut(valid, test)
 
 
 @dataclass(frozen=True)
@@ -65,19 +74,38 @@ class RowCounts:
         splits: Rows, positives, requests and users of each split.
         users: How many users have so many rows of train.
         items: Rows of train by item.
+        found: How many rows of the log a table of users or items has something of, by the table's name.
     """
 
     splits: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in SPLITS})
     users: Counter[int] = field(default_factory=Counter)
     items: Counter[object] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
 
-    def add(self, events: Events, split: npt.NDArray[np.int8], kept: npt.NDArray[np.bool_], item: str | None) -> None:
-        """Counts rows of whole users; `kept` says which impressions are written, `item` names the item's column."""
+    def add(
+        self,
+        events: Events,
+        split: npt.NDArray[np.int8],
+        kept: npt.NDArray[np.bool_],
+        item: str | None,
+        found: Mapping[str, int],
+    ) -> None:
+        """Counts rows of whole users.
+
+        Args:
+            events: The rows.
+            split: The split of each impression [m].
+            kept: Which impressions [m] are written.
+            item: The column of the item, where its rows are wanted.
+            found: How many rows of the log a table of users or items has something of, by the table's name.
+        """
+        self.found.update(found)
         for number, name in enumerate(SPLITS):
-            rows = events.rows[kept & (split == number)]
+            chosen = kept & (split == number)
+            rows = events.rows[chosen]
             self.splits[name].update(
                 rows=len(rows),
-                positives=int(events.labels[kept & (split == number)].sum()),
+                positives=int(events.labels[chosen].sum()),
                 requests=len(np.unique(events.first_of_second[rows])),
                 users=len(np.unique(events.user[rows])),
             )
@@ -95,6 +123,7 @@ class RowCounts:
             self.splits[name].update(count)
         self.users.update(other.users)
         self.items.update(other.items)
+        self.found.update(other.found)
 
     def slices(self) -> Slices:
         """The slices that follow from train."""
@@ -102,6 +131,5 @@ class RowCounts:
 
 
 def _levels(keys: Counter[int]) -> Levels:
-    counts: Iterable[int] = sorted(keys)
-    values = np.array(list(counts), np.int64)
-    return Levels.of(values, np.array([keys[value] for value in values.tolist()], np.int64))
+    counts = sorted(keys)
+    return Levels.of(np.array(counts, np.int64), np.array([keys[count] for count in counts], np.int64))

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from tfctr.data.build.conditions import Condition
 from tfctr.data.build.spec import Build, Label
-from tfctr.data.build.tables import FILE, ROW, LogFile
+from tfctr.data.build.tables import FILE, ROW, LogFile, is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
 
@@ -64,6 +64,7 @@ def arrange(log: pa.Table, build: Build, files: Sequence[LogFile]) -> Events:
         UserError: a row without a user, a time or a label; two rows of one user, item and second.
     """
     log = log.filter(pa.array(all_hold(log, build.log.where)))
+    _check_users(log, build.log.user, files)
     user = _codes(log, build.log.user, files)
     time = _seconds(log, build, files)
     order = np.lexsort((_numbers(log, ROW), _numbers(log, FILE), time, user))
@@ -129,9 +130,16 @@ def _codes(log: pa.Table, name: str | None, files: Sequence[LogFile]) -> _Ints:
     if name is None:
         return np.zeros(log.num_rows, np.int64)
     _require(log, name, files, "is missing; leave such rows out by `log.where`")
-    codes = _column(log, name)
-    codes = codes if pa.types.is_dictionary(codes.type) else codes.dictionary_encode()
-    return np.asarray(codes.indices.to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(_column(log, name).dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
+
+
+def _check_users(log: pa.Table, name: str | None, files: Sequence[LogFile]) -> None:
+    """One user must be written in one way: rows are put together by user before a text table's numbers are known."""
+    if name is not None and pa.types.is_floating(_column(log, name).type) and not is_typed(files[0].path):
+        raise UserError(
+            f"{files[0].path}: the user '{name}' is written as a number with a point (1 and 1.0 would be two users); "
+            "write whole numbers or texts"
+        )
 
 
 def _require(log: pa.Table, name: str, files: Sequence[LogFile], told: str) -> None:
@@ -146,7 +154,19 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
     if name is None:
         return np.zeros(log.num_rows, np.int64)
     _require(log, name, files, "is missing; leave such rows out by `log.where`")
-    values, form = _column(log, name), build.log.time_format
+    values = _column(log, name)
+    seconds = _since_1970(values, build.log.time_format, log, name, files)
+    far = (seconds < 0) | (seconds >= _YEAR_2100)
+    if far.any():
+        row = int(far.argmax())
+        raise UserError(
+            f"{place(log, row, files)}: column '{name}' is {values[row]}, which is no second between 1970 and 2100; "
+            "`log.time_format` may be milliseconds, microseconds or a pattern"
+        )
+    return seconds
+
+
+def _since_1970(values: pa.Array, form: str | None, log: pa.Table, name: str, files: Sequence[LogFile]) -> _Ints:
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         return _floor(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
@@ -157,7 +177,7 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
         if bad.any():
             row = int(bad.argmax())
             raise UserError(f"{place(log, row, files)}: column '{name}' is '{texts[row]}'; time_format is {form}")
-        return np.asarray(times.cast(pa.int64()).to_numpy(), np.int64)
+        return _floor(times.cast(pa.int64()), 1)
     if pa.types.is_floating(values.type):
         values = pc.floor(values).cast(pa.int64(), safe=False)
     if not pa.types.is_integer(values.type):
@@ -165,15 +185,7 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
             f"column '{name}' of the log is {values.type}; a time is a timestamp, or whole seconds since 1970, or "
             "written as `log.time_format` says"
         )
-    seconds = _floor(values.cast(pa.int64()), _UNITS.get(form or "", 1))
-    late = (seconds < 0) | (seconds >= _YEAR_2100)
-    if late.any():
-        row = int(late.argmax())
-        raise UserError(
-            f"{place(log, row, files)}: column '{name}' is {values[row]}, which is no second between 1970 and 2100; "
-            "`log.time_format` may be milliseconds, microseconds or a pattern"
-        )
-    return seconds
+    return _floor(values.cast(pa.int64()), _UNITS.get(form or "", 1))
 
 
 def _floor(values: pa.Array, unit: int) -> _Ints:
@@ -203,7 +215,8 @@ def _without_duplicates(
 
 def _labels(rows: pa.Table, label: Label, files: Sequence[LogFile]) -> _Ints:
     """The label [m] of each impression."""
-    _require(rows, label.column, files, "is missing, so the row has no label; leave such rows out by `impressions`")
+    if label.given is None or label.given[0] != "present":
+        _require(rows, label.column, files, "is missing, so the row has no label; leave such rows out by `impressions`")
     values = _column(rows, label.column)
     if label.given is not None:
         return label.holds(values, label.column).astype(np.int64)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfctr.data.build.counts import Slices
+from tfctr.data.build.counts import RowCounts, SecondCounts, Slices
 from tfctr.data.build.events import Cut, Events, all_hold, arrange, is_kept, splits
 from tfctr.data.build.spec import Build, History
 from tfctr.data.build.tables import LogFile, SideTable
 from tfctr.data.splits import SPLITS, TRAIN
 
 _Ints = npt.NDArray[np.int64]
-_EVENTS_AT_ONCE = 1 << 22
+_VALUES_AT_ONCE = 1 << 22
 LABEL = "label"
 
 
@@ -45,6 +46,22 @@ class Plan:
         split = splits(events, self.build, self.files, self.cut)
         return events, split, is_kept(events, split, self.build)
 
+    def places(self, events: Events) -> dict[str, pa.Array]:
+        """The row of each table for each row of the log [n], by the table's name; null where it has none."""
+        keys = {"users": self.build.log.user, "items": self.build.log.item}
+        return {name: side.find(events.table.column(keys[name]).combine_chunks()) for name, side in self.sides.items()}
+
+    def count_seconds(self, log: pa.Table, counts: SecondCounts) -> None:
+        """Adds the impressions of some users to what `global-time` is cut by."""
+        counts.add(arrange(log, self.build, self.files))
+
+    def count_rows(self, log: pa.Table, counts: RowCounts) -> None:
+        """Adds the rows of some users to what the slices are made of."""
+        events, split, kept = self.arranged(log)
+        item = self.build.log.item if "popularity" in self.build.slices.values() else None
+        found = {name: len(rows) - rows.null_count for name, rows in self.places(events).items()}
+        counts.add(events, split, kept, item, found)
+
 
 def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str, pa.Table]]:
     """The impressions of some users, by split.
@@ -62,19 +79,14 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
         UserError: a row that can't be used.
     """
     events, split, kept = plan.arranged(log)
-    sides = {name: _found(events.table, plan, name) for name in plan.sides}
+    sides = plan.places(events)
     makers = [_HistoryMaker(events, plan, one, sides) for one in plan.build.histories.values()]
     activity = _activity(events, split, kept)
-    longest = max((one.length * len(one.columns) for one in plan.build.histories.values()), default=1)
-    at_once = max(1, _EVENTS_AT_ONCE // longest)
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(kept & (split == number))
-        for start in range(0, len(chosen), at_once):
-            some = chosen[start : start + at_once]
+        for some in _pieces(chosen, sum((maker.sizes(events.rows[chosen]) for maker in makers), np.ones(len(chosen)))):
             rows = events.rows[some]
-            columns = {
-                column: _of(source, events, plan, sides).take(pa.array(rows)) for column, source in plan.columns.items()
-            }
+            columns = {column: _of(source, events, plan, sides, rows) for column, source in plan.columns.items()}
             for maker in makers:
                 columns |= maker.lists(rows)
             columns[LABEL] = pa.array(events.labels[some])
@@ -85,6 +97,12 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
             yield name, pa.table(columns)
 
 
+def _pieces(chosen: _Ints, sizes: npt.NDArray[Any]) -> list[_Ints]:
+    """The chosen impressions in pieces, each of a bounded size in all."""
+    ends = np.flatnonzero(np.diff(np.cumsum(sizes) // _VALUES_AT_ONCE)) + 1
+    return [piece for piece in np.split(chosen, ends) if len(piece)]
+
+
 class _HistoryMaker:
     """The lists of one history: events newest first, so that a row's are one piece of them."""
 
@@ -93,12 +111,16 @@ class _HistoryMaker:
         before = np.concatenate([[0], np.cumsum(is_event)])
         self._end = before[events.first_of_second]
         self._begin = np.maximum(before[events.first_of_user], self._end - history.length)
-        newest_first = pa.array(np.flatnonzero(is_event)[::-1])
+        newest_first = np.flatnonzero(is_event)[::-1]
         self._count = len(newest_first)
         self._columns = {
-            name: _as_dictionary(_of(source, events, plan, sides).take(newest_first))
+            name: _as_dictionary(_of(source, events, plan, sides, newest_first))
             for name, source in history.columns.items()
         }
+
+    def sizes(self, rows: _Ints) -> _Ints:
+        """How many values the lists of each row [m] have."""
+        return np.asarray((self._end[rows] - self._begin[rows]) * len(self._columns), np.int64)
 
     def lists(self, rows: _Ints) -> dict[str, pa.Array]:
         begin, end = self._begin[rows], self._end[rows]
@@ -115,20 +137,14 @@ def _as_dictionary(values: pa.Array) -> pa.Array:
     return values.dictionary_encode() if pa.types.is_string(values.type) else values
 
 
-def _found(log: pa.Table, plan: Plan, name: str) -> pa.Array:
-    """The row of the table of users or items for each row of the log [n]."""
-    key = {"users": plan.build.log.user, "items": plan.build.log.item}[name]
-    return plan.sides[name].find(log.column(key).combine_chunks())
-
-
-def _of(source: str, events: Events, plan: Plan, sides: Mapping[str, pa.Array]) -> pa.Array:
-    """A column for each row of the log [n], from the log itself or from a table; the time as seconds."""
+def _of(source: str, events: Events, plan: Plan, sides: Mapping[str, pa.Array], rows: _Ints) -> pa.Array:
+    """A column for some rows of the log [m], from the log itself or from a table; the time as seconds."""
     table, _, column = source.partition(".")
     if source == f"log.{plan.build.log.time}":
-        return pa.array(events.time)
+        return pa.array(events.time[rows])
     if table == "log":
-        return events.table.column(column).combine_chunks()
-    return plan.sides[table].table.column(column).combine_chunks().take(sides[table])
+        return events.table.column(column).combine_chunks().take(pa.array(rows))
+    return plan.sides[table].column(column).take(sides[table].take(pa.array(rows)))
 
 
 def _requests(events: Events, build: Build, rows: _Ints) -> pa.Array:

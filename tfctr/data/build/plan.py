@@ -13,20 +13,11 @@ from tfctr.data.build.impressions import LABEL, Plan
 from tfctr.data.build.spec import Build
 from tfctr.data.build.tables import FILE, ROW, LogFile, SideTable, load_side, require_columns
 from tfctr.data.item_vectors import FILE_NAME
+from tfctr.data.manifest import require_rows
 from tfctr.errors import UserError
 
 _SIDES = {"users": "user", "items": "candidate"}
-
-
-def wanted_columns(build: Build) -> set[str] | None:
-    """The columns of the log that are read; None for all of them."""
-    if build.columns is None:
-        return None
-    sources = [*build.columns.values(), *(one for h in build.histories.values() for one in h.columns.values())]
-    named = {source.removeprefix("log.") for source in sources if source.startswith("log.")}
-    conditions = [*build.log.where, *build.impressions, *(one for h in build.histories.values() for one in h.events)]
-    named |= {condition.column for condition in conditions} | {build.label.column}
-    return named | {name for name in (build.log.user, build.log.item, build.log.time) if name is not None}
+_SIDES_OF = {"users": "user", "items": "item"}
 
 
 def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Schema) -> Plan:
@@ -46,19 +37,25 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
     tables = {"log": schema.names, **{name: side.table.schema.names for name, side in sides.items()}}
     columns = build.columns if build.columns is not None else _all_columns(build, tables, sides)
     paths = {"log": files[0].path, **{name: str(base / side.path) for name, side in given.items() if side is not None}}
-    sources = [*columns.values(), *(one for h in build.histories.values() for one in h.columns.values())]
-    for source in sources:
+    for source in [*columns.values(), *build.sources]:
         table, _, column = source.partition(".")
         require_columns(paths[table], _shown(tables[table]), [column])
-    conditions = [*build.log.where, *build.impressions, *(one for h in build.histories.values() for one in h.events)]
-    wanted = [condition.column for condition in conditions] + [build.label.column]
-    wanted += [name for name in (build.log.user, build.log.item, build.log.time) if name is not None]
-    require_columns(paths["log"], _shown(tables["log"]), wanted)
     return Plan(build, files, columns, sides)
 
 
 def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
-    """What dataset.json says of a data set that was built."""
+    """What dataset.json says of a data set that was built.
+
+    Raises:
+        UserError: a split without rows, or a table that has nothing of what the log names.
+    """
+    require_rows({name: count["rows"] for name, count in counts.splits.items()})
+    for name, side in plan.sides.items():
+        if not counts.found[name]:
+            raise UserError(
+                f"{name}: no {_SIDES_OF[name]} of the log is in the table, whose {side.key} is such as "
+                f"'{side.column(side.key)[0]}'"
+            )
     build, slices = plan.build, counts.slices()
     levels = {"activity": slices.activity.describe(), "popularity": slices.popularity.describe()}
     return {
@@ -124,9 +121,11 @@ def _roles(plan: Plan) -> dict[str, Any]:
         return None if name is None else made_of.get(f"log.{name}")
 
     keys = {f"log.{build.log.user}": "user", f"log.{build.log.item}": "candidate"}
+    label = f"log.{build.label.column}"
     known = {name: _SIDES.get(source.partition(".")[0], keys.get(source)) for name, source in plan.columns.items()}
     return {
         "label": LABEL,
+        "outcome": [name for name, source in plan.columns.items() if source == label],
         "user": column_of(build.log.user),
         "item": column_of(build.log.item),
         "timestamp": column_of(build.log.time),

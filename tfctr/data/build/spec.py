@@ -86,10 +86,29 @@ class Build(Strict):
         """Whether the log is split already."""
         return isinstance(self.log.path, dict)
 
+    @property
+    def is_cut_by_time(self) -> bool:
+        """Whether one time splits the rows of all users."""
+        return self.split == "global-time" and not self.given_split
+
+    @property
+    def sources(self) -> list[str]:
+        """The columns that are named as such, of the log and of tables."""
+        return [*(self.columns or {}).values(), *(one for h in self.histories.values() for one in h.columns.values())]
+
+    @property
+    def log_columns(self) -> list[str]:
+        """The columns of the log that are named."""
+        conditions = [*self.log.where, *self.impressions, *(one for h in self.histories.values() for one in h.events)]
+        roles = filter(None, (self.log.user, self.log.item, self.log.time))
+        named = [source.removeprefix("log.") for source in self.sources if source.startswith("log.")]
+        return list(dict.fromkeys([*named, *(one.column for one in conditions), self.label.column, *roles]))
+
     @model_validator(mode="before")
     @classmethod
     def _no_second_split(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "split" in value and isinstance(dict(value.get("log") or {}).get("path"), dict):
+        log = value.get("log") if isinstance(value, dict) else None
+        if isinstance(log, dict) and isinstance(log.get("path"), dict) and "split" in value:
             raise ValueError("split: log.path gives a path for each split, so there is nothing to split; leave it out")
         return value
 
@@ -98,7 +117,7 @@ class Build(Strict):
         for key, reason in self._needs():
             if getattr(self.log, key) is None:
                 raise ValueError(f"log.{key} must name a column: {reason} needs it")
-        for source in self._sources():
+        for source in self.sources:
             table = source.partition(".")[0]
             if table != "log" and getattr(self, table) is None:
                 raise ValueError(f"'{source}': the file has no `{table}`")
@@ -114,11 +133,6 @@ class Build(Strict):
         if isinstance(self.log.path, dict) and len(self.log.path) != 3:
             raise ValueError("log.path must be one path, or give train, valid and test each one")
         return self
-
-    def _sources(self) -> Iterator[str]:
-        yield from (self.columns or {}).values()
-        for history in self.histories.values():
-            yield from history.columns.values()
 
     def _needs(self) -> Iterator[tuple[str, str]]:
         split = None if self.given_split else self.split

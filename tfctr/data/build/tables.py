@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.spec import Build, Side
-from tfctr.data.sources import batches, files_of, source_of
+from tfctr.data.sources import batches, bytes_in_memory, files_of, source_of
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
-from tfctr.features.table_format import TableFormat
 
 FILE, ROW = "tfctr file", "tfctr row"
 """Columns that say where a row of the log stands: the number of its file, and its row there, from 1."""
+
+
+_ROWS_AT_ONCE = 1 << 18
+_MOST_BUCKETS = 512  # each is an open file while the log is read
 
 
 @dataclass(frozen=True)
@@ -55,31 +58,77 @@ def log_files(build: Build, base: Path) -> list[LogFile]:
     ]
 
 
-def log_batches(
-    number: int, file: LogFile, wanted: Collection[str] | None, tables: TableFormat
-) -> Iterator[pa.RecordBatch]:
-    """The rows of a file of the log, each with its place.
+def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
+    """The columns of the log, as its first file with a row has them.
+
+    Raises:
+        UserError: a log without a row, or without a column that the build file names.
+    """
+    for file in files:
+        for batch in batches(file.path, _wanted(build), build.log.csv):
+            require_columns(file.path, batch.schema.names, build.log_columns)
+            return pa.schema([field.with_type(_plain(field.type)) for field in batch.schema])
+    raise UserError(f"{files[0].path}: the log has no row")
+
+
+def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a file of the log, many at a time, each with its place.
 
     Args:
         number: The number of the file among the files of the log.
         file: The file.
-        wanted: The columns to read; None reads all.
-        tables: How text tables are written.
+        build: The build file.
+        schema: The columns of the log.
 
     Raises:
-        UserError: a column that the file lacks, or a damaged file.
+        UserError: a damaged file, or one with other columns or types than the first.
     """
     done = 0
-    for batch in batches(file.path, wanted, tables):
-        require_columns(file.path, batch.schema.names, wanted or ())
-        for index, column in enumerate(batch.columns):
-            if pa.types.is_dictionary(column.type):
-                batch = batch.set_column(index, batch.schema.names[index], column.dictionary_decode())
+    for batch in _gathered(_as(one, schema, file.path) for one in batches(file.path, _wanted(build), build.log.csv)):
         places = np.arange(done + 1, done + 1 + batch.num_rows)
-        yield batch.append_column(FILE, pa.array(np.full(batch.num_rows, number, np.int32))).append_column(
-            ROW, pa.array(places)
-        )
+        numbers = np.full(batch.num_rows, number, np.int32)
+        yield batch.append_column(FILE, pa.array(numbers)).append_column(ROW, pa.array(places))
         done += batch.num_rows
+
+
+def _wanted(build: Build) -> list[str] | None:
+    return None if build.columns is None else build.log_columns
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """What a dictionary holds."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
+    """Rows of a file with the columns of the first one; a column that has no value at all may have no type."""
+    columns = []
+    for field in schema:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0:
+            raise UserError(f"{path}: no column '{field.name}', which the first file has")
+        kind = _plain(batch.schema.field(index).type)
+        if kind != field.type and not pa.types.is_null(kind):
+            raise UserError(f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}")
+        columns.append(batch.column(index).cast(field.type))
+    return pa.RecordBatch.from_arrays(columns, schema.names)
+
+
+def _gathered(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows, more at a time, so that what a piece costs does not count."""
+    gathered: list[pa.RecordBatch] = []
+    for piece in pieces:
+        gathered.append(piece)
+        if sum(map(len, gathered)) >= _ROWS_AT_ONCE:
+            yield from pa.Table.from_batches(gathered).combine_chunks().to_batches()
+            gathered = []
+    if gathered:
+        yield from pa.Table.from_batches(gathered).combine_chunks().to_batches()
+
+
+def bucket_count(files: Sequence[LogFile], build: Build, size: int) -> int:
+    """How many buckets of about `size` bytes in memory the log makes."""
+    return 1 + min(sum(bytes_in_memory(file.path, build.log.csv) for file in files) // size, _MOST_BUCKETS - 1)
 
 
 def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -87,13 +136,15 @@ def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[t
 
     Args:
         batch: Some rows.
-        user: The column of the user; without one there is one bucket.
+        user: The column of the user; without one no row depends on another, and any bucket is right.
         count: The number of buckets.
     """
-    if user is None or count == 1:
+    if count == 1:
         yield 0, batch
         return
-    require_columns("the log", batch.schema.names, [user])
+    if user is None:
+        yield zlib.crc32(f"{batch.column(FILE)[0]}-{batch.column(ROW)[0]}".encode()) % count, batch
+        return
     users = batch.column(batch.schema.get_field_index(user)).cast(pa.string())
     coded = pc.fill_null(users, "").dictionary_encode()
     hashes = np.array([zlib.crc32(text.encode()) % count for text in coded.dictionary.to_pylist()], np.int64)
@@ -129,19 +180,34 @@ class SideTable:
     table: pa.Table
     key: str
 
+    def column(self, name: str) -> pa.Array:
+        """A column of the table."""
+        return self.table.column(name).combine_chunks()
+
     @cached_property
     def _keys(self) -> pa.Array:
-        return self.table.column(self.key).combine_chunks()
+        return self.column(self.key)
 
     @cached_property
     def _texts(self) -> pa.Array:
         return self._keys.cast(pa.string())
 
     def find(self, keys: pa.Array) -> pa.Array:
-        """The row of each key [n]; null where there is none. Keys of two types are compared as texts."""
+        """The row of each key [n]; null where there is none. 7 and 7.0 are one key; else two types are texts."""
+        if _is_number(keys.type) and _is_number(self._keys.type) and keys.type != self._keys.type:
+            return pc.index_in(keys.cast(pa.float64()), self._keys.cast(pa.float64()), skip_nulls=True)
         if keys.type == self._keys.type:
             return pc.index_in(keys, self._keys, skip_nulls=True)
         return pc.index_in(keys.cast(pa.string()), self._texts, skip_nulls=True)
+
+
+def side_files(side: Side, base: Path, name: str) -> list[str]:
+    """The files of a table of users or items.
+
+    Raises:
+        UserError: there are none.
+    """
+    return _files(base / side.path, f"{name}.path")
 
 
 def load_side(side: Side, base: Path, name: str) -> SideTable:
@@ -156,11 +222,11 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
         UserError: no such file, no such column, a key that stands twice.
     """
     types = TextTypes()
-    found = []
-    for path in _files(base / side.path, f"{name}.path"):
+    found: list[pa.RecordBatch] = []
+    for path in side_files(side, base, name):
         for batch in batches(path, None, side.csv):
             require_columns(path, batch.schema.names, [side.key])
-            found.append(batch)
+            found.append(_as(batch, found[0].schema if found else batch.schema, path))
             if not is_typed(path):
                 types.add(batch)
     if not found:
@@ -180,3 +246,7 @@ def _files(path: Path, key: str) -> list[str]:
     if not sources or not all(source is not None and source.is_table for source in sources):
         raise UserError(f"{path}: `{key}` must be a .parquet, .csv or .csv.gz file, or a folder of such")
     return found
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

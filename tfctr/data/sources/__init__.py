@@ -21,6 +21,7 @@ __all__ = [
     "Rows",
     "Source",
     "batches",
+    "bytes_in_memory",
     "csv",
     "files_of",
     "parquet",
@@ -103,6 +104,11 @@ def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> I
         UserError: a file that is no log, or is damaged.
     """
     return _known(path).batches(path, wanted, tables)
+
+
+def bytes_in_memory(path: str, tables: TableFormat) -> int:
+    """About how many bytes the rows of a file take as Arrow columns."""
+    return _known(path).bytes_in_memory(path, tables)
 
 
 def _known(path: str) -> Source:

@@ -83,6 +83,9 @@ class Source(Protocol):
             UserError: the file is damaged.
         """
 
+    def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
+        """About how many bytes the rows of a file take as Arrow columns; a bound of what is read at a time needs it."""
+
     def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:
         """Some rows as a table whose types say what the columns hold, where the format leaves that open.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BLOCK = 1 << 22  # a row may not be longer
+_PACKED = 6  # how much larger a log is without gzip
 _LINE_ENDS = (ord("\n"), ord("\r"))
 
 
@@ -95,6 +97,10 @@ class Csv(Source):
         # Arrow takes the lines after an open quote for a part of the value.
         if lines.quotes % 2 or lines.count != done + first_is_names:
             _refuse_open_quote(path, tables)
+
+    @override
+    def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
+        return os.path.getsize(path) * (_PACKED if path.endswith(".gz") else 1) * 2  # a text has its place and its bytes
 
     @override
     def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:

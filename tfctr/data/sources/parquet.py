@@ -65,6 +65,12 @@ class Parquet(Source):
                 read.append(batch.num_rows)
 
     @override
+    def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
+        with _opened(path) as (file, _):
+            first = next(file.iter_batches(ROWS), None)
+            return file.metadata.num_rows * first.nbytes // first.num_rows if first and first.num_rows else 0
+
+    @override
     def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:
         return table
 

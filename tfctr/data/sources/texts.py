@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
-_NUMBER = r"^-?(0|[1-9][0-9]{0,14})?(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+_LONG = r"^-?[0-9]{16}"  # a float64 does not hold them all
+_NUMBER = r"^-?((0|[1-9][0-9]{0,14})(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 
 class TextTypes:
@@ -21,6 +22,7 @@ class TextTypes:
     def __init__(self) -> None:
         self._texts: set[str] = set()
         self._numbers: set[str] = set()
+        self._long: set[str] = set()
         self._seen: set[str] = set()
 
     def add(self, batch: pa.RecordBatch) -> None:
@@ -33,25 +35,25 @@ class TextTypes:
             texts = _known(texts)
             if texts.null_count < len(texts):
                 self._seen.add(name)
+            if _any(pc.match_substring_regex(texts, _LONG)):
+                self._long.add(name)
             if name not in self._numbers and not _all(pc.match_substring_regex(texts, _WHOLE)):
                 self._numbers.add(name)
-            if name in self._numbers:
-                number = pc.and_(pc.match_substring_regex(texts, _NUMBER), pc.match_substring_regex(texts, "[0-9]"))
-                if not _all(number):
-                    self._texts.add(name)
+            if name in self._numbers and not _all(pc.match_substring_regex(texts, _NUMBER)):
+                self._texts.add(name)
 
     def merge(self, other: TextTypes) -> None:
         """Adds what was seen of other rows."""
         self._texts |= other._texts
         self._numbers |= other._numbers
+        self._long |= other._long
         self._seen |= other._seen
 
     @property
     def types(self) -> dict[str, pa.DataType]:
         """The types of the columns that are not texts."""
-        return {
-            name: pa.float64() if name in self._numbers else pa.int64() for name in sorted(self._seen - self._texts)
-        }
+        found = self._seen - self._texts - (self._numbers & self._long)
+        return {name: pa.float64() if name in self._numbers else pa.int64() for name in sorted(found)}
 
 
 def typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -79,3 +81,7 @@ def _known(texts: pa.Array) -> pa.Array:
 
 def _all(values: pa.Array) -> bool:
     return pc.all(values).as_py() is not False
+
+
+def _any(values: pa.Array) -> bool:
+    return pc.any(values).as_py() is True

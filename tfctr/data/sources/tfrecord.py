@@ -71,6 +71,10 @@ class TFRecord(Source):
             yield pa.RecordBatch.from_pydict({name: _lists(path, name, columns[name]) for name in sorted(columns)})
 
     @override
+    def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
+        return os.path.getsize(path) * (6 if path.endswith(".gz") else 1)
+
+    @override
     def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:
         """Every column of a tf.Example is a list; one that never has two values is none, unless it is a history."""
         import pyarrow.compute as pc
