@@ -7,6 +7,7 @@ readable from all workers.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -23,19 +24,29 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline.configs import beam_args
 from pipeline.local_runner import ends_in_words
 from tfctr.console import console
-from tfctr.data.build.counts import RowCounts, SecondCounts
+from tfctr.data.build.counts import CutCounts, RowCounts, Slices, cut_counts
+from tfctr.data.build.events import Cut
 from tfctr.data.build.impressions import Plan, impressions
-from tfctr.data.build.plan import described, make_plan, wanted_columns
+from tfctr.data.build.plan import described, make_plan
 from tfctr.data.build.spec import Build, load_build
-from tfctr.data.build.tables import LogFile, by_bucket, is_typed, log_batches, log_files
+from tfctr.data.build.tables import (
+    LogFile,
+    arrow_errors,
+    bucket_count,
+    by_bucket,
+    is_typed,
+    log_batches,
+    log_files,
+    log_schema,
+)
 from tfctr.data.item_vectors import load_item_vectors
-from tfctr.data.manifest import require_rows, write_manifest
+from tfctr.data.manifest import write_manifest
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.data.staging import staged_directory
 from tfctr.errors import UserError
 
-_BUCKET_BYTES = 8 << 20
+_BUCKET_BYTES = 32 << 20
 Types = dict[str, pa.DataType]
 
 
@@ -50,7 +61,8 @@ class Work:
     def __init__(self, build: Build, base: Path) -> None:
         self.build, self.base = build, base
         self.files = log_files(build, base)
-        self.buckets = 1 + sum(Path(file.path).stat().st_size for file in self.files) // _BUCKET_BYTES
+        self.schema = log_schema(self.files, build)
+        self.buckets = bucket_count(self.files, build, _BUCKET_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "plan"}
@@ -58,48 +70,42 @@ class Work:
     @cached_property
     def plan(self) -> Plan:
         """What makes impressions; without the cut of `global-time`."""
-        for batch in log_batches(0, self.files[0], wanted_columns(self.build), self.build.log.csv):
-            return make_plan(self.build, self.base, self.files, batch.schema)
-        raise UserError(f"{self.files[0].path}: the log has no row")
-
-    def batches(self, numbered: tuple[int, LogFile]) -> Iterator[pa.RecordBatch]:
-        """The rows of a file of the log."""
-        yield from log_batches(*numbered, wanted_columns(self.build), self.build.log.csv)
+        return make_plan(self.build, self.base, self.files, self.schema)
 
     def pieces(self, numbered: tuple[int, LogFile]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The same in pieces, by the bucket of their users."""
-        for batch in self.batches(numbered):
+        """The rows of a file of the log in pieces, by the bucket of their users."""
+        for batch in log_batches(*numbered, self.build, self.schema):
             yield from by_bucket(batch, self.build.log.user, self.buckets)
 
     def text_types(self, numbered: tuple[int, LogFile]) -> TextTypes:
         """What the texts of a file can be read as."""
         types = TextTypes()
-        for batch in self.batches(numbered) if not is_typed(numbered[1].path) else ():
-            types.add(batch)
+        if not is_typed(numbered[1].path):
+            for batch in log_batches(*numbered, self.build, self.schema):
+                types.add(batch)
         return types
 
-    def planned(self, seconds: SecondCounts) -> Plan:
-        """What makes impressions."""
-        wanted = self.build.split == "global-time" and not self.build.given_split
-        return replace(self.plan, cut=seconds.cut()) if wanted else self.plan
-
-    def seconds(self, group: tuple[int, Any], types: TextTypes) -> SecondCounts:
-        """How many impressions each second has, of some users."""
-        counts = SecondCounts()
-        counts.add(self.plan.arranged(_table(group, types))[0])
+    def cut_counts(self, group: tuple[int, Any], types: TextTypes, kind: type[CutCounts]) -> CutCounts:
+        """What decides the cut, of some users."""
+        counts = kind()
+        self.plan.count_for_cut(_table(group, types), counts)
         return counts
 
-    def counts(self, group: tuple[int, Any], types: TextTypes, seconds: SecondCounts) -> RowCounts:
+    def counts(self, group: tuple[int, Any], types: TextTypes, cut: Cut | None) -> RowCounts:
         """The rows of some users."""
         counts = RowCounts()
-        counts.add(*self.planned(seconds).arranged(_table(group, types)), self.build.log.item)
+        replace(self.plan, cut=cut).count_rows(_table(group, types), counts)
         return counts
 
+    def write_description(self, counts: RowCounts, path: str) -> None:
+        """Writes what dataset.json says of all of it."""
+        Path(path).write_text(json.dumps(described(self.plan, counts)), encoding="utf-8")
+
     def impressions(
-        self, group: tuple[int, Any], types: TextTypes, seconds: SecondCounts, counts: RowCounts
+        self, group: tuple[int, Any], types: TextTypes, cut: Cut | None, slices: Slices
     ) -> Iterator[tuple[str, pa.Table]]:
         """The impressions of some users, by split."""
-        yield from impressions(_table(group, types), self.planned(seconds), counts.slices())
+        yield from impressions(_table(group, types), replace(self.plan, cut=cut), slices)
 
 
 def build_on_beam(
@@ -121,44 +127,59 @@ def build_on_beam(
         UserError: the input is bad, or `out` is taken. Then nothing is written.
     """
     work = Work(build, base)
-    plan = work.plan
-    with staged_directory(out, force) as directory:
+    vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
+    with arrow_errors(), staged_directory(out, force) as directory:
+        description, parts = directory / "description.json", directory / "parts"
         for split in SPLITS:
             (directory / split).mkdir()
-        counted = directory / "counted.json"
         try:
             with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
-                _add_steps(pipeline, work, directory, counted)
+                _add_steps(pipeline, work, directory, description, parts)
         except Exception as error:
             raise _for_people(error) from error
-        counts = _counts_of(counted)
-        counted.unlink()
-        require_rows({name: count["rows"] for name, count in counts.splits.items()})
-        if build.item_vectors is not None:
-            load_item_vectors(base / build.item_vectors).save(directory)
-        manifest = described(plan, counts)
+        manifest: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
+        description.unlink()
+        shutil.rmtree(parts, ignore_errors=True)
+        _check_all_written(directory, manifest)
+        if vectors is not None:
+            vectors.save(directory)
         write_manifest(directory, manifest)
     return manifest
 
 
-def _add_steps(pipeline: beam.Pipeline, work: Work, directory: Path, counted: Path) -> None:
+def _add_steps(pipeline: beam.Pipeline, work: Work, directory: Path, description: Path, parts: Path) -> None:
     files = pipeline | "Files" >> beam.Create(list(enumerate(work.files))) | beam.Reshuffle()
     types = files | "Types" >> beam.Map(work.text_types) | "All types" >> beam.CombineGlobally(_Merged(TextTypes))
     types = beam.pvalue.AsSingleton(types)
     groups = files | "Rows" >> beam.FlatMap(work.pieces) | "Users" >> beam.GroupByKey()
-    seconds = groups | "Seconds" >> beam.Map(work.seconds, types)
-    seconds = beam.pvalue.AsSingleton(seconds | "All seconds" >> beam.CombineGlobally(_Merged(SecondCounts)))
-    counts = groups | "Counts" >> beam.Map(work.counts, types, seconds)
+    cut = None
+    if (kind := cut_counts(work.build)) is not None:
+        for_cut = groups | "For the cut" >> beam.Map(work.cut_counts, types, kind)
+        for_cut = for_cut | "All for the cut" >> beam.CombineGlobally(_Merged(kind))
+        cut = beam.pvalue.AsSingleton(for_cut | "Cut" >> beam.Map(kind.cut))
+    counts = groups | "Counts" >> beam.Map(work.counts, types, cut)
     counts = counts | "All counts" >> beam.CombineGlobally(_Merged(RowCounts))
-    _ = counts | "Write counts" >> beam.Map(_write_counts, str(counted))
-    made = groups | "Impressions" >> beam.FlatMap(work.impressions, types, seconds, beam.pvalue.AsSingleton(counts))
+    _ = counts | "Description" >> beam.Map(work.write_description, str(description))
+    slices = beam.pvalue.AsSingleton(counts | "Slices" >> beam.Map(RowCounts.slices))
+    made = groups | "Impressions" >> beam.FlatMap(work.impressions, types, cut, slices)
     _ = made | "Write" >> fileio.WriteToFiles(
         str(directory),
         destination=lambda element: element[0],
         sink=lambda _: _ParquetSink(),
         file_naming=lambda window, pane, index, shards, compression, split: f"{split}/part-{index:05d}.parquet",
+        temp_directory=str(parts),
         shards=0,
     )
+
+
+def _check_all_written(directory: Path, manifest: dict[str, Any]) -> None:
+    """Beam only logs that a file could not be moved to its place."""
+    for split, count in manifest["splits"].items():
+        rows = sum(pq.read_metadata(path).num_rows for path in (directory / split).iterdir())
+        if rows != count["rows"]:
+            raise UserError(
+                f"{directory.name}: {rows:,} of {count['rows']:,} rows of {split} were written; run it again"
+            )
 
 
 class _Merged(beam.CombineFn):  # type: ignore[misc]  # Beam has no types.
@@ -207,28 +228,12 @@ def _table(group: tuple[int, Any], types: TextTypes) -> pa.Table:
     return typed(pa.Table.from_batches(list(group[1])), types.types).combine_chunks()
 
 
-def _write_counts(counts: RowCounts, path: str) -> None:
-    items = [[item, count] for item, count in counts.items.items()]
-    content = {"splits": counts.splits, "users": list(counts.users.items()), "items": items}
-    Path(path).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _counts_of(path: Path) -> RowCounts:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    counts = RowCounts()
-    for split, count in content["splits"].items():
-        counts.splits[split].update(count)
-    counts.users.update(dict(content["users"]))
-    counts.items.update(dict(content["items"]))
-    return counts
-
-
 def _for_people(error: BaseException) -> BaseException:
     """The fault of the input that a worker met, if it was one."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError):
-            return UserError(str(cause).split(" [while running")[0])
+        if isinstance(cause, UserError | pa.ArrowException):
+            return type(cause)(str(cause).split(" [while running")[0])
         cause = cause.__cause__ or cause.__context__
     return error
 
@@ -250,7 +255,7 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")] = False,
 ) -> None:
     """Make impressions of an interaction log on Beam: the rows that `tfctr data build` makes."""
-    with ends_in_words():
+    with ends_in_words("interrupted; nothing was written"):
         arguments = (*beam_args(workers), *(beam_arg or ()))
         manifest = build_on_beam(load_build(file), source or file.parent, out, force, arguments)
     rows = ", ".join(f"{count['rows']:,} of {split}" for split, count in manifest["splits"].items())

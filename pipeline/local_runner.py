@@ -191,7 +191,7 @@ def _for_people(error: BaseException, log: Path) -> BaseException:
 
 
 @contextmanager
-def ends_in_words() -> Iterator[None]:
+def ends_in_words(interrupted: str = "interrupted; the same command continues") -> Iterator[None]:
     """Print an error of a command as one line and exit: with 1 when it stopped, 2 for bad arguments, 130 by Ctrl-C."""
     try:
         yield
@@ -199,7 +199,7 @@ def ends_in_words() -> Iterator[None]:
         error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
     except KeyboardInterrupt:
-        error_console().print("interrupted; the same command continues", markup=False)
+        error_console().print(interrupted, markup=False)
         raise typer.Exit(130) from None
 
 

@@ -11,12 +11,12 @@ import tensorflow as tf
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
 from tfctr.data.columnar import remove_other_copies
+from tfctr.data.keys import code
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.data.keys import code
 from tfctr.training.run import run_training
 from tfctr.training.workspace import check_split_once, first_example
 

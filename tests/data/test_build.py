@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.build_logs import BUILD, build, click_log, rows_of
-from tfctr.data.build import local
+from tfctr.data.build import impressions, local, tables
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.data.splits import SPLITS
@@ -168,7 +169,7 @@ def test_csv_gives_the_rows_that_parquet_gives(tmp_path: Path) -> None:
     assert by_key(rows_of(tmp_path / "csv" / "out")) == by_key(parquet)
 
 
-@pytest.mark.parametrize("form", ["milliseconds", "timestamp", "text"])
+@pytest.mark.parametrize("form", ["milliseconds", "microseconds", "timestamp", "text"])
 def test_times_of_other_forms_become_seconds(tmp_path: Path, form: str) -> None:
     log = click_log(12)
     seconds = log["time"].to_numpy()
@@ -176,6 +177,9 @@ def test_times_of_other_forms_become_seconds(tmp_path: Path, form: str) -> None:
     if form == "milliseconds":
         times: pa.Array = pa.array(seconds * 1000 + 999)
         changed["time_format"] = "milliseconds"
+    elif form == "microseconds":
+        times = pa.array(seconds * 1_000_000 + 999_999)
+        changed["time_format"] = "microseconds"
     elif form == "timestamp":
         times = pa.array(seconds * 1000 + 999).cast(pa.timestamp("ms", "Europe/Berlin"))
     else:
@@ -200,6 +204,65 @@ def test_a_log_without_user_item_or_time(tmp_path: Path) -> None:
         zip(log["205"].to_pylist(), log["y"].to_pylist(), strict=True)
     )
     assert manifest["splits"]["train"].keys() == {"rows", "positives"}
+
+
+@pytest.mark.parametrize("size", [2_000, 1 << 30])
+def test_a_log_without_users_is_made_in_pieces_too(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_BUCKET_BYTES", size)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 100)
+    pq.write_table(pa.table({"place": np.arange(900) % 7, "y": np.arange(900) % 2}), tmp_path / "log.parquet", 50)
+    content = {"log": {"path": "log.parquet"}, "label": {"column": "y"}, "split": "random"}
+    build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert [len(rows[split]) for split in SPLITS] == [720, 90, 90]
+    assert (len(list((tmp_path / "out" / "train").iterdir())) > 3) == (size == 2_000)
+
+
+@pytest.mark.parametrize(
+    ("rule", "holds"),
+    [
+        ({"above": 3}, lambda x: x is not None and x > 3),
+        ({"below": 3}, lambda x: x is not None and x < 3),
+        ({"at_least": 3}, lambda x: x is not None and x >= 3),
+        ({"at_most": 3}, lambda x: x is not None and x <= 3),
+        ({"one_of": [1, 5]}, lambda x: x in (1, 5)),
+        ({"none_of": [1, 5]}, lambda x: x is not None and x not in (1, 5)),
+        ({"present": True}, lambda x: x is not None),
+        ({"present": False}, lambda x: x is None),
+    ],
+)
+def test_conditions_and_rules(tmp_path: Path, rule: dict[str, Any], holds: Callable[[int | None], bool]) -> None:
+    log = click_log(40)
+    ratings = [None if number % 7 == 6 else number % 7 for number in range(log.num_rows)]
+    log = log.append_column("rating", pa.array(ratings))
+    rows = by_key(build(tmp_path, log, impressions=[{"column": "rating", **rule}]))
+    assert len(rows) == sum(map(holds, ratings))
+    assert all(holds(row["rating"]) for row in rows.values())
+    if "present" in rule:
+        rows = by_key(build(tmp_path, log, label={"column": "rating", **rule}))
+        expected = dict(zip(zip(*(log[key].to_pylist() for key in ("user", "item", "time"))), ratings, strict=True))
+        assert all(row["label"] == holds(expected[key]) for key, row in rows.items())
+
+
+def test_keys_of_two_number_types_are_one_key(tmp_path: Path) -> None:
+    log = click_log(12)
+    items = pa.table({"id": np.arange(500) + 10.0**10, "brand": [f"b{item}" for item in range(500)]})
+    pq.write_table(items, tmp_path / "items.parquet")
+    log = log.set_column(1, "item", pa.array(log["item"].to_numpy() + 10**10))
+    rows = build(tmp_path, log, items={"path": "items.parquet", "key": "id"})
+    assert all(row["brand"] == f"b{row['item'] - 10**10}" for split in rows.values() for row in split)
+
+
+def test_what_the_label_is_made_of_is_told(tmp_path: Path) -> None:
+    build(tmp_path, click_log(12), columns={"user": "log.user", "clicked": "log.click", "price": "log.price"})
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text())["roles"]["outcome"] == ["clicked"]
+
+
+def test_long_histories_are_made_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = by_key(build(tmp_path / "whole", click_log()))
+    monkeypatch.setattr(impressions, "_VALUES_AT_ONCE", 7)
+    assert by_key(build(tmp_path / "pieces", click_log())) == whole
+    assert pq.ParquetFile(tmp_path / "pieces/out/train/part-00000.parquet").num_row_groups > 20
 
 
 def test_a_split_that_is_given(tmp_path: Path) -> None:

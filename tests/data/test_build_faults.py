@@ -23,6 +23,7 @@ from tests.data.helpers import content
 from tfctr.data.build import local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
+from tfctr.data.staging import resumed_directory
 from tfctr.errors import UserError
 
 LOG = BUILD["log"]
@@ -65,6 +66,12 @@ def with_value(name: str, row: int, value: Any) -> pa.Table:
             {},
             r"log.parquet, row \d+: a second row of user \d+, item \d+ in one second; `log.duplicates` may be drop",
         ),
+        (
+            click_log(12).set_column(0, "user", pa.array([b"\xff"] * click_log(12).num_rows)),
+            {},
+            "the log or a table can't be used: ",
+        ),
+        (with_value("time", 7, 14), {"log": LOG | {"time_format": "%y"}}, "no second between 1970 and 2100|is '1"),
         (click_log(12).slice(0, 0), {}, "log.parquet: the log has no row"),
         (click_log(12).slice(0, 1), {}, "the valid split would be empty"),
         (click_log(12), {"request": "price"}, "the column 'price' is made twice: it is log.price too"),
@@ -100,6 +107,8 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
         ({"log": LOG | {"path": {"train": "a.parquet"}}}, "train, valid and test"),
         ({"log": LOG | {"path": {"train": "a", "valid": "b", "test": "c"}}, "split": "random"}, "nothing to split"),
         ({"labels": {}}, "labels: unknown key. Allowed: columns, "),
+        ({"log": "log.parquet", "split": "random"}, "log: "),
+        ({"log": 5}, "log: "),
     ],
 )
 def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> None:
@@ -114,6 +123,7 @@ def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> No
     [
         ({"id": [1, 2, 2], "a": [1, 2, 3]}, "items.parquet: id '2' stands in 2 rows; keep one"),
         ({"item": [1], "a": [1]}, "items.parquet: no column 'id'; it has item, a"),
+        ({"id": ["x", "y"], "a": [1, 2]}, "items: no item of the log is in the table, whose id is such as 'x'"),
         ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; list `columns`"),
     ],
 )
@@ -122,6 +132,35 @@ def test_a_bad_table_of_items(tmp_path: Path, items: dict[str, list[int]], match
     with pytest.raises(UserError, match=match):
         build(tmp_path, click_log(12), items={"path": "items.parquet", "key": "id"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["items.parquet", "log.parquet"]
+
+
+@pytest.mark.parametrize("size", [20_000, 1 << 30])
+def test_a_missing_column_is_told_with_its_file(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_BUCKET_BYTES", size)
+    with pytest.raises(UserError, match=r"log.parquet: no column 'usr'; it has user, item, time, click, price$"):
+        build(tmp_path, click_log(200), log=LOG | {"user": "usr"})
+
+
+def test_users_written_in_two_ways(tmp_path: Path) -> None:
+    lines = ["user,item,time,click,price", *(f"{i % 9},{i},{1_700_000_000 + i},1,1" for i in range(90)), "1.0,5,9,1,1"]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"log.csv: the user 'user' is written as a number with a point"):
+        build_dataset(build_of(BUILD | {"log": LOG | {"path": "log.csv"}}, "b"), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("empty_first", [True, False])
+def test_files_that_differ_in_what_does_not_matter(tmp_path: Path, empty_first: bool) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(30)
+    parts = [log.slice(0, 400), log.slice(400).select(["price", "click", "time", "item", "user"])]
+    parts[1] = parts[1].append_column("more", pa.array(range(len(parts[1]))))
+    parts[1] = parts[1].set_column(0, "price", pa.nulls(len(parts[1])))
+    if empty_first:
+        parts.insert(0, log.slice(0, 0))
+    for number, part in enumerate(parts):
+        pq.write_table(part, tmp_path / "log" / f"{number}.parquet")
+    manifest = build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
+    assert sum(count["rows"] for count in manifest["splits"].values()) == log.num_rows
 
 
 def test_files_of_two_types(tmp_path: Path) -> None:
@@ -206,6 +245,63 @@ def test_a_changed_log_is_not_continued(large: Path, monkeypatch: pytest.MonkeyP
     pq.write_table(click_log(50), large / "log.parquet")
     manifest = build_dataset(build_of(BUILD, "b"), large, large / "out")
     assert sum(count["rows"] for count in manifest["splits"].values()) == click_log(50).num_rows
+
+
+def test_a_part_of_a_table_that_changed_is_not_continued(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = large / "items"
+    items.mkdir()
+    pq.write_table(pa.table({"id": range(500), "brand": ["old"] * 500}), items / "a.parquet")
+    build_file = build_of(BUILD | {"items": {"path": "items", "key": "id"}}, "b")
+    monkeypatch.setattr(local, "_BUCKET_BYTES", 20_000)
+    whole_write = local._write
+
+    def twice(directory: Path, number: int, *more: Any) -> None:
+        if number == 2:
+            raise KeyboardInterrupt
+        whole_write(directory, number, *more)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(local, "_write", twice)
+        with pytest.raises(KeyboardInterrupt):
+            build_dataset(build_file, large, large / "out")
+    with (items / "a.parquet").open("r+b") as part:  # In place: the folder does not change.
+        pq.write_table(pa.table({"id": range(500), "brand": ["new"] * 500}), part)
+        part.truncate()
+    build_dataset(build_file, large, large / "out")
+    assert set(pq.read_table(large / "out" / "train", columns=["brand"])["brand"].to_pylist()) == {"new"}
+
+
+def test_a_kill_while_the_buckets_are_removed(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def partly(directory: Path) -> None:
+        (directory / "bucket-00000.arrow").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "_BUCKET_BYTES", 200_000)
+    with monkeypatch.context() as changed:
+        changed.setattr(local.shutil, "rmtree", partly)
+        with pytest.raises(KeyboardInterrupt):
+            build_dataset(build_of(BUILD, "b"), large, large / "out")
+    build_dataset(build_of(BUILD, "b"), large, large / "out")
+    build_dataset(build_of(BUILD, "b"), large, large / "whole")
+    assert content(large / "out") == content(large / "whole")
+
+
+def test_what_a_kill_left_of_a_replaced_data_set_is_no_hindrance(tmp_path: Path) -> None:
+    build(tmp_path, click_log(12))
+    left = tmp_path / "..out.unfinished.old"
+    for name in (".out.unfinished.old", left.name):
+        (tmp_path / name / "train").mkdir(parents=True)
+    build(tmp_path, click_log(13))
+    assert (tmp_path / "out" / "dataset.json").is_file()
+    assert not (tmp_path / ".out.unfinished.old").exists()
+
+
+def test_two_builds_of_one_data_set_do_not_meet(tmp_path: Path) -> None:
+    with resumed_directory(tmp_path / "out", False, "another") as directory:
+        (directory / "theirs").touch()
+        with pytest.raises(UserError, match="out: another run is writing it"):
+            build(tmp_path, click_log(12))
+        assert (directory / "theirs").is_file()
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.data.helpers import read_split
+from tfctr.data.build.counts import DrawCounts, SecondCounts
 from tfctr.data.movielens import read_movielens
 from tfctr.data.prepare import Options, prepare_movielens
-from tfctr.data.splits import SPLITS, Split, assign_splits
+from tfctr.data.splits import SPLITS, by_time
 
 SOURCE = Path(__file__).parents[3] / "shared/data/movielens-1m"
 
@@ -55,8 +56,12 @@ def test_rows_and_splits_of_the_whole() -> None:
     assert len(data.user) == 1_000_209
     assert rows.sum() == 739_012
     assert round(float((data.rating[rows] > 3).mean()), 4) == 0.7784
-    splits: tuple[Split, ...] = ("user-time", "global-time", "random")
-    sizes = {split: np.bincount(assign_splits(split, data.user[rows], data.time[rows], 17)) for split in splits}
+    user, time = data.user[rows], data.time[rows]
+    seconds, draws = SecondCounts(*np.unique(time, return_counts=True)), np.random.default_rng(17).random(len(user))
+    cuts = {"global-time": (seconds.cut(), time), "random": (DrawCounts(len(draws), draws=draws).cut(), draws)}
+    sizes = {"user-time": np.bincount(by_time(user, time))}
+    for name, (cut, values) in cuts.items():
+        sizes[name] = np.bincount(np.select([values >= cut.test, values >= cut.valid], [2, 1], 0))
     assert sizes["random"].tolist() == [591_209, 73_901, 73_902]
     np.testing.assert_allclose(sizes["global-time"] / 739_012, [0.8, 0.1, 0.1], atol=0.001)
     # These shares are less exact, since a second is never split and many users rated dozens of films in one second.

@@ -1,21 +1,23 @@
 import numpy as np
 import pytest
 
-from tfctr.data.splits import Terciles, assign_splits
+from tfctr.data.build import counts
+from tfctr.data.build.counts import DrawCounts, SecondCounts
+from tfctr.data.splits import Terciles, by_time
 
 
 def test_the_last_tenth_of_each_user_is_test_and_the_one_before_it_valid() -> None:
     user = np.repeat([1, 2], [10, 20])
     time = np.concatenate([np.arange(10), np.arange(20)])
     expected = [0] * 8 + [1, 2] + [0] * 16 + [1, 1, 2, 2]
-    assert assign_splits("user-time", user, time, 0).tolist() == expected
+    assert by_time(user, time).tolist() == expected
 
 
 def test_a_second_of_a_user_is_never_cut() -> None:
     time = np.array([0, 1, 2, 3, 4, 5, 6, 7, 7, 7])  # The middle of the last three is rank 8.5 of 10: valid.
-    assert assign_splits("user-time", np.ones(10, int), time, 0).tolist() == [0] * 7 + [1] * 3
+    assert by_time(np.ones(10, int), time).tolist() == [0] * 7 + [1] * 3
     time = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 8])  # The middle of the last two is 9.0 of 10, not above 0.9.
-    assert assign_splits("user-time", np.ones(10, int), time, 0).tolist() == [0] * 8 + [1] * 2
+    assert by_time(np.ones(10, int), time).tolist() == [0] * 8 + [1] * 2
 
 
 @pytest.mark.parametrize("split", ["user-time", "global-time"])
@@ -25,8 +27,17 @@ def test_seconds_stay_whole_and_ordered_on_random_data(split: str) -> None:
     time = rng.integers(500, size=4000)
     order = np.lexsort((time, user))
     user, time = user[order], time[order]
-    splits = assign_splits(split, user, time, 0)  # type: ignore[arg-type]
     group = user if split == "user-time" else np.zeros_like(user)
+    if split == "user-time":
+        splits = by_time(user, time)
+    else:
+        seconds = SecondCounts()
+        for piece in np.array_split(time, 7):
+            seconds.merge(SecondCounts(*np.unique(piece, return_counts=True)))
+        cut = seconds.cut()
+        splits = np.select([time >= cut.test, time >= cut.valid], [2, 1], 0)
+        in_time = np.argsort(time, kind="stable")
+        np.testing.assert_array_equal(splits[in_time], by_time(group, time[in_time]))
     for key in np.unique(group):
         mine = group == key
         edges = [(time[mine & (splits == s)].min(), time[mine & (splits == s)].max()) for s in range(3)]
@@ -36,12 +47,25 @@ def test_seconds_stay_whole_and_ordered_on_random_data(split: str) -> None:
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.01)
 
 
-def test_the_random_split_has_the_published_sizes() -> None:
-    n = 739_012
-    splits = assign_splits("random", np.zeros(n, int), np.zeros(n, int), 3)
+@pytest.mark.parametrize("many", [1_000, 1_000_000])
+def test_the_random_split_has_the_published_sizes(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "_MANY", many)
+    draws = np.random.default_rng(3).random(739_012)
+    drawn = DrawCounts()
+    for piece in np.array_split(draws, 50):
+        drawn.merge(DrawCounts(len(piece), draws=piece))
+    cut = drawn.cut()
+    splits = np.select([draws >= cut.test, draws >= cut.valid], [2, 1], 0)
     assert np.bincount(splits).tolist() == [591_209, 73_901, 73_902]
-    assert (splits == assign_splits("random", np.zeros(n, int), np.zeros(n, int), 3)).all()
-    assert (splits != assign_splits("random", np.zeros(n, int), np.zeros(n, int), 4)).any()
+    assert (len(drawn.draws) < 40_000) == (many == 1_000)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9, 10, 11, 25])
+def test_few_rows_are_split_exactly_too(rows: int) -> None:
+    draws = np.random.default_rng(rows).random(rows)
+    cut = DrawCounts(rows, draws=draws).cut()
+    splits = np.select([draws >= cut.test, draws >= cut.valid], [2, 1], 0)
+    assert np.bincount(splits, minlength=3).tolist()[:2] == [rows * 8 // 10, rows // 10]
 
 
 def test_terciles_hold_a_third_of_the_train_rows_each() -> None:

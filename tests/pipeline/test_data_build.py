@@ -15,6 +15,7 @@ import pytest
 from pipeline import data_build
 from pipeline.data_build import build_on_beam
 from tests.data.build_logs import BUILD, click_log, rows_of
+from tfctr.data.build import tables
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.errors import UserError
@@ -41,6 +42,8 @@ def test_beam_writes_the_rows_that_one_machine_writes(
     assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
     assert here == there
     assert data_build.Work(build, tmp_path).buckets > 5
+    written = sorted(path.name for path in (tmp_path / "there").iterdir())
+    assert written == ["dataset.json", "test", "train", "valid"]
 
 
 def test_texts_have_the_type_of_all_files(tmp_path: Path) -> None:
@@ -56,6 +59,37 @@ def test_texts_have_the_type_of_all_files(tmp_path: Path) -> None:
     build_on_beam(build, tmp_path, tmp_path / "there")
     assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
     assert isinstance(rows_of(tmp_path / "there")["test"][0]["price"], float)
+
+
+def test_tables_and_a_given_split(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": range(500), "brand": [f"b{i % 5}" for i in range(500)]}), tmp_path / "items.parquet")
+    for split, users in (("train", 9), ("valid", 4), ("test", 3)):
+        pq.write_table(click_log(users), tmp_path / f"{split}.parquet")
+    log = BUILD["log"] | {"path": {s: f"{s}.parquet" for s in ("train", "valid", "test")}, "duplicates": "keep"}
+    build = build_of(BUILD | {"log": log, "items": {"path": "items.parquet", "key": "id"}}, "build.yaml")
+    assert build_dataset(build, tmp_path, tmp_path / "here") == build_on_beam(build, tmp_path, tmp_path / "there")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
+
+
+def test_a_log_without_users_and_with_an_empty_first_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(40)
+    for number, part in enumerate((log.slice(0, 0), log.slice(0, 500), log.slice(500).select(log.column_names[::-1]))):
+        pq.write_table(part, tmp_path / "log" / f"{number}.parquet")
+    content = {"log": {"path": "log"}, "label": {"column": "click"}, "split": "random"}
+    build = build_of(content, "build.yaml")
+    monkeypatch.setattr(data_build, "_BUCKET_BYTES", 3_000)
+    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 100)
+    assert build_dataset(build, tmp_path, tmp_path / "here") == build_on_beam(build, tmp_path, tmp_path / "there")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
+
+
+def test_a_part_that_was_not_moved_to_its_place_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(click_log(12), tmp_path / "log.parquet")
+    monkeypatch.setattr(data_build._ParquetSink, "write", lambda self, element: None)
+    with pytest.raises(UserError, match=r"rows of train were written"):
+        build_on_beam(build_of(BUILD, "build.yaml"), tmp_path, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 
 def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ def prepare_movielens(
         content = build_file("movielens-1m")
         content["histories"]["history"]["length"] = options.history_length
         content |= {"split": options.split, "seed": options.seed}
-        content["impressions"] = [{"column": "impression", "one_of": [True]}]
+        if options.neutral == "negative":
+            content["impressions"] = []
+        if options.users is not None or options.rows is not None:
+            content["impressions"] = [*content["impressions"], {"column": "kept", "one_of": [True]}]
         about: dict[str, Any] = {"dataset": "movielens-1m", "source": data.provenance, "options": asdict(options)}
         if vectors is not None:
             vectors.save(directory)
@@ -148,7 +151,7 @@ def _write_tables(directory: Path, data: MovieLens, options: Options) -> None:
         "item_id": data.item,
         "rating": data.rating,
         "timestamp": data.time,
-        "impression": _impressions(data, options),
+        "kept": _kept(data, options),
     }
     users = [
         {"user_id": u.user_id, "gender": u.gender, "age": u.age, "occupation": u.occupation}
@@ -161,19 +164,18 @@ def _write_tables(directory: Path, data: MovieLens, options: Options) -> None:
     pq.write_table(pa.Table.from_pylist(movies, schema), directory / "items.parquet")
 
 
-def _impressions(data: MovieLens, options: Options) -> npt.NDArray[np.bool_]:
-    """Which ratings become rows."""
+def _kept(data: MovieLens, options: Options) -> npt.NDArray[np.bool_]:
+    """Which ratings may become rows, of those that `users` and `rows` leave."""
     kept = np.arange(len(data.user))
     if options.neutral == "drop":
         kept = kept[data.rating != _NEUTRAL_RATING]
-    if options.users is not None or options.rows is not None:
-        users = np.unique(data.user[kept])
-        place = np.random.default_rng(options.seed).permutation(len(users))
-        place_of_row = place[np.searchsorted(users, data.user[kept])]
-        if options.users is not None:
-            kept, place_of_row = kept[place_of_row < options.users], place_of_row[place_of_row < options.users]
-        if options.rows is not None:
-            kept = kept[np.argsort(place_of_row, kind="stable")[: options.rows]]
+    users = np.unique(data.user[kept])
+    place = np.random.default_rng(options.seed).permutation(len(users))
+    place_of_row = place[np.searchsorted(users, data.user[kept])]
+    if options.users is not None:
+        kept, place_of_row = kept[place_of_row < options.users], place_of_row[place_of_row < options.users]
+    if options.rows is not None:
+        kept = kept[np.argsort(place_of_row, kind="stable")[: options.rows]]
     chosen = np.zeros(len(data.user), bool)
     chosen[kept] = True
     return chosen

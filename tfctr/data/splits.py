@@ -12,34 +12,13 @@ TRAIN, VALID, TEST = range(3)
 _Ints = npt.NDArray[np.int64]
 
 
-def assign_splits(split: Split, user: _Ints, time: _Ints, seed: int) -> npt.NDArray[np.int8]:
-    """The split of each row: 0 train, 1 valid, 2 test. The rows [n] are sorted by user and then time, in seconds.
-
-    - `user-time`: of each user's rows in order of time, the last tenth is test and the tenth before it valid.
-    - `global-time`: the same over the rows of all users.
-    - `random`: floor(0.8 n) rows train, floor(0.1 n) valid, the rest test, by the seed.
-
-    The first two keep all rows of one second (of one user, or of all) in one split, because otherwise a part of
-    such a second would be tested that the earlier split already knows. Such rows go to the split in which the middle of
-    their ranks falls, so that the sizes are right on average.
-    """
-    n = len(user)
-    if split == "random":
-        out = np.full(n, TEST, np.int8)
-        order = np.random.default_rng(seed).permutation(n)
-        out[order[: n * 8 // 10]] = TRAIN
-        out[order[n * 8 // 10 : n * 8 // 10 + n // 10]] = VALID
-        return out
-    if split == "user-time":
-        return by_time(user, time)
-    order = np.argsort(time, kind="stable")
-    out = np.empty(n, np.int8)
-    out[order] = by_time(np.zeros(n, np.int64), time[order])
-    return out
-
-
 def by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
-    """Splits each group; rows are sorted by group and then time."""
+    """Of each group's rows in order of time, the last tenth is test (2) and the tenth before it valid (1), else train.
+
+    Rows of one second of a group go into one split, because otherwise a part of such a second would be tested that the
+    earlier split already knows: into the one in which the middle of their ranks falls, so that sizes are right on
+    average. The rows [n] are sorted by group and then time.
+    """
     first, last = runs(group)
     second_first, second_last = runs(group, time)
     return by_rank(second_first - first, second_last - first, last - first + 1)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from tfctr.data.examples import serialized_rows
+from tfctr.data.keys import files_key
 from tfctr.data.log import checked_rows
 from tfctr.data.sources import Rows, types
 from tfctr.errors import UserError, disk_errors
@@ -23,7 +24,6 @@ from tfctr.features.kinds.base import INT64_MISSING
 from tfctr.features.row_checks import ColumnRule, column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import new_file, write_text
-from tfctr.data.keys import files_key
 
 SCORE = "score"
 _PART_ROWS = 1 << 18

@@ -10,6 +10,7 @@ from tfctr.console import console, step
 from tfctr.data.analyze import analyze
 from tfctr.data.columnar import remove_other_copies
 from tfctr.data.examples import serialized_rows
+from tfctr.data.keys import rows_key
 from tfctr.data.log import checked_rows, first_rows
 from tfctr.data.sources import read, split_files
 from tfctr.errors import UserError, disk_errors
@@ -21,7 +22,6 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.data.keys import rows_key
 from tfctr.training.run import TrainingResult, run_training
 
 _NOTE = "run.json"

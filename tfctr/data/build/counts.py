@@ -5,20 +5,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from typing_extensions import override
 
-from tfctr.data.build.events import Cut, Events
+from tfctr.data.build.events import Cut, Events, split_draws
+from tfctr.data.build.spec import Build
 from tfctr.data.splits import SPLITS, TEST, TRAIN, VALID, Levels, by_rank
 
 _Ints = npt.NDArray[np.int64]
+_MANY = 1_000_000
+_WINDOWS = (0.79, 0.81, 0.89, 0.91)  # around the two cuts, 25 standard deviations of a million draws to each side
+
+
+class CutCounts(Protocol):
+    """What decides where one cut splits the rows of all users."""
+
+    def add(self, events: Events, seed: int) -> None:
+        """Counts the impressions of whole users."""
+
+    def merge(self, other: Self) -> None:
+        """Adds what was counted elsewhere, of other users."""
+
+    def cut(self) -> Cut:
+        """Where the last tenth begins, and the tenth before it."""
 
 
 @dataclass
-class SecondCounts:
-    """How many impressions each second has, over all users.
+class SecondCounts(CutCounts):
+    """Counts the impressions of each second; a second is never cut.
 
     Attributes:
         seconds: The seconds that have some [m], in order.
@@ -28,27 +46,73 @@ class SecondCounts:
     seconds: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     counts: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def add(self, events: Events) -> None:
-        """Counts rows of whole users."""
+    @override
+    def add(self, events: Events, seed: int) -> None:
         self.merge(SecondCounts(*np.unique(events.time[events.rows], return_counts=True)))
 
+    @override
     def merge(self, other: SecondCounts) -> None:
-        """Adds what was counted elsewhere."""
         seconds = np.union1d(self.seconds, other.seconds)
         counts = np.zeros(len(seconds), np.int64)
         for one in (self, other):
             counts[np.searchsorted(seconds, one.seconds)] += one.counts
         self.seconds, self.counts = seconds, counts
 
+    @override
     def cut(self) -> Cut:
-        """Where the last tenth begins, and the tenth before it; a second is never cut."""
         through = np.cumsum(self.counts)
         split = by_rank(through - self.counts, through - 1, int(self.counts.sum()))
-        later = int(self.seconds[-1]) + 1 if len(self.seconds) else 0
-        valid, test = (
-            int(self.seconds[split >= number][0]) if (split >= number).any() else later for number in (VALID, TEST)
-        )
-        return Cut(valid, test)
+        first = [self.seconds[split >= number] for number in (VALID, TEST)]
+        return Cut(*(float(later[0]) if len(later) else np.inf for later in first))
+
+
+@dataclass
+class DrawCounts(CutCounts):
+    """Keeps what was drawn for impressions, so that exactly floor(0.8 n) are train and floor(0.1 n) valid.
+
+    Of a million and more only the draws near the cuts are kept: no draw outside these windows can be one.
+
+    Attributes:
+        rows: How many impressions.
+        dropped: How many draws below the first window, and between the two, are not kept [2].
+        draws: Those that are kept.
+    """
+
+    rows: int = 0
+    dropped: _Ints = field(default_factory=lambda: np.zeros(2, np.int64))
+    draws: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    @override
+    def add(self, events: Events, seed: int) -> None:
+        draws = split_draws(events, seed)
+        self.merge(DrawCounts(len(draws), draws=draws))
+
+    @override
+    def merge(self, other: DrawCounts) -> None:
+        self.rows += other.rows
+        self.dropped = self.dropped + other.dropped
+        self.draws = np.concatenate([self.draws, other.draws])
+        if self.rows > _MANY:
+            place = np.searchsorted(_WINDOWS, self.draws, side="right")
+            self.dropped += np.count_nonzero(place[:, None] == (0, 2), axis=0)
+            self.draws = self.draws[place % 2 == 1]
+
+    @override
+    def cut(self) -> Cut:
+        if not self.rows:
+            return Cut(np.inf, np.inf)
+        train = self.rows * 8 // 10
+        draws = np.sort(self.draws)
+        valid_from = draws[train - self.dropped[0]]
+        return Cut(float(valid_from), float(draws[train + self.rows // 10 - self.dropped.sum()]))
+
+
+def cut_counts(build: Build) -> type[SecondCounts | DrawCounts] | None:
+    """What is counted for a split that cuts all users in one place; None for another split."""
+    return None if build.given_split else _CUTS.get(build.split)
+
+
+_CUTS: dict[str, type[SecondCounts | DrawCounts]] = {"global-time": SecondCounts, "random": DrawCounts}
 
 
 @dataclass(frozen=True)

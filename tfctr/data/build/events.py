@@ -24,10 +24,10 @@ _SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
 
 @dataclass(frozen=True)
 class Cut:
-    """The seconds from which on a row is in the valid, and in the test split, where one time splits all users."""
+    """Where one cut splits the rows of all users: the seconds, or the draws, from which on a row is valid, and test."""
 
-    valid: int
-    test: int
+    valid: float
+    test: float
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,21 @@ def splits(events: Events, build: Build, files: Sequence[LogFile], cut: Cut | No
         events: Rows of whole users.
         build: The build file.
         files: The files of the log.
-        cut: Where `global-time` cuts; None for another split.
+        cut: Where `global-time` and `random` cut; None for another split.
     """
     user, time = events.user[events.rows], events.time[events.rows]
     if build.given_split:
         of_file = np.array([file.split for file in files], np.int8)
         return of_file[_numbers(events.table, FILE)[events.rows]]
     if cut is not None:
-        return np.select([time >= cut.test, time >= cut.valid], [TEST, VALID], TRAIN).astype(np.int8)
-    if build.split == "random":
-        draw = _draws(events, build.seed, _SPLIT_DRAW)
-        return np.select([draw >= 0.9, draw >= 0.8], [TEST, VALID], TRAIN).astype(np.int8)
+        values = split_draws(events, build.seed) if build.split == "random" else time
+        return np.select([values >= cut.test, values >= cut.valid], [TEST, VALID], TRAIN).astype(np.int8)
     return (leave_last_out if build.split == "leave-last-out" else by_time)(user, time)
+
+
+def split_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
+    """What is drawn for each impression [m] to split them at random."""
+    return _draws(events, seed, _SPLIT_DRAW)
 
 
 def is_kept(events: Events, split: npt.NDArray[np.int8], build: Build) -> npt.NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfctr.data.build.counts import RowCounts, SecondCounts, Slices
+from tfctr.data.build.counts import CutCounts, RowCounts, Slices
 from tfctr.data.build.events import Cut, Events, all_hold, arrange, is_kept, splits
 from tfctr.data.build.spec import Build, History
 from tfctr.data.build.tables import LogFile, SideTable
@@ -31,7 +31,7 @@ class Plan:
         files: The files of the log.
         columns: The columns of an impression, and where each comes from.
         sides: What is known of users and items, by the name of the table.
-        cut: Where `global-time` cuts; None for another split.
+        cut: Where one cut splits the rows of all users; None for another split.
     """
 
     build: Build
@@ -51,9 +51,9 @@ class Plan:
         keys = {"users": self.build.log.user, "items": self.build.log.item}
         return {name: side.find(events.table.column(keys[name]).combine_chunks()) for name, side in self.sides.items()}
 
-    def count_seconds(self, log: pa.Table, counts: SecondCounts) -> None:
-        """Adds the impressions of some users to what `global-time` is cut by."""
-        counts.add(arrange(log, self.build, self.files))
+    def count_for_cut(self, log: pa.Table, counts: CutCounts) -> None:
+        """Adds the impressions of some users to what decides the cut."""
+        counts.add(arrange(log, self.build, self.files), self.build.seed)
 
     def count_rows(self, log: pa.Table, counts: RowCounts) -> None:
         """Adds the rows of some users to what the slices are made of."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,31 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfctr import __version__
 from tfctr.console import step, track
-from tfctr.data.build.counts import RowCounts, SecondCounts, Slices
+from tfctr.data.build.counts import RowCounts, Slices, cut_counts
 from tfctr.data.build.impressions import Plan, impressions
-from tfctr.data.build.plan import described, make_plan, wanted_columns
+from tfctr.data.build.plan import described, make_plan
 from tfctr.data.build.spec import Build
-from tfctr.data.build.tables import LogFile, by_bucket, is_typed, log_batches, log_files
+from tfctr.data.build.tables import (
+    LogFile,
+    arrow_errors,
+    bucket_count,
+    by_bucket,
+    is_typed,
+    log_batches,
+    log_files,
+    log_schema,
+    side_files,
+    with_places,
+)
 from tfctr.data.item_vectors import load_item_vectors
-from tfctr.data.manifest import require_rows, write_manifest
+from tfctr.data.keys import files_key
+from tfctr.data.manifest import write_manifest
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.staging import resumed_directory
-from tfctr.errors import UserError
 from tfctr.storage import write_text
 
-_BUCKET_BYTES = 48 << 20
+_BUCKET_BYTES = 192 << 20  # in memory, where a bucket and what is made of it take about four times as much
 _BUCKETS = "buckets"
 _TYPES = "types.json"
 """A file that is there when the log is in its buckets."""
@@ -58,38 +68,38 @@ def build_dataset(
         UserError: the input is bad, or `out` is taken. Then nothing is written.
     """
     files = log_files(build, base)
-    with resumed_directory(out, force, _key(build, base, files)) as directory:
+    vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
+    with arrow_errors(), resumed_directory(out, force, _key(build, base, files)) as directory:
         with step("Reading the log"):
             buckets = _Buckets.of(directory / _BUCKETS, build, files)
             plan = make_plan(build, base, files, buckets.schema)
-        if build.split == "global-time" and not build.given_split:
-            seconds = SecondCounts()
-            for log in track(buckets.tables(), "Counting seconds", buckets.count):
-                seconds.add(plan.arranged(log)[0])
-            plan = replace(plan, cut=seconds.cut())
+        if (kind := cut_counts(build)) is not None:
+            cut = kind()
+            for log in track(buckets.tables(), "Cutting", buckets.count):
+                plan.count_for_cut(log, cut)
+            plan = replace(plan, cut=cut.cut())
         counts = RowCounts()
         for log in track(buckets.tables(), "Counting", buckets.count):
-            counts.add(*plan.arranged(log), build.log.item)
-        require_rows({name: count["rows"] for name, count in counts.splits.items()})
-        for number, log in enumerate(track(buckets.tables(), "Writing", buckets.count)):
-            _write(directory, number, log, plan, counts.slices())
+            plan.count_rows(log, counts)
         manifest = (about or {}) | described(plan, counts)
-        if build.item_vectors is not None:
-            load_item_vectors(base / build.item_vectors).save(directory)
+        slices = counts.slices()
+        for number in track(range(buckets.count), "Writing", buckets.count):
+            _write(directory, number, buckets, plan, slices)
+        if vectors is not None:
+            vectors.save(directory)
         if write_more is not None:
             write_more(directory)
-        shutil.rmtree(directory / _BUCKETS)
         write_manifest(directory, manifest)
+        (directory / _BUCKETS / _TYPES).unlink()  # a kill while the buckets are removed must not leave some as all
+        shutil.rmtree(directory / _BUCKETS)
     return manifest
 
 
 def _key(build: Build, base: Path, files: list[LogFile]) -> str:
     """What a killed run must share with this one to be continued."""
-    sides = [base / side.path for side in (build.users, build.items) if side is not None]
-    states = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in sides if path.exists()]
-    states += [[file.path, (stat := Path(file.path).stat()).st_size, stat.st_mtime_ns] for file in files]
-    content = json.dumps([__version__, build.model_dump(mode="json"), states])
-    return hashlib.sha256(content.encode()).hexdigest()
+    sides = {"users": build.users, "items": build.items}
+    tables = [path for name, side in sides.items() if side is not None for path in side_files(side, base, name)]
+    return files_key([*(file.path for file in files), *tables], build.model_dump_json())
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,8 @@ class _Buckets:
     @classmethod
     def of(cls, work: Path, build: Build, files: list[LogFile]) -> _Buckets:
         work.mkdir(exist_ok=True)
-        count = 1 + sum(Path(file.path).stat().st_size for file in files) // _BUCKET_BYTES
-        paths = tuple(work / f"bucket-{number:05d}.arrow" for number in range(count if build.log.user else 1))
+        count = bucket_count(files, build, _BUCKET_BYTES)
+        paths = tuple(work / f"bucket-{number:05d}.arrow" for number in range(count))
         note = work / _TYPES
         if not note.is_file():
             write_text(note, json.dumps({name: str(kind) for name, kind in _fill(paths, build, files).items()}))
@@ -118,66 +128,42 @@ class _Buckets:
         return len(self.paths)
 
     def tables(self) -> Iterator[pa.Table]:
-        for path in self.paths:
-            yield self.table(path)
+        yield from map(self.table, range(self.count))
 
-    def table(self, path: Path) -> pa.Table:
-        with pa.ipc.open_stream(pa.memory_map(str(path))) as reader:
+    def table(self, number: int) -> pa.Table:
+        with pa.ipc.open_stream(pa.memory_map(str(self.paths[number]))) as reader:
             return typed(reader.read_all(), self.types).combine_chunks()
 
 
 def _fill(paths: tuple[Path, ...], build: Build, files: list[LogFile]) -> dict[str, pa.DataType]:
     """Writes the buckets, and says what the texts of text tables are."""
-    types, wanted = TextTypes(), wanted_columns(build)
-    schema: pa.Schema | None = None
-    sinks: list[Any] = []
-    try:
+    types, schema = TextTypes(), log_schema(files, build)
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with ExitStack() as open_files:
+        sinks = [
+            open_files.enter_context(pa.ipc.new_stream(str(p), with_places(schema), options=options)) for p in paths
+        ]
         for number, file in enumerate(files):
-            for batch in track(log_batches(number, file, wanted, build.log.csv), f"reading {file.path}"):
-                if schema is None:
-                    schema = batch.schema
-                    sinks = [pa.ipc.new_stream(str(path), schema) for path in paths]
-                batch = _as(batch, schema, file.path)
+            for batch in track(log_batches(number, file, build, schema), f"reading {file.path}"):
                 if not is_typed(file.path):
                     types.add(batch)
                 for bucket, some in by_bucket(batch, build.log.user, len(sinks)):
                     sinks[bucket].write_batch(some)
-    finally:
-        for sink in sinks:
-            sink.close()
-    if schema is None:
-        raise UserError(f"{files[0].path}: the log has no row")
     return types.types
 
 
-def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
-    """Rows of one file with the columns of the first one."""
-    if batch.schema.equals(schema):
-        return batch
-    for field in schema:
-        index = batch.schema.get_field_index(field.name)
-        if index < 0:
-            raise UserError(f"{path}: no column '{field.name}', which the first file of the log has")
-        kind = batch.schema.field(index).type
-        if kind != field.type:
-            raise UserError(f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}")
-    return batch.select(schema.names).cast(schema)
-
-
-def _write(directory: Path, number: int, log: pa.Table, plan: Plan, slices: Slices) -> None:
+def _write(directory: Path, number: int, buckets: _Buckets, plan: Plan, slices: Slices) -> None:
     """Writes the impressions of a bucket, unless an earlier run has."""
     done = directory / _BUCKETS / f"done-{number:05d}"
     if done.is_file():
         return
-    writers: dict[str, pq.ParquetWriter] = {}
-    try:
-        for split, rows in impressions(log, plan, slices) if log.num_rows else ():
+    with ExitStack() as open_files:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for split, rows in impressions(buckets.table(number), plan, slices):
             if split not in writers:
                 (directory / split).mkdir(exist_ok=True)
                 target = directory / split / f"part-{number:05d}.parquet"
-                writers[split] = pq.ParquetWriter(target, rows.schema, compression="zstd", store_schema=False)
+                writer = pq.ParquetWriter(target, rows.schema, compression="zstd", store_schema=False)
+                writers[split] = open_files.enter_context(writer)
             writers[split].write_table(rows)
-    finally:
-        for writer in writers.values():
-            writer.close()
     done.touch()

@@ -87,11 +87,6 @@ class Build(Strict):
         return isinstance(self.log.path, dict)
 
     @property
-    def is_cut_by_time(self) -> bool:
-        """Whether one time splits the rows of all users."""
-        return self.split == "global-time" and not self.given_split
-
-    @property
     def sources(self) -> list[str]:
         """The columns that are named as such, of the log and of tables."""
         return [*(self.columns or {}).values(), *(one for h in self.histories.values() for one in h.columns.values())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +90,20 @@ def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> 
         numbers = np.full(batch.num_rows, number, np.int32)
         yield batch.append_column(FILE, pa.array(numbers)).append_column(ROW, pa.array(places))
         done += batch.num_rows
+
+
+def with_places(schema: pa.Schema) -> pa.Schema:
+    """The columns of the log, and those that say where a row stands."""
+    return schema.append(pa.field(FILE, pa.int32())).append(pa.field(ROW, pa.int64()))
+
+
+@contextmanager
+def arrow_errors() -> Iterator[None]:
+    """Tells in one line what Arrow can't do with a log or a table."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise UserError(f"the log or a table can't be used: {str(error).splitlines()[0]}") from error
 
 
 def _wanted(build: Build) -> list[str] | None:

@@ -100,7 +100,9 @@ class Csv(Source):
 
     @override
     def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
-        return os.path.getsize(path) * (_PACKED if path.endswith(".gz") else 1) * 2  # a text has its place and its bytes
+        return (
+            os.path.getsize(path) * (_PACKED if path.endswith(".gz") else 1) * 2
+        )  # a text has its place and its bytes
 
     @override
     def settled(self, table: pa.Table, histories: Collection[str], tables: TableFormat) -> pa.Table:
