@@ -235,12 +235,14 @@ def test_conditions_and_rules(tmp_path: Path, rule: dict[str, Any], holds: Calla
     log = click_log(40)
     ratings = [None if number % 7 == 6 else number % 7 for number in range(log.num_rows)]
     log = log.append_column("rating", pa.array(ratings))
-    rows = by_key(build(tmp_path, log, impressions=[{"column": "rating", **rule}]))
+    rows = by_key(build(tmp_path, log, impressions=[{"column": "rating", **rule}], split="random"))
     assert len(rows) == sum(map(holds, ratings))
     assert all(holds(row["rating"]) for row in rows.values())
     if "present" in rule:
         rows = by_key(build(tmp_path, log, label={"column": "rating", **rule}))
-        expected = dict(zip(zip(*(log[key].to_pylist() for key in ("user", "item", "time"))), ratings, strict=True))
+        expected = dict(
+            zip(zip(*(log[key].to_pylist() for key in ("user", "item", "time")), strict=True), ratings, strict=True)
+        )
         assert all(row["label"] == holds(expected[key]) for key, row in rows.items())
 
 
