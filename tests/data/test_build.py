@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.build_logs import BUILD, build, click_log, rows_of
-from tfctr.data.build import impressions, local, tables
+from tfctr.data.build import impressions, local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.data.splits import SPLITS
@@ -209,7 +209,6 @@ def test_a_log_without_user_item_or_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [2_000, 1 << 30])
 def test_a_log_without_users_is_made_in_pieces_too(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_BUCKET_BYTES", size)
-    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 100)
     pq.write_table(pa.table({"place": np.arange(900) % 7, "y": np.arange(900) % 2}), tmp_path / "log.parquet", 50)
     content = {"log": {"path": "log.parquet"}, "label": {"column": "y"}, "split": "random"}
     build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")

@@ -307,7 +307,7 @@ def test_two_builds_of_one_data_set_do_not_meet(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:
     def small_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
 
     process = in_a_process(large, small_disk)
     _, told = process.communicate()

@@ -151,14 +151,15 @@ def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[t
 
     Args:
         batch: Some rows.
-        user: The column of the user; without one no row depends on another, and any bucket is right.
+        user: The column of the user; without one no row depends on another, and every bucket gets a part.
         count: The number of buckets.
     """
     if count == 1:
         yield 0, batch
         return
     if user is None:
-        yield zlib.crc32(f"{batch.column(FILE)[0]}-{batch.column(ROW)[0]}".encode()) % count, batch
+        edges = np.linspace(0, batch.num_rows, count + 1).astype(int).tolist()
+        yield from ((n, batch.slice(a, b - a)) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False)) if b > a)
         return
     users = batch.column(batch.schema.get_field_index(user)).cast(pa.string())
     coded = pc.fill_null(users, "").dictionary_encode()
