@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import typer
 from apache_beam.io import fileio
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.value_provider import StaticValueProvider
 
 from pipeline.configs import beam_args
 from pipeline.local_runner import ends_in_words
@@ -167,7 +168,7 @@ def _add_steps(pipeline: beam.Pipeline, work: Work, directory: Path, description
         destination=lambda element: element[0],
         sink=lambda _: _ParquetSink(),
         file_naming=lambda window, pane, index, shards, compression, split: f"{split}/part-{index:05d}.parquet",
-        temp_directory=str(parts),
+        temp_directory=StaticValueProvider(str, str(parts)),
         shards=0,
     )
 

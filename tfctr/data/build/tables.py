@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,9 @@ def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[t
         return
     if user is None:
         edges = np.linspace(0, batch.num_rows, count + 1).astype(int).tolist()
-        yield from ((n, batch.slice(a, b - a)) for n, (a, b) in enumerate(zip(edges, edges[1:], strict=False)) if b > a)
+        for bucket, (start, end) in enumerate(pairwise(edges)):
+            if end > start:
+                yield bucket, batch.slice(start, end - start)
         return
     users = batch.column(batch.schema.get_field_index(user)).cast(pa.string())
     coded = pc.fill_null(users, "").dictionary_encode()
