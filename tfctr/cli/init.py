@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tfctr.console import console
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Side
+from tfctr.features.columns import Side
 from tfctr.features.table_format import TableFormat
 
 

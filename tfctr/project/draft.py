@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from tfctr.features.kinds.base import KINDS, RESERVED, SIDES, Kind, Side, length_name
+from tfctr.features.columns import RESERVED, SIDES, Side, length_name
+from tfctr.features.kinds.base import KINDS, Kind
 from tfctr.features.kinds.suggestion import Found, Suggestion
 from tfctr.features.spec import Definition
 from tfctr.project.facts import Context, are_seconds, facts, is_constant

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tfctr.data.staging import MANIFEST
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Side
+from tfctr.features.columns import Side
 from tfctr.features.table_format import TableFormat
 from tfctr.features.yaml_file import Name, describe_validation_error
 from tfctr.project.names import is_identifier

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfctr.features.kinds.base import Side
+from tfctr.features.columns import Side
 from tfctr.project.roles import Roles
 from tfctr.project.sample import is_list
 

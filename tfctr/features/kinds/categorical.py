@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from tfctr.features.kinds.base import (
-    MISSING,
-    Feature,
-    InputSpec,
-    Kind,
-    Lookups,
-    OneColumn,
-    Reference,
-    Summary,
-    feature_kind,
-)
+from tfctr.features.columns import MISSING, InputSpec
+from tfctr.features.kinds.base import Feature, Kind, Lookups, OneColumn, Reference, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from typing_extensions import override
 
-from tfctr.features.kinds.base import (
-    INT64_MISSING,
-    Column,
-    Fault,
-    Feature,
-    InputSpec,
-    Lookups,
-    OneColumn,
-    Summary,
-    feature_kind,
-    length_name,
-)
+from tfctr.features.columns import INT64_MISSING, Column, Fault, InputSpec, length_name
+from tfctr.features.kinds.base import Feature, Lookups, OneColumn, Summary, feature_kind
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, Lookup, Table
 from tfctr.features.kinds.request_time import not_in_seconds
 from tfctr.features.kinds.suggestion import Found, Suggestion
