@@ -19,7 +19,7 @@ from tfctr.features.assets import (
     named_statistics,
     write_assets,
 )
-from tfctr.features.kinds.base import STATISTICS
+from tfctr.features.columns import STATISTICS
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens
 

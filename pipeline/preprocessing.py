@@ -17,8 +17,9 @@ from typing_extensions import override
 
 from pipeline.assets import vocabulary_file
 from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
+from tfctr.features.columns import GROUP, STATISTICS
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP, STATISTICS, Lookups
+from tfctr.features.kinds.base import Lookups
 from tfctr.features.kinds.learned import Accumulator, Numbers, Tokens, known
 from tfctr.features.parsing import dense, densify, outcomes
 from tfctr.features.row_checks import column_rules

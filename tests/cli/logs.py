@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tests.records import write_records
 
 NOW = 1_700_000_000
 ROWS = {"train": 1_200, "valid": 200, "test": 200}
@@ -87,4 +89,32 @@ def history_csv(directory: Path) -> Path:
             lines.append(f"{row % 2},{draw.integers(20)},{draw.integers(50)},{now},{title},{past},{times},{title} now")
         (directory / split).mkdir(parents=True)
         (directory / split / "part.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def csv_log(directory: Path, column: Callable[[np.random.Generator, int], Mapping[str, Any]]) -> Path:
+    """A CSV of some columns, which are given a source of chance and the number of rows, and a label."""
+    for split, rows in ROWS.items():
+        draw = np.random.default_rng(len(split))
+        columns = {"label": draw.integers(2, size=rows), **column(draw, rows)}
+        lines = [",".join(map(str, line)) for line in (columns, *zip(*columns.values(), strict=True))]
+        (directory / split).mkdir(parents=True)
+        (directory / split / "part.csv").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def record_log(directory: Path, **column: Callable[[int], Any]) -> Path:
+    """TFRecord files of a label, a user, an item and other columns, which are given the row."""
+    for split, rows in ROWS.items():
+        draw = np.random.default_rng(len(split))
+        made = (
+            {
+                "label": int(draw.integers(2)),
+                "user_id": row % 40,
+                "item_id": int(draw.integers(60)),
+                **{name: value(row) for name, value in column.items()},
+            }
+            for row in range(rows)
+        )
+        write_records(directory / split / "part.tfrecord", made)
     return directory

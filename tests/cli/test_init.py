@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.cli.conftest import Ran
-from tests.cli.logs import CRITEO, NOW, criteo_log, history_csv, odd_log
+from tests.cli.logs import CRITEO, NOW, criteo_log, csv_log, history_csv, odd_log, record_log
 from tests.workbench import Workbench
 from tfctr.errors import UserError
 from tfctr.project.first import write_project
@@ -134,30 +134,48 @@ class TestOddNames:
         assert "views" not in found["candidate"]
         assert set(found["sequences"]["clicked"]["fields"]) == {"clickedItems", "clickedPrice"}
 
+    def test_what_is_said_of_a_column_leaves_it_what_it_is(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        guessed = first(tfctr, odd, tmp_path / "p")
+        found = first(tfctr, odd, tmp_path / "q", "--group", "userId", "--user", "userId,205", "--candidate", "itemId")
+        assert found == guessed
+
     def test_without_a_request_all_stand_with_the_candidate(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
         first(tfctr, odd, tmp_path / "p", "--timestamp", "")
-        assert "No column says what was one request" in (tmp_path / "p" / "features.yaml").read_text()
+        text = (tmp_path / "p" / "features.yaml").read_text()
+        # The user's id stands with the user whatever a request was.
+        assert "No column says what was one request. Those that are the same for all candidates of one may\n" in text
 
     def test_roles_of_a_built_directory(self, tfctr: Call, tmp_path: Path) -> None:
-        data = odd_log(tmp_path / "data", impression=None)
+        data = odd_log(tmp_path / "data", impression=None, slot=lambda rows: np.arange(rows) % 5)
         roles = {
             "label": "click", "user": "userId", "item": "itemId", "timestamp": "ts", "request": None,
-            "slices": ["class"], "negative_sampling_rate": 0.25, "item_vectors": None,
+            "outcome": ["tags"], "slices": ["class"], "negative_sampling_rate": 0.25, "item_vectors": None,
             "sides": {"205": "user", "premium": "context"},
             "histories": {"past": {"length": 2, "columns": {"clickedItems": "itemId", "clickedAt": "ts"}}},
         }  # fmt: skip
         (data / "dataset.json").write_text(json.dumps({"roles": roles}))
         with pytest.raises(AssertionError, match="--meta: 'user-item_affinity_0' must be a name"):
             first(tfctr, data, tmp_path / "refused", "--meta", "user-item_affinity_0")
-        found = first(tfctr, data, tmp_path / "p", "--leave-out", "clickedPrice,clickedTags")
+        found = first(tfctr, data, tmp_path / "p", "--leave-out", "clickedPrice,clickedTags", "--meta", "market")
         assert found["negative_sampling_rate"] == 0.25
         assert set(found["context"]) == {"premium"}
-        assert found["meta"] == ["class"]
+        assert found["meta"] == ["class", "market"]
+        assert (found["weight"], set(found["bias"])) == ("importance", {"slot"})  # of these nothing is written
+        assert "#   tags: the label is made of it" in (tmp_path / "p" / "features.yaml").read_text()
         assert "class_2" not in found["candidate"]
         assert found["sequences"]["past"] == {
             "max_length": 2,
             "fields": {"clickedItems": {"share": "itemId"}, "clickedAt": {"kind": "event_time"}},
         }
+
+    def test_a_manifest_need_not_say_all(self, tfctr: Call, tmp_path: Path) -> None:
+        data = odd_log(tmp_path / "data")
+        roles = {"label": "click", "user": "userId", "histories": {"tagged": {"columns": {"clickedTags": "tags"}}}}
+        (data / "dataset.json").write_text(json.dumps({"roles": roles}))
+        found = first(tfctr, data, tmp_path / "p", "--share", "clickedItems=itemId")
+        assert (found["timestamp"], found["weight"]) == ("ts", "importance")
+        assert set(found["sequences"]["tagged"]["fields"]) == {"clickedTags"}
+        assert set(found["sequences"]["clicked"]["fields"]) == {"clickedItems", "clickedAt", "clickedPrice"}
 
 
 class TestTexts:
@@ -182,6 +200,147 @@ class TestTexts:
             }
         }
         assert "search_title" in found["candidate"]
+
+    def test_titles_are_no_histories(self, tfctr: Call, tmp_path: Path) -> None:
+        def columns(draw: np.random.Generator, rows: int) -> dict[str, Any]:
+            items = draw.integers(50, size=rows)
+            words = [f"a{one} fine b{one % 7}" for one in draw.integers(30, size=rows)]
+            return {"item": items, "other_item_title": words, "past_items": [f"{one} 3" for one in items[::-1]]}
+
+        found = first(tfctr, csv_log(tmp_path / "data", columns), tmp_path / "p")
+        assert found["candidate"]["other_item_title"] == {"dtype": "string"}
+        assert set(found["sequences"]) == {"past"}
+        assert set(found["sequences"]["past"]["fields"]) == {"past_items"}
+
+    def test_lists_are_joined_as_the_file_says(self, tfctr: Call, tmp_path: Path) -> None:
+        def columns(draw: np.random.Generator, rows: int) -> dict[str, Any]:
+            items = draw.integers(50, size=rows)
+            past = ["|".join(map(str, draw.integers(50, size=3))) for _ in range(rows)]
+            return {"item": items, "related_items": [f"{one // 2}|{one // 3}" for one in items], "past_items": past}
+
+        data = csv_log(tmp_path / "data", columns)
+        found = first(tfctr, data, tmp_path / "texts")
+        assert "sequences" not in found
+        assert found["candidate"]["past_items"] == {"dtype": "string", "max_values": 3}
+        for split in ("train", "valid", "test"):
+            part = data / split / "part.csv"
+            part.write_text(part.read_text().replace("|", ";"))
+        found = first(tfctr, data, tmp_path / "lists", "--list-delimiter", ";")
+        assert found["csv"] == {"list_delimiter": ";"}
+        assert found["candidate"]["related_items"] == {"dtype": "string", "max_values": 2, "separator": ";"}
+        assert found["sequences"]["past"] == {"max_length": 3, "fields": {"past_items": {"share": "item"}}}
+
+
+class TestRecords:
+    def test_what_they_can_not_give_is_left_out(self, tmp_path: Path) -> None:
+        data = record_log(
+            tmp_path / "data",
+            tags=lambda row: [f"t{row % 3}", f"t{row % 4}"][: row % 3],
+            scores=lambda row: [row % 7, row % 3, 9],
+            shop_id=lambda row: float(row % 9),
+            request_id=lambda row: row // 3,
+            past_item_id=lambda row: [row % 60, row % 50],
+            colour=lambda row: f"c{row % 7}",
+        )
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert set(project.file.candidate) == {"item_id", "colour"}
+        assert set(project.file.sequences) == {"past"}
+        assert project.left_out["tags"] == "has several values in one row; join them by | in one text"
+        assert {"scores", "shop_id", "request_id"} <= set(project.left_out)
+        assert project.left_out["shop_id"].endswith("shop_id is float32; the feature file says int64")
+        with pytest.raises(
+            UserError, match=r"--request: 'request_id': .* request_id is int64; a meta, group or request"
+        ):
+            write_project(data, tmp_path / "q", Options(named={"request": "request_id"}), None)
+
+
+class TestWrongGuesses:
+    def test_they_are_no_errors(self, tmp_path: Path) -> None:
+        data = odd_log(
+            tmp_path / "data",
+            slot=lambda rows: 2**40 + np.arange(rows),
+            importance=None,
+            weight=lambda rows: np.arange(rows) % 9 - 3.0,
+            ts=None,
+            **{"Request ID": lambda rows: np.arange(rows) // 3, "Unix Time": lambda rows: NOW + np.arange(rows)},
+        )
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert (project.file.request, project.file.timestamp, project.file.weight) == (None, None, None)
+        left_out = project.left_out
+        assert left_out["Request ID"].startswith("would be the request if its name had only letters")
+        assert left_out["Unix Time"].startswith("would be the timestamp if its name had only letters")
+        assert left_out["weight"] == "would be the weight if all its values were numbers, 0 or more"
+        assert left_out["slot"].startswith("a position must be a whole number from 0 to 10,000")
+        # What can't stand in the file still shows what was one request.
+        assert "No column says" not in (tmp_path / "p" / "features.yaml").read_text()
+
+    def test_types_that_no_text_is_made_of(self, tmp_path: Path) -> None:
+        times = [1_700_000_000 + one for one in range(40)]
+        data = odd_log(
+            tmp_path / "data",
+            impression=None,
+            request_id=lambda rows: pa.array([times[row % 40] for row in range(rows)], pa.timestamp("s")),
+            id=lambda rows: pa.array([times[row % 30] for row in range(rows)], pa.timestamp("s")),
+            area_codes=lambda rows: [[1.0 * (row % 7), 2.0] for row in range(rows)],
+            nowhere=lambda rows: [[]] * rows,
+            clickedNothing=lambda rows: pa.array([[]] * rows, pa.list_(pa.string())),
+        )
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert project.file.request is None
+        assert "a meta, group or request column must be string" in project.left_out["request_id"]
+        assert "column 'area_codes' is double" in project.left_out["area_codes"]
+        assert "id" in project.file.candidate
+        for name in ("nowhere", "clickedNothing"):
+            assert project.left_out[name] == "no value in all 1,200 rows of train"
+
+    def test_a_twin_of_the_label(self, tmp_path: Path) -> None:
+        def clicked(rows: int) -> Any:
+            return np.arange(rows) % 7 // 4
+
+        data = odd_log(tmp_path / "data", click=clicked, label=clicked, rating=lambda rows: clicked(rows) * 3 + 1.5)
+        for label, twin in (("label", "click"), ("click", "label")):
+            project = write_project(data, tmp_path / label, Options(named={"label": label}), None)
+            assert project.left_out[twin] == project.left_out["rating"] == "the label is made of it"
+        said = Options(named={"label": "label"}, sides={"click": "candidate"})
+        assert "click" in write_project(data, tmp_path / "said", said, None).file.candidate
+
+
+class TestHistories:
+    def test_of_floats(self, tfctr: Call, tmp_path: Path) -> None:
+        data = odd_log(
+            tmp_path / "data",
+            clickedItems=lambda rows: [[row % 60 + 0.0, 7.0] for row in range(rows)],
+            clickedAt=lambda rows: [[NOW + row * 60 - 5.0, NOW - 9.0] for row in range(rows)],
+            clickedTags=None,
+            clickedPrice=None,
+        )
+        found = first(tfctr, data, tmp_path / "p")
+        assert found["sequences"]["clicked"]["fields"] == {
+            "clickedItems": {"share": "itemId"},
+            "clickedAt": {"kind": "event_time"},
+        }
+
+    def test_milliseconds(self, tmp_path: Path) -> None:
+        data = odd_log(
+            tmp_path / "data",
+            clickedItems=lambda rows: [[row % 60, 7] for row in range(rows)],
+            clickedTs=lambda rows: [[(NOW + row * 60) * 1000 - 5, NOW * 1000 - 9] for row in range(rows)],
+            clickedAt=None,
+            clickedTags=None,
+            clickedPrice=None,
+        )
+        project = write_project(data, tmp_path / "p", Options(), None)
+        assert set(project.file.sequences["clicked"].fields) == {"clickedItems"}
+        assert project.left_out["clickedTs"].endswith("divide milliseconds by 1000")
+
+    def test_share_of_a_name_without_letters_of_ours(self, tfctr: Call, tmp_path: Path) -> None:
+        def item(rows: int) -> Any:
+            return np.arange(rows) * 7 % 60
+
+        data = odd_log(tmp_path / "data", itemId=None, **{"商品": item})
+        found = first(tfctr, data, tmp_path / "p", "--item-id", "商品", "--share", "clickedItems=商品")
+        assert found["sequences"]["history"]["fields"]["clickedItems"] == {"share": "column"}
+        assert found["candidate"]["column"] == {"dtype": "int64", "column": "商品"}
 
 
 class TestCardinality:
@@ -220,7 +379,11 @@ class TestRefuses:
             (("--meta", "price (EUR)"), "--meta: 'price (EUR)' must be a name of letters"),
             (("--label", "205"), "--label: '205' must be a name of letters, digits and underscores"),
             (("--label", "views"), "part.parquet, row 1: click must be"),
-            (("--timestamp", "itemId"), "--timestamp: 'itemId' would be the time of the request if"),
+            (("--timestamp", "itemId"), "--timestamp: 'itemId': would be the time of the request if"),
+            (("--weight", "class"), "--weight: 'class': would be the weight if all its values were numbers"),
+            (("--meta", "tags"), "--meta: 'tags': "),
+            (("--share", "views=itemId"), "--share: 'views' can't have the ids of 'itemId': it must be a list"),
+            (("--share", "clickedItems=userId"), "can't have the ids of 'userId': it is no feature of the candidate"),
             (("--leave-out", "click"), "--label: name the column that says whether it was a click. Columns of 0 and 1"),
             (("--delimiter", "ab"), "--delimiter: String should have at most 1 character. Received: 'ab'"),
         ],
@@ -261,6 +424,18 @@ class TestRefuses:
             assert told in ran.error
         (tmp_path / "empty").mkdir()
         assert tfctr("init", "--data", odd, "--out", tmp_path / "empty").error is None
+
+    def test_this_directory(self, tfctr: Call, odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        first(tfctr, odd, Path())
+        # A shell still stands in the directory that was there.
+        assert sorted(path.name for path in Path().iterdir()) == ["README.md", "experiment.yaml", "features.yaml"]
+
+    def test_where_nothing_can_be_written(self, tfctr: Call, odd: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        ran = tfctr("init", "--data", odd, "--out", tmp_path / "file" / "p")
+        assert ran.error is not None
+        assert ran.error.endswith("file/p: Not a directory")
 
     @pytest.mark.parametrize("damage", ["nowhere", "no split", "empty", "damaged", "two types", "manifest"])
     def test_data(self, tfctr: Call, tmp_path: Path, damage: str) -> None:

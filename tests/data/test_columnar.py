@@ -19,8 +19,8 @@ from tfctr.data import columnar
 from tfctr.data.columnar import LABEL, WEIGHT, Arrays, RowCopy, remove_other_copies, write_copy
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
+from tfctr.features.columns import GROUP
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP
 
 CONTENT: dict[str, Any] = {
     "labels": {"click": "label"},

@@ -21,7 +21,7 @@ from tfctr.data.sources import read, split_files
 from tfctr.data.sources.records import located_records, masked_crc32c
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
-from tfctr.features.kinds.base import INT64_MISSING
+from tfctr.features.columns import INT64_MISSING
 from tfctr.features.parsing import dense, outcomes, parse_examples, ragged, sliceable
 from tfctr.features.row_checks import column_rules
 from tfctr.training.experiment import Experiment

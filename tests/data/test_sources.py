@@ -22,7 +22,7 @@ from tfctr.data.log import checked_rows
 from tfctr.data.sources import read, split_files, types
 from tfctr.errors import UserError
 from tfctr.features import INT64_MISSING, FeatureFile
-from tfctr.features.kinds.base import Column
+from tfctr.features.columns import Column
 from tfctr.features.row_checks import column_rules
 from tfctr.features.table_format import TableFormat
 

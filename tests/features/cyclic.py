@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tfctr.features.kinds.base import Feature, InputSpec, Kind, Lookups, Summary
+from tfctr.features.columns import InputSpec
+from tfctr.features.kinds.base import Feature, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import Linear
 
 

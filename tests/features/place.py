@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfctr.features.kinds.base import Feature, InputSpec, Kind, Lookups, Summary
+from tfctr.features.columns import InputSpec
+from tfctr.features.kinds.base import Feature, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import Linear
 from tfctr.features.kinds.learned import MeanDeviation, Numbers
 

@@ -16,7 +16,7 @@ from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
 from tfctr.features.assets import learned_numbers
-from tfctr.features.kinds.base import STATISTICS
+from tfctr.features.columns import STATISTICS
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 

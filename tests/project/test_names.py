@@ -13,12 +13,14 @@ from tfctr.project.names import Names, before, named_in, names_an_id, words
         ("History_itemIDs", ["history", "item", "id"]),
         ("clickedItems", ["clicked", "item"]),
         ("user-item_affinity_0", ["user", "item", "affinity", "0"]),
-        ("preis (EUR)", ["preis", "eur"]),
+        ("price (EUR)", ["price", "eur"]),
+        ("hist_ts", ["hist", "ts"]),
+        ("商品", []),
         ("", []),
     ],
 )
 def test_words(name: str, expected: list[str]) -> None:
-    assert words(name) == [one.removesuffix("s") for one in expected]
+    assert words(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ def test_named_in(history: str, column: str | None) -> None:
 def test_before() -> None:
     assert before("my_history_itemId", "item_id") == "my_history"
     assert before("item_ids", "item_id") == ""
+    assert before("clicked", "商品") == ""
 
 
 def test_names_an_id() -> None:

@@ -13,9 +13,7 @@ import pytest
 from tests.records import write_records
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
-from tfctr.project.roles import Roles
 from tfctr.project.sample import plain, read_sample
-from tfctr.project.sides import Sides
 
 ROWS: list[dict[str, Any]] = [
     {"count": 7, "price": 1.5, "code": "007", "past": [3, 4]},
@@ -88,27 +86,3 @@ def test_two_types_in_one_file_of_records(tmp_path: Path) -> None:
     write_records(tmp_path / "train" / "a.tfrecord", [{"x": 1}, {"x": "a"}])
     with pytest.raises(UserError, match=r"a\.tfrecord: x is string in some records and int64 in others"):
         read(tmp_path)
-
-
-def test_sides_by_what_changes() -> None:
-    rows = range(1200)
-    columns = {
-        "user": [row % 30 for row in rows],
-        "item": [row % 77 for row in rows],
-        "request": [row // 3 for row in rows],
-        "age": [row % 30 % 4 or None for row in rows],
-        "genres": [["a"] * (row % 77 % 3) for row in rows],
-        "device": [row // 3 % 5 for row in rows],
-        "affinity": [row % 11 for row in rows],
-    }
-    sides = Sides(pa.table(columns), Roles(user="user", item="item", request="request", sides={"device": "bias"}))
-    found = {name: sides.of(name)[0] for name in columns if name != "request"}
-    assert found == {
-        "user": "user", "item": "candidate", "age": "user", "genres": "candidate", "device": "bias",
-        "affinity": "candidate",
-    }  # fmt: skip
-    sides = Sides(pa.table(columns), Roles(request="request"))
-    assert {name: sides.of(name)[0] for name in ("device", "affinity")} == {
-        "device": "context",
-        "affinity": "candidate",
-    }

@@ -12,6 +12,7 @@ from typing_extensions import override
 from tests.features.cyclic import Cyclic
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.kinds.suggestion import Found, Suggestion
+from tfctr.project.codes import Codes
 from tfctr.project.draft import Drafting
 from tfctr.project.roles import Roles
 from tfctr.project.sample import Sample, plain
@@ -23,9 +24,8 @@ def keys_of(values: Any, name: str = "found", **roles: Any) -> dict[str, Any] | 
     """The definition of a column beside a label; None where it is left out."""
     column = plain(values if isinstance(values, pa.Array) else pa.array(values))
     table = pa.table({"label": pa.array([0, 1] * len(column))[: len(column)], name: column})
-    draft = Drafting(
-        Sample(table, {}, True, "rows"), {}, Roles(label="label", item_vectors=None, **roles), {}, ()
-    ).draft()
+    said = Roles(label="label", item_vectors=None, **roles)
+    draft = Drafting(Sample(table, {}, True, "rows"), Codes(table), said, {}, {}).draft()
     made = [entry.keys for entries in draft.sides.values() for entry in entries.values()]
     assert len(made) == 1 - (name in draft.left_out)
     return made[0] if made else None
@@ -54,11 +54,16 @@ ZSCORE = {"kind": "numeric", "dtype": "int64", "transform": "zscore"}
         (list(range(MANY)), None),
         (["a|b", "b|c", "a", "c|a"] * 5, {"dtype": "string", "max_values": 2}),
         (["a;b", "b;c", "a", "c;a"] * 5, {"dtype": "string", "max_values": 2, "separator": ";"}),
+        (["a, b", "b, c", "a", "c, a"] * 5, {"dtype": "string", "max_values": 2, "separator": ", "}),
+        (["a | b", "b | c", "a", "c | a"] * 5, {"dtype": "string", "max_values": 2, "separator": " | "}),
+        (["a, b", "b,c", "a", "c,a", "b,a"] * 5, {"dtype": "string", "max_values": 2, "separator": ","}),
         (["Matrix, The", "Wall, A", "Up"] * 5, {"dtype": "string"}),
         ([["a|x", "b"], ["c"]], {"dtype": "string", "max_values": 2, "separator": ","}),
         ([[1, 2], [3]], {"dtype": "string", "max_values": 2}),
         ([[0.5, 2.0], [3.0]], None),
+        ([[["a"], ["b"]], [["c"]]], None),
         ([5, 5, 5], None),
+        ([1.5, float("inf"), 2.0], None),
     ],
 )
 def test_kinds(values: list[Any], expected: dict[str, Any] | None) -> None:
@@ -70,6 +75,8 @@ def test_names_and_roles_make_ids() -> None:
     assert keys_of(tail, "site_id") == {"dtype": "int64"}
     assert keys_of(tail, "thing", item="thing") == {"dtype": "int64"}
     assert keys_of([1.0, 2.0, None], "site_id") == {"dtype": "int64"}
+    assert keys_of([1.0, 1e20, None], "site_id") == {"kind": "numeric", "transform": "log1p"}  # no int64 holds it
+    assert keys_of([1.0, float("inf")], "site_id") is None
     assert keys_of([1.5, 2.0, None], "site_id") == {"kind": "numeric", "transform": "zscore"}
     assert keys_of(list(range(MANY)), "thing", user="thing") is not None
 
@@ -78,11 +85,14 @@ def test_names_and_roles_make_ids() -> None:
     ("values", "expected"),
     [
         ([1, 2, 9], {"dtype": "int64", "vocabulary": {"type": "identity", "size": 16}, "default": 1}),
-        ([-1, 2], {"dtype": "int64"}),
-        (["top", "side"], {"dtype": "string"}),
+        ([1.0, 2.0, None], {"dtype": "int64", "vocabulary": {"type": "identity", "size": 4}, "default": 1}),
+        ([-1, 2], None),
+        (["top", "side"], None),
+        ([3, 2**40], None),
+        ([[1, 2], [3]], None),
     ],
 )
-def test_bias(values: list[Any], expected: dict[str, Any]) -> None:
+def test_bias(values: list[Any], expected: dict[str, Any] | None) -> None:
     assert keys_of(values, "position", sides={"position": "bias"}) == expected
 
 
@@ -110,3 +120,5 @@ def wind() -> Iterator[None]:
 def test_a_new_kind_is_asked_too() -> None:
     assert keys_of(list(range(360)) * 2) == {"kind": "wind", "period": 360}
     assert keys_of(list(range(350)) * 2) == {"dtype": "int64"}
+    # It has no key `column`, so a column whose name is none of a feature can't be one.
+    assert keys_of(list(range(360)) * 2, "wind direction") is None

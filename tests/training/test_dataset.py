@@ -13,8 +13,8 @@ from tests.workbench import Workbench
 from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile
+from tfctr.features.columns import GROUP
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP
 from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.training.dataset import RankingData, transformed_parsing_spec
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tfctr.console import console
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Side
+from tfctr.features.columns import Side
 from tfctr.features.table_format import TableFormat
 
 
@@ -35,7 +35,7 @@ def init(
     candidate: Annotated[str, _columns("columns of the candidate")] = "",
     context: Annotated[str, _columns("columns of the request")] = "",
     bias: Annotated[str, _columns("columns of how it was shown, such as the position")] = "",
-    meta: Annotated[str | None, _columns("columns to slice metrics by, which no model reads")] = None,
+    meta: Annotated[str, _columns("more columns to slice metrics by, which no model reads")] = "",
     share: Annotated[
         list[str] | None,
         typer.Option(help="HISTORY=COLUMN: a history has the ids of a column of the candidate", show_default=False),
@@ -62,7 +62,7 @@ def init(
     sides: dict[Side, str] = {"user": user, "candidate": candidate, "context": context, "bias": bias}
     options = Options(
         named={role: column for role, column in roles.items() if column is not None},
-        slices=None if meta is None else tuple(_listed(meta)),
+        slices=tuple(_listed(meta)),
         sides={column: side for side, named in sides.items() for column in _listed(named)},
         shares=dict(_pair(one) for one in share or ()),
         leave_out=frozenset(_listed(leave_out)),

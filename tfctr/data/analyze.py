@@ -20,7 +20,7 @@ from tfctr.features.assets import (
     named_statistics,
     write_assets,
 )
-from tfctr.features.kinds.base import Column
+from tfctr.features.columns import Column
 from tfctr.features.kinds.learned import Tokens, known
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import ranked

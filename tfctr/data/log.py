@@ -9,7 +9,7 @@ from pathlib import Path
 from tfctr.console import track
 from tfctr.data.sources import Rows, read
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Column
+from tfctr.features.columns import Column
 from tfctr.features.row_checks import ColumnRule, SplitCheck
 from tfctr.features.spec import FeatureFile
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfctr.features.kinds.base import INT64_MISSING, InputSpec, length_name
+from tfctr.features.columns import INT64_MISSING, InputSpec, length_name
 from tfctr.features.spec import FeatureFile
 
 __all__ = ["INT64_MISSING", "InputSpec", "columns", "length_name", "model_inputs", "raw_inputs"]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field, RootModel
 
-from tfctr.features.kinds.base import Column, Fault
+from tfctr.features.columns import Column, Fault
 from tfctr.features.yaml_file import Name
 
 

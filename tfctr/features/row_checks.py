@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tfctr.errors import UserError
+from tfctr.features.columns import INT64_MISSING, Column, Fault
 from tfctr.features.inputs import columns as feature_columns
-from tfctr.features.kinds.base import INT64_MISSING, Column, Fault
 from tfctr.features.spec import FeatureFile
 
 

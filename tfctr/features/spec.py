@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import KINDS, RESERVED, SIDES, USER_STATE, Feature, Kind, Side, length_name
+from tfctr.features.columns import RESERVED, SIDES, USER_STATE, Side, length_name
+from tfctr.features.kinds.base import KINDS, Feature, Kind
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.table_format import TableFormat

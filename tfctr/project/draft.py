@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from tfctr.features.kinds.base import KINDS, RESERVED, SIDES, Kind, Side, length_name
+from tfctr.features.columns import RESERVED, SIDES, Side, length_name
+from tfctr.features.kinds.base import KINDS, Kind
 from tfctr.features.kinds.suggestion import Found, Suggestion
 from tfctr.features.spec import Definition
-from tfctr.project.facts import Context, are_seconds, facts, is_constant
+from tfctr.features.yaml_file import describe_validation_error
+from tfctr.project.codes import Codes
+from tfctr.project.facts import Context, are_seconds, are_weights, facts, has_infinite, is_constant
+from tfctr.project.leaks import OUTCOME, leak
 from tfctr.project.names import Names, is_identifier
-from tfctr.project.roles import History, Roles
+from tfctr.project.roles import PLAIN, History, Roles
 from tfctr.project.sample import Sample, is_list
 from tfctr.project.sides import Sides
 
 _DEFINITION: TypeAdapter[Kind] = TypeAdapter(Definition)
+_INFINITE = "holds an infinite value, which is neither a number nor a missing one"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class Entry:
 
     keys: dict[str, Any]
     why: str
+
+    def told(self, known: str) -> Entry:
+        """The same with what is known of its side, in words."""
+        return replace(self, why="; ".join(filter(None, (self.why, known))))
 
 
 @dataclass
@@ -39,10 +48,12 @@ class Draft:
         sequences: The length and the fields of each history, by name.
         left_out: Why columns are left out, by column.
         rows: The rows that were looked at, in words.
+        tells_requests: Whether rows of one request could be told from those of others.
     """
 
     roles: Roles
     rows: str
+    tells_requests: bool
     sides: dict[Side, dict[str, Entry]] = field(default_factory=lambda: {side: {} for side in SIDES})
     sequences: dict[str, tuple[int, dict[str, Entry]]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -53,25 +64,27 @@ class Drafting:
 
     Args:
         sample: The first rows of train.
-        absent: Why columns have no value in a split, by column.
+        codes: Its columns.
         roles: What each column is.
         histories: The histories.
-        leave_out: Columns that a person wants to be left out.
+        left_out: Why columns must be left out, by column.
     """
 
     def __init__(
         self,
         sample: Sample,
-        absent: dict[str, str],
+        codes: Codes,
         roles: Roles,
         histories: Mapping[str, History],
-        leave_out: Iterable[str],
+        left_out: Mapping[str, str],
     ) -> None:
-        self._table, self._histories = sample.table, histories
-        self._roles, refusal = _checked(roles, sample.table)
-        refused = {name: f"its type, {kind}, is none that a feature can have" for name, kind in sample.refused.items()}
-        self._draft = Draft(self._roles, sample.about)
-        self._draft.left_out |= refusal | refused | absent | dict.fromkeys(leave_out, "as you wished")
+        self._table, self._codes, self._histories = sample.table, codes, histories
+        self._joined_by = sample.joined_by
+        # A column that can't stand in the file as what it is may still show which rows belong together.
+        self._sides = Sides(codes, roles)
+        out = {**dict.fromkeys(roles.outcome, OUTCOME), **_unfit(roles, sample.table), **left_out}
+        self._roles = roles.without(out)
+        self._draft = Draft(self._roles, sample.about, self._sides.tell_requests, left_out=out)
         self._names = Names(*_taken_names(self._roles, histories))
         self._made: dict[str, tuple[str, Kind]] = {}
 
@@ -79,44 +92,59 @@ class Drafting:
         """The draft."""
         draft, roles = self._draft, self._roles
         events = {name for history in self._histories.values() for name in history.columns}
-        sides = Sides(self._table, roles)
         for column in self._table.column_names:
             if column in draft.left_out or column in events | roles.no_features:
                 continue
-            if is_constant(self._table.column(column).combine_chunks()):
-                draft.left_out[column] = f"one value in {draft.rows}"
-                continue
-            self._add(column, *sides.of(column))
+            why = self._useless(column)
+            if why is None:
+                self._add(column, *self._sides.of(column))
+            else:
+                draft.left_out[column] = why
         for name, history in self._histories.items():
             self._add_history(name, history)
         self._add_vectors()
         return replace(draft, roles=self._with_group())
 
+    def _useless(self, column: str) -> str | None:
+        """Why a column can't help a model, if so."""
+        values = self._array(column)
+        if is_constant(values):
+            return f"one value in {self._draft.rows}"
+        if has_infinite(values):
+            return _INFINITE
+        roles = self._roles
+        if roles.label is None or column in roles.sides or column in (roles.user, roles.item):
+            return None
+        return leak(self._codes, roles.label, column, values)
+
     def _add(self, column: str, side: Side, known: str) -> None:
         is_key = column in (self._roles.user, self._roles.item)
-        found = facts(column, self._table.column(column).combine_chunks(), Context(side, is_key))
+        found = facts(column, self._array(column), Context(side, is_key, joined_by=self._joined_by))
         best = None if found is None else _best(found)
-        if best is None and side == "bias":
-            self._add(column, "candidate", "")
-            return
-        name = self._kept(column, best)
-        if name is not None and best is not None:
-            self._draft.sides[side][name] = self._entry(column, name, best, known)
+        made = self._made_of(column, best)
+        if made is not None:
+            name, entry = made
+            self._draft.sides[side][name] = entry.told(known)
 
-    def _kept(self, column: str, best: Suggestion | None) -> str | None:
-        """The name of a feature with this definition; None where there is none, and why is noted."""
+    def _made_of(self, column: str, best: Suggestion | None) -> tuple[str, Entry] | None:
+        """A feature with this definition, and its name; None where there is none, and why is noted."""
         if best is None:
             self._draft.left_out[column] = "no kind of feature fits its values"
-        elif best.keys is None:
+            return None
+        if best.keys is None:
             self._draft.left_out[column] = best.why
-        else:
-            return self._names.of(column)
-        return None
+            return None
+        name = self._names.of(column)
+        keys = {**best.keys, **({} if name == column else {"column": column})}
+        try:
+            self._made[column] = (name, _DEFINITION.validate_python(keys))
+        except ValidationError as error:  # a kind whose columns must have the names of the feature, for instance
+            self._draft.left_out[column] = describe_validation_error(f"{name} can't be made of it", error)
+            return None
+        return name, Entry(keys, best.why)
 
-    def _entry(self, column: str, name: str, best: Suggestion, known: str = "") -> Entry:
-        keys = {**(best.keys or {}), **({} if name == column else {"column": column})}
-        self._made[column] = (name, _DEFINITION.validate_python(keys))
-        return Entry(keys, "; ".join(filter(None, (best.why, known))))
+    def _array(self, column: str) -> Any:
+        return self._table.column(column).combine_chunks()
 
     def _add_history(self, sequence: str, history: History) -> None:
         fields: dict[str, Entry] = {}
@@ -125,11 +153,13 @@ class Drafting:
         for column, same in history.columns.items():
             if column in self._draft.left_out or column not in self._table.column_names:
                 continue
-            best = self._best_of_event(column, same)
-            name = self._kept(column, best)
-            if name is None or best is None:
+            if has_infinite(self._array(column)):
+                self._draft.left_out[column] = _INFINITE
                 continue
-            entry = self._entry(column, name, best)
+            made = self._made_of(column, self._best_of_event(column, same))
+            if made is None:
+                continue
+            name, entry = made
             kind = self._made[column][1]
             if kind.single and type(kind) in alone:
                 self._draft.left_out[column] = "a history can have one such column only"
@@ -144,16 +174,15 @@ class Drafting:
         self._draft.left_out |= {column: why for column in history.columns if column not in self._draft.left_out}
 
     def _best_of_event(self, column: str, same: str | None) -> Suggestion | None:
-        array = self._table.column(column).combine_chunks()
+        array = self._array(column)
         if not is_list(array.type):
             return None
         clock = self._roles.timestamp
-        is_time = same is not None and same == clock
-        found = facts(column, array, Context("sequence", False, clock is not None, is_time))
         owner = self._made.get(same or "")
-        if found is not None and owner is not None and owner[1].shareable:
-            found = replace(found, shares=owner)
-        return None if found is None else _best(found)
+        shares = owner if owner is not None and owner[1].shareable else None
+        is_time = same is not None and same == clock
+        found = facts(column, array, Context("sequence", shares is not None, clock is not None, is_time))
+        return None if found is None else _best(replace(found, shares=shares))
 
     def _add_vectors(self) -> None:
         roles = self._roles
@@ -172,7 +201,9 @@ class Drafting:
         if roles.group is None:
             return roles
         name, kind = self._made.get(roles.group, ("", None))
-        single = kind is not None and kind.is_key and not any(name in fields for _, fields in self._fields())
+        single = (
+            kind is not None and kind.is_key and not any(name in fields for _, fields in self._draft.sequences.values())
+        )
         if single:
             return roles.model_copy(update={"group": name})
         if not is_identifier(roles.group) or roles.group in (roles.label, roles.weight, roles.timestamp):
@@ -181,9 +212,6 @@ class Drafting:
         self._draft.left_out.pop(roles.group, None)
         return roles.model_copy(update={"slices": tuple(dict.fromkeys((*roles.slices, roles.group)))})
 
-    def _fields(self) -> Iterable[tuple[int, dict[str, Entry]]]:
-        return self._draft.sequences.values()
-
 
 def _best(found: Found) -> Suggestion | None:
     """What the kind says that a column like this fits best; None where it fits none."""
@@ -191,13 +219,22 @@ def _best(found: Found) -> Suggestion | None:
     return max(offers, key=lambda offer: offer.fit, default=None)
 
 
-def _checked(roles: Roles, table: pa.Table) -> tuple[Roles, dict[str, str]]:
-    """The roles without a time that can't be one, and why it is left out."""
-    clock = roles.timestamp
-    if clock is None or (clock in table.column_names and are_seconds(table.column(clock))):
-        return roles, {}
-    why = "would be the time of the request if it were whole seconds since 1970; divide milliseconds by 1000"
-    return roles.model_copy(update={"timestamp": None}), {clock: why}
+def _unfit(roles: Roles, table: pa.Table) -> dict[str, str]:
+    """Why columns can't be what they are called, by column."""
+    found = {}
+    for role in PLAIN:
+        column = roles.of_one_column.get(role)
+        if column is None:
+            continue
+        if not is_identifier(column):
+            found[column] = f"would be the {role} if its name had only letters, digits and underscores; rename it"
+        elif role == "timestamp" and not are_seconds(table.column(column)):
+            found[column] = (
+                "would be the time of the request if it were whole seconds since 1970; divide milliseconds by 1000"
+            )
+        elif role == "weight" and not are_weights(table.column(column)):
+            found[column] = "would be the weight if all its values were numbers, 0 or more"
+    return found
 
 
 def _taken_names(roles: Roles, histories: Mapping[str, History]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ TIME_WORDS = {"time", "timestamp", "ts", "date", "at", "second"}
 def words(name: str) -> list[str]:
     """The words of a name in lower case and in the singular: `History_itemIDs` -> history, item, id."""
     parts = re.findall(r"[A-Z]+s?(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)
-    return [part.lower().removesuffix("s") for part in parts]
+    return [part.lower().removesuffix("s") if len(part) > 2 else part.lower() for part in parts]
 
 
 def names_an_id(name: str) -> bool:
@@ -39,7 +39,7 @@ def named_in(name: str, columns: Iterable[str]) -> str | None:
 def before(name: str, column: str) -> str:
     """The words of a name before those of the column that stands in it, joined by `_`."""
     longer, whole = words(name), words(column)
-    place = next((at for at in range(len(longer)) if longer[at] == whole[0]), 0)
+    place = next((at for at in range(len(longer)) if longer[at : at + 1] == whole[:1]), 0)
     return "_".join(longer[:place])
 
 

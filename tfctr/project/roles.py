@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from tfctr.data.staging import MANIFEST
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Side
+from tfctr.features.columns import Side
 from tfctr.features.table_format import TableFormat
 from tfctr.features.yaml_file import Name, describe_validation_error
+from tfctr.project.guesses import guess_positions, guess_roles
 from tfctr.project.names import is_identifier
 
 Ask = Callable[[str], str]
 """Asks a person; it is given the question."""
-
-# What columns are called by those who do not say so otherwise, in lower case and letters alone; the first is taken.
-_GUESSES: dict[str, tuple[str, ...]] = {
-    "label": ("label", "click", "clicked", "isclick", "isclicked", "target"),
-    "user": ("userid", "user", "uid", "memberid", "customerid"),
-    "item": ("itemid", "item", "adid", "movieid", "productid", "articleid", "videoid"),
-    "timestamp": ("timestamp", "time", "ts", "unixtime", "eventtime", "requesttime"),
-    "request": ("requestid", "request", "impressionid"),
-    "weight": ("weight", "sampleweight", "importance"),
-}
-_POSITIONS = ("position", "pos", "slot")
 
 
 class History(BaseModel):
@@ -44,6 +32,7 @@ class Roles(BaseModel):
     """What each column is."""
 
     label: str | None = None
+    outcome: tuple[str, ...] = ()
     user: str | None = None
     item: str | None = None
     timestamp: str | None = None
@@ -57,15 +46,23 @@ class Roles(BaseModel):
     item_vectors: str | None = "item_vectors.npz"
 
     @property
-    def no_features(self) -> set[str]:
-        """The columns that are no features."""
-        named = {self.label, self.timestamp, self.request, self.weight}
-        return {column for column in named if column is not None} | set(self.slices)
+    def of_one_column(self) -> dict[str, str]:
+        """The column of each role that one column has."""
+        columns = {role: getattr(self, role) for role in ("label", *_OTHERS)}
+        return {role: column for role, column in columns.items() if column is not None}
 
     @property
-    def tell_requests(self) -> bool:
-        """Whether rows of one request can be told from those of others."""
-        return self.request is not None or (self.user is not None and self.timestamp is not None)
+    def columns(self) -> set[str]:
+        """The columns of which it is said what they are; the group and those of a side can be something else too."""
+        named = {column for role, column in self.of_one_column.items() if role != "group"}
+        events = {name for history in self.histories.values() for name in history.columns}
+        return named | events | {*self.outcome, *self.slices}
+
+    @property
+    def no_features(self) -> set[str]:
+        """The columns that are no features."""
+        named = self.of_one_column
+        return {named[role] for role in ("label", *PLAIN) if role in named} | {*self.slices, *self.outcome}
 
     def without(self, columns: Collection[str]) -> Roles:
         """The roles without those of some columns; the label stays, without which there is nothing to do."""
@@ -74,7 +71,16 @@ class Roles(BaseModel):
         return self.model_copy(update={**lost, "slices": slices})
 
 
-_OTHERS = ("user", "item", "timestamp", "request", "group", "weight")
+PLAIN = ("timestamp", "request", "weight")
+"""Roles whose columns a feature file names without a feature, so that their names must be such as it can have."""
+
+_OTHERS = ("user", "item", "group", *PLAIN)
+_SIDE_OF: dict[str, Side] = {"user": "user", "item": "candidate"}
+
+
+def option_of(role: str) -> str:
+    """The option that says which column has a role."""
+    return {"user": "--user-id", "item": "--item-id"}.get(role, f"--{role}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class Options:
 
     Attributes:
         named: Columns by role: label, user, item, timestamp, request, group, weight.
-        slices: The slice columns; None where nothing is said.
+        slices: Slice columns.
         sides: Sides by column.
         shares: The column of a row with the same ids, by column of a history.
         leave_out: Columns to leave out.
@@ -91,15 +97,21 @@ class Options:
     """
 
     named: Mapping[str, str] = field(default_factory=dict)
-    slices: tuple[str, ...] | None = None
+    slices: tuple[str, ...] = ()
     sides: Mapping[str, Side] = field(default_factory=dict)
     shares: Mapping[str, str] = field(default_factory=dict)
     leave_out: frozenset[str] = frozenset()
     csv: TableFormat = field(default_factory=TableFormat)
 
+    @property
+    def columns(self) -> set[str]:
+        """The columns of which it is said what they are; the group and those of a side can be something else too."""
+        named = {column for role, column in self.named.items() if role != "group"}
+        return (named | {*self.slices, *self.shares}) - {""}
 
-def written_roles(data: Path) -> Roles | None:
-    """What a data set's manifest says of its columns, if it has one that does.
+
+def written_roles(data: Path) -> Roles:
+    """What a data set's manifest says of its columns; nothing where it has none.
 
     Raises:
         UserError: it is damaged.
@@ -107,9 +119,9 @@ def written_roles(data: Path) -> Roles | None:
     path = data / MANIFEST
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Roles.model_validate(content["roles"]) if "roles" in content else None
+        return Roles.model_validate(content["roles"]) if "roles" in content else Roles()
     except FileNotFoundError:
-        return None
+        return Roles()
     except ValidationError as error:
         raise UserError(describe_validation_error(f"{path}: roles", error)) from None
     except (OSError, ValueError, TypeError) as error:
@@ -117,9 +129,9 @@ def written_roles(data: Path) -> Roles | None:
 
 
 def find_roles(
-    written: Roles | None, names: Collection[str], options: Options, likely_labels: Iterable[str], ask: Ask | None
+    written: Roles, names: Collection[str], options: Options, likely_labels: Iterable[str], ask: Ask | None
 ) -> Roles:
-    """What each column is: what options say, else the manifest, else the names.
+    """What each column is: what options say, else the manifest, else what it is called.
 
     Args:
         written: What the manifest says.
@@ -132,25 +144,32 @@ def find_roles(
     """
     _check_named(names, options)
     kept = [name for name in names if name not in options.leave_out]
-    roles = written or _guessed(kept)
-    given: dict[str, Any] = {role: column or None for role, column in options.named.items()}
-    if options.slices is not None:
-        given["slices"] = options.slices
-    roles = roles.model_copy(update={**given, "sides": {**roles.sides, **options.sides}})
+    free = [name for name in kept if name not in written.columns | options.columns]
+    said_sides = {**written.sides, **options.sides}
+    guesses = {
+        role: column
+        for role, column in guess_roles(free).items()
+        if said_sides.get(column, _SIDE_OF.get(role)) == _SIDE_OF.get(role)
+    }
+    said = {**written.of_one_column, **{role: column or None for role, column in options.named.items()}}
+    others = {
+        "outcome": tuple(name for name in written.outcome if name not in options.columns | options.sides.keys()),
+        "slices": tuple(dict.fromkeys((*written.slices, *options.slices))),
+        "sides": {**dict.fromkeys(guess_positions(free), "bias"), **said_sides},
+    }
+    roles = written.model_copy(update={**guesses, **said, **others})
     if roles.label not in kept:
         roles = roles.model_copy(update={"label": _asked_label(likely_labels, kept, ask)})
     if roles.group is None and "group" not in options.named:
         roles = roles.model_copy(update={"group": roles.user})
-    named = {*roles.slices, *(getattr(roles, role) for role in _OTHERS)}
-    roles = roles.without(named - set(kept))
-    _check_names(roles)
+    roles = roles.without({*roles.of_one_column.values(), *roles.slices} - set(kept))
+    _check_names(roles, guesses)
     return roles
 
 
 def _check_named(names: Collection[str], options: Options) -> None:
-    ids = {"user": "--user-id", "item": "--item-id"}
-    given = [(ids.get(role, f"--{role}"), column) for role, column in options.named.items() if column]
-    given += [("--meta", column) for column in options.slices or ()]
+    given = [(option_of(role), column) for role, column in options.named.items() if column]
+    given += [("--meta", column) for column in options.slices]
     given += [(f"--{side}", column) for column, side in options.sides.items()]
     given += [("--share", column) for pair in options.shares.items() for column in pair]
     given += [("--leave-out", column) for column in sorted(options.leave_out)]
@@ -159,24 +178,16 @@ def _check_named(names: Collection[str], options: Options) -> None:
             raise UserError(f"{option}: there is no column '{column}'. The columns are: {', '.join(names)}")
 
 
-def _check_names(roles: Roles) -> None:
-    """Columns that a feature file names without a feature must have names that it can have."""
-    named = [(f"--{role}", getattr(roles, role)) for role in ("label", "timestamp", "request", "weight")]
-    for option, column in (*named, *(("--meta", name) for name in roles.slices)):
+def _check_names(roles: Roles, guesses: Mapping[str, str]) -> None:
+    """Columns that a feature file names without a feature must have names that it can have; a guess may be wrong."""
+    named = roles.of_one_column
+    said = [(option_of(role), named.get(role)) for role in PLAIN if named.get(role) != guesses.get(role)]
+    for option, column in (("--label", roles.label), *said, *(("--meta", name) for name in roles.slices)):
         if column is not None and not is_identifier(column):
             raise UserError(
                 f"{option}: '{column}' must be a name of letters, digits and underscores, a letter first; "
                 "rename the column in the data"
             )
-
-
-def _guessed(names: Collection[str]) -> Roles:
-    columns = {re.sub("[^a-z0-9]", "", name.lower()): name for name in names}
-    found = {role: [columns[one] for one in wanted if one in columns] for role, wanted in _GUESSES.items()}
-    if len(found["label"]) > 1:  # The other one would tell the model what it must guess.
-        found["label"] = []
-    sides: dict[str, Side] = {columns[one]: "bias" for one in _POSITIONS if one in columns}
-    return Roles(**{role: named[0] for role, named in found.items() if named}, sides=sides)
 
 
 def _asked_label(likely: Iterable[str], names: Collection[str], ask: Ask | None) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.console import track
-from tfctr.data.sources import Source, source_of, split_files
+from tfctr.data.sources import batches as source_batches
+from tfctr.data.sources import source_of, split_files
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
 
@@ -34,12 +35,14 @@ class Sample:
         refused: The columns of other types, and their types in words.
         whole: Whether these are all rows.
         about: The rows in words.
+        joined_by: What joins the values of a list in the log, where a list is a text there.
     """
 
     table: pa.Table
     refused: dict[str, str]
     whole: bool
     about: str
+    joined_by: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -61,8 +64,7 @@ def read_sample(
     paths = split_files(data, split)
     share, whole, read = -(-rows // len(paths)), True, []
     for path in track(paths, f"Reading {split}"):
-        source = _source(path)
-        batches, ended = _first(source.batches(path, None, tables), share, _BYTES // len(paths))
+        batches, ended = _first(source_batches(path, None, tables), share, _BYTES // len(paths))
         whole &= ended
         read += [pa.Table.from_batches([batch]) for batch in batches]
     try:
@@ -72,7 +74,9 @@ def read_sample(
         raise UserError(f"{data / split}: a column has two types in the files of one split: {told}") from None
     if not table.num_rows:
         raise UserError(f"{data / split}: the split holds no row")
-    table = _source(paths[0]).settled(table, histories(table), tables)
+    source = source_of(paths[0])
+    assert source is not None  # split_files gives only files that have one
+    table = source.settled(table, histories(table), tables)
     columns, refused = {}, {}
     for name in table.column_names:
         column = table.column(name).combine_chunks()
@@ -82,13 +86,7 @@ def read_sample(
             refused[name] = str(column.type)
     about = f"all {table.num_rows:,} rows" if whole else f"the first {table.num_rows:,} rows"
     about += f" of {split}" + (f" (equally many of {len(paths)} files)" if len(paths) > 1 and not whole else "")
-    return Sample(pa.table(columns), refused, whole, about)
-
-
-def _source(path: str) -> Source:
-    source = source_of(path)
-    assert source is not None  # split_files gives only files that have one
-    return source
+    return Sample(pa.table(columns), refused, whole, about, None if source.typed else tables.list_delimiter)
 
 
 def _first(batches: Iterator[Any], rows: int, size: int) -> tuple[list[Any], bool]:

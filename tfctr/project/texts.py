@@ -56,9 +56,9 @@ def _feature_lines(data: Path, draft: Draft, tables: TableFormat) -> Iterator[st
     for side, entries in draft.sides.items():
         if entries:
             yield from ("", f"{side}:  # {_SIDES[side]}")
-            if side == "candidate" and not roles.tell_requests and not {"user", "context"} & set(roles.sides.values()):
-                yield "  # No column says what was one request, so all stand here, which is right for every one; those"
-                yield "  # that are the same for all candidates of a request cost less in `user` or `context`."
+            if side == "candidate" and not draft.tells_requests:
+                yield "  # No column says what was one request. Those that are the same for all candidates of one may"
+                yield "  # stand here, which is right for every column, but cost less in `user` or `context`."
             yield from _entries(entries, "  ")
     if draft.sequences:
         yield from ("", "sequences:  # newest event first; every column of one has the same length")
@@ -97,7 +97,7 @@ def experiment_text(file: FeatureFile, small: bool) -> str:
 
 
 def _preset(file: FeatureFile) -> tuple[str, str]:
-    if any(file.frozen_of_sequence(name) for name in file.sequences):
+    if file.sequences and all(file.frozen_of_sequence(name) for name in file.sequences):
         return "dmf", "the data has histories, and vectors of items"
     if file.sequences:
         return "din", "the data has histories"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import INT64_MISSING, Column
+from tfctr.features.columns import INT64_MISSING, Column
 from tfctr.features.row_checks import ColumnRule
 
 Where = Callable[[int], str]

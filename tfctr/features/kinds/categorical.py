@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from typing_extensions import override
 
-from tfctr.features.kinds.base import (
-    MISSING,
-    Feature,
-    InputSpec,
-    Kind,
-    Lookups,
-    OneColumn,
-    Reference,
-    Summary,
-    feature_kind,
-)
+from tfctr.features.columns import MISSING, InputSpec
+from tfctr.features.kinds.base import Feature, Kind, Lookups, OneColumn, Reference, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion
@@ -31,6 +22,9 @@ if TYPE_CHECKING:
 
 _ROWS_OF_A_KEY = 1000
 """In fewer rows, values that are all different need not be keys of the rows."""
+
+_LAST_POSITION = 10_000
+"""No candidate is shown behind it; a larger number is an id."""
 
 
 @feature_kind
@@ -71,11 +65,11 @@ class Categorical(OneColumn):
     @classmethod
     @override
     def suggest(cls, found: Found) -> Suggestion | None:
-        if found.dtype == "float32":
-            return None
         if found.place == "bias":
             return _suggested_bias(found)
-        if found.shares is not None:
+        if found.dtype == "float32":
+            return None
+        if found.shares is not None and _has_such_ids(found, found.shares[1]):
             return _suggested_share(found, *found.shares)
         different = found.distinct == found.count >= _ROWS_OF_A_KEY
         if different and not found.is_key and found.joined is None and found.place != "sequence":
@@ -222,13 +216,23 @@ def _owner(at: Feature) -> Categorical:
     return kind
 
 
-def _suggested_bias(found: Found) -> Suggestion | None:
-    if found.quantiles is None or found.quantiles[0] < 0 or found.joined is not None:
-        return None
-    first, *_, last = map(int, found.quantiles)
+def _suggested_bias(found: Found) -> Suggestion:
+    numbers = None if found.dtype != "int64" or found.joined is not None else found.quantiles
+    if numbers is None or numbers[0] < 0 or numbers[-1] > _LAST_POSITION:
+        why = (
+            f"a position must be a whole number from 0 to {_LAST_POSITION:,}; if it is known before anything is shown, "
+            "name its side, such as --context"
+        )
+        return Suggestion(1.0, None, why)
+    first, *_, last = map(int, numbers)
     size = 1 << max(last, 1).bit_length()
     keys = {"dtype": "int64", "vocabulary": {"type": "identity", "size": size}, "default": first}
     return Suggestion(1.0, keys, f"seen {first} to {last}; read in training only, where serving has {first} for all")
+
+
+def _has_such_ids(found: Found, kind: Kind) -> bool:
+    """Whether ids can stand in the vocabulary of another feature."""
+    return not isinstance(kind, Categorical) or kind.dtype != "int64" or found.dtype == "int64"
 
 
 def _suggested_share(found: Found, name: str, kind: Kind) -> Suggestion:

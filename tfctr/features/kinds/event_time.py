@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from typing_extensions import override
 
-from tfctr.features.kinds.base import (
-    INT64_MISSING,
-    Column,
-    Fault,
-    Feature,
-    InputSpec,
-    Lookups,
-    OneColumn,
-    Summary,
-    feature_kind,
-    length_name,
-)
+from tfctr.features.columns import INT64_MISSING, Column, Fault, InputSpec, length_name
+from tfctr.features.kinds.base import Feature, Lookups, OneColumn, Summary, feature_kind
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, Lookup, Table
-from tfctr.features.kinds.request_time import not_in_seconds
+from tfctr.features.kinds.request_time import YEAR_2100, not_in_seconds
 from tfctr.features.kinds.suggestion import Found, Suggestion
 
 AGE_BUCKETS = 34
@@ -47,6 +37,8 @@ class EventTime(OneColumn):
     def suggest(cls, found: Found) -> Suggestion | None:
         if not found.is_time or found.place not in cls.places:
             return None
+        if found.dtype != "int64" or found.quantiles is None or found.quantiles[-1] > YEAR_2100:
+            return Suggestion(1.0, None, "event times must be whole seconds since 1970; divide milliseconds by 1000")
         if not found.has_clock:
             return Suggestion(1.0, None, "event times, whose ages need the time of the request (--timestamp)")
         return Suggestion(1.0, {"kind": "event_time"}, "becomes the age of the event")

@@ -12,16 +12,8 @@ import numpy as np
 from typing_extensions import override
 
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import (
-    Feature,
-    FrozenTable,
-    InputSpec,
-    Kind,
-    Lookups,
-    Reference,
-    Summary,
-    feature_kind,
-)
+from tfctr.features.columns import InputSpec
+from tfctr.features.kinds.base import Feature, FrozenTable, Kind, Lookups, Reference, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, FrozenRow
 from tfctr.features.yaml_file import Name
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING
+from tfctr.features.columns import INT64_MISSING
 
 _QUANTILE_SAMPLE = 250_000
 

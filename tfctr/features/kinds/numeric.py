@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Feature, InputSpec, Lookups, OneColumn, Summary, feature_kind
+from tfctr.features.columns import INT64_MISSING, InputSpec
+from tfctr.features.kinds.base import Feature, Lookups, OneColumn, Summary, feature_kind
 from tfctr.features.kinds.fields import FieldSpec, Linear, Lookup, Table
 from tfctr.features.kinds.learned import MeanDeviation, Numbers, Quantiles
 from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion

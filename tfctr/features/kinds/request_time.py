@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from tfctr.features.kinds.base import INT64_MISSING, Column, Fault, Feature, InputSpec, Kind, Lookups, Summary
+from tfctr.features.columns import INT64_MISSING, Column, Fault, InputSpec
+from tfctr.features.kinds.base import Feature, Kind, Lookups, Summary
 from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 
 SECONDS_PER_HOUR = 3600
