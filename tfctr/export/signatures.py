@@ -31,11 +31,19 @@ def wire_name(state_name: str) -> str:
 
 
 class _Untracked:
-    """A holder of the model and the served scorer that TensorFlow's object tracking does not follow."""
+    """A holder of the model, the served scorer and the functions that TensorFlow's object tracking does not follow.
+
+    A tracked function would be traced once more when it is saved, and saved beside its signature.
+    """
 
     def __init__(self, model: RankingModel, scorer: Scorer) -> None:
         self.model = model
         self.scorer = scorer
+        self.functions: dict[str, Any] = {}
+
+    def add(self, name: str, function: Any, specs: Any) -> Any:
+        self.functions[name] = tf.function(function, input_signature=[specs], autograph=False)
+        return self.functions[name].get_concrete_function()
 
 
 class RankingModule(tf.Module):
@@ -58,7 +66,7 @@ class RankingModule(tf.Module):
         self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32", fold: bool = True
     ) -> None:
         super().__init__()
-        self._towers = _Untracked(model, folded_scorer(model) if fold else model.scorer)
+        self._untracked = _Untracked(model, folded_scorer(model) if fold else model.scorer)
         # Only the weights that the signatures read are tracked. Tracking the model would save its optimizer as well.
         self.weights = [weight.value for weight in served_weights(model, self.scorer)]
         self.file = assets.file
@@ -76,33 +84,40 @@ class RankingModule(tf.Module):
         self._state_names: dict[str, str] = {}
         self.state_specs: dict[str, Any] = {}
         if self.user_specs:
-            self.user_tower = tf.function(self._user_tower, input_signature=[self.user_specs])
-            outputs = self.user_tower.get_concrete_function().structured_outputs
+            outputs = self._untracked.add("user_tower", self._user_tower, self.user_specs).structured_outputs
             self.state_specs = {name: tf.TensorSpec(t.shape, t.dtype, name) for name, t in outputs.items()}
         taken = sorted(set(self.state_specs) & (set(self.candidate_specs) | set(self.context_specs)))
         if taken:
             raise UserError(f"the features {taken} have names that the state needs; rename them in the feature file")
         score_specs = {**self.state_specs, **self.candidate_specs, **self.context_specs}
-        self.score = tf.function(self._score, input_signature=[score_specs])
-        examples = tf.TensorSpec([None], tf.string, "examples")
-        self.serving_default = tf.function(self._serving_default, input_signature=[examples])
+        self._untracked.add("score", self._score, score_specs)
+        self._untracked.add("serving_default", self._serving_default, tf.TensorSpec([None], tf.string, "examples"))
 
     @property
     def scorer(self) -> Scorer:
         """The served scorer: that of the model, or one with a folded backbone."""
-        return self._towers.scorer
+        return self._untracked.scorer
 
     def signatures(self) -> dict[str, Any]:
         """The concrete functions by signature name."""
-        functions = {"serving_default": self.serving_default, "score": self.score}
-        if self.user_specs:
-            functions["user_tower"] = self.user_tower
-        return {name: function.get_concrete_function() for name, function in functions.items()}
+        return {name: function.get_concrete_function() for name, function in self._untracked.functions.items()}
+
+    def user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The state of users, by the names that `score` takes."""
+        return dict(self._untracked.functions["user_tower"](inputs))
+
+    def score(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Probabilities of candidates [B, C]."""
+        return dict(self._untracked.functions["score"](inputs))
+
+    def serving_default(self, examples: Any) -> dict[str, Any]:
+        """Probabilities of serialized examples [N]."""
+        return dict(self._untracked.functions["serving_default"](examples))
 
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         raw = _checked(inputs, self.user_specs)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
+        state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
         self._state_names = {wire_name(name): name for name in state}
         if len(self._state_names) < len(state):
@@ -123,7 +138,7 @@ class RankingModule(tf.Module):
     def _serving_default(self, examples: Any) -> dict[str, Any]:
         raw = parse_examples(examples, self.file)
         model_side = self.raw_function.user(raw)
-        state = self._towers.model.user_tower(_in_tables(model_side), training=False)
+        state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
         wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
         state = {name: self._from_wire(name, tensor)[0] for name, tensor in wire.items()}
         candidate = {name: raw[name][:, None] for name in self.candidate_specs}
@@ -170,7 +185,7 @@ class RankingModule(tf.Module):
         if tensor == "length":
             return self.file.sequences[self.scorer.entries[interest].sequence].max_length
         if tensor.startswith("rows/"):
-            return self._towers.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
+            return self._untracked.model.embeddings.frozen_shapes[tensor.removeprefix("rows/")][0] - 1
         return None
 
 
