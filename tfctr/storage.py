@@ -117,14 +117,14 @@ def unfinished_work(directory: Path, key: str) -> Iterator[None]:
 def release_work(directory: Path) -> None:
     """Make a directory of unfinished work one like any other, which no later block goes on with."""
     (directory / _KEY).unlink(missing_ok=True)
-    if directory.is_dir():
-        _sync(directory)
+    _sync(directory)
 
 
 def discard_work(directory: Path) -> None:
-    """Remove unfinished work. Its key goes first, since a kill may leave some of the rest."""
-    release_work(directory)
-    shutil.rmtree(directory, ignore_errors=True)
+    """Remove unfinished work, if any. Its key goes first, since a kill may leave some of the rest."""
+    if directory.is_dir():
+        release_work(directory)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
