@@ -1,5 +1,6 @@
 """What `tfctr.storage` writes is there completely or not at all."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,7 @@ class TestOnlyOne:
         assert not list(tmp_path.iterdir())
 
     def test_a_lock_that_is_removed_while_it_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        taken, flock = [], storage.fcntl.flock
+        taken, flock = [], fcntl.flock
 
         def removed_once(file: Any, how: int) -> None:
             flock(file, how)
@@ -107,7 +108,7 @@ class TestOnlyOne:
             if len(taken) == 1:
                 (tmp_path / ".lock").unlink()
 
-        monkeypatch.setattr(storage.fcntl, "flock", removed_once)
+        monkeypatch.setattr(fcntl, "flock", removed_once)
         self.hold(tmp_path)
         assert len(taken) == 2
 

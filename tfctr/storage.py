@@ -1,6 +1,5 @@
 """Files and directories that are there whole or not at all, also when the process is killed or the machine stops."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -138,6 +137,8 @@ def only_one(path: Path, lock: Path) -> Iterator[None]:
     Raises:
         UserError: Another process has the lock, or it cannot be made.
     """
+    import fcntl  # which Windows lacks, where the client runs too
+
     while True:
         with disk_errors(path):
             lock.parent.mkdir(parents=True, exist_ok=True)

@@ -49,12 +49,14 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     """
     experiment.model_config_of().interests_of(file)
     data, out = Path(data), Path(out)
-    with only_one(out, out / ".lock"):
-        return _train(file, experiment, data, out)
-
-
-def _train(file: FeatureFile, experiment: Experiment, data: Path, out: Path) -> TrainingResult:
     paths = {split: split_files(data, split) for split in ("train", "valid")}
+    with only_one(out, out / ".lock"):
+        return _train(file, experiment, data, paths, out)
+
+
+def _train(
+    file: FeatureFile, experiment: Experiment, data: Path, paths: dict[str, list[str]], out: Path
+) -> TrainingResult:
     assets = _assets(file, paths["train"], data, out)
     splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
     rows = rows_key(file, [path for found in paths.values() for path in found])
