@@ -102,7 +102,7 @@ def _loaded(data: Path, split: str, file: Any, assets: Any) -> Any:
     from tfctr.features.transform import FileLookups, RawFunction
     from tfctr.training.dataset import RankingData
 
-    copy = assets.directory.parent / f"rows-{split}-{assets.fingerprint()[:16]}"
+    copy = assets.directory.parent / f"rows-{split}-{assets.fingerprint[:16]}"
     return RankingData.of_log(file, split_files(data, split), RawFunction(file, FileLookups(assets)), copy)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfctr.data.keys import code_digest
 from tfctr.features.spec import FeatureFile
 
 if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants to redirect its noise first
@@ -77,13 +76,4 @@ def beam_args(workers: int = 1) -> tuple[str, ...]:
 
 def code_digests() -> dict[str, str]:
     """A hash of our source for every component of `SOURCES`."""
-    root = Path(__file__).parents[1]
-    found = {}
-    for component, places in SOURCES.items():
-        digest = hashlib.sha256()
-        for place in places:
-            files = [root / place] if place.endswith(".py") else sorted((root / place).rglob("*.py"))
-            for path in files:
-                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-        found[component] = digest.hexdigest()
-    return found
+    return {component: code_digest(*places) for component, places in SOURCES.items()}

@@ -98,13 +98,11 @@ def request_of(data: Path, file: FeatureFile, seed: int) -> Request:
     """
     import tensorflow as tf
 
-    from tfctr.data.examples import serialized_rows
-    from tfctr.data.sources import read, split_files
+    from tfctr.data.sources import serialized, split_files
     from tfctr.features.row_checks import column_rules
 
-    rows = read(split_files(data, "test"), column_rules(file), file.csv)
-    examples = (tf.train.Example.FromString(one) for some in rows for one in serialized_rows(some, file))
-    found = (_columns(example) for example in islice(examples, 400))
+    rows = (one for path in split_files(data, "test") for one in serialized(path, column_rules(file), file.csv))
+    found = (_columns(tf.train.Example.FromString(one)) for one in islice(rows, 400))
     columns = max(found, key=lambda row: len(row.get("history_item_id", [])))
     with (data / "items.csv").open(encoding="utf-8", newline="") as lines:
         items = {int(row["item_id"]): row for row in csv.DictReader(lines)}

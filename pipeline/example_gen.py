@@ -16,8 +16,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from typing_extensions import override
 
-from tfctr.data.examples import serialized_rows
-from tfctr.data.sources import read, split_files
+from tfctr.data.sources import serialized, split_files
 from tfctr.features.row_checks import ColumnRule, column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.table_format import TableFormat
@@ -67,5 +66,4 @@ def _read_log(pipeline: Any, exec_properties: dict[str, Any], split_pattern: str
 def _examples(path: str, told: str) -> Iterator[bytes]:
     content = json.loads(told)
     rules = {name: ColumnRule(**rule) for name, rule in content["rules"].items()}
-    for rows in read([path], rules, TableFormat.model_validate(content["tables"])):
-        yield from serialized_rows(rows, rules)
+    return serialized(path, rules, TableFormat.model_validate(content["tables"]))

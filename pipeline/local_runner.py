@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import time
 import traceback
@@ -22,6 +21,7 @@ from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
+from tfctr.storage import only_one
 
 FAILED, BAD_ARGUMENTS, REFUSED = 1, 2, 3
 _WORKERS_HAVE_TFX = "--sdk_container_image=this_machine"
@@ -84,7 +84,8 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
     layout = OutputLayout(out)
     layout.out.mkdir(parents=True, exist_ok=True)
     log = layout.logs / f"{datetime.now():%Y%m%d-%H%M%S}.log"
-    with _only_one(layout.out), quiet(log) as progress:
+    # Two runs on one directory would use the same checkpoints.
+    with only_one(layout.out, layout.out / ".lock"), quiet(log) as progress:
         progress.say(f"starting; TensorFlow's and TFX's log: {log}")
         from pipeline.pipeline import create_pipeline
         from tfctr.training.experiment import load_experiment
@@ -161,17 +162,6 @@ def digest_of_files(file: FeatureFile, data: Path) -> str:
         with path.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Lock an output directory: two runs on it would use the same checkpoints. The lock ends with the process."""
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another run is under way here; wait for it or choose another --out") from None
-        yield
 
 
 class RunFailedError(UserError):

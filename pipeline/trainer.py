@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
 from tfctr.data.columnar import remove_other_copies
-from tfctr.data.keys import code
+from tfctr.data.keys import rows_key
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
@@ -37,8 +36,7 @@ def run_fn(fn_args: Any) -> None:
     for split in SPLITS.values():
         check_split_once(file, config["data"], split, Path(config["checkpoints"]))
     train_files, valid_files = _files(fn_args.train_files), _files(fn_args.eval_files)
-    key = hashlib.sha256("\n".join([*train_files, *valid_files]).encode()).hexdigest()[:16]
-    directory = Path(config["checkpoints"]) / key
+    directory = Path(config["checkpoints"]) / rows_key(file, [*train_files, *valid_files])
     assets = assets_from_transform(
         fn_args.transform_graph_path, train_files, file, directory / "assets", config["data"]
     )
@@ -54,9 +52,7 @@ def run_fn(fn_args: Any) -> None:
 
 def _rows(file: FeatureFile, paths: list[str], directory: Path, split: str) -> RankingData:
     """The rows of a split, from their columnar copy, which later trainings on them use again."""
-    # The files of an artifact never change.
-    key = hashlib.sha256("\n".join([*paths, code()]).encode()).hexdigest()[:16]
-    copy = directory / f"{split}-{key}"
+    copy = directory / f"{split}-{rows_key(file, paths)}"
     rows = RankingData.of_transformed(file, paths, copy)
     remove_other_copies(copy, split)
     return rows

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "tfctr": set(),
     "errors": set(),
     "console": set(),
-    "storage": set(),
+    "storage": {"errors"},
     "features": LEAVES,
     "metrics": LEAVES,
     "client": LEAVES | {"features"},

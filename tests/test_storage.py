@@ -1,13 +1,26 @@
 """What `tfctr.storage` writes is there completely or not at all."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tfctr.storage import new_directory, write_text
+from tfctr import storage
+from tfctr.errors import UserError
+from tfctr.storage import discard_work, new_directory, only_one, unfinished_work, write_text
 
+HELD = """
+import sys, time
+from pathlib import Path
+from tfctr.storage import only_one
+out = Path(sys.argv[1])
+with only_one(out, out / ".lock"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -69,3 +82,67 @@ def test_a_kill_before_the_rename_leaves_what_was_there(tmp_path: Path, name: st
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / Path(name).parts[0]], check=False)
     assert done.returncode == -9
     assert (tmp_path / name).read_text() == "old"
+
+
+class TestOnlyOne:
+    def hold(self, out: Path) -> None:
+        with only_one(out, out / ".lock"):
+            assert (out / ".lock").exists()
+
+    def test_a_lock_ends_with_its_process(self, tmp_path: Path) -> None:
+        with subprocess.Popen([sys.executable, "-c", HELD, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match="another run is under way here"):
+                self.hold(tmp_path)
+            other.kill()
+        self.hold(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_lock_that_is_removed_while_it_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        taken, flock = [], fcntl.flock
+
+        def removed_once(file: Any, how: int) -> None:
+            flock(file, how)
+            taken.append(1)
+            if len(taken) == 1:
+                (tmp_path / ".lock").unlink()
+
+        monkeypatch.setattr(fcntl, "flock", removed_once)
+        self.hold(tmp_path)
+        assert len(taken) == 2
+
+
+class TestUnfinishedWork:
+    def left(self, directory: Path, key: str) -> list[str]:
+        """What a block finds."""
+        with unfinished_work(directory, key):
+            return sorted(path.name for path in directory.iterdir() if path.name != "key")
+
+    @pytest.fixture
+    def work(self, tmp_path: Path) -> Path:
+        self.left(tmp_path / "work", "one")
+        (tmp_path / "work" / "part").touch()
+        return tmp_path / "work"
+
+    def test_is_there_again_for_the_same_key(self, work: Path) -> None:
+        assert self.left(work, "one") == ["part"]
+        assert self.left(work, "two") == []
+
+    def test_an_error_removes_it(self, work: Path) -> None:
+        with pytest.raises(ZeroDivisionError), unfinished_work(work, "one"):
+            print(1 / 0)
+        assert not work.exists()
+
+    def test_a_kill_while_it_is_removed(self, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (work / "more").touch()
+
+        def partly(directory: Path, **_: object) -> None:
+            (directory / "more").unlink()
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as killed:
+            killed.setattr(storage.shutil, "rmtree", partly)
+            with pytest.raises(KeyboardInterrupt):
+                discard_work(work)
+        assert self.left(work, "one") == []

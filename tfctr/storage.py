@@ -5,6 +5,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+from tfctr.errors import UserError, disk_errors
+
+_KEY = "key"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,11 +32,16 @@ def new_file(path: Path) -> Iterator[Path]:
     unfinished = _beside(path)
     try:
         yield unfinished
-        _sync(unfinished)
-        os.replace(unfinished, path)
-        _sync(path.parent)
+        finish_file(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def finish_file(unfinished: Path, path: Path) -> None:
+    """Give a file its name, when all of it is on disk; it replaces what has the name."""
+    _sync(unfinished)
+    os.replace(unfinished, path)
+    _sync(path.parent)
 
 
 @contextmanager
@@ -71,6 +81,89 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
     else:
         os.rename(unfinished, path)
     _sync(path.parent)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory that is taken for whole by its name, which it loses before the first file goes."""
+    unnamed = _beside(path)
+    os.rename(path, unnamed)
+    _sync(path.parent)
+    shutil.rmtree(unnamed, ignore_errors=True)
+
+
+@contextmanager
+def unfinished_work(directory: Path, key: str) -> Iterator[None]:
+    """Make a directory for a block that may be killed: what is in it then is there again for a block of the same key.
+
+    An error of the block removes it; a kill and an interrupt leave it. A block that ends well leaves it too, and ends
+    the work by `release_work` or `discard_work`.
+
+    Args:
+        directory: What is in it for another key is removed.
+        key: Whatever the work depends on.
+    """
+    note = directory / _KEY
+    if not note.is_file() or note.read_text(encoding="utf-8") != key:
+        discard_work(directory)
+        write_text(note, key)
+    try:
+        yield
+    except Exception:
+        discard_work(directory)
+        raise
+
+
+def release_work(directory: Path) -> None:
+    """Make a directory of unfinished work one like any other, which no later block goes on with."""
+    (directory / _KEY).unlink(missing_ok=True)
+    _sync(directory)
+
+
+def discard_work(directory: Path) -> None:
+    """Remove unfinished work, if any. Its key goes first, since a kill may leave some of the rest."""
+    if directory.is_dir():
+        release_work(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def only_one(path: Path, lock: Path) -> Iterator[None]:
+    """Keep other processes from writing the same; the lock ends with the process, however that ends.
+
+    Args:
+        path: What is written, for the message.
+        lock: A file for the lock, which is removed at the end. Its directory is made when it is missing.
+
+    Raises:
+        UserError: Another process has the lock, or it cannot be made.
+    """
+    import fcntl  # which Windows lacks, where the client runs too
+
+    while True:
+        with disk_errors(path):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{path}: another run is under way here; wait for it, or choose another --out"
+                ) from None
+            if not _has_name(file, lock):
+                continue  # the run that had it has just removed it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _has_name(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _beside(path: Path) -> Path:

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,15 @@ import pytest
 import tensorflow as tf
 
 from tests.cli.conftest import Desk, Ran
+from tests.records import write_records
 from tests.tables import table_of, write_csv, write_parquet
 from tests.workbench import ROOT, Workbench
 from tfctr.data.sources import files_of, parquet, split_files
 from tfctr.export.describe import describe
 from tfctr.metrics import reference
+from tfctr.storage import only_one
 from tfctr.training import scores
+from tfctr.training.served import ServedModel
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +124,55 @@ class TestOutput:
         predict(tmp_path / "more", "--keys", "name")
         assert pq.read_table(out)["name"].equals(texts["name"])
 
+    @pytest.mark.parametrize(
+        "values",
+        [
+            pa.array([0.1, None, 1e300]),
+            pa.array([1, None, 2**64 - 1], pa.uint64()),
+            pa.array([datetime(2024, 1, day, 12, 30, tzinfo=UTC) for day in (1, 2, 3)], pa.timestamp("us", "UTC")),
+            pa.array([date(2024, 1, 1), None, date(1960, 2, 3)]),
+            pa.array([Decimal("1.50"), None, Decimal("-7.25")]),
+            pa.array([True, None, False]),
+            pa.array([b"\xff", None, b""]),
+        ],
+        ids=lambda values: str(values.type),
+    )
+    def test_keys_are_written_as_they_are(
+        self, predict: Call, tmp_path: Path, out: Path, table: pa.Table, values: pa.Array
+    ) -> None:
+        few = table[:3].append_column("key", values)
+        write_parquet(tmp_path / "log" / "a.parquet", few[:2])
+        write_parquet(tmp_path / "log" / "b.parquet", few[2:])
+        assert predict(tmp_path / "log", "--keys", "key").error is None
+        assert pq.read_table(out)["key"].combine_chunks().equals(values)
+
+    def test_records_may_lack_a_column(
+        self, predict: Call, desk: Desk, tmp_path: Path, out: Path, table: pa.Table, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Any number of records, and whole files, where a table must have it."""
+        file = describe(desk.model).feature_file
+        few = table[:40].to_pylist()
+        for row, one in enumerate(few):
+            one["day"] = [row] if row >= 30 else None
+            one["year"] = one["year"] if row >= 30 else None
+        write_records(tmp_path / "log" / "a.tfrecord", few[:20])
+        write_records(tmp_path / "log" / "b.tfrecord", few[20:])
+        scores.write_scores(desk.model, file, files_of(tmp_path / "log"), out, ["day"])
+        assert pq.read_table(out)["day"].to_pylist() == [None] * 30 + list(range(30, 40))
+        assert "warning" not in capfd.readouterr().err
+        assert "the log has no column 'nope'" in str(predict(tmp_path / "log", "--keys", "nope").error)
+        write_records(tmp_path / "log" / "b.tfrecord", few[:20])
+        scores.write_scores(desk.model, file, files_of(tmp_path / "log"), out, [])
+        assert "warning: no row has a value of year, which the model reads" in capfd.readouterr().err
+
+
+def change_weights(model: Path, factor: float) -> None:
+    loaded = tf.saved_model.load(str(model))
+    for variable in loaded.signatures["serving_default"].graph.variables:
+        if variable.dtype == tf.float32:
+            variable.assign(variable * factor)
+    tf.train.Checkpoint(loaded).write(str(model / "variables" / "variables"))
+
 
 def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
@@ -153,13 +207,13 @@ class TestContinued:
         out.unlink()
         write = scores._write_part
 
-        def third(parts: Path, pieces: Any) -> None:
-            interrupt() if len(list(parts.glob("*.parquet"))) == 2 else write(parts, pieces)
+        def third(parts: Path, *part: Any) -> None:
+            interrupt() if len(list(parts.glob("*.parquet"))) == 2 else write(parts, *part)
 
         self.interrupted("_write_part", third, model, log, out)
         scored: list[int] = []
-        score = scores._scores
-        monkeypatch.setattr(scores, "_scores", lambda *given: scored.append(1) or score(*given))
+        score = ServedModel.scores
+        monkeypatch.setattr(ServedModel, "scores", lambda *given: scored.append(1) or score(*given))
         predict(log, "--keys", "row", model=model)
         sizes = (len(table) // 2, len(table) - len(table) // 2)
         assert len(scored) == sum(-(-size // self.PIECE) for size in sizes) - 6
@@ -183,17 +237,43 @@ class TestContinued:
         elif changed == "keys":
             keys = "item_id,row"
         else:  # other weights under the same graph
-            loaded = tf.saved_model.load(str(model))
-            for variable in loaded.signatures["serving_default"].graph.variables:
-                if variable.dtype == tf.float32:
-                    variable.assign(variable * 0.5)
-            tf.train.Checkpoint(loaded).write(str(model / "variables" / "variables"))
+            change_weights(model, 0.5)
         predict(log, "--keys", keys, model=model)
         found = out.read_bytes()
         out.unlink()
         predict(log, "--keys", keys, model=model)
         assert out.read_bytes() == found
         assert not pq.read_table(out).equals(before)
+
+    @pytest.mark.parametrize("changed", ["a part is gone", "pieces are larger", "rows are gone"])
+    def test_parts_that_do_not_fit_are_refused(
+        self,
+        predict: Call,
+        model: Path,
+        log: Path,
+        out: Path,
+        table: pa.Table,
+        monkeypatch: pytest.MonkeyPatch,
+        changed: str,
+    ) -> None:
+        parts = out.with_name(f".{out.name}.parts")
+        monkeypatch.setattr(scores, "files_key", lambda *_: "the same")
+        self.interrupted("_join", interrupt, model, log, out)
+        if changed == "a part is gone":
+            sorted(parts.glob("*.parquet"))[1].unlink()
+        elif changed == "rows are gone":
+            write_parquet(log / "b.parquet", table[:5])
+        else:
+            sorted(parts.glob("*.parquet"))[-1].unlink()
+            monkeypatch.setattr(parquet, "ROWS", 4096)
+        ran = predict(log, "--keys", "row", model=model)
+        assert (
+            ran.error
+            == f"{parts}: what a killed run has left does not fit the log; run the same again, which starts over"
+        )
+        assert not list(out.parent.iterdir())
+        predict(log, "--keys", "row", model=model)
+        assert len(pq.read_table(out)) == sum(pq.read_metadata(path).num_rows for path in log.iterdir())
 
 
 class TestRefuses:
@@ -211,7 +291,7 @@ class TestRefuses:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            (("--keys", "nope"), "--keys: the log has no column 'nope'. It has age, gender, genres, "),
+            (("--keys", "nope"), "log/a.parquet has no column 'nope'. It has age, gender, genres, "),
             (("--keys", "row,history_genres"), "--keys: 'history_genres' is a history; a key has one value a row"),
             (("--model", "/nowhere"), "/nowhere: holds no SavedModel (saved_model.pb is missing)"),
             (("--data", "/nowhere"), "/nowhere/test: no file of a log (*.csv, "),
@@ -237,6 +317,39 @@ class TestRefuses:
             write_parquet(log / f"{name}.parquet", table.drop("year"))
         self.refused(predict(log), out, "a.parquet: there is no column 'year', which the model reads")
 
+    @pytest.mark.parametrize(
+        ("column", "told"),
+        [
+            ("year", "b.parquet: there is no column 'year', which the model reads"),
+            ("row", "b.parquet has no column 'row'. It has age, "),
+        ],
+    )
+    def test_a_later_file_without_a_column(
+        self, predict: Call, log: Path, out: Path, table: pa.Table, column: str, told: str
+    ) -> None:
+        write_parquet(log / "b.parquet", table.drop(column))
+        self.refused(predict(log, "--keys", "row"), out, told)
+
+    def test_a_key_of_two_types(self, predict: Call, log: Path, out: Path, table: pa.Table) -> None:
+        texts = pa.array([f"r{row}" for row in range(len(table))])
+        write_parquet(log / "b.parquet", table.set_column(table.column_names.index("row"), "row", texts))
+        told = "b.parquet, row 1: row is string from here on and int64 in the rows before"
+        self.refused(predict(log, "--keys", "row"), out, told)
+
+    def test_a_model_whose_weights_are_not_finite(
+        self, tfctr: Call, predict: Call, desk: Desk, log: Path, tmp_path: Path, out: Path
+    ) -> None:
+        model = Path(shutil.copytree(desk.model, tmp_path / "model"))
+        change_weights(model, float("nan"))
+        self.refused(predict(log, model=model), out, "a.parquet, row 1: can't be scored: ")
+        ran = tfctr("evaluate", "--model", model, "--data", desk.data)
+        assert "test/part-00000.tfrecord.gz, record 1: can't be scored: " in str(ran.error)
+
+    def test_another_run_that_writes_the_same(self, predict: Call, log: Path, out: Path) -> None:
+        with only_one(out, out.with_name(f".{out.name}.lock")):
+            assert predict(log).error == f"{out}: another run is under way here; wait for it, or choose another --out"
+        assert predict(log).error is None
+
     def test_a_column_called_score(self, predict: Call, log: Path, out: Path, table: pa.Table) -> None:
         write_parquet(log / "a.parquet", table.append_column("score", table["row"]))
         self.refused(predict(log, "--keys", "score"), out, "the log's column 'score' can't be kept")
@@ -245,7 +358,8 @@ class TestRefuses:
         ("column", "plain", "bad", "told"),
         [
             ("item_id", "1", "x", "b.parquet, row 51: column 'item_id' is 'x'; the feature file says int64"),
-            ("row", b"1", b"\xff", "b.parquet, row 51: row is not UTF-8 text, so it can't stand beside a score"),
+            ("user_activity", b"1", b"\xff", "b.parquet, row 51: user_activity is not UTF-8 text, so it can't stand"),
+            ("label", 1, 2, "b.parquet, row 51: label must be 0 or 1. Received: 2"),
             ("row", [1], [1, 2], "b.parquet, row 51: row has 2 values"),
         ],
     )
@@ -257,7 +371,7 @@ class TestRefuses:
         changed = table.set_column(table.column_names.index(column), column, pa.array(values))
         write_parquet(log / "a.parquet", changed[: len(table) // 2])
         write_parquet(log / "b.parquet", changed[len(table) // 2 :])
-        self.refused(predict(log, "--keys", "row"), out, told)
+        self.refused(predict(log, "--keys", "row,user_activity"), out, told)
 
     def test_no_rows(self, predict: Call, log: Path, out: Path, table: pa.Table) -> None:
         for name in "ab":
@@ -279,15 +393,15 @@ class TestRefuses:
 
 
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-# What runs before the command: parts of three pieces, and a kill.
+# What runs before the command: a kill.
 MOMENTS = {
     "between parts": f"""
 write = scores._write_part
-scores._write_part = lambda parts, pieces: {KILL} if len([*parts.glob('0*')]) == 2 else write(parts, pieces)
+scores._write_part = lambda parts, *part: {KILL} if len([*parts.glob('0*')]) == 2 else write(parts, *part)
 """,
     "within a part": f"""
 write = pq.write_table
-pq.write_table = lambda table, path: (write(table, path), '000001' in path.name and {KILL})
+pq.write_table = lambda table, path: (write(table, path), '000048' in path.name and {KILL})
 """,
     "before the file has its name": f"""
 replace = os.replace
@@ -297,17 +411,33 @@ os.replace = lambda source, target: {KILL} if target == Path(sys.argv[-1]) else 
 replace = os.replace
 os.replace = lambda source, target: (replace(source, target), target == Path(sys.argv[-1]) and {KILL})
 """,
+    "while the parts are removed": f"""
+def partly(directory, **_):
+    for part in sorted(directory.glob("0*"))[:1]:
+        part.unlink()
+        {KILL}
+storage.shutil.rmtree = partly
+""",
 }
+# A clean-up of a run that fails, which is killed too, leaves parts that the same run may not trust.
+FAILED = f"""
+def full(*_):
+    raise OSError(28, "No space left on device")
+scores._join = full
+{MOMENTS["while the parts are removed"]}
+"""
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import pyarrow.parquet as pq
+from tfctr import storage
 from tfctr.cli import main
 from tfctr.cli.quiet import import_tensorflow
 import_tensorflow()
-from tfctr.data.sources import parquet
+from tfctr.data.sources import csv, parquet, tfrecord
 from tfctr.training import scores
-parquet.ROWS, scores._PART_ROWS = 16, 40
+csv.ROWS = parquet.ROWS = tfrecord.ROWS = 16
+scores._PART_ROWS = 40
 """
 
 
@@ -331,11 +461,52 @@ class TestProcess:
     def test_a_killed_run_is_continued(self, desk: Desk, expected: Path, out: Path, moment: str) -> None:
         killed = self.run(desk, expected / "log", out, MOMENTS[moment])
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        assert out.exists() == (moment == "after it")
+        assert out.exists() == (moment in ("after it", "while the parts are removed"))
         again = self.run(desk, expected / "log", out)
         assert again.returncode == 0, again.stderr
         assert out.read_bytes() == (expected / "scores.parquet").read_bytes()
         assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+    @pytest.mark.parametrize("file", ["a.parquet", "a.csv", "a.tfrecord"])
+    def test_every_format_is_continued(
+        self, desk: Desk, expected: Path, table: pa.Table, tmp_path: Path, out: Path, file: str
+    ) -> None:
+        write = {".parquet": write_parquet, ".csv": write_csv}.get(Path(file).suffix)
+        path = tmp_path / "log" / file
+        write(path, table) if write else write_records(path, table.to_pylist())
+        killed = self.run(desk, tmp_path / "log", out, MOMENTS["between parts"])
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert self.run(desk, tmp_path / "log", out).returncode == 0
+        found, whole = pq.read_table(out), pq.read_table(expected / "scores.parquet")
+        assert found["score"].equals(whole["score"])
+        assert list(map(int, found["row"].to_pylist())) == whole["row"].to_pylist()
+
+    def test_a_kill_while_a_failed_run_cleans_up(self, desk: Desk, expected: Path, out: Path) -> None:
+        killed = self.run(desk, expected / "log", out, FAILED)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert self.run(desk, expected / "log", out).returncode == 0
+        assert out.read_bytes() == (expected / "scores.parquet").read_bytes()
+
+    def test_memory_does_not_grow_with_the_log(self, desk: Desk, table: pa.Table, tmp_path: Path, out: Path) -> None:
+        """A key of a kilobyte a row stands for all that is kept of a row."""
+        measure = """
+import atexit, re
+parquet.ROWS, scores._PART_ROWS = 1024, 4096
+atexit.register(lambda: print(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]))
+"""
+        peaks = []
+        for times in (20, 420):
+            rows = pa.concat_tables([table] * times)
+            keys = pa.array([f"{row:01000d}" for row in range(len(rows))])
+            log = tmp_path / f"log{times}"
+            log.mkdir()
+            whole = rows.set_column(rows.column_names.index("row"), "row", keys)
+            pq.write_table(whole, log / "a.parquet", row_group_size=4096, use_dictionary=False)
+            ran = self.run(desk, log, out, measure)
+            assert ran.returncode == 0, ran.stderr
+            peaks.append(int(ran.stdout.split()[-1]))
+        more = (420 - 20) * len(table)  # kilobytes, if all keys were held
+        assert peaks[1] - peaks[0] < more / 2
 
     def test_a_full_disk_is_one_line(self, desk: Desk, expected: Path, out: Path) -> None:
         limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"

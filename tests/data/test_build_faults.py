@@ -299,7 +299,7 @@ def test_what_a_kill_left_of_a_replaced_data_set_is_no_hindrance(tmp_path: Path)
 def test_two_builds_of_one_data_set_do_not_meet(tmp_path: Path) -> None:
     with resumed_directory(tmp_path / "out", False, "another") as directory:
         (directory / "theirs").touch()
-        with pytest.raises(UserError, match="out: another run is writing it"):
+        with pytest.raises(UserError, match="out: another run is under way here"):
             build(tmp_path, click_log(12))
         assert (directory / "theirs").is_file()
 

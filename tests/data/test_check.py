@@ -1,8 +1,10 @@
 """`tfctr data check` names the record and the fault."""
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import tensorflow as tf
 
 from tests.data.helpers import write_vectors
 from tfctr.data.check import check_dataset
+from tfctr.data.sources import tfrecord
+from tfctr.data.sources.records import Example
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.errors import UserError
@@ -73,6 +77,21 @@ def test_a_column_that_the_feature_file_does_not_name_is_listed(sound: Path, tmp
     shutil.copytree(sound, directory)
     change_third_record(directory, put("colour", 1))
     assert check_dataset(directory, FILE)[1] == ["colour"]
+
+
+def test_a_record_is_parsed_once(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    class Counted:
+        @staticmethod
+        def FromString(record: bytes) -> Any:  # noqa: N802  as protobuf calls it
+            parsed.append(record)
+            return Example.FromString(record)
+
+    monkeypatch.setattr(tfrecord, "Example", Counted)
+    monkeypatch.delitem(sys.modules, "tensorflow")  # as in `tfctr data check`
+    check_dataset(sound, FILE)
+    assert len(parsed) == 600
 
 
 def test_equal_seconds_are_a_leak(sound: Path, tmp_path: Path) -> None:

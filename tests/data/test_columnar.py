@@ -209,6 +209,28 @@ write_copy(Path({str(tmp_path)!r}) / "train-1", FILE, killed())
         assert [path.name for path in tmp_path.iterdir()] == ["train-1"]
 
 
+def test_a_kill_while_a_copy_is_removed_leaves_none_that_is_taken_for_whole(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from pathlib import Path
+from tests.data.test_columnar import *
+columnar._SHARD_BYTES = 1
+parent = Path({str(tmp_path)!r})
+for name in ("train-1", "train-2"):
+    write_copy(parent / name, FILE, pieces(rows(100)))
+def partly(directory, **_):
+    next(directory.glob("*.arrow")).unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+columnar.shutil.rmtree = partly
+remove_other_copies(parent / "train-2", "train")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    assert not (tmp_path / "train-1").exists()
+    remove_other_copies(tmp_path / "train-2", "train")
+    assert [path.name for path in tmp_path.iterdir()] == ["train-2"]
+
+
 def test_copies_of_other_rows_are_removed(tmp_path: Path) -> None:
     for name in ("train-1", "train-2", "valid-1", "training"):
         (tmp_path / name).mkdir()

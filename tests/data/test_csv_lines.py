@@ -56,6 +56,26 @@ def test_an_open_quote_is_told_with_its_line(tmp_path: Path, changed: dict[int, 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_an_open_quote_in_a_long_line(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv, "_BLOCK", 1 << 22)
+    changed = {40_000: '7,x,"' + "y" * 140_000, 40_009: '7,"x",3'}
+    with pytest.raises(UserError, match=rf'{name}, line 40000: a quote \("\) is open at its end'):
+        count(written(tmp_path / name, changed), "a")
+
+
+def test_a_long_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv, "_BLOCK", 1 << 22)
+    changed = {1: "a,b," + "c" * 140_000, 40_000: f'7,"{"y" * 140_000}",3', 50_000: '7,5" pipe,3'}
+    assert count(written(tmp_path / "a.csv", changed), "a", "b") == ROWS
+
+
+def test_lines_that_are_lost_are_refused_whatever_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv, "_refuse_open_quote", lambda *_: None)
+    with pytest.raises(UserError, match=r"a\.csv: 5 of 60,001 lines can't be told apart, because of a quote"):
+        count(written(tmp_path / "a.csv", {40_000: '7,x,"3', 40_005: '7,x,3"'}), "a")
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize(
     "changed",

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import gzip
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ import pytest
 import tensorflow as tf
 
 from tests.records import write_records
+from tests.tables import write_csv, write_parquet
 from tfctr.data.examples import serialized_rows
 from tfctr.data.log import checked_rows
 from tfctr.data.sources import read, split_files, types
 from tfctr.errors import UserError
 from tfctr.features import INT64_MISSING, FeatureFile
 from tfctr.features.columns import Column
-from tfctr.features.row_checks import column_rules
+from tfctr.features.row_checks import AS_WRITTEN, ColumnRule, column_rules
 from tfctr.features.table_format import TableFormat
 
 NOW = 1_600_000_000
@@ -117,6 +119,12 @@ def test_parquet_says_what_tfrecord_says(tmp_path: Path, records: dict[str, Colu
         ("item-id", pa.array([b"a", b"b"])),
         ("genres", pa.array([["x", "y"], None])),
         ("genres", pa.array([["x", None, "y", ""], []])),
+        ("genres", pa.array([[b"x", None, b"y", b""], []])),
+        ("genres", pa.ListArray.from_arrays([0, 2, 2], pa.array(["x", "y"]).dictionary_encode())),
+        ("past_item", pa.ListArray.from_arrays([0, 2, 2], pa.array(["b", "c"]).dictionary_encode())),
+        ("past_genres", pa.array([[[b"x", b"z"], [b"y"]], None])),
+        ("205", pa.array([" 7 ", None])),
+        ("price", pa.array([" 1.5", None])),
         ("past_genres", pa.array([[["x", "z"], ["y"]], None])),
         ("past price", pa.array([[decimal.Decimal("0.5"), decimal.Decimal("2.5")], None])),
         ("past_item", pa.array([["b", "c"], None], pa.large_list(pa.large_string()))),
@@ -134,7 +142,14 @@ def test_a_type_changes_where_nothing_is_lost(
     [
         ("205", pa.array([7, 1.5]), "row 2: column '205' is 1.5; the feature file says int64"),
         ("205", pa.array([2.0**53 + 2, 1]), "row 1: column '205' is 9007199254740994"),
-        ("205", pa.array(["7.0", str(2**53 + 1)]), "row 2: column '205' is 9007199254740992"),
+        ("205", pa.array(["7.0", "9007199254740992.0"]), "row 2: column '205' is 9007199254740992.0"),
+        ("205", pa.array(["7", str(2**63)]), "row 2: column '205' is '9223372036854775808'"),
+        ("205", pa.array(["7", "0x1F"]), "row 2: column '205' is '0x1F'; the feature file says int64"),
+        ("205", pa.array(["7.0", "0x1F"]), "row 2: column '205' is '0x1F'"),
+        ("205", pa.array(["7", "1_000"]), "row 2: column '205' is '1_000'"),
+        ("price", pa.array(["7", "1_000"]), "row 2: column 'price' is '1_000'; the feature file says float32"),
+        ("price", pa.array(["7", "0x1F"]), "row 2: column 'price' is '0x1F'"),
+        ("genres", pa.array([[b"x"], [b"y|z"]]), r"row 2: column 'genres' is b'y\|z'; the feature file says without"),
         ("205", pa.array([1, 2**63], pa.uint64()), "row 2: column '205' is 9223372036854775808"),
         ("205", pa.array(["7", "x"]), "row 2: column '205' is 'x'; the feature file says int64"),
         ("importance", pa.array([1, 2**24 + 1]), "row 2: column 'importance' is 16777217; a weight must be float32"),
@@ -148,6 +163,28 @@ def test_a_value_that_would_change_is_told(tmp_path: Path, name: str, values: pa
     pq.write_table(table(**{name: values}), tmp_path / "a.parquet")
     with pytest.raises(UserError, match=f"a.parquet, {told}"):
         columns(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.float64(), pa.string(), pa.list_(pa.float64()), pa.date32(), pa.null()])
+def test_a_column_without_a_value_may_have_any_type(tmp_path: Path, kind: pa.DataType) -> None:
+    expected = columns(write_records(tmp_path / "a.tfrecord", [{"label": 1, "item-id": "a"}] * 2))
+    for null in (pa.nulls(2, kind), pa.array([math.nan] * 2) if kind == pa.float64() else pa.nulls(2, kind)):
+        content = dict.fromkeys(ROWS[0], null) | {"label": pa.array([1, 1]), "item-id": pa.array(["a", "a"])}
+        content |= {"price": pa.nulls(2, kind), "importance": pa.nulls(2, kind), "past price": pa.nulls(2, kind)}
+        pq.write_table(pa.table(content), tmp_path / "a.parquet")
+        assert_same(columns(tmp_path / "a.parquet"), expected)
+
+
+@pytest.mark.parametrize(("dtype", "texts"), [("int64", ["7", str(2**53 + 1), "-1"]), ("float32", ["7", "16777217"])])
+@pytest.mark.parametrize("beside", ["7", "7.0", " 7", "1e3"])
+def test_a_text_is_the_same_number_beside_any_other(tmp_path: Path, dtype: str, texts: list[str], beside: str) -> None:
+    rules = {"a": ColumnRule("a", dtype)}
+    found = []
+    for more in ([], [beside]):
+        pq.write_table(pa.table({"a": texts + more}), tmp_path / "a.parquet")
+        [rows] = read([tmp_path / "a.parquet"], rules, TableFormat())
+        found.append(rows.columns["a"].values[: len(texts)].tolist())
+    assert found[0] == found[1] == [float(np.float32(text)) if dtype == "float32" else int(text) for text in texts]
 
 
 def test_a_null_in_a_history_is_a_missing_value(tmp_path: Path) -> None:
@@ -183,6 +220,21 @@ def test_csv_says_what_tfrecord_says(tmp_path: Path, packed: bool) -> None:
     assert_same(columns(path, file), expected)
 
 
+@pytest.mark.parametrize("start", ["\n", "\ufeff\n", "\r\n\r\n"])
+def test_a_csv_may_begin_with_empty_lines(tmp_path: Path, start: str) -> None:
+    file = csv_file()
+    expected = columns(write_records(tmp_path / "a.tfrecord", ROWS), file)
+    (tmp_path / "a.csv").write_bytes((start + HEADER + "\n" + LINES).encode())
+    assert_same(columns(tmp_path / "a.csv", file), expected)
+    assert "item-id" in types(tmp_path / "a.csv", file.csv)
+
+
+@pytest.mark.parametrize("delimiter", ["§", '"', "\n", "\0"])
+def test_a_delimiter_that_can_not_be_is_refused(delimiter: str) -> None:
+    with pytest.raises(ValueError, match="must be an ASCII character, such as ',' or a tab"):
+        csv_file(csv={"delimiter": delimiter})
+
+
 def test_csv_as_the_feature_file_says(tmp_path: Path) -> None:
     options = {"delimiter": "\t", "nulls": ["NA", ""], "list_delimiter": ";", "columns": HEADER.strip().split(",")}
     file = csv_file(csv=options)
@@ -213,6 +265,7 @@ def test_an_event_of_a_csv_may_lack_a_value(tmp_path: Path) -> None:
         (lambda text: text.replace(",7,", ",seven,", 1), "row 1: column '205' is 'seven'; the feature file says int64"),
         (lambda text: text.replace("extra", "205", 1), "two columns are called '205'"),
         (lambda text: "", "Empty CSV file"),
+        (lambda text: "\n\n", "Empty CSV file"),
         (lambda text: text.replace(",a,", ",\udcff,"), "a.csv: is not UTF-8 text|invalid UTF8"),
     ],
 )
@@ -246,7 +299,7 @@ def test_every_format_says_the_types_of_its_columns(tmp_path: Path) -> None:
     tables = TableFormat()
     assert types(tmp_path / "a.csv", tables) == {"id": "string", "name": "string"}
     assert types(tmp_path / "a.csv", TableFormat(columns=("x", "y"))) == {"x": "string", "y": "string"}
-    assert types(tmp_path / "a.parquet", tables) == {"id": "int64", "name": "string", "score": "string"}
+    assert types(tmp_path / "a.parquet", tables) == dict.fromkeys(["id", "name", "score"], AS_WRITTEN)
     assert types(tmp_path / "a.tfrecord", tables) == {
         "id": "int64",
         "name": "string",
@@ -264,6 +317,35 @@ def test_a_bad_value_in_a_late_row_group_is_told(tmp_path: Path) -> None:
     pq.write_table(pa.table(values), tmp_path / "a.parquet", row_group_size=100)
     with pytest.raises(UserError, match=r"a\.parquet, row 778: column '205' is 0\.5"):
         list(checked_rows(FILE, [tmp_path / "a.parquet"], ""))
+
+
+FAULTS = [
+    ("label", 5, "label must be 0 or 1. Received: 5"),
+    ("205", "x", "205"),
+    ("205", 0.5, "205"),
+]
+
+
+@pytest.mark.parametrize("suffix", ["tfrecord", "parquet", "csv"])
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_of_several_faults_the_first_is_told(
+    tmp_path: Path, suffix: str, first: int, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "tensorflow")
+    rows: list[dict[str, Any]] = [{"label": row % 2, "item-id": "a", "205": row, "price": 1.0} for row in range(100)]
+    for row, (column, value, _) in zip((20, 60), [FAULTS[first], FAULTS[first - 1]], strict=True):
+        rows[row][column] = value
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "tfrecord":
+        write_records(path, rows)
+    else:
+        texts = {name: [str(row[name]) for row in rows] for name in rows[0]}
+        write = {"parquet": write_parquet, "csv": write_csv}[suffix]
+        write(path, pa.table(texts))
+    with pytest.raises(UserError, match=rf"a\.{suffix}, (row|record) 21: .*{FAULTS[first][2]}"):
+        list(checked_rows(FILE, [path], ""))
 
 
 def test_rows_of_any_format_become_the_same_examples(tmp_path: Path, records: dict[str, Column]) -> None:

@@ -11,9 +11,10 @@ import apache_beam as beam
 import pytest
 from tfx import v1 as tfx  # noqa: F401  before the component, which it must be imported with
 
-from pipeline.configs import SPLITS, code_digests
+from pipeline.configs import SOURCES, SPLITS, code_digests
 from pipeline.example_gen import LogExecutor, log_example_gen
-from tests.pipeline.logs import FEATURES, in_another_format, read_log, rewrite_log, write_features, write_log
+from tests.pipeline.logs import FEATURES, ROOT, in_another_format, read_log, rewrite_log, write_features, write_log
+from tfctr.data.sources import tfrecord
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile, load_feature_file
 
@@ -91,7 +92,7 @@ def test_what_makes_examples_again(data: Path, features: Path, tmp_path: Path) -
         return load_feature_file(path)
 
     assert properties(data, changed("embedding_dimension: 4", "embedding_dimension: 8")) == told
-    assert properties(data, changed("max_length: 8", "max_length: 8")) == told
+    assert properties(data, changed("max_length: 8", "max_length: 9")) == told
     for other in (
         properties(data, changed("embedding_dimension: 4", "csv: {delimiter: ';'}")),
         properties(data, changed("gender: {dtype: string", "gender: {dtype: string, column: sex")),
@@ -100,3 +101,15 @@ def test_what_makes_examples_again(data: Path, features: Path, tmp_path: Path) -
         assert other != told
     assert json.loads(told["input_config"])["splits"][1] == {"name": "eval", "pattern": "valid/*"}
     assert code_digests().keys() == {"ExampleGen", "Transform", "Trainer"}
+    assert all((ROOT / place).exists() for places in SOURCES.values() for place in places)
+    assert len({*code_digests().values()}) == 3
+
+
+def test_records_are_not_parsed(data: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(*_: Any) -> None:
+        raise AssertionError
+
+    for name in ("_by_tensorflow", "_by_python"):
+        monkeypatch.setattr(tfrecord, name, parsed)
+    made = examples(data, load_feature_file(features), "train")
+    assert len(made) == len(read_log(sorted((data / "train").iterdir())))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ import yaml
 
 from tests.tables import write_csv
 from tests.training.runs import small_experiment
+from tfctr.data import keys
 from tfctr.errors import UserError
-from tfctr.features import FeatureFile
-from tfctr.training import keys, workspace
+from tfctr.features import FeatureFile, assets
+from tfctr.features.assets import FeatureAssets
+from tfctr.storage import only_one
+from tfctr.training import loop, workspace
 from tfctr.training.experiment import Experiment
 
 pytestmark = pytest.mark.slow
@@ -106,7 +111,7 @@ class TestCopies:
         assert self.changed(out, lambda: train(data, out, file)) == {"train", "valid"}
 
     def test_other_code(self, data: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(keys, "code", lambda: "another one")
+        monkeypatch.setattr(keys, "code_digest", lambda *_: "another one")
         assert self.changed(out, lambda: train(data, out)) == {"train", "valid"}
 
     def test_all_rows_are_trained_on(self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +125,60 @@ class TestCopies:
         monkeypatch.setattr(workspace, "run_training", watched)
         train(data, tmp_path / "run")
         assert seen == [(300, 300)]
+
+
+def test_assets_are_hashed_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    plain = FeatureAssets.fingerprint.func
+
+    def counted(self: FeatureAssets) -> str:
+        hashed.append(self.directory)
+        return plain(self)
+
+    counting = cached_property(counted)
+    counting.__set_name__(FeatureAssets, "fingerprint")
+    monkeypatch.setattr(FeatureAssets, "fingerprint", counting)
+    train(data, tmp_path / "run")
+    assert len(hashed) == 1
+
+
+def test_two_runs_in_one_workspace_do_not_meet(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with only_one(out, out / ".lock"), pytest.raises(UserError, match="run: another run is under way here"):
+        train(data, out)
+    assert not list(out.iterdir())
+    train(data, out)
+    assert not (out / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "what"),
+    [
+        (assets, "write_tokens", "run/assets-[0-9a-f]+"),
+        (loop, "write_text", "run/runs/.*/progress.json"),
+        (workspace, "write_text", "run"),
+    ],
+)
+def test_a_disk_that_fills(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, what: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, name, full)
+    with pytest.raises(UserError, match=f"^cannot write {tmp_path}/{what}: No space left on device$"):
+        train(data, tmp_path / "run")
+
+
+def test_a_file_that_can_not_be_read_is_not_told_as_a_full_disk(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "train/a.parquet")
+
+    monkeypatch.setattr(workspace, "analyze", gone)
+    with pytest.raises(FileNotFoundError, match=r"train/a\.parquet"):
+        train(data, tmp_path / "run")
 
 
 def wrong_type(data: Path) -> str:

@@ -21,7 +21,7 @@ from tfctr.errors import disk_errors
 from tfctr.features.columns import GROUP, InputSpec
 from tfctr.features.inputs import length_name, model_inputs
 from tfctr.features.spec import FeatureFile
-from tfctr.storage import new_directory
+from tfctr.storage import new_directory, remove_directory
 
 LABEL, WEIGHT = "tfctr_label", "tfctr_weight"
 _SHARD_BYTES = 1 << 27
@@ -50,9 +50,12 @@ def write_copy(directory: Path, file: FeatureFile, pieces: Iterable[Mapping[str,
 
 def remove_other_copies(copy: Path, split: str) -> None:
     """Remove the copies beside that one which are named after a split too: of other rows, or left by a killed run."""
-    for old in (*copy.parent.glob(f"{split}-*"), *copy.parent.glob(f".{split}-*")):
+    for left in copy.parent.glob(f".{split}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    for old in copy.parent.glob(f"{split}-*"):
         if old != copy:
-            shutil.rmtree(old, ignore_errors=True)
+            with disk_errors(old):
+                remove_directory(old)
 
 
 class RowCopy:

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from tfctr import data, features
+import tfctr
 from tfctr.features.spec import FeatureFile
+
+_READING = ("tfctr/data", "tfctr/features", "tfctr/training")
+"""Where rows are read, checked, transformed, copied and scored."""
 
 
 def rows_key(file: FeatureFile, paths: Sequence[str]) -> str:
@@ -27,14 +30,19 @@ def files_key(paths: Sequence[str | Path], options: str = "") -> str:
     # The time of the last change of the file's entry can't be set, as that of its content can by copying.
     states = [Path(path).stat() for path in paths]
     seen = [[str(p), s.st_size, s.st_mtime_ns, s.st_ctime_ns] for p, s in zip(paths, states, strict=True)]
-    return hashlib.sha256((options + json.dumps(seen) + code()).encode()).hexdigest()[:16]
+    return hashlib.sha256((options + json.dumps(seen) + code_digest(*_READING)).encode()).hexdigest()[:16]
 
 
 @cache
-def code() -> str:
-    """A digest of the code that reads, checks and transforms rows."""
+def code_digest(*places: str) -> str:
+    """A digest of some of our code.
+
+    Args:
+        places: Packages and modules, by their paths from the directory that `tfctr` lies in.
+    """
+    root = Path(tfctr.__file__).parents[1]
     digest = hashlib.sha256()
-    for package in (features.__file__, data.__file__):
-        for path in sorted(Path(package).parent.rglob("*.py")):
-            digest.update(path.read_bytes())
+    for place in places:
+        for path in [root / place] if place.endswith(".py") else sorted((root / place).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -42,7 +42,7 @@ def checked_rows(
     check = SplitCheck(file, str(Path(paths[0]).parent), labelled, keys)
     for rows in track(read(paths, check.rules, file.csv), title, size=len):
         left = None if limit is None else limit - check.rows
-        some = rows if left is None else first_rows(rows, left)
+        some = rows if left is None else _first_rows(rows, left)
         fault = check.add(some.columns)
         if fault is not None:
             raise UserError(f"{some.where(fault.row)}: {fault.problem}")
@@ -52,7 +52,7 @@ def checked_rows(
     check.finish(training, both_classes)
 
 
-def first_rows(rows: Rows, count: int) -> Rows:
+def _first_rows(rows: Rows, count: int) -> Rows:
     """The first of some rows."""
     columns = {
         name: Column(column.flat[: int(column.lengths[:count].sum())], column.lengths[:count])

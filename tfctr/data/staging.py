@@ -1,14 +1,11 @@
 """The directory of a data set, which is there whole or not at all."""
 
-import fcntl
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tfctr.errors import UserError, disk_errors
-from tfctr.storage import finish_directory, new_directory, write_text
+from tfctr.storage import finish_directory, new_directory, only_one, release_work, unfinished_work
 
 MANIFEST = "dataset.json"
 
@@ -36,41 +33,11 @@ def resumed_directory(out: Path, force: bool, key: str) -> Iterator[Path]:
     """
     out = _free(out, force)
     directory = out.with_name(f".{out.name}.unfinished")
-    note = directory / "key"
-    with disk_errors(out):
-        directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory, out), disk_errors(out), _removed_when_it_fails(directory):
-        if not note.is_file() or note.read_text(encoding="utf-8") != key:
-            for left in directory.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            write_text(note, key)
+    lock = out.with_name(f".{out.name}.lock")
+    with only_one(out, lock), disk_errors(out), unfinished_work(directory, key):
         yield directory
-        note.unlink()
+        release_work(directory)
         finish_directory(directory, out, replace=force)
-
-
-@contextmanager
-def _locked(directory: Path, out: Path) -> Iterator[None]:
-    """Keeps others from writing the same; the lock ends with the process."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{out}: another run is writing it; wait for it, or name a new directory") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _removed_when_it_fails(directory: Path) -> Iterator[None]:
-    """Removes a directory after a fault; a kill and an interrupt leave it."""
-    try:
-        yield
-    except Exception:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
 
 
 def _free(out: Path, force: bool) -> Path:

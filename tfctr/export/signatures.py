@@ -224,7 +224,7 @@ def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, A
 
 def model_tag(model: RankingModel, assets: FeatureAssets) -> int:
     """A positive 63-bit hash of weights, configuration and feature assets, which identifies the model of a state."""
-    digest = hashlib.sha256(assets.fingerprint().encode())
+    digest = hashlib.sha256(assets.fingerprint.encode())
     digest.update(model.model_config.model_dump_json().encode())
     for variable in model.weights:
         digest.update(f"{variable.name} {variable.shape}".encode())

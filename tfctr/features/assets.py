@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tfctr.errors import UserError
+from tfctr.errors import UserError, disk_errors
 from tfctr.features.kinds.base import FrozenTable
 from tfctr.features.kinds.fields import Table
 from tfctr.features.kinds.learned import Numbers, Tokens
@@ -100,6 +101,7 @@ class FeatureAssets:
         rows, width = np.load(self.directory / "frozen" / f"{table}.npy", mmap_mode="r").shape
         return rows, width
 
+    @cached_property
     def fingerprint(self) -> str:
         """A hash over every file, hexadecimal: equal assets have equal fingerprints."""
         digest = hashlib.sha256()
@@ -126,7 +128,8 @@ def write_assets(
         data_directory: What relative paths in the feature file are relative to.
 
     Raises:
-        UserError: a file that the feature file names is missing or wrong, or a learned vocabulary has no token.
+        UserError: a file that the feature file names is missing or wrong, a learned vocabulary has no token, or the
+            disk refuses.
     """
     directory = Path(directory)
     for name, tokens in vocabularies.items():
@@ -135,12 +138,14 @@ def write_assets(
                 f"{file.feature(name).path}: the training split holds no token for its vocabulary (a value, seen "
                 "`min_count` times); leave the feature out of the file or lower its `min_count`"
             )
-    with new_directory(directory, replace=True) as unfinished:
+    all_tokens = {**given_vocabularies(file, data_directory), **vocabularies}
+    tables = given_tables(file, data_directory)
+    with disk_errors(directory), new_directory(directory, replace=True) as unfinished:
         (unfinished / "vocabularies").mkdir()
         (unfinished / "frozen").mkdir()
-        for name, tokens in {**given_vocabularies(file, data_directory), **vocabularies}.items():
+        for name, tokens in all_tokens.items():
             write_tokens(unfinished / "vocabularies" / f"{name}.txt", tokens)
-        for name, table in given_tables(file, data_directory).items():
+        for name, table in tables.items():
             write_tokens(unfinished / "frozen" / f"{name}.keys.txt", table.keys)
             np.save(unfinished / "frozen" / f"{name}.npy", table.vectors)
         (unfinished / "statistics.json").write_text(json.dumps(statistics, indent=1, sort_keys=True), encoding="utf-8")

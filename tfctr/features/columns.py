@@ -79,7 +79,7 @@ class Column:
     """A column of some rows of a log, as it was written.
 
     Attributes:
-        flat: The values of all rows, one after the other: an array or a tensor.
+        flat: The values of all rows, one after the other: an array, an Arrow array or a tensor.
         lengths: How many of them each row has, int64 [N]; a missing value has none.
     """
 

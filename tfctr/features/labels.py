@@ -41,11 +41,11 @@ class Labels(RootModel[dict[Name, Name]]):
 
         return tf.cast(columns[self.evaluated], tf.float32)
 
-    def faults(self, columns: Mapping[str, Column]) -> Iterator[Fault]:
-        """The first row whose label is missing, and the first whose label is neither 0 nor 1."""
+    def faults(self, columns: Mapping[str, Column], required: bool = True) -> Iterator[Fault]:
+        """The first row whose label is missing where it is required, and the first whose label is neither 0 nor 1."""
         for name in self.columns:
             column = columns[name]
             missing = column.lengths == 0
-            if missing.any():
+            if required and missing.any():
                 yield Fault(int(missing.argmax()), f"{name} must be 0 or 1. Received: nothing")
             yield from column.first(~np.isin(column.values, self.values), f"{name} must be 0 or 1")

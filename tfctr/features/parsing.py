@@ -26,17 +26,12 @@ class Scalar:
     missing: Any
 
 
-def outcomes(file: FeatureFile, group: bool = True) -> dict[str, Scalar]:
-    """The columns that are read beside the inputs of the model, by name: labels, the weight, and the group.
-
-    Args:
-        file: The feature file.
-        group: Whether the group is among them, if the file names one.
-    """
+def outcomes(file: FeatureFile) -> dict[str, Scalar]:
+    """The columns that are read beside the inputs of the model, by name: labels, the weight, and the group."""
     found = dict.fromkeys(file.labels.columns, Scalar(file.labels.dtype, MISSING[file.labels.dtype]))
     if file.weight is not None:
         found[file.weight] = Scalar("float32", 1.0)
-    if group and file.group is not None:
+    if file.group is not None:
         # A meta column that is no feature is a string.
         dtype = next((spec.dtype for spec in columns(file) if spec.name == file.group), "string")
         found[file.group] = Scalar(dtype, MISSING[dtype])

@@ -12,6 +12,9 @@ from tfctr.features.columns import INT64_MISSING, Column, Fault
 from tfctr.features.inputs import columns as feature_columns
 from tfctr.features.spec import FeatureFile
 
+AS_WRITTEN = "as written"
+"""The dtype of a column that a table says the type of, and that keeps it."""
+
 
 @dataclass(frozen=True)
 class ColumnRule:
@@ -19,7 +22,7 @@ class ColumnRule:
 
     Attributes:
         column: Its name in the log.
-        dtype: "int64", "string" or "float32".
+        dtype: "int64", "string" or "float32"; `AS_WRITTEN` for a column that nothing computes with.
         because: Who says so, in words that end before the type.
         history: Whether a row has a list of values.
         everywhere: Whether each split must have it. Bias columns, histories and weights may be in the training split
@@ -64,17 +67,18 @@ class SplitCheck:
         file: The feature file.
         split: Which split, for messages: its directory.
         labelled: Whether every row must have its labels. Without them rows can be scored, whatever the split lacks.
-        keys: Columns beside those that the feature file names.
+        keys: Columns beside those that the feature file names, which a split may lack.
     """
 
     def __init__(
         self, file: FeatureFile, split: str, labelled: bool = True, keys: Mapping[str, ColumnRule] | None = None
     ) -> None:
         self.rows = 0
-        self.rules = column_rules(file) | dict(keys or {})
+        named = column_rules(file)
+        self.rules = named | dict(keys or {})
         self._file, self._split, self._labelled = file, split, labelled
         self._histories = [[spec.name for spec in feature_columns(file, name)] for name in file.sequences]
-        self._absent = set(self.rules)
+        self._absent = set(named)
         self._labels: set[int] = set()
         self._weight = 0.0
 
@@ -141,8 +145,7 @@ class SplitCheck:
             yield from _column_faults(name, rule, columns[name])
         for names in self._histories:
             yield from _length_faults({name: columns[name] for name in names})
-        if self._labelled:
-            yield from self._file.labels.faults(columns)
+        yield from self._file.labels.faults(columns, self._labelled)
         for feature in self._file.features:
             yield from feature.kind.faults(feature, columns)
 

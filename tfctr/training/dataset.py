@@ -15,8 +15,8 @@ from tfctr.console import track
 from tfctr.data.columnar import LABEL, WEIGHT, Arrays, RowCopy, write_copy
 from tfctr.data.log import checked_rows
 from tfctr.data.sources.tfrecord import read_records
+from tfctr.features.columns import GROUP, Column
 from tfctr.features.inputs import model_inputs
-from tfctr.features.kinds.base import GROUP, Column
 from tfctr.features.parsing import dense, densify, outcomes, ragged
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tfctr.data.examples import serialized_rows
 from tfctr.data.log import checked_rows
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, dense, outcomes, ragged, sliceable
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
+from tfctr.training.served import ServedModel
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,7 @@ def predict(
         UserError: no SavedModel there, an unknown slice column, a row that `tfctr.features.row_checks` refuses or that
             the model can't score.
     """
-    if not (Path(model_directory) / "saved_model.pb").is_file():
-        raise UserError(f"{model_directory}: holds no SavedModel (saved_model.pb is missing)")
-    loaded = tf.saved_model.load(str(model_directory))
-    signature = loaded.signatures["serving_default"]
+    served = ServedModel(model_directory)
     kept = list(dict.fromkeys([*default_slices(file), *slices]))
     allowed = sliceable(file)
     unknown = [name for name in kept if name not in allowed]
@@ -78,19 +74,12 @@ def predict(
     # Labels of one class have no AUC, but a log loss and a calibration.
     rules = column_rules(file)
     for rows in checked_rows(file, records, "scoring", both_classes=False):
-        scores.append(signature(examples=tf.constant(serialized_rows(rows, rules)))["probabilities"].numpy())
+        scores.append(served.scores(rows, rules))
         parsed.append({name: dense(ragged(rows.columns[name]), one).numpy() for name, one in wanted.items()})
     joined = {name: np.concatenate([batch[name] for batch in parsed]) for name in wanted}
-    probabilities = np.concatenate(scores).astype(np.float64)
-    if not np.isfinite(probabilities).all():
-        bad = np.flatnonzero(~np.isfinite(probabilities))
-        raise UserError(
-            f"{bad.size:,} rows can't be scored, row {bad[0] + 1} first: a number in them is too large for the model "
-            "(a numeric feature with `clip: false`), or the model's weights are not finite"
-        )
     return Predictions(
         joined[file.labels.evaluated],
-        probabilities,
+        np.concatenate(scores).astype(np.float64),
         joined[file.group] if file.group is not None else None,
         joined[file.weight] if file.weight is not None else None,
         {name: joined[name] for name in kept},

@@ -16,7 +16,7 @@ import tensorflow as tf
 from typing_extensions import override
 
 from tfctr.console import console
-from tfctr.errors import UserError
+from tfctr.errors import UserError, disk_errors
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
@@ -73,7 +73,8 @@ def train(
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     model.compile(
         optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=1e-8, global_clipnorm=training.clip_norm),
         jit_compile=training.jit_compile,
@@ -206,11 +207,12 @@ class _Checkpoints:
     def save(self, progress: Progress) -> None:
         name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
         self._write(self._checkpoint, self._directory / name)
-        # The progress file names the checkpoint and the best one, so replacing it is what commits them.
-        write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
-        for old in self._directory.iterdir():
-            if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
-                old.unlink(missing_ok=True)
+        with disk_errors(self._state):
+            # The progress file names the checkpoint and the best one, so replacing it is what commits them.
+            write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
+            for old in self._directory.iterdir():
+                if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
+                    old.unlink(missing_ok=True)
 
     def restore(self) -> Progress | None:
         if not self._state.exists():

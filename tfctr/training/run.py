@@ -52,7 +52,7 @@ def run_training(
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
     )
-    run = Path(directory) / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}"
+    run = Path(directory) / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
     weighting = experiment.evaluation.weighting
     progress = train(model, experiment.training, train_data, valid_data, run, weighting)
     return TrainingResult(model, progress, time.monotonic() - started)

@@ -9,17 +9,16 @@ from pathlib import Path
 from tfctr.console import console, step
 from tfctr.data.analyze import analyze
 from tfctr.data.columnar import remove_other_copies
-from tfctr.data.examples import serialized_rows
 from tfctr.data.keys import rows_key
-from tfctr.data.log import checked_rows, first_rows
-from tfctr.data.sources import read, split_files
+from tfctr.data.log import checked_rows
+from tfctr.data.sources import serialized, split_files
 from tfctr.errors import UserError, disk_errors
 from tfctr.features.assets import FeatureAssets, given_files
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
-from tfctr.storage import write_text
+from tfctr.storage import only_one, write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
@@ -46,23 +45,25 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         out: The workspace; a killed run of the same experiment in it is continued.
 
     Raises:
-        UserError: what is wrong with the data, the experiment or the disk.
+        UserError: what is wrong with the data, the experiment or the disk, or that another run has the workspace.
     """
     experiment.model_config_of().interests_of(file)
-    with disk_errors(out):
-        return _train(file, experiment, Path(data), Path(out))
-
-
-def _train(file: FeatureFile, experiment: Experiment, data: Path, out: Path) -> TrainingResult:
+    data, out = Path(data), Path(out)
     paths = {split: split_files(data, split) for split in ("train", "valid")}
+    with only_one(out, out / ".lock"):
+        return _train(file, experiment, data, paths, out)
+
+
+def _train(
+    file: FeatureFile, experiment: Experiment, data: Path, paths: dict[str, list[str]], out: Path
+) -> TrainingResult:
     assets = _assets(file, paths["train"], data, out)
     splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
     rows = rows_key(file, [path for found in paths.values() for path in found])
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows)
     # Weights have a name of their own and the note that names them is replaced in one go: a kill in between leaves the
     # finished run that was there before.
-    weights = out / f"{experiment.fingerprint()}-{assets.fingerprint()[:16]}-{rows}.weights.h5"
-    result.model.save_weights(weights)
+    weights = out / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}-{rows}.weights.h5"
     note = {
         "weights": weights.name,
         "experiment": experiment.model_dump(mode="json"),
@@ -71,10 +72,12 @@ def _train(file: FeatureFile, experiment: Experiment, data: Path, out: Path) -> 
         "data": str(data.resolve()),
         "examples": [first_example(file, paths["valid"]).hex()],
     }
-    write_text(out / _NOTE, json.dumps(note, indent=1))
-    for old in out.glob("*.weights.h5"):
-        if old != weights:
-            old.unlink(missing_ok=True)
+    with disk_errors(out):
+        result.model.save_weights(weights)
+        write_text(out / _NOTE, json.dumps(note, indent=1))
+        for old in out.glob("*.weights.h5"):
+            if old != weights:
+                old.unlink(missing_ok=True)
     return result
 
 
@@ -106,7 +109,7 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
 def first_example(file: FeatureFile, paths: list[str]) -> bytes:
     """The first row of some files as a tf.Example, for the warm-up requests of an export."""
     rules = column_rules(file)
-    return serialized_rows(first_rows(next(read(paths, rules, file.csv)), 1), rules)[0]
+    return next(one for path in paths for one in serialized(path, rules, file.csv))
 
 
 def _assets(file: FeatureFile, paths: list[str], data: Path, out: Path) -> FeatureAssets:
@@ -122,7 +125,7 @@ def _assets(file: FeatureFile, paths: list[str], data: Path, out: Path) -> Featu
 
 def _rows(file: FeatureFile, assets: FeatureAssets, split: str, paths: list[str], out: Path) -> RankingData:
     """The rows of a split, from their columnar copy; copies of other rows are removed."""
-    copy = out / "rows" / f"{split}-{rows_key(file, paths)}-{assets.fingerprint()[:16]}"
+    copy = out / "rows" / f"{split}-{rows_key(file, paths)}-{assets.fingerprint[:16]}"
     rows = RankingData.of_log(file, paths, RawFunction(file, FileLookups(assets)), copy, training=split == "train")
     remove_other_copies(copy, split)
     return rows

@@ -26,6 +26,7 @@ __all__ = [
     "files_of",
     "parquet",
     "read",
+    "serialized",
     "source_of",
     "split_files",
     "tfrecord",
@@ -70,7 +71,7 @@ def split_files(data: str | Path, split: str) -> list[str]:
 
 
 def types(path: str | Path, tables: TableFormat) -> dict[str, str]:
-    """The columns of a file, and the type by which each is read best: "int64", "float32" or "string".
+    """The columns of a file, and the dtype of a `ColumnRule` by which each is read as it stands there.
 
     Args:
         path: The file.
@@ -95,6 +96,15 @@ def read(paths: Sequence[str | Path], rules: Mapping[str, ColumnRule], tables: T
     """
     for path in map(str, paths):
         yield from _known(path).read(path, rules, tables)
+
+
+def serialized(path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[bytes]:
+    """The rows of a file as serialized tf.Examples; see `Source.serialized`.
+
+    Raises:
+        UserError: a file that is no log, or is damaged; a value that can't be what a rule says.
+    """
+    return _known(path).serialized(path, rules, tables)
 
 
 def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from tfctr.data.examples import serialized_rows
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Column
+from tfctr.features.columns import Column
 from tfctr.features.row_checks import ColumnRule
 from tfctr.features.table_format import TableFormat
 
@@ -57,7 +58,10 @@ class Source(Protocol):
         """Whether a file of that name has this format."""
 
     def types(self, path: str, tables: TableFormat) -> dict[str, str]:
-        """The type by which each column of a file is read best: "int64", "float32" or "string"."""
+        """The dtype by which each column of a file is read as it stands there.
+
+        Records need not have the same columns: it is told of those that the first ones have.
+        """
 
     def read(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
         """The rows of a file, in order.
@@ -70,6 +74,20 @@ class Source(Protocol):
         Raises:
             UserError: the file is damaged, or a value can't be what a rule says; where.
         """
+
+    def serialized(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[bytes]:
+        """The rows of a file as serialized tf.Examples; what a log holds as such stays as it is.
+
+        Args:
+            path: The file.
+            rules: The columns to read, and what each must be.
+            tables: How text tables are written.
+
+        Raises:
+            UserError: the file is damaged, or a value can't be what a rule says; where.
+        """
+        for rows in self.read(path, rules, tables):
+            yield from serialized_rows(rows, rules)
 
     def batches(self, path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:
         """The rows of a file, in order, with the types that it gives them: text tables give texts, tf.Examples lists.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 22  # a row may not be longer
 _PACKED = 6  # how much larger a log is without gzip
 _LINE_ENDS = (ord("\n"), ord("\r"))
+_LONGEST_VALUE = 2**31 - 1
 
 
 @record_source
@@ -45,7 +47,7 @@ class Csv(Source):
 
     @override
     def read(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
-        from tfctr.data.sources.columns import log_columns
+        from tfctr.data.sources.columns import log_rows
 
         wanted = {rule.column for rule in rules.values()}
         unread = unique_names(path, _names(path, tables)) - wanted
@@ -54,12 +56,7 @@ class Csv(Source):
         for batch in self.batches(path, wanted, tables):
             for start in range(0, batch.num_rows, ROWS):
                 piece = _with_lists(batch.slice(start, ROWS), histories, tables)
-                first = done + 1
-
-                def where(row: int, first: int = first) -> str:
-                    return f"{path}, row {first + row}"
-
-                yield Rows(log_columns(piece, rules, where), where, unread=lambda: unread)
+                yield from log_rows(piece, rules, path, done, unread)
                 done += piece.num_rows
 
     @override
@@ -70,7 +67,8 @@ class Csv(Source):
         names = _names(path, tables)
         unique_names(path, names)
         read = [name for name in names if wanted is None or name in wanted]
-        first_is_names = _first_line(path, tables) == names
+        first_line, lines_of_names = _first_line(path, tables)
+        first_is_names = first_line == names
         done = 0
         try:
             with pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
@@ -78,7 +76,10 @@ class Csv(Source):
                 for batch in arrow_csv.open_csv(
                     lines,
                     arrow_csv.ReadOptions(
-                        use_threads=False, block_size=_BLOCK, column_names=names, skip_rows=int(first_is_names)
+                        use_threads=False,
+                        block_size=_BLOCK,
+                        column_names=names,
+                        skip_rows=lines_of_names * first_is_names,
                     ),
                     arrow_csv.ParseOptions(delimiter=tables.delimiter),
                     arrow_csv.ConvertOptions(
@@ -95,8 +96,14 @@ class Csv(Source):
             _refuse_open_quote(path, tables)
             raise UserError(f"{path}: can't be read after row {done}: {str(error).splitlines()[0]}") from None
         # Arrow takes the lines after an open quote for a part of the value.
-        if lines.quotes % 2 or lines.count != done + first_is_names:
+        missed = lines.count - done - first_is_names
+        if lines.quotes % 2 or missed:
             _refuse_open_quote(path, tables)
+        if missed:
+            raise UserError(
+                f"{path}: {abs(missed):,} of {lines.count:,} lines can't be told apart, because of a quote (\") in a "
+                "value; double each quote that belongs to a value, and put the value in quotes"
+            )
 
     @override
     def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
@@ -125,6 +132,7 @@ class _Lines:
     def __init__(self, stream: Any) -> None:
         self.quotes = 0
         self._stream = stream
+        self._begun = False
         self._ended = 0
         self._in_line = False
 
@@ -134,6 +142,9 @@ class _Lines:
 
     def read(self, size: int = -1) -> bytes:
         block: bytes = self._stream.read(size)
+        if not self._begun:
+            self._begun = True
+            block = block.removeprefix(codecs.BOM_UTF8)  # no part of the first line, which may be empty
         if block:
             ends = np.isin(np.frombuffer(block, np.uint8), _LINE_ENDS)
             self._ended += int(np.count_nonzero(ends[1:] & ~ends[:-1])) + bool(ends[0] and self._in_line)
@@ -159,28 +170,43 @@ def _with_lists(batch: pa.RecordBatch, histories: Collection[str], tables: Table
 
 
 def _names(path: str, tables: TableFormat) -> tuple[str, ...]:
-    return _first_line(path, tables) if tables.columns is None else tables.columns
+    return _first_line(path, tables)[0] if tables.columns is None else tables.columns
 
 
-def _first_line(path: str, tables: TableFormat) -> tuple[str, ...]:
+def _first_line(path: str, tables: TableFormat) -> tuple[tuple[str, ...], int]:
+    """The values of the first line that is not empty, and the number of lines up to its end."""
     try:
-        with _text(path) as file:
-            return tuple(next(csv.reader(file, delimiter=tables.delimiter), ()))
+        with _text(path) as file, _long_values():
+            reader = csv.reader(file, delimiter=tables.delimiter)
+            for values in reader:
+                if values:
+                    return tuple(values), reader.line_num
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text ({error.reason})") from None
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise UserError(f"{path}: can't be read after row 0: {error}") from None
+    raise UserError(f"{path}: Empty CSV file; its first line must name the columns, or csv.columns the feature file")
 
 
 def _refuse_open_quote(path: str, tables: TableFormat) -> None:
     """Refuse the first line that ends inside quotes, if any."""
-    with suppress(OSError, EOFError, zlib.error, csv.Error), _text(path, errors="replace") as file:
+    with suppress(OSError, EOFError, zlib.error, csv.Error), _text(path, errors="replace") as file, _long_values():
         for number, line in enumerate(file, start=1):
             if any("\n" in value for value in next(csv.reader([line], delimiter=tables.delimiter), ())):
                 raise UserError(
                     f'{path}, line {number}: a quote (") is open at its end; close it, or double a quote that belongs '
                     "to a value. A line break may not stand in a value"
                 )
+
+
+@contextmanager
+def _long_values() -> Iterator[None]:
+    """Lets the csv module read what Arrow reads: by itself it refuses a value of 131,073 characters."""
+    before = csv.field_size_limit(_LONGEST_VALUE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _text(path: str, errors: str = "strict") -> IO[str]:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from tfctr.data.sources.base import ROWS, Rows, Source, record_source, unique_names
 from tfctr.errors import UserError
-from tfctr.features.row_checks import ColumnRule
+from tfctr.features.row_checks import AS_WRITTEN, ColumnRule
 from tfctr.features.table_format import TableFormat
 
 if TYPE_CHECKING:
@@ -32,27 +32,19 @@ class Parquet(Source):
 
     @override
     def types(self, path: str, tables: TableFormat) -> dict[str, str]:
-        import pyarrow as pa
-
         with _opened(path) as (file, _):
-            schema = file.schema_arrow
-        return {field.name: "int64" if pa.types.is_integer(field.type) else "string" for field in schema}
+            return dict.fromkeys(file.schema_arrow.names, AS_WRITTEN)
 
     @override
     def read(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
-        from tfctr.data.sources.columns import log_columns
+        from tfctr.data.sources.columns import log_rows
 
         wanted = {rule.column for rule in rules.values()}
         with _opened(path) as (file, _):
             unread = unique_names(path, file.schema_arrow.names) - wanted
         done = 0
         for batch in self.batches(path, wanted, tables):
-            first = done + 1
-
-            def where(row: int, first: int = first) -> str:
-                return f"{path}, row {first + row}"
-
-            yield Rows(log_columns(batch, rules, where), where, unread=lambda: unread)
+            yield from log_rows(batch, rules, path, done, unread)
             done += batch.num_rows
 
     @override

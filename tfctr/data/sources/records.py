@@ -6,7 +6,6 @@ TFRecord frames every record as: length (uint64), masked CRC-32C of the length, 
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +60,6 @@ def _records(path: Path) -> Iterator[bytes]:
             if masked_crc32c(body[:length]) != body[length:]:
                 raise ValueError("the next record does not fit its checksum")
             yield body[:length]
-
-
-def location(paths: Sequence[str | Path], row: int) -> str:
-    """The file and the number, in words, of a row that has that index in some files one after the other."""
-    return next(islice(located_records(paths), row, None))[0]
 
 
 def _example_class() -> Any:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from tfctr.data.sources.base import ROWS, Rows, Source, record_source
 from tfctr.data.sources.records import Example, located_records
 from tfctr.errors import UserError
-from tfctr.features.kinds.base import Column
+from tfctr.features.columns import Column
 from tfctr.features.row_checks import ColumnRule
 from tfctr.features.table_format import TableFormat
 
@@ -55,6 +55,10 @@ class TFRecord(Source):
     def read(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
         # Where it is not loaded yet, as in `tfctr data check`, its import would take longer than most logs.
         return _by_tensorflow(path, rules) if "tensorflow" in sys.modules else _by_python(path, rules)
+
+    @override
+    def serialized(self, path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[bytes]:
+        return (record for _, record in located_records([path]))
 
     @override
     def batches(self, path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:
@@ -125,8 +129,7 @@ def _by_tensorflow(path: str, rules: Mapping[str, ColumnRule]) -> Iterator[Rows]
             done += len(serialized)
             size += int(length)
     except (tf.errors.OpError, UnicodeDecodeError) as error:  # the latter is TensorFlow's, which quotes the record
-        for _ in _by_python(path, rules, done):
-            pass
+        yield from _by_python(path, rules, done)
         told = str(getattr(error, "message", error)).splitlines()[0]
         raise UserError(f"{path}: can't be read after record {done}: {told}") from None
     # TensorFlow takes the end of a cut gzip file, and up to eleven bytes of a record, for the end of data.
@@ -145,17 +148,31 @@ def _size(path: str) -> int:
 
 
 def _by_python(path: str, rules: Mapping[str, ColumnRule], skip: int = 0) -> Iterator[Rows]:
+    """Records before a bad one are given out before it is told, so that of all faults the first one is."""
     names: dict[str, list[str]] = {}
     for name, rule in rules.items():
         names.setdefault(rule.column, []).append(name)
     records = islice(located_records([path]), skip, None)
-    done = skip
-    while batch := list(islice(records, ROWS)):
-        values = [_values(where, record, rules, names) for where, record in batch]
-        serialized = [record for _, record in batch]
-        unread = partial(_unread, serialized, frozenset(names))
-        yield Rows(_columns(values, rules), _where(path, done), serialized, unread)
-        done += len(batch)
+    done, fault = skip, None
+    while fault is None:
+        values: list[dict[str, Any]] = []
+        serialized: list[bytes] = []
+        seen: set[str] = set()
+        try:
+            for where, record in islice(records, ROWS):
+                features = _features(where, record)
+                values.append(_values(where, features, rules, names))
+                serialized.append(record)
+                seen.update(features)
+        except UserError as error:
+            fault = error
+        if not values:
+            break
+        unread = frozenset(seen - names.keys())
+        yield Rows(_columns(values, rules), _where(path, done), serialized, partial(frozenset, unread))
+        done += len(values)
+    if fault is not None:
+        raise fault
 
 
 def _unread(records: Sequence[bytes], named: frozenset[str]) -> frozenset[str]:
@@ -175,11 +192,15 @@ def _features(where: str, record: bytes) -> Any:
 
 
 def _values(
-    where: str, record: bytes, rules: Mapping[str, ColumnRule], names: Mapping[str, Sequence[str]]
+    where: str, features: Mapping[str, Any], rules: Mapping[str, ColumnRule], names: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """The values of a record by name."""
+    """The values of a record by name.
+
+    A type that differs is refused, also where no value would change, as 7.0 for a whole number: `serving_default` and
+    the pipeline parse the record itself, in TensorFlow, which refuses it.
+    """
     found = {}
-    for column, feature in _features(where, record).items():
+    for column, feature in features.items():
         kind = feature.WhichOneof("kind")
         for name in names.get(column, ()) if kind is not None else ():
             rule = rules[name]

@@ -1,0 +1,53 @@
+"""The name of what is made of rows changes with the code that makes it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tfctr
+from tests.workbench import ROOT
+from tfctr.data.keys import code_digest, files_key
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package, whose code the keys are made of."""
+    shutil.copytree(ROOT / "tfctr", tmp_path / "tfctr", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(tfctr, "__file__", str(tmp_path / "tfctr" / "__init__.py"))
+    code_digest.cache_clear()
+    yield tmp_path / "tfctr"
+    code_digest.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "data/sources/csv.py",
+        "data/build/events.py",
+        "features/transform.py",
+        "training/dataset.py",
+        "training/scores.py",
+        "training/served.py",
+    ],
+)
+def test_other_code_gives_another_key(copy: Path, tmp_path: Path, module: str) -> None:
+    log = tmp_path / "log.csv"
+    log.touch()
+    before = files_key([log])
+    path = copy / module
+    path.write_text(path.read_text() + "# changed")
+    code_digest.cache_clear()
+    assert files_key([log]) != before
+
+
+def test_code_beside_it_gives_the_same_key(copy: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.touch()
+    before = files_key([log])
+    (copy / "client" / "cache.py").write_text("# changed")
+    code_digest.cache_clear()
+    assert files_key([log]) == before
