@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.training.runs import BATCH, run, small_experiment
+from tests.training.runs import BATCH, SMALL, run, small_experiment
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
 from tfctr.models import build_model
@@ -37,7 +37,7 @@ class Killed(BaseException):
 
 
 def weights_of(result: TrainingResult) -> list[np.ndarray]:
-    return [np.asarray(weight) for weight in result.model.trainable_weights]
+    return [np.asarray(weight) for weight in result.model.weights]
 
 
 def run_directory(directory: Path) -> Path:
@@ -50,7 +50,7 @@ def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.n
     seen: list[list[np.ndarray]] = []
 
     def validate(model: Any, data: Any, batch_size: int, weighting: str) -> dict[str, float]:
-        seen.append([np.asarray(weight) for weight in model.trainable_weights])
+        seen.append([np.asarray(weight) for weight in model.weights])
         return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": 0.7}
 
     monkeypatch.setattr(loop, "validate", validate)
@@ -119,6 +119,51 @@ def same_ending(left: TrainingResult, right: TrainingResult, tolerance: float = 
         assert one == pytest.approx(other, abs=tolerance)
     for one, other in zip(weights_of(left), weights_of(right), strict=True):
         np.testing.assert_allclose(one, other, atol=10 * tolerance)
+
+
+class TestMovingState:
+    """Weights that no gradient trains: the statistics of normalizations, and codebooks that move with the events."""
+
+    MODELS: ClassVar[dict[str, dict[str, Any]]] = {
+        "batch normalization": {"preset": "mlp", "model": {"interaction": {**SMALL, "batch_norm": True}}},
+        "dice": {"preset": "din", "model": {"interaction": SMALL}},
+        "codebook": {"preset": "dmqn", "model": {"interaction": SMALL}},
+    }
+
+    @pytest.fixture(params=MODELS)
+    def experiment(self, request: pytest.FixtureRequest) -> Experiment:
+        training = {"epochs": 2, "batch_size": BATCH, "jit_compile": False, "seed": 3, "checkpoint_steps": 4}
+        return Experiment.model_validate({**self.MODELS[request.param], "training": training})
+
+    def test_is_that_of_the_best_epoch(
+        self, tiny: Workbench, tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = script(monkeypatch, [0.7, 0.6])
+        for result in (run(tiny, experiment, tmp_path), run(tiny, experiment, tmp_path)):  # the second does nothing
+            for left, best in zip(weights_of(result), seen[0], strict=True):
+                np.testing.assert_array_equal(left, best)
+        moving = [
+            index
+            for index, weight in enumerate(result.model.weights)
+            if not weight.trainable and not np.array_equal(seen[0][index], seen[1][index])
+        ]
+        assert moving, "nothing moved: the test proves nothing"
+
+    def test_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path, experiment: Experiment) -> None:
+        undisturbed = run(tiny, experiment, tmp_path / "undisturbed")
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after(patch, 6)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path / "killed")
+        same_ending(run(tiny, experiment, tmp_path / "killed"), undisturbed)
+
+    def test_the_model_scores_as_its_best_line_says(
+        self, tiny: Workbench, tmp_path: Path, experiment: Experiment
+    ) -> None:
+        result = run(tiny, experiment, tmp_path)
+        best = result.progress.history[result.progress.best_epoch - 1]
+        again = loop.validate(result.model, tiny.split("valid"), BATCH)
+        assert again["logloss"] == pytest.approx(best["logloss"], abs=1e-6)
 
 
 class TestKilledRun:

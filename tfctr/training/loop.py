@@ -196,11 +196,16 @@ class _Checkpoints:
     """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
 
     def __init__(self, model: RankingModel, directory: Path) -> None:
-        # The state of dropout's random numbers is a variable that TensorFlow's tracking of a Keras model doesn't reach.
-        known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
-        random = [variable.value for variable in model.variables if id(variable) not in known]
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer, random=random)
-        self._best = tf.train.Checkpoint(model=model)
+        # TensorFlow's tracking of a Keras model reaches trainable weights only: no moving statistics, no codebook that
+        # moves with the events, no state of dropout's random numbers. So every variable is named. Given tables are
+        # large and never change, and what Keras counts in an epoch is shown only.
+        kept = {id(variable) for variable in (*model.embeddings.frozen_tables.values(), *model.metrics_variables)}
+        state = [variable.value for variable in model.variables if id(variable) not in kept]
+        weights = [weight.value for weight in model.weights if id(weight) not in kept]
+        self._checkpoint = tf.train.Checkpoint(
+            state=state, optimizer=[variable.value for variable in model.optimizer.variables]
+        )
+        self._best = tf.train.Checkpoint(weights=weights)
         self._directory = directory / "checkpoints"
         self._state = directory / "progress.json"
 
