@@ -11,7 +11,6 @@ from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
-from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.experiment import Evaluation
 
@@ -153,10 +152,6 @@ def slice_columns(config: PipelineConfig) -> list[str]:
         UserError: when the experiment names a column that can't be sliced by.
     """
     file, wanted = config.features, config.experiment.evaluation
-    allowed = sliceable(file)
-    usual = [name for name in DEFAULT_SLICES if name in allowed and name != file.group]
-    asked = [*wanted.slices, *(demand.column for demand in wanted.demands if demand.column)]
-    for name in asked:
-        if name not in allowed:
-            raise UserError(f"evaluation.slices: can't slice by column '{name}'. Allowed: {', '.join(sorted(allowed))}")
+    asked = wanted.slice_columns(file)
+    usual = [name for name in DEFAULT_SLICES if name in sliceable(file) and name != file.group]
     return [file.column_of(name) for name in dict.fromkeys([*default_slices(file), *usual, *asked])]

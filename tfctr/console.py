@@ -26,6 +26,16 @@ def error_console() -> Console:
 
 
 @contextmanager
+def resumable() -> Iterator[None]:
+    """Ends an interrupted command in words and with status 130, when the same command goes on where it was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        error_console().print("interrupted; the same command resumes")
+        sys.exit(130)
+
+
+@contextmanager
 def step(title: str) -> Iterator[None]:
     """Prints that a step begins, and at the end how long it took."""
     started = time.monotonic()

@@ -26,7 +26,7 @@ from tfctr.features import FeatureFile, assets
 from tfctr.features.assets import FeatureAssets
 from tfctr.storage import only_one
 from tfctr.training import loop, workspace
-from tfctr.training.experiment import Experiment
+from tfctr.training.experiment import Experiment, changed
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +140,14 @@ def test_assets_are_hashed_once(data: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(FeatureAssets, "fingerprint", counting)
     train(data, tmp_path / "run")
     assert len(hashed) == 1
+
+
+def test_a_slice_that_can_not_be_is_refused_before_anything_is_read(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"evaluation.slices: can't slice by column 'nowhere'. Allowed: item, user$"):
+        workspace.train_in_workspace(
+            FILE, changed(small_experiment(), ["evaluation.slices=[nowhere]"]), data, tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_runs_in_one_workspace_do_not_meet(data: Path, tmp_path: Path) -> None:

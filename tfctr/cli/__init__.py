@@ -41,7 +41,7 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 
 
 def main() -> None:
-    """Runs the command line: a `UserError` becomes one line and exit status 2, an interrupt status 130."""
+    """Runs the command line: a `UserError` becomes one line and exit status 2."""
     # Here and not at import: who imports tfctr as a library decides for themselves what TensorFlow logs. Errors (level
     # 2) are left out too: on a machine without a GPU each run logs two that are none, and a real one also raises.
     os.environ.setdefault(LEVEL, "3")
@@ -50,6 +50,3 @@ def main() -> None:
     except UserError as error:
         error_console().print(f"error: {error}", style="red")
         sys.exit(2)
-    except KeyboardInterrupt:
-        error_console().print("interrupted")
-        sys.exit(130)

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from tfctr.console import console
+from tfctr.console import console, resumable
 from tfctr.data.prepare import Neutral, Options, prepare_frappe, prepare_movielens
 from tfctr.data.splits import Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
 from tfctr.errors import UserError
 
-app = typer.Typer(help="Make data sets: prepare a public one, or synthesize one.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: of a log, a public one, a synthetic one; and their check.", no_args_is_help=True)
 
 OutOption = Annotated[Path, typer.Option("--out", help="Directory to make; it must be new or empty.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")]
@@ -60,7 +60,9 @@ def build(
     from tfctr.data.build.local import build_dataset
     from tfctr.data.build.spec import load_build
 
-    _print_splits(build_dataset(load_build(file), source or file.parent, out, force))
+    with resumable():
+        manifest = build_dataset(load_build(file), source or file.parent, out, force)
+    _print_splits(manifest)
     console().print(f"Written to {out}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tfctr.cli.quiet import import_tensorflow
-from tfctr.console import console
+from tfctr.console import console, resumable
 
 
 def predict(
@@ -30,5 +30,6 @@ def predict(
     # A data directory may hold items.csv too, which is no log.
     parted = any((data / name).is_dir() for name in SPLITS)
     paths = (not parted and files_of(data)) or split_files(data, split)
-    rows = write_scores(model, file, paths, out, [key for key in keys.split(",") if key])
+    with resumable():
+        rows = write_scores(model, file, paths, out, [key for key in keys.split(",") if key])
     console().print(f"{rows:,} rows scored: {out}")

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from tfctr.cli.quiet import import_tensorflow
-from tfctr.console import console, error_console, step
+from tfctr.console import console, resumable, step
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file
 
@@ -50,11 +50,8 @@ def train(
     options = {"training.seed": seed, "training.epochs": epochs, "training.batch_size": batch_size}
     found = changed(found, [f"{key}={value}" for key, value in options.items() if value is not None])
     found = changed(found, settings or ())
-    try:
+    with resumable():
         result = train_in_workspace(file, found, data, out)
-    except KeyboardInterrupt:
-        error_console().print("interrupted; the same command resumes", markup=False)
-        raise typer.Exit(130) from None
     console().print(
         f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
         f"next: tfctr export --run {out} --to MODEL_DIRECTORY"
@@ -83,7 +80,7 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
     data: Data,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
-    slices: Annotated[list[str] | None, typer.Option("--slice", help="a column to slice by; may be repeated")] = None,
+    slices: Annotated[list[str] | None, typer.Option("--slice", help="one more column to slice by")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     predictions: Annotated[
         Path | None, typer.Option(help="save all rows, in file order, to an .npz: labels, scores, weights, groups")
@@ -101,11 +98,12 @@ def evaluate(
     file = described.feature_file
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: the directory {predictions.parent} doesn't exist; make it first")
-    weighting = described.made["experiment"]["evaluation"]["weighting"]
-    rows = predict(model, file, split_files(data, split), slices or ())
+    evaluation = described.made["experiment"]["evaluation"]
+    asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
+    rows = predict(model, file, split_files(data, split), [*asked, *(slices or ())])
     if predictions is not None:
         rows.save(predictions)
-    table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, weighting)
+    table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, evaluation["weighting"])
     if as_json:
         typer.echo(json.dumps([vars(row) for row in table], indent=1))
         return

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
 
 from tfctr.errors import UserError
+from tfctr.features.parsing import sliceable
+from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml, parse_yaml
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest
@@ -90,6 +92,21 @@ class Evaluation(_Overall):
     slices: tuple[str, ...] = Field((), description="features to slice by, beside the feature file's meta columns")
     weighting: Weighting = Field("impressions", description="the weight of a group (user) in GAUC")
     demands: tuple[Demand, ...] = Field((), description="further demands, above all on single slices")
+
+    def slice_columns(self, file: FeatureFile) -> list[str]:
+        """The columns that slices and demands name.
+
+        Raises:
+            UserError: one of them can't be sliced by.
+        """
+        allowed = sliceable(file)
+        named = [*self.slices, *(demand.column for demand in self.demands if demand.column)]
+        for name in named:
+            if name not in allowed:
+                raise UserError(
+                    f"evaluation.slices: can't slice by column '{name}'. Allowed: {', '.join(sorted(allowed))}"
+                )
+        return named
 
     def all_demands(self, grouped: bool) -> list[Demand]:
         """Return the demands on all examples together, then the further ones.

@@ -24,7 +24,7 @@ from tfctr.storage import discard_work, finish_file, new_file, only_one, unfinis
 from tfctr.training.served import ServedModel
 
 SCORE = "score"
-_PART_ROWS = 1 << 18
+_PART_ROWS = 1 << 15
 """A killed run loses the scores of at most that many rows."""
 
 

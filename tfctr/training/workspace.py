@@ -48,6 +48,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         UserError: what is wrong with the data, the experiment or the disk, or that another run has the workspace.
     """
     experiment.model_config_of().interests_of(file)
+    experiment.evaluation.slice_columns(file)
     data, out = Path(data), Path(out)
     paths = {split: split_files(data, split) for split in ("train", "valid")}
     with only_one(out, out / ".lock"):

@@ -18,7 +18,7 @@ from tfctr.errors import UserError
 
 _Ints = npt.NDArray[np.int64]
 _UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
-_YEAR_2100 = 4_102_444_800
+_YEAR_1971, _YEAR_2100 = 31_536_000, 4_102_444_800
 _SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
 
 
@@ -159,12 +159,15 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
     _require(log, name, files, "is missing; leave such rows out by `log.where`")
     values = _column(log, name)
     seconds = _since_1970(values, build.log.time_format, log, name, files)
-    far = (seconds < 0) | (seconds >= _YEAR_2100)
+    # Seconds that are read as milliseconds are all in January 1970.
+    form = build.log.time_format
+    first, since, unit = (_YEAR_1971, 1971, form) if form in _UNITS else (0, 1970, "seconds")
+    far = (seconds < first) | (seconds >= _YEAR_2100)
     if far.any():
         row = int(far.argmax())
         raise UserError(
-            f"{place(log, row, files)}: column '{name}' is {values[row]}, which is no second between 1970 and 2100; "
-            "`log.time_format` may be milliseconds, microseconds or a pattern"
+            f"{place(log, row, files)}: column '{name}' is {values[row]}, which is no time between {since} and 2100 in "
+            f"{unit}; `log.time_format` may be left out (seconds), milliseconds, microseconds or a pattern"
         )
     return seconds
 

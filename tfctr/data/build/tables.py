@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from tfctr.data.build.spec import Build, Side
 from tfctr.data.sources import batches, bytes_in_memory, files_of, source_of
+from tfctr.data.sources import types as types_of
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
@@ -68,7 +69,8 @@ def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
     """
     for file in files:
         for batch in batches(file.path, _wanted(build), build.log.csv):
-            require_columns(file.path, batch.schema.names, build.log_columns)
+            every = [*types_of(file.path, build.log.csv), *batch.schema.names]  # an error names those not wanted too
+            require_columns(file.path, dict.fromkeys(every), build.log_columns)
             return pa.schema([field.with_type(_plain(field.type)) for field in batch.schema])
     raise UserError(f"{files[0].path}: the log has no row")
 
