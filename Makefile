@@ -21,6 +21,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
+	@echo "make install the locked packages into .venv; the other commands do it when they need it"
 	@echo "make check   before a commit: lint, types and the fast tests (three minutes on two idle cores)"
 	@echo "make test    before a merge: lint, types, pages and all tests but those of the night"
 	@echo "make test-jax    the part of make test that runs on the JAX backend"
