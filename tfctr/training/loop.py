@@ -199,9 +199,9 @@ class _Checkpoints:
         # TensorFlow's tracking of a Keras model reaches trainable weights only: no moving statistics, no codebook that
         # moves with the events, no state of dropout's random numbers. So every variable is named. Given tables are
         # large and never change, and what Keras counts in an epoch is shown only.
-        kept = {id(variable) for variable in (*model.embeddings.frozen_tables.values(), *model.metrics_variables)}
-        state = [variable.value for variable in model.variables if id(variable) not in kept]
-        weights = [weight.value for weight in model.weights if id(weight) not in kept]
+        left_out = {id(variable) for variable in (*model.embeddings.frozen_tables.values(), *model.metrics_variables)}
+        state = [variable.value for variable in model.variables if id(variable) not in left_out]
+        weights = [weight.value for weight in model.weights if id(weight) not in left_out]
         self._checkpoint = tf.train.Checkpoint(
             state=state, optimizer=[variable.value for variable in model.optimizer.variables]
         )
