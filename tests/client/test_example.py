@@ -36,7 +36,7 @@ def test_the_metrics_of_the_page_are_prometheus_text(server: StubServer) -> None
     page = (ROOT / "docs" / "client.md").read_text()
     names: dict[str, Any] = {}
     exec(re.findall(r"^```python\n(def client_metrics.*?)^```", page, re.DOTALL | re.MULTILINE)[0], names)
-    with RankingClient(server.target, timeout_seconds=60) as client:
+    with RankingClient(server.target, timeout_seconds=300) as client:
         for _ in range(2):
             client.rank(USER, CANDIDATES, user_key="u5", history_version=1)
         lines = names["client_metrics"](client).splitlines(keepends=True)

@@ -99,7 +99,7 @@ def hung() -> Iterator[HungCache]:
 
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: bool) -> None:
-    with connect(server.target, timeout_seconds=60, cache=RaisingCache(blocking)) as client:
+    with connect(server.target, timeout_seconds=300, cache=RaisingCache(blocking)) as client:
         for _ in range(2):
             assert right(client.rank(**REQUEST))
         assert client.counts["cache_failed"] == 4
@@ -131,7 +131,7 @@ def test_forgetting_a_user_too_late_is_an_error(connect: Connect, hung: HungCach
 
 @pytest.mark.slow
 def test_many_requests_queue_for_a_slow_cache(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=60, cache=SlowCache()) as client:
+    with connect(server.target, timeout_seconds=300, cache=SlowCache()) as client:
         requests = [{**REQUEST, "user_key": user} for user in range(5 * CACHE_THREADS)]
         for _ in range(2):
             assert all(map(right, client.together(requests)))
@@ -141,7 +141,7 @@ def test_many_requests_queue_for_a_slow_cache(server: StubServer, connect: Conne
 
 def test_an_event_loop_goes_on_while_a_cache_blocks(server: StubServer, hung: HungCache) -> None:
     async def scene() -> None:
-        async with AsyncRankingClient(server.target, timeout_seconds=60, cache=hung) as client:
+        async with AsyncRankingClient(server.target, timeout_seconds=300, cache=hung) as client:
             ranking = asyncio.create_task(client.rank(**REQUEST))
             state = await client.user_state(USER)  # meanwhile, in the same event loop
             assert not ranking.done()
@@ -167,7 +167,7 @@ def test_a_rejected_state_that_the_cache_does_not_remove(
     server: StubServer, toy_models: Path, connect: Connect
 ) -> None:
     """The version that computed the cached state was replaced by another model with the same version number."""
-    with connect(server.target, timeout_seconds=60, cache=StubbornCache()) as client:
+    with connect(server.target, timeout_seconds=300, cache=StubbornCache()) as client:
         assert right(client.rank(**REQUEST))
         server.load(1, toy_models / "2")
         ranked = client.rank(**REQUEST)
@@ -176,7 +176,7 @@ def test_a_rejected_state_that_the_cache_does_not_remove(
 
 
 def test_forget_user(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=60) as client:
+    with connect(server.target, timeout_seconds=300) as client:
         for user in ("u5", 6):
             client.rank(**{**REQUEST, "user_key": user})
         client.forget_user("u5")

@@ -35,7 +35,7 @@ def server(models: Path) -> Iterator[StubServer]:
 
 @pytest.fixture
 def client(server: StubServer, connect: Connect) -> Iterator[RankingClient]:
-    with connect(server.target, timeout_seconds=60) as found:
+    with connect(server.target, timeout_seconds=300) as found:
         yield found
 
 
@@ -59,7 +59,7 @@ def test_a_user_is_left_out_and_counted(client: RankingClient, server: StubServe
 
 
 def test_a_strict_client_refuses_a_user(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=60, strict=True) as client:
+    with connect(server.target, timeout_seconds=300, strict=True) as client:
         with pytest.raises(BadRequestError, match="user: model 'ranking' version 1 has no feature of this name here"):
             client.rank({"user_id": 5}, ITEMS, CONTEXT)
         assert len(client.rank(None, ITEMS, CONTEXT)) == 3
