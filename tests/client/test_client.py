@@ -345,7 +345,8 @@ def test_a_reply_of_the_wrong_size_is_never_zipped(client: RankingClient, server
 
 def test_a_model_without_our_signatures(server: StubServer, connect: Connect) -> None:
     del server.definitions[1]["user_tower"]
-    with connect(server.target, timeout_seconds=300) as client, pytest.raises(UnsupportedModelError, match="user_tower"):
+    unsupported = pytest.raises(UnsupportedModelError, match="user_tower")
+    with connect(server.target, timeout_seconds=300) as client, unsupported:
         client.rank(USER, CANDIDATES, CONTEXT)
 
 
