@@ -301,10 +301,22 @@ class TestRefuses:
                 "/nowhere/a.parquet: the directory /nowhere doesn't exist; make it first",
             ),
             (("--out", "/proc/a.parquet"), "cannot write /proc/a.parquet: "),
+            (("--out", "LOG/a.parquet"), "a.parquet: the scores can't stand among the files that are scored"),
+            (("--out", "LOG/new.parquet"), "new.parquet: the scores can't stand among the files that are scored"),
         ],
     )
     def test_options(self, predict: Call, log: Path, out: Path, options: tuple[str, str], told: str) -> None:
-        self.refused(predict(log, *options), out, told)
+        before = {path: path.read_bytes() for path in log.iterdir()}
+        self.refused(predict(log, *(option.replace("LOG", str(log)) for option in options)), out, told)
+        assert {path: path.read_bytes() for path in log.iterdir()} == before
+
+    @pytest.mark.parametrize("lost", ["variables.index", "variables.data-00000-of-00001"])
+    def test_a_model_that_was_not_copied_whole(
+        self, predict: Call, desk: Desk, log: Path, tmp_path: Path, out: Path, lost: str
+    ) -> None:
+        model = Path(shutil.copytree(desk.model, tmp_path / "model"))
+        (model / "variables" / lost).unlink()
+        self.refused(predict(log, model=model), out, f"{model}: the SavedModel can't be read; copy it again. ")
 
     def test_a_model_of_others(self, predict: Call, desk: Desk, log: Path, tmp_path: Path, out: Path) -> None:
         model = Path(shutil.copytree(desk.model, tmp_path / "model"))

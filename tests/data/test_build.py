@@ -21,6 +21,7 @@ from tfctr.data.build import impressions, local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.data.splits import SPLITS
+from tfctr.errors import UserError
 
 
 def by_key(rows: dict[str, list[dict[str, Any]]]) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -204,6 +205,53 @@ def test_a_log_without_user_item_or_time(tmp_path: Path) -> None:
         zip(log["205"].to_pylist(), log["y"].to_pylist(), strict=True)
     )
     assert manifest["splits"]["train"].keys() == {"rows", "positives"}
+
+
+@pytest.mark.parametrize("name", ["user", "item", "click"])
+def test_what_is_no_number_is_missing(tmp_path: Path, name: str) -> None:
+    log = click_log(12)
+    values = log[name].to_numpy().astype(float)
+    values[7] = np.nan
+    table = log.set_column(log.schema.get_field_index(name), name, pa.array(values))
+    content = {**BUILD, "label": {"column": "click", "above": 0}}
+    with pytest.raises(UserError, match=rf"log.parquet, row 8: column '{name}' is missing"):
+        build(tmp_path, table, **content)
+    where = [{"column": name, "present": True}]
+    rows = build(tmp_path, table, **{**content, "log": BUILD["log"] | {"where": where}})
+    assert sum(map(len, rows.values())) == log.num_rows - 1
+
+
+def test_a_table_may_hold_dictionaries_and_have_a_value_in_its_second_file_only(tmp_path: Path) -> None:
+    items = tmp_path / "items"
+    items.mkdir()
+    brands = [f"b{i % 7}" for i in range(250)]
+    for part, start, brand in (
+        ("a", 0, pa.nulls(252)),
+        ("b", 250, pa.array([*brands, None, None]).dictionary_encode()),
+    ):
+        keys = pa.array([*range(start, start + 250), None, None])
+        pq.write_table(pa.table({"id": keys, "brand": brand}), items / f"{part}.parquet")
+    rows = build(
+        tmp_path,
+        click_log(12),
+        items={"path": "items", "key": "id"},
+        columns={"user": "log.user", "item": "log.item", "brand": "items.brand"},
+    )
+    for row in (row for split in rows.values() for row in split):
+        assert row["brand"] == (None if row["item"] < 250 else f"b{(row['item'] - 250) % 7}")
+
+
+def test_a_column_may_have_its_first_value_in_a_later_file(tmp_path: Path) -> None:
+    log = click_log(12)
+    (tmp_path / "log").mkdir()
+    pq.write_table(log.slice(0, 100).append_column("place", pa.nulls(100)), tmp_path / "log" / "a.parquet")
+    places = pa.array([f"p{i % 3}" for i in range(log.num_rows - 100)])
+    pq.write_table(log.slice(100).append_column("place", places), tmp_path / "log" / "b.parquet")
+    content = {**BUILD, "log": BUILD["log"] | {"path": "log"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    found = [row["place"] for split in rows_of(tmp_path / "out").values() for row in split]
+    assert found.count(None) == 100
+    assert len(set(found)) == 4
 
 
 @pytest.mark.parametrize("size", [2_000, 1 << 30])

@@ -37,6 +37,12 @@ def with_value(name: str, row: int, value: Any) -> pa.Table:
     return log.set_column(log.schema.get_field_index(name), name, pa.array(values))
 
 
+def with_text_time(row: int) -> pa.Table:
+    texts = [str(time) for time in click_log(12)["time"].to_pylist()]
+    texts[row] = "yesterday"
+    return click_log(12).set_column(2, "time", pa.array(texts))
+
+
 @pytest.mark.parametrize(
     ("log", "changed", "match"),
     [
@@ -50,6 +56,17 @@ def with_value(name: str, row: int, value: Any) -> pa.Table:
             r"row 8: .* no time between 1970 and 2100 in seconds; .*milliseconds",
         ),
         (with_value("time", 7, -5), {}, r"row 8: column 'time' is -5"),
+        (with_text_time(7), {}, r"row 8: column 'time' is 'yesterday'; a time is a timestamp, or whole seconds"),
+        (
+            click_log(12),
+            {"impressions": [{"column": "item", "one_of": [10**23]}]},
+            r"column 'item' of the log is int64; `one_of: \[1000+\]` can't be asked of it",
+        ),
+        (
+            click_log(12).set_column(0, "user", pa.array([[1]] * click_log(12).num_rows)),
+            {},
+            r"log.parquet: column 'user' is list<.*int64>; a user or item is one value",
+        ),
         (
             click_log(12),
             {"log": LOG | {"time_format": "milliseconds"}},

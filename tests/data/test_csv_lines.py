@@ -91,6 +91,21 @@ def test_empty_lines_are_no_rows(tmp_path: Path, end: str) -> None:
     assert count(written(tmp_path / "a.csv", changed, end), "a") == ROWS - 4
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_names_and_no_row(tmp_path: Path, end: str) -> None:
+    (tmp_path / "log.csv").write_text("a,b,c" + end)
+    rules = {"a": ColumnRule("a", "string")}
+    assert not list(read([tmp_path / "log.csv"], rules, TableFormat()))
+    (tmp_path / "log.csv").write_text("a,b,c\n1,2,3" + end)
+    assert count(tmp_path / "log.csv", "a") == 1
+
+
+def test_a_line_of_another_length_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"log.csv: can't be read: .*Row #50001") as told:
+        count(written(tmp_path / "log.csv", {50_001: "1,2"}), "a")
+    assert "after row" not in str(told.value)
+
+
 def test_names_from_the_feature_file(tmp_path: Path) -> None:
     tables = TableFormat(columns=("a", "b", "c"))
     assert count(written(tmp_path / "a.csv", {}), "a", "c", tables=tables) == ROWS  # The first line is these names.

@@ -51,6 +51,8 @@ def write_scores(model: Path, file: FeatureFile, paths: Sequence[str], out: Path
     """
     if out.suffix != ".parquet" or out.is_dir():
         raise UserError(f"{out}: the scores are written as Parquet; name a .parquet file")
+    if out.resolve().parent in {Path(path).resolve().parent for path in paths}:
+        raise UserError(f"{out}: the scores can't stand among the files that are scored; name another directory")
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out}: the directory {out.parent} doesn't exist; make it first")
     wanted = dict.fromkeys([*keys, *file.labels.columns, *filter(None, (file.weight, file.group))])

@@ -29,7 +29,11 @@ class ServedModel:
     def __init__(self, directory: str | Path) -> None:
         if not (Path(directory) / "saved_model.pb").is_file():
             raise UserError(f"{directory}: holds no SavedModel (saved_model.pb is missing)")
-        self._model: Any = tf.saved_model.load(str(directory))  # a signature alone does not keep its variables
+        try:
+            self._model: Any = tf.saved_model.load(str(directory))  # a signature alone does not keep its variables
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            told = str(error).splitlines()[0]
+            raise UserError(f"{directory}: the SavedModel can't be read; copy it again. {told}") from None
 
     def scores(self, rows: Rows, rules: Mapping[str, ColumnRule]) -> npt.NDArray[np.float32]:
         """The probabilities [n] of some rows.

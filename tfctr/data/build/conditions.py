@@ -68,7 +68,7 @@ class Rule(Strict):
             else:
                 among = pc.is_in(values, pa.array(wanted).cast(values.type))
                 met = pc.if_else(values.is_valid(), pc.equal(among, key == "one_of"), False)
-        except (pa.ArrowException, TypeError):
+        except (pa.ArrowException, TypeError, OverflowError):
             raise UserError(
                 f"column '{name}' of the log is {values.type}; `{key}: {_text(wanted)}` can't be asked of it"
             ) from None

@@ -187,9 +187,13 @@ def _since_1970(values: pa.Array, form: str | None, log: pa.Table, name: str, fi
     if pa.types.is_floating(values.type):
         values = pc.floor(values).cast(pa.int64(), safe=False)
     if not pa.types.is_integer(values.type):
+        what = f"column '{name}' of the log is {values.type}"
+        if pa.types.is_string(values.type):
+            bad = pc.invert(pc.match_substring_regex(values, "^[0-9]+$")).to_numpy(zero_copy_only=False)
+            row = int(bad.argmax())
+            what = f"{place(log, row, files)}: column '{name}' is '{values[row]}'"
         raise UserError(
-            f"column '{name}' of the log is {values.type}; a time is a timestamp, or whole seconds since 1970, or "
-            "written as `log.time_format` says"
+            f"{what}; a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
         )
     return _floor(values.cast(pa.int64()), _UNITS.get(form or "", 1))
 

@@ -62,17 +62,29 @@ def log_files(build: Build, base: Path) -> list[LogFile]:
 
 
 def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
-    """The columns of the log, as its first file with a row has them.
+    """The columns of the log, as its first file with a row has them, or the first with a value in the column.
 
     Raises:
-        UserError: a log without a row, or without a column that the build file names.
+        UserError: a log without a row, or without a column that the build file names; a user or item of many values.
     """
+    found: pa.Schema | None = None
     for file in files:
-        for batch in batches(file.path, _wanted(build), build.log.csv):
+        batch = next(batches(file.path, _wanted(build), build.log.csv), None)
+        if batch is None:
+            continue
+        if found is None:
             every = [*types_of(file.path, build.log.csv), *batch.schema.names]  # an error names those not wanted too
             require_columns(file.path, dict.fromkeys(every), build.log_columns)
-            return pa.schema([field.with_type(_plain(field.type)) for field in batch.schema])
-    raise UserError(f"{files[0].path}: the log has no row")
+        found = _merged(found, batch.schema)
+        if not any(pa.types.is_null(field.type) for field in found):
+            break
+    if found is None:
+        raise UserError(f"{files[0].path}: the log has no row")
+    for name in filter(None, (build.log.user, build.log.item)):
+        kind = found.field(name).type
+        if pa.types.is_nested(kind):
+            raise UserError(f"{files[0].path}: column '{name}' is {kind}; a user or item is one value")
+    return found
 
 
 def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -113,13 +125,24 @@ def _wanted(build: Build) -> list[str] | None:
     return None if build.columns is None else build.log_columns
 
 
+def _merged(first: pa.Schema | None, other: pa.Schema) -> pa.Schema:
+    """The columns of the first of several tables; one that has no value at all there has the other's type."""
+    types = {field.name: _plain(field.type) for field in other}
+    before = {} if first is None else {field.name: field.type for field in first if not pa.types.is_null(field.type)}
+    names = types if first is None else first.names
+    return pa.schema([(name, before.get(name, types.get(name, pa.null()))) for name in names])
+
+
 def _plain(kind: pa.DataType) -> pa.DataType:
     """What a dictionary holds."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
-    """Rows of a file with the columns of the first one; a column that has no value at all may have no type."""
+    """Rows of a file with the columns of the first one; a column that has no value at all may have no type.
+
+    What is not a number is a missing one here, as it is to all that reads the impressions.
+    """
     columns = []
     for field in schema:
         index = batch.schema.get_field_index(field.name)
@@ -128,7 +151,8 @@ def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
         kind = _plain(batch.schema.field(index).type)
         if kind != field.type and not pa.types.is_null(kind):
             raise UserError(f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}")
-        columns.append(batch.column(index).cast(field.type))
+        values = batch.column(index).cast(field.type)
+        columns.append(pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(field.type) else values)
     return pa.RecordBatch.from_arrays(columns, schema.names)
 
 
@@ -243,16 +267,19 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
         UserError: no such file, no such column, a key that stands twice.
     """
     types = TextTypes()
-    found: list[pa.RecordBatch] = []
+    found: list[tuple[str, pa.RecordBatch]] = []
+    schema: pa.Schema | None = None
     for path in side_files(side, base, name):
         for batch in batches(path, None, side.csv):
             require_columns(path, batch.schema.names, [side.key])
-            found.append(_as(batch, found[0].schema if found else batch.schema, path))
+            found.append((path, batch))
+            schema = _merged(schema, batch.schema)
             if not is_typed(path):
                 types.add(batch)
-    if not found:
+    if schema is None:
         raise UserError(f"{base / side.path}: the table of {name} is empty")
-    table = typed(pa.Table.from_batches(found), types.types).combine_chunks()
+    table = typed(pa.Table.from_batches([_as(batch, schema, path) for path, batch in found]), types.types)
+    table = table.filter(table.column(side.key).is_valid()).combine_chunks()
     counted = table.column(side.key).value_counts()
     counts = counted.field("counts").to_numpy()
     if (counts > 1).any():

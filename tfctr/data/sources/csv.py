@@ -94,7 +94,9 @@ class Csv(Source):
                     done += batch.num_rows
         except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
             _refuse_open_quote(path, tables)
-            raise UserError(f"{path}: can't be read after row {done}: {str(error).splitlines()[0]}") from None
+            told = str(error).splitlines()[0]
+            row = "" if "Row #" in told else f" after row {done}"  # Arrow numbers the rows of what it reads at a time
+            raise UserError(f"{path}: can't be read{row}: {told}") from None
         # Arrow takes the lines after an open quote for a part of the value.
         missed = lines.count - done - first_is_names
         if lines.quotes % 2 or missed:
@@ -142,6 +144,10 @@ class _Lines:
 
     def read(self, size: int = -1) -> bytes:
         block: bytes = self._stream.read(size)
+        while block and len(block) < size and (more := self._stream.read(size - len(block))):
+            block += more
+        if block and len(block) < size and block[-1] not in _LINE_ENDS:
+            block += b"\n"  # without which Arrow can't skip a first line that is the last one too
         if not self._begun:
             self._begun = True
             block = block.removeprefix(codecs.BOM_UTF8)  # no part of the first line, which may be empty
