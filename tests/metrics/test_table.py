@@ -41,7 +41,7 @@ class TestANewMetric:
         from tfctr.training import evaluate
 
         file = load_feature_file(ROOT / "configs" / "synthetic.yaml")
-        made = {"experiment": {"evaluation": {"weighting": "impressions"}}}
+        made = {"experiment": {"evaluation": {"slices": [], "demands": [], "weighting": "impressions"}}}
         rows = evaluate.Predictions(np.array([0, 1, 1]), np.array([0.5, 0.5, 1.0]), np.array([1, 1, 2]), None, {})
         monkeypatch.setattr(describe, "describe", lambda directory: SimpleNamespace(made=made, feature_file=file))
         monkeypatch.setattr(sources, "split_files", lambda data, split: [])
