@@ -5,6 +5,7 @@ TensorFlow is imported only inside the fixtures that need it, since the tests on
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Fast tests run first, so that a simple mistake shows within a minute; in several processes the files of the slow
     # ones, so that at the end no process is left alone with one. The stable sort keeps the order of files.
     first = hasattr(config, "workerinput")
-    items.sort(key=lambda item: (item.get_closest_marker("e2e") is not None) != first)
+    for mark in ("slow", "e2e"):
+        items.sort(key=lambda item, mark=mark: (item.get_closest_marker(mark) is not None) != first)
     if first:
         items.sort(key=lambda item: not item.nodeid.startswith("tests/pipeline/"))
     kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
@@ -71,6 +73,10 @@ class _Reader:
 def _forget_compiled() -> Iterator[None]:
     yield
     forget_compiled()
+    # What lives on here is no garbage. A later collection that walked over gigabytes of it, long unused, would stop the
+    # process for a minute on a machine that has put such pages away.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

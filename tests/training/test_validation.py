@@ -135,7 +135,10 @@ def test_the_commands_tell_of_groups_where_there_are_any(
     monkeypatch.setenv("COLUMNS", "200")
     features = feature_file(group).model_dump(mode="json", exclude_unset=True)
     (tmp_path / "features.yaml").write_text(yaml.safe_dump(features), encoding="utf-8")
-    made = {"features": features, "experiment": {"evaluation": {"weighting": "impressions"}}}
+    made = {
+        "features": features,
+        "experiment": {"evaluation": {"slices": [], "demands": [], "weighting": "impressions"}},
+    }
     (model / "assets.extra").mkdir(exist_ok=True)
     (model / "assets.extra" / "tfctr.json").write_text(json.dumps(made), encoding="utf-8")
     (tmp_path / "test").mkdir()
