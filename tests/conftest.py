@@ -38,6 +38,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(kept) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    _keep_what_lives()
+
+
+def _keep_what_lives() -> None:
+    """Takes all that lives now, such as TensorFlow's modules, out of later garbage collections.
+
+    One that walked over gigabytes of it, long unused, stopped the process for a minute on machines that put such pages
+    away.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -73,10 +84,7 @@ class _Reader:
 def _forget_compiled() -> Iterator[None]:
     yield
     forget_compiled()
-    # What lives on here is no garbage. A later collection that walked over gigabytes of it, long unused, would stop the
-    # process for a minute on a machine that has put such pages away.
-    gc.collect()
-    gc.freeze()
+    _keep_what_lives()
 
 
 @pytest.fixture(scope="session")
