@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     first = hasattr(config, "workerinput")
     for mark in ("slow", "e2e"):
         items.sort(key=lambda item, mark=mark: (item.get_closest_marker(mark) is not None) != first)
-    if first:
+    if first:  # Those of the pipeline are the longest of all.
         items.sort(key=lambda item: not item.nodeid.startswith("tests/pipeline/"))
     kept = [item for item in items if BACKEND == "tensorflow" or not item.get_closest_marker("tensorflow")]
     if len(kept) < len(items):
@@ -44,8 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _keep_what_lives() -> None:
     """Takes all that lives now, such as TensorFlow's modules, out of later garbage collections.
 
-    One that walked over gigabytes of it, long unused, stopped the process for a minute on machines that put such pages
-    away.
+    A collection looks at every object. Where the machine has put away memory that was long unused, looking at gigabytes
+    of it stopped a test for a minute.
     """
     gc.collect()
     gc.freeze()
@@ -81,7 +81,7 @@ class _Reader:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_compiled() -> Iterator[None]:
+def _tidy_memory() -> Iterator[None]:
     yield
     forget_compiled()
     _keep_what_lives()

@@ -10,6 +10,7 @@ import pytest
 
 from tfctr.project.codes import Codes
 from tfctr.project.leaks import OUTCOME, leak
+from tfctr.project.sample import plain
 
 ROWS = 1_000
 DRAW = np.random.default_rng(1)
@@ -18,7 +19,7 @@ LABEL = (RATING >= 4).astype(np.int64)
 
 
 def why(name: str, values: Any, rows: int = ROWS) -> str | None:
-    table = pa.table({"label": LABEL, name: pa.array(values)}).slice(0, rows)
+    table = pa.table({"label": LABEL, name: plain(pa.array(values))}).slice(0, rows)
     return leak(Codes(table), "label", name, table.column(name).combine_chunks())
 
 
@@ -30,6 +31,7 @@ def why(name: str, values: Any, rows: int = ROWS) -> str | None:
         ("rating", RATING),
         ("seconds", RATING * 10 + DRAW.random(ROWS)),
         ("watched", [float(row) if one else None for row, one in enumerate(LABEL)]),
+        ("basket", [[f"b{row}"] if one else [] for row, one in enumerate(LABEL)]),
     ],
 )
 def test_made_of(name: str, values: Any) -> None:
@@ -40,6 +42,7 @@ def test_called_as_a_label() -> None:
     told = "called as a label is, so it would tell the model what it must guess"
     assert why("is_click", DRAW.integers(2, size=ROWS)) == told
     assert why("clicked", LABEL, rows=50) == told
+    assert why("is_click", [None, *DRAW.integers(2, size=ROWS - 1).tolist()]) == told
     assert why("clicked", DRAW.integers(9, size=ROWS)) is None  # how often, before
 
 

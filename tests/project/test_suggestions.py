@@ -25,7 +25,7 @@ def keys_of(values: Any, name: str = "found", **roles: Any) -> dict[str, Any] | 
     column = plain(values if isinstance(values, pa.Array) else pa.array(values))
     table = pa.table({"label": pa.array([0, 1] * len(column))[: len(column)], name: column})
     said = Roles(label="label", item_vectors=None, **roles)
-    draft = Drafting(Sample(table, {}, True, "rows"), Codes(table), said, {}, {}).draft()
+    draft = Drafting(Sample(table, {}, True, "rows"), Codes(table), said, {}, {}, said.sides).draft()
     made = [entry.keys for entries in draft.sides.values() for entry in entries.values()]
     assert len(made) == 1 - (name in draft.left_out)
     return made[0] if made else None

@@ -121,6 +121,16 @@ def same_ending(left: TrainingResult, right: TrainingResult, tolerance: float = 
         np.testing.assert_allclose(one, other, atol=10 * tolerance)
 
 
+def ends_alike_after_a_kill(tiny: Workbench, experiment: Experiment, directory: Path) -> None:
+    """Kills a run two steps after a checkpoint, and compares how it ends with one that is not killed."""
+    undisturbed = run(tiny, experiment, directory / "undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_after(patch, 6)
+        with pytest.raises(Killed):
+            run(tiny, experiment, directory / "killed")
+    same_ending(run(tiny, experiment, directory / "killed"), undisturbed)
+
+
 class TestMovingState:
     """Weights that no gradient trains: the statistics of normalizations, and codebooks that move with the events."""
 
@@ -150,12 +160,7 @@ class TestMovingState:
         assert moving, "nothing moved: the test proves nothing"
 
     def test_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path, experiment: Experiment) -> None:
-        undisturbed = run(tiny, experiment, tmp_path / "undisturbed")
-        with pytest.MonkeyPatch.context() as patch:
-            kill_after(patch, 6)
-            with pytest.raises(Killed):
-                run(tiny, experiment, tmp_path / "killed")
-        same_ending(run(tiny, experiment, tmp_path / "killed"), undisturbed)
+        ends_alike_after_a_kill(tiny, experiment, tmp_path)
 
     def test_the_model_scores_as_its_best_line_says(
         self, tiny: Workbench, tmp_path: Path, experiment: Experiment
@@ -247,13 +252,7 @@ class TestKilledRun:
 
     def test_dropout_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path) -> None:
         # The checkpoint has the state of the dropout's random numbers, so that runs with dropout end alike as well.
-        experiment = small_experiment(dropout=0.3, checkpoint_steps=4, epochs=1)
-        undisturbed = run(tiny, experiment, tmp_path / "undisturbed")
-        with pytest.MonkeyPatch.context() as patch:
-            kill_after(patch, 6)
-            with pytest.raises(Killed):
-                run(tiny, experiment, tmp_path / "killed")
-        same_ending(run(tiny, experiment, tmp_path / "killed"), undisturbed)
+        ends_alike_after_a_kill(tiny, small_experiment(dropout=0.3, checkpoint_steps=4, epochs=1), tmp_path)
 
     def test_a_finished_run_does_nothing(
         self, tiny: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]

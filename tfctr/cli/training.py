@@ -83,7 +83,8 @@ def evaluate(
     slices: Annotated[list[str] | None, typer.Option("--slice", help="one more column to slice by")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     predictions: Annotated[
-        Path | None, typer.Option(help="save all rows, in file order, to an .npz: labels, scores, weights, groups")
+        Path | None,
+        typer.Option(help="save labels, scores, weights, groups and slices of all rows, in file order, to an .npz"),
     ] = None,
 ) -> None:
     """Report ranking and calibration metrics, overall and by slice, through the signature that is served."""

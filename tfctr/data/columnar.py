@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfctr.errors import disk_errors
-from tfctr.features.columns import GROUP, InputSpec
-from tfctr.features.inputs import length_name, model_inputs
+from tfctr.features.columns import GROUP, InputSpec, length_name
+from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import new_directory, remove_directory
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfctr.errors import UserError
 from tfctr.export.fold import folded_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.columns import MODEL_TAG
-from tfctr.features.inputs import length_name, raw_inputs
+from tfctr.features.columns import MODEL_TAG, length_name
+from tfctr.features.inputs import raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel

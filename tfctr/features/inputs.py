@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from tfctr.features.columns import INT64_MISSING, InputSpec, length_name
+from tfctr.features.columns import InputSpec, length_name
 from tfctr.features.spec import FeatureFile
-
-__all__ = ["INT64_MISSING", "InputSpec", "columns", "length_name", "model_inputs", "raw_inputs"]
 
 
 def columns(file: FeatureFile, sequence: str | None = None) -> list[InputSpec]:

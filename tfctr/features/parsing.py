@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfctr.features.columns import MISSING, Column
-from tfctr.features.inputs import columns, length_name
+from tfctr.features.columns import MISSING, Column, length_name
+from tfctr.features.inputs import columns
 from tfctr.features.spec import FeatureFile
 
 

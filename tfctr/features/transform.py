@@ -9,8 +9,7 @@ import tensorflow as tf
 from typing_extensions import override
 
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.columns import Side
-from tfctr.features.inputs import length_name
+from tfctr.features.columns import Side, length_name
 from tfctr.features.kinds.base import Lookups
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import indices, lookup_table

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from tfctr.errors import UserError, user_errors
 from tfctr.features.assets import FeatureAssets
-from tfctr.features.columns import CANDIDATE_MASK
-from tfctr.features.inputs import InputSpec, model_inputs
+from tfctr.features.columns import CANDIDATE_MASK, InputSpec
+from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interests import SequenceFacts, create_interest

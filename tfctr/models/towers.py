@@ -10,7 +10,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.errors import user_errors
-from tfctr.features.inputs import length_name
+from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.interests.base import Interest

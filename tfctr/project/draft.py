@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,6 +68,7 @@ class Drafting:
         roles: What each column is.
         histories: The histories.
         left_out: Why columns must be left out, by column.
+        said: The columns of which it is said, not guessed, which side they are of.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Drafting:
         roles: Roles,
         histories: Mapping[str, History],
         left_out: Mapping[str, str],
+        said: Collection[str],
     ) -> None:
         self._table, self._codes, self._histories = sample.table, codes, histories
-        self._joined_by = sample.joined_by
+        self._joined_by, self._said = sample.joined_by, said
         # A column that can't stand in the file as what it is may still show which rows belong together.
         self._sides = Sides(codes, roles)
         out = {**dict.fromkeys(roles.outcome, OUTCOME), **_unfit(roles, sample.table), **left_out}
@@ -113,7 +115,7 @@ class Drafting:
         if has_infinite(values):
             return _INFINITE
         roles = self._roles
-        if roles.label is None or column in roles.sides or column in (roles.user, roles.item):
+        if roles.label is None or column in self._said or column in (roles.user, roles.item):
             return None
         return leak(self._codes, roles.label, column, values)
 
@@ -168,7 +170,8 @@ class Drafting:
             shared |= kind.reference is not None and kind.reference.name in self._draft.sides["candidate"]
             fields[name] = entry
         if shared:
-            self._draft.sequences[sequence] = (history.length or 1, fields)
+            assert history.length is not None  # find_histories fills it in
+            self._draft.sequences[sequence] = (history.length, fields)
             return
         why = "no event of it has the ids of a candidate; name the column that has the same with --share"
         self._draft.left_out |= {column: why for column in history.columns if column not in self._draft.left_out}

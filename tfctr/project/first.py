@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tfctr.data.check import check_dataset
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError, disk_errors
+from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import describe_validation_error
 from tfctr.project.codes import Codes
@@ -28,6 +29,7 @@ from tfctr.project.trial import unreadable
 from tfctr.storage import write_text
 
 _CHECKED_ROWS = 1_000
+_NOT_THAT = "it can't be that"
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,23 @@ def write_project(data: Path, out: Path, options: Options, ask: Ask | None) -> P
             file = FeatureFile.model_validate(yaml.safe_load(text))
         except ValidationError as error:
             raise UserError(describe_validation_error(f"{out / FEATURES}, which is not written", error)) from None
-        more = _refused(data, file)
+        more = _absent_elsewhere(known, file) or _refused(data, file)
         if not more:
             break
         unread |= more
     texts = {
         FEATURES: text,
         EXPERIMENT: experiment_text(file, small=known.sample.whole),
-        README: readme_text(data, out),
+        README: readme_text(data, out, draft.roles),
     }
     with disk_errors(out):
-        for name, content in texts.items():
-            write_text(out / name, content)
+        try:
+            for name, content in texts.items():
+                write_text(out / name, content)
+        except OSError:
+            for name in texts:
+                (out / name).unlink(missing_ok=True)
+            raise
     return Project(file, draft.rows, draft.left_out)
 
 
@@ -92,6 +99,12 @@ def _check_free(out: Path) -> None:
         raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; --out must name a directory that is new or empty")
+
+
+def _absent_elsewhere(known: _Known, file: FeatureFile) -> dict[str, str]:
+    """The columns that each split must have, and one has not; the label is for the check to refuse."""
+    needed = {rule.column for rule in column_rules(file).values() if rule.everywhere} - {*file.labels.columns}
+    return {name: why for name, why in known.elsewhere.items() if name in needed}
 
 
 def _refused(data: Path, file: FeatureFile) -> dict[str, str]:
@@ -160,12 +173,10 @@ def _draft(known: _Known, options: Options, unread: dict[str, str]) -> Draft:
     if roles.item_vectors is not None and not (known.data / roles.item_vectors).is_file():
         roles = roles.model_copy(update={"item_vectors": None})
     histories = find_histories(table, known.codes, known.written, roles, options)
-    # Of other splits than train, a history may be absent.
-    events = {name for history in histories.values() for name in history.columns}
-    elsewhere = {name: why for name, why in known.elsewhere.items() if name not in events}
-    left_out = elsewhere | known.useless | unread | dict.fromkeys(options.leave_out, "as you wished")
+    left_out = known.useless | unread | dict.fromkeys(options.leave_out, "as you wished")
     left_out.pop(roles.label or "", None)
-    draft = Drafting(known.sample, known.codes, roles, histories, left_out).draft()
+    said = {*known.written.sides, *options.sides}
+    draft = Drafting(known.sample, known.codes, roles, histories, left_out, said).draft()
     _check_said(draft, options)
     if not draft.sides["candidate"]:
         told = "; ".join(f"{column}: {why}" for column, why in draft.left_out.items()) or "none"
@@ -178,10 +189,10 @@ def _check_said(draft: Draft, options: Options) -> None:
     left_out = draft.left_out
     for role, column in options.named.items():
         if column and getattr(draft.roles, role) is None:
-            raise UserError(f"{option_of(role)}: '{column}': {left_out.get(column, 'it can not be that')}")
+            raise UserError(f"{option_of(role)}: '{column}': {left_out.get(column, _NOT_THAT)}")
     for column in options.slices:
         if column not in draft.roles.slices:
-            raise UserError(f"--meta: '{column}': {left_out.get(column, 'it can not be that')}")
+            raise UserError(f"--meta: '{column}': {left_out.get(column, _NOT_THAT)}")
     candidates = _by_column(draft.sides["candidate"])
     events = {column: one for _, fields in draft.sequences.values() for column, one in _by_column(fields).items()}
     for history, column in options.shares.items():

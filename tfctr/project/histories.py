@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +46,7 @@ def find_histories(table: pa.Table, codes: Codes, written: Roles, roles: Roles, 
         roles: What each column is.
         options: What a person says of the columns.
     """
-    found = {name: _shared_as_said(history, options) for name, history in written.histories.items()}
+    found = {name: _as_said(table, history, options) for name, history in written.histories.items()}
     lists = [name for name in table.column_names if _may_be_history(table, codes, name, roles, options)]
     known = roles.no_features | {roles.user}
     single = [name for name in table.column_names if name not in lists and name not in known]
@@ -60,8 +61,7 @@ def find_histories(table: pa.Table, codes: Codes, written: Roles, roles: Roles, 
         columns = {other: same[other] for other in left if _lengths(table, other).equals(lengths)}
         for other in columns:
             del left[other]
-        longest = int(pc.max(lengths).as_py() or 1)
-        found[_name(before(name, one), found)] = History(length=max(1, min(longest, _LONGEST)), columns=columns)
+        found[_name(before(name, one), found)] = History(length=_longest(lengths), columns=columns)
     return found
 
 
@@ -74,14 +74,21 @@ def _may_be_history(table: pa.Table, codes: Codes, name: str, roles: Roles, opti
     return roles.sides.get(name, "user") == "user" and not follows_item
 
 
-def _shared_as_said(history: History, options: Options) -> History:
+def _as_said(table: pa.Table, history: History, options: Options) -> History:
     columns = {name: options.shares.get(name, same) for name, same in history.columns.items()}
-    return history.model_copy(update={"columns": columns})
+    lists = [name for name in columns if name in table.column_names and is_list(table.schema.field(name).type)]
+    length = history.length or max((_longest(_lengths(table, name)) for name in lists), default=1)
+    return history.model_copy(update={"columns": columns, "length": length})
+
+
+def _longest(lengths: Any) -> int:
+    return max(1, min(int(pc.max(lengths).as_py() or 1), _LONGEST))
 
 
 def _name(wanted: str, taken: Mapping[str, History]) -> str:
     base = wanted if is_identifier(wanted) and wanted != "user" else "history"
-    return base if base not in taken else f"{base}_{len(taken) + 1}"
+    numbered = (f"{base}_{number}" for number in count(2))
+    return next(name for name in chain([base], numbered) if name not in taken)
 
 
 def _lengths(table: pa.Table, name: str) -> Any:

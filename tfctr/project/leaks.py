@@ -33,7 +33,7 @@ def leak(codes: Codes, label: str, name: str, column: Any) -> str | None:
     certain = len(rows) == 2 and int(rows.min()) >= EVIDENCE
     if certain and (_is_there_for_one(values, clicks) or _few_decide(values, clicks) or _is_larger(column, clicks)):
         return OUTCOME
-    if is_called_a_label(name) and count(values) == 2:
+    if is_called_a_label(name) and count(values[values > 0]) == 2:
         return "called as a label is, so it would tell the model what it must guess"
     return None
 

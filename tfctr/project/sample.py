@@ -104,13 +104,14 @@ def _first(batches: Iterator[Any], rows: int, size: int) -> tuple[list[Any], boo
 
 
 def plain(column: Any) -> Any:
-    """A column in the types of a sample."""
+    """A column in the types of a sample; an empty text or list is a missing value."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return plain(column.dictionary_decode())
     if is_list(kind):
         lists = column.cast(pa.list_(kind.value_type))
-        return pa.ListArray.from_arrays(_offsets(lists), plain(lists.flatten()), mask=lists.is_null())
+        empty = pc.fill_null(pc.equal(pc.list_value_length(lists), 0), True)
+        return pa.ListArray.from_arrays(_offsets(lists), plain(lists.flatten()), mask=empty)
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind):
         return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column) if kind != pa.null() else column
     if pa.types.is_large_string(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_large_binary(kind):

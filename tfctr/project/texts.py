@@ -13,6 +13,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.table_format import TableFormat
 from tfctr.models.presets import PRESETS
 from tfctr.project.draft import Draft, Entry
+from tfctr.project.roles import Roles
 
 FEATURES, EXPERIMENT, README = "features.yaml", "experiment.yaml", "README.md"
 
@@ -57,8 +58,8 @@ def _feature_lines(data: Path, draft: Draft, tables: TableFormat) -> Iterator[st
         if entries:
             yield from ("", f"{side}:  # {_SIDES[side]}")
             if side == "candidate" and not draft.tells_requests:
-                yield "  # No column says what was one request. Those that are the same for all candidates of one may"
-                yield "  # stand here, which is right for every column, but cost less in `user` or `context`."
+                yield "  # No column says which rows are one request. Any column is right here; one that is the same"
+                yield "  # for all candidates of a request costs less in `user` or `context`."
             yield from _entries(entries, "  ")
     if draft.sequences:
         yield from ("", "sequences:  # newest event first; every column of one has the same length")
@@ -81,7 +82,7 @@ def experiment_text(file: FeatureFile, small: bool) -> str:
     name, why = _preset(file)
     size = _SMALL_BATCH if small else _BATCH
     lines = [
-        "# A first experiment, made by `tfctr init`. `tfctr models` lists the presets, docs/your-data.md every key.",
+        "# A first experiment, made by `tfctr init`. `tfctr models` lists the presets, docs/experiment.md every key.",
         f"preset: {name}  # {PRESETS[name][0]}: {why}",
         "training:",
         "  epochs: 10  # at most: training stops when the AUC on valid does",
@@ -104,9 +105,11 @@ def _preset(file: FeatureFile) -> tuple[str, str]:
     return "dcnv2", "the data has no history, so the model is an interaction only"
 
 
-def readme_text(data: Path, out: Path) -> str:
+def readme_text(data: Path, out: Path, roles: Roles) -> str:
     """The README: from here to scores."""
     where = shlex.quote(str(data.resolve()))
+    named = [column for column in (roles.request, roles.user, roles.item) if column and "," not in column]
+    keys = f" --keys {shlex.quote(','.join(named))}" if named else ""
     return f"""# {out.resolve().name}
 
 `{FEATURES}` says what the columns of the data are, `{EXPERIMENT}` which model is trained and how. Read both:
@@ -122,10 +125,10 @@ tfctr export --run run --to models --version 1 && tfctr evaluate --model models/
 ```
 
 The first checks every row against the feature file. The second trains, and resumes when it was killed. The third
-writes the model that is served, and judges it on the test split. Scores beside the keys of the rows:
+writes the model that is served, and judges it on the test split. Scores, beside what tells the rows apart:
 
 ```sh
-tfctr predict --model models/1 --data {where} --out scores.parquet
+tfctr predict --model models/1 --data {where} --out scores.parquet{keys}
 ```
 """
 
@@ -141,7 +144,7 @@ def _line(key: str, value: Any, why: str = "") -> str:
 
 def _comment(text: str) -> str:
     """A comment of one line, whatever the name of a column holds."""
-    return "# " + " ".join("".join(letter if letter.isprintable() else " " for letter in text).split("\n"))
+    return "# " + "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _flow(value: Any) -> str:

@@ -85,7 +85,7 @@ def _own_name(rules: Mapping[str, ColumnRule], name: str) -> str:
 def _read_by_model(file: FeatureFile) -> dict[str, ColumnRule]:
     """The columns without which a model would score every row as if nothing were known of it."""
     rules = column_rules(file)
-    return {spec.name: rules[spec.name] for spec in columns(file) if rules[spec.name].everywhere}
+    return {spec.name: rules[spec.name] for spec in columns(file) if spec.side != "bias"}
 
 
 def _checked_keys(file: FeatureFile, paths: Sequence[str], keys: Sequence[str]) -> dict[str, ColumnRule]:

@@ -11,11 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-# Named here too for the modules that still ask this one for them.
-from tfctr.features.columns import GROUP as GROUP
-from tfctr.features.columns import INT64_MISSING as INT64_MISSING
-from tfctr.features.columns import Column as Column
-from tfctr.features.columns import Fault, InputSpec, Side
+from tfctr.features.columns import Column, Fault, InputSpec, Side
 from tfctr.features.kinds.fields import Elapsed, FieldSpec
 from tfctr.features.yaml_file import Strict, registered_name
 
