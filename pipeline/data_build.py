@@ -7,6 +7,7 @@ readable from all workers.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.value_provider import StaticValueProvider
 
 from pipeline.configs import beam_args
-from pipeline.local_runner import ends_in_words
+from pipeline.errors import ends_in_words, user_error_in
 from tfctr.console import console
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices, cut_counts
 from tfctr.data.build.events import Cut
@@ -39,6 +40,7 @@ from tfctr.data.build.tables import (
     log_batches,
     log_files,
     log_schema,
+    text_types,
 )
 from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.manifest import write_manifest
@@ -48,7 +50,6 @@ from tfctr.data.staging import staged_directory
 from tfctr.errors import UserError
 
 _BUCKET_BYTES = 32 << 20
-Types = dict[str, pa.DataType]
 
 
 class Work:
@@ -70,28 +71,32 @@ class Work:
 
     @cached_property
     def plan(self) -> Plan:
-        """What makes impressions; without the cut of `global-time`."""
+        """What makes impressions; without the cut of a split that cuts all users in one place."""
         return make_plan(self.build, self.base, self.files, self.schema)
 
     def pieces(self, numbered: tuple[int, LogFile]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """The rows of a file of the log in pieces, by the bucket of their users."""
-        for batch in log_batches(*numbered, self.build, self.schema):
-            yield from by_bucket(batch, self.build.log.user, self.buckets)
+        with arrow_errors():
+            for batch in log_batches(*numbered, self.build, self.schema):
+                yield from by_bucket(batch, self.build.log.user, self.buckets)
 
+    @arrow_errors()
     def text_types(self, numbered: tuple[int, LogFile]) -> TextTypes:
         """What the texts of a file can be read as."""
-        types = TextTypes()
+        types = text_types(self.build)
         if not is_typed(numbered[1].path):
             for batch in log_batches(*numbered, self.build, self.schema):
                 types.add(batch)
         return types
 
+    @arrow_errors()
     def cut_counts(self, group: tuple[int, Any], types: TextTypes, kind: type[CutCounts]) -> CutCounts:
         """What decides the cut, of some users."""
         counts = kind()
         self.plan.count_for_cut(_table(group, types), counts)
         return counts
 
+    @arrow_errors()
     def counts(self, group: tuple[int, Any], types: TextTypes, cut: Cut | None) -> RowCounts:
         """The rows of some users."""
         counts = RowCounts()
@@ -106,7 +111,8 @@ class Work:
         self, group: tuple[int, Any], types: TextTypes, cut: Cut | None, slices: Slices
     ) -> Iterator[tuple[str, pa.Table]]:
         """The impressions of some users, by split."""
-        yield from impressions(_table(group, types), replace(self.plan, cut=cut), slices)
+        with arrow_errors():
+            yield from impressions(_table(group, types), replace(self.plan, cut=cut), slices)
 
 
 def build_on_beam(
@@ -127,9 +133,12 @@ def build_on_beam(
     Raises:
         UserError: the input is bad, or `out` is taken. Then nothing is written.
     """
-    work = Work(build, base)
+    with arrow_errors():
+        work = Work(build, base)
+        tables = [f"{side.table.num_rows:,} {name}" for name, side in work.plan.sides.items()]
+    console().print(f"{', '.join([f'{len(work.files)} files of the log', *tables])}; {work.buckets} groups of users")
     vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
-    with arrow_errors(), staged_directory(out, force) as directory:
+    with staged_directory(out, force) as directory:
         description, parts = directory / "description.json", directory / "parts"
         for split in SPLITS:
             (directory / split).mkdir()
@@ -137,7 +146,10 @@ def build_on_beam(
             with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
                 _add_steps(pipeline, work, directory, description, parts)
         except Exception as error:
-            raise _for_people(error) from error
+            told = user_error_in(error)
+            if told is None:
+                raise
+            raise UserError(told) from error
         manifest: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
         description.unlink()
         shutil.rmtree(parts, ignore_errors=True)
@@ -229,16 +241,6 @@ def _table(group: tuple[int, Any], types: TextTypes) -> pa.Table:
     return typed(pa.Table.from_batches(list(group[1])), types.types).combine_chunks()
 
 
-def _for_people(error: BaseException) -> BaseException:
-    """The fault of the input that a worker met, if it was one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError | pa.ArrowException):
-            return type(cause)(str(cause).split(" [while running")[0])
-        cause = cause.__cause__ or cause.__context__
-    return error
-
-
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -256,6 +258,7 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")] = False,
 ) -> None:
     """Make impressions of an interaction log on Beam: the rows that `tfctr data build` makes."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs the traceback of what is told in one line
     with ends_in_words("interrupted; nothing was written"):
         arguments = (*beam_args(workers), *(beam_arg or ()))
         manifest = build_on_beam(load_build(file), source or file.parent, out, force, arguments)

@@ -16,7 +16,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from pipeline.local_runner import REFUSED, OutputLayout, ends_in_words, run
+from pipeline.errors import ends_in_words
+from pipeline.local_runner import REFUSED, OutputLayout, run
 from pipeline.progress import quiet
 from pipeline.show import slice_table
 from tfctr.client import RankingClient

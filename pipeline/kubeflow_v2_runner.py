@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests
-from pipeline.local_runner import ends_in_words
+from pipeline.errors import ends_in_words
 from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features.spec import load_feature_file

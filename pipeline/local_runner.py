@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,15 +13,15 @@ from typing import Annotated
 import typer
 
 from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
+from pipeline.errors import RunFailedError, ends_in_words, user_error_in
 from pipeline.progress import Progress, quiet
-from tfctr.console import error_console
 from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
 from tfctr.storage import only_one
 
-FAILED, BAD_ARGUMENTS, REFUSED = 1, 2, 3
+REFUSED = 3
 _WORKERS_HAVE_TFX = "--sdk_container_image=this_machine"
 """Else TFX packs its own source for every component, which costs seconds. No image is read on this machine."""
 
@@ -164,35 +162,16 @@ def digest_of_files(file: FeatureFile, data: Path) -> str:
     return digest.hexdigest()
 
 
-class RunFailedError(UserError):
-    """A run that stopped before its end."""
-
-
 def _for_people(error: BaseException, log: Path) -> BaseException:
     """The first error in the chain of causes that is a message for users; else one line and where the log lies."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            return RunFailedError(str(cause))
-        cause = cause.__cause__ or cause.__context__
+    told = user_error_in(error)
+    if told is not None:
+        return RunFailedError(told)
     if not isinstance(error, Exception):
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     where = getattr(error, "__notes__", ["the run"])[-1]
     return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
-
-
-@contextmanager
-def ends_in_words(interrupted: str = "interrupted; the same command continues") -> Iterator[None]:
-    """Print an error of a command as one line and exit: with 1 when it stopped, 2 for bad arguments, 130 by Ctrl-C."""
-    try:
-        yield
-    except UserError as error:
-        error_console().print(f"error: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(FAILED if isinstance(error, RunFailedError) else BAD_ARGUMENTS) from None
-    except KeyboardInterrupt:
-        error_console().print(interrupted, markup=False)
-        raise typer.Exit(130) from None
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

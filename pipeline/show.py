@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pipeline.local_runner import OutputLayout, ends_in_words
+from pipeline.errors import ends_in_words
+from pipeline.local_runner import OutputLayout
 from pipeline.progress import quiet
 from tfctr.console import console
 from tfctr.errors import UserError

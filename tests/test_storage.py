@@ -1,5 +1,6 @@
 """What `tfctr.storage` writes is there completely or not at all."""
 
+import errno
 import fcntl
 import subprocess
 import sys
@@ -99,6 +100,21 @@ class TestOnlyOne:
         self.hold(tmp_path)
         assert not list(tmp_path.iterdir())
 
+    def test_a_directory_that_was_made_for_it_is_removed_with_it(self, tmp_path: Path) -> None:
+        self.hold(tmp_path / "run")
+        assert not list(tmp_path.iterdir())
+        (tmp_path / "run").mkdir()
+        self.hold(tmp_path / "run")
+        assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+
+    def test_a_disk_without_locks_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(*_: Any) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with pytest.raises(UserError, match=r"cannot write .*: No locks available"):
+            self.hold(tmp_path)
+
     def test_a_lock_that_is_removed_while_it_is_taken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         taken, flock = [], fcntl.flock
 
@@ -133,6 +149,16 @@ class TestUnfinishedWork:
         with pytest.raises(ZeroDivisionError), unfinished_work(work, "one"):
             print(1 / 0)
         assert not work.exists()
+
+    def test_what_can_not_be_removed_is_not_gone_on_with(self, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(directory: Path, **_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(directory))
+
+        monkeypatch.setattr(storage.shutil, "rmtree", refused)
+        with pytest.raises(PermissionError):
+            self.left(work, "two")
+        with pytest.raises(ZeroDivisionError), unfinished_work(work.with_name("other"), "one"):
+            print(1 / 0)
 
     def test_a_kill_while_it_is_removed(self, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (work / "more").touch()

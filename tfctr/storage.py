@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -70,8 +70,7 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
     Raises:
         OSError: The name is taken, or belongs to something else.
     """
-    for entry in (*unfinished.rglob("*"), unfinished):
-        _sync(entry)
+    sync_directory(unfinished)
     if replace and path.exists():
         replaced = path.with_name(f"{unfinished.name}.old")
         shutil.rmtree(replaced, ignore_errors=True)  # what a kill has left of it
@@ -81,6 +80,12 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
     else:
         os.rename(unfinished, path)
     _sync(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Return when a directory and all that is in it are on disk."""
+    for entry in (*path.rglob("*"), path):
+        _sync(entry)
 
 
 def remove_directory(path: Path) -> None:
@@ -109,7 +114,8 @@ def unfinished_work(directory: Path, key: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        discard_work(directory)
+        with suppress(OSError):  # which would hide why the block failed; without its key nobody goes on with it
+            discard_work(directory)
         raise
 
 
@@ -120,10 +126,14 @@ def release_work(directory: Path) -> None:
 
 
 def discard_work(directory: Path) -> None:
-    """Remove unfinished work, if any. Its key goes first, since a kill may leave some of the rest."""
+    """Remove unfinished work, if any. Its key goes first, since a kill may leave some of the rest.
+
+    Raises:
+        OSError: Some of it can't be removed.
+    """
     if directory.is_dir():
         release_work(directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory)
 
 
 @contextmanager
@@ -132,30 +142,36 @@ def only_one(path: Path, lock: Path) -> Iterator[None]:
 
     Args:
         path: What is written, for the message.
-        lock: A file for the lock, which is removed at the end. Its directory is made when it is missing.
+        lock: A file for the lock, which is removed at the end. Its directory is made when it is missing, and removed
+            again when it is left empty.
 
     Raises:
         UserError: Another process has the lock, or it cannot be made.
     """
     import fcntl  # which Windows lacks, where the client runs too
 
+    made = not lock.parent.exists()
     while True:
         with disk_errors(path):
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = lock.open("w")
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"{path}: another run is under way here; wait for it, or choose another --out"
-                ) from None
+            with disk_errors(path):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UserError(
+                        f"{path}: another run is under way here; wait for it, or choose another --out"
+                    ) from None
             if not _has_name(file, lock):
                 continue  # the run that had it has just removed it
             try:
                 yield
             finally:
                 lock.unlink(missing_ok=True)
+                if made:
+                    with suppress(OSError):
+                        lock.parent.rmdir()
             return
 
 

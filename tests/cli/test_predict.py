@@ -124,6 +124,15 @@ class TestOutput:
         predict(tmp_path / "more", "--keys", "name")
         assert pq.read_table(out)["name"].equals(texts["name"])
 
+    def test_a_key_whose_first_file_has_no_value(
+        self, predict: Call, tmp_path: Path, out: Path, table: pa.Table
+    ) -> None:
+        missing, texts = [None] * len(table), [f"r{row}" for row in range(len(table))]
+        for number, values in enumerate((pa.nulls(len(table)), pa.array(texts), pa.nulls(len(table)))):
+            write_parquet(tmp_path / "more" / f"{number}.parquet", table.append_column("name", values))
+        assert predict(tmp_path / "more", "--keys", "name").error is None
+        assert pq.read_table(out)["name"].to_pylist() == [*missing, *texts, *missing]
+
     @pytest.mark.parametrize(
         "values",
         [

@@ -142,7 +142,10 @@ def test_an_old_data_set_survives_a_failed_replacement(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*Not a directory"), staged_directory(tmp_path / "file" / "out"):
+    with (
+        pytest.raises(UserError, match=r"cannot write .*out: .*file is a file"),
+        staged_directory(tmp_path / "file" / "out"),
+    ):
         pass
 
 

@@ -191,6 +191,23 @@ def test_times_of_other_forms_become_seconds(tmp_path: Path, form: str) -> None:
     assert by_key(other) == by_key(build(tmp_path / "seconds", log))
 
 
+def test_a_time_with_a_point_stays_a_text(tmp_path: Path) -> None:
+    lines = ["user,item,time,click", *(f"{i % 3},{i},2024.{1 + i % 12:02d},{i % 2}" for i in range(120))]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    content = {
+        "log": BUILD["log"] | {"path": "log.csv", "time_format": "%Y.%m"},
+        "label": BUILD["label"],
+        "split": "global-time",
+    }
+    build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    months = {
+        datetime.fromtimestamp(row["time"], UTC).month: split
+        for split, rows in rows_of(tmp_path / "out").items()
+        for row in rows
+    }
+    assert months == {month: SPLITS[max(0, month - 10)] for month in range(1, 13)}
+
+
 def test_a_log_without_user_item_or_time(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     log = pa.table({"205": rng.integers(0, 9, 3000), "y": rng.integers(0, 2, 3000)})
@@ -300,6 +317,45 @@ def test_keys_of_two_number_types_are_one_key(tmp_path: Path) -> None:
     log = log.set_column(1, "item", pa.array(log["item"].to_numpy() + 10**10))
     rows = build(tmp_path, log, items={"path": "items.parquet", "key": "id"})
     assert all(row["brand"] == f"b{row['item'] - 10**10}" for split in rows.values() for row in split)
+
+
+def test_whole_keys_of_two_widths_are_compared_digit_by_digit(tmp_path: Path) -> None:
+    first = 2**60  # a float64 holds one in 256 of the numbers there
+    log = click_log(12)
+    log = log.set_column(1, "item", pa.array(log["item"].to_numpy() + first))
+    items = pa.table({"id": pa.array(np.arange(500) + first, pa.uint64()), "brand": [f"b{i}" for i in range(500)]})
+    pq.write_table(items, tmp_path / "items.parquet")
+    rows = build(tmp_path, log, items={"path": "items.parquet", "key": "id"})
+    assert all(row["brand"] == f"b{row['item'] - first}" for split in rows.values() for row in split)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("user", pa.int32()), ("item", pa.float64()), ("price", pa.float64()), ("name", pa.large_string())],
+)
+def test_files_may_hold_one_column_in_two_widths(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    log = click_log(12).append_column("name", pa.array([f"n{row}" for row in range(click_log(12).num_rows)]))
+    expected = by_key(build(tmp_path / "one", log))
+    (tmp_path / "two" / "log").mkdir(parents=True)
+    later = log.slice(100)
+    later = later.set_column(log.schema.get_field_index(name), name, later[name].cast(kind))
+    for number, part in enumerate((log.slice(0, 100), later)):
+        pq.write_table(part, tmp_path / "two" / "log" / f"{number}.parquet")
+    content = BUILD | {"log": BUILD["log"] | {"path": "log"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path / "two", tmp_path / "two" / "out")
+    assert by_key(rows_of(tmp_path / "two" / "out")) == expected
+
+
+def test_rows_without_an_item_are_no_item(tmp_path: Path) -> None:
+    log = click_log(12)
+    items = [None if row % 3 else item for row, item in enumerate(log["item"].to_pylist())]
+    log = log.set_column(1, "item", pa.array(items, pa.int64()))
+    pq.write_table(log, tmp_path / "log.parquet")
+    changed: dict[str, Any] = {"histories": {}, "log": BUILD["log"] | {"duplicates": "keep"}}
+    manifest = build_dataset(build_of(BUILD | changed, "build.yaml"), tmp_path, tmp_path / "out")
+    train = rows_of(tmp_path / "out")["train"]
+    assert manifest["slices"]["popularity"]["keys"] == len({row["item"] for row in train} - {None})
+    assert {row["popularity"] for row in train if row["item"] is None} == {"new"}
 
 
 def test_what_the_label_is_made_of_is_told(tmp_path: Path) -> None:

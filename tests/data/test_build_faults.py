@@ -20,10 +20,11 @@ import yaml
 
 from tests.data.build_logs import BUILD, build, click_log
 from tests.data.helpers import content
+from tfctr.data import staging
 from tfctr.data.build import local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
-from tfctr.data.staging import resumed_directory
+from tfctr.data.staging import resumed_directory, staged_directory
 from tfctr.errors import UserError
 
 LOG = BUILD["log"]
@@ -150,6 +151,7 @@ def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> No
         ({"id": [1, 2, 2], "a": [1, 2, 3]}, "items.parquet: id '2' stands in 2 rows; keep one"),
         ({"item": [1], "a": [1]}, "items.parquet: no column 'id'; it has item, a"),
         ({"id": ["x", "y"], "a": [1, 2]}, "items: no item of the log is in the table, whose id is such as 'x'"),
+        ({"id": [None, None], "a": [1, 2]}, "items.parquet: the table of items has no row with a id"),
         ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; list `columns`"),
     ],
 )
@@ -196,6 +198,28 @@ def test_files_of_two_types(tmp_path: Path) -> None:
     pq.write_table(log.set_column(4, "price", log["price"].cast(pa.string())), tmp_path / "log" / "b.parquet")
     with pytest.raises(UserError, match=r"b.parquet: column 'price' is string; in the first file it is float"):
         build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
+
+
+def test_a_later_file_whose_numbers_the_first_one_can_not_hold(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(12)
+    pq.write_table(log, tmp_path / "log" / "a.parquet")
+    pq.write_table(with_value("item", 3, 2.5), tmp_path / "log" / "b.parquet")
+    told = r"b.parquet: column 'item' is double; in the first file it is int64, which can't hold it: Float value 2.5"
+    with pytest.raises(UserError, match=told):
+        build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_table_without_a_column_is_told_before_the_log_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(local, "_fill", read)
+    with pytest.raises(UserError, match=r"log.parquet: no column 'cost'"):
+        build(tmp_path, click_log(12), columns={"cost": "log.cost"})
 
 
 def test_a_damaged_file_and_a_broken_quote(tmp_path: Path) -> None:
@@ -328,6 +352,29 @@ def test_two_builds_of_one_data_set_do_not_meet(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="out: another run is under way here"):
             build(tmp_path, click_log(12))
         assert (directory / "theirs").is_file()
+
+
+def test_another_data_set_is_not_made_in_the_same_place(tmp_path: Path) -> None:
+    with (
+        staged_directory(tmp_path / "out"),
+        pytest.raises(UserError, match="out: another run is under way here"),
+        staged_directory(tmp_path / "out"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_kill_while_the_finished_data_set_goes_to_the_disk(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(directory: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(staging, "sync_directory", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_dataset(build_of(BUILD, "b"), large, large / "out")
+    assert (large / ".out.unfinished" / "key").is_file()
+    build_dataset(build_of(BUILD, "b"), large, large / "out")
+    assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet", "out"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:

@@ -51,3 +51,17 @@ def test_code_beside_it_gives_the_same_key(copy: Path, tmp_path: Path) -> None:
     (copy / "client" / "cache.py").write_text("# changed")
     code_digest.cache_clear()
     assert files_key([log]) == before
+
+
+def test_files_of_a_pipeline_may_be_remote() -> None:
+    import tensorflow as tf
+
+    path = "ram://artifacts/examples"
+    keys = set()
+    for content in ("one", "one", "three"):
+        with tf.io.gfile.GFile(path, "w") as file:
+            file.write(content)
+        keys.add(files_key([path]))
+    assert len(keys) >= 2
+    with pytest.raises(tf.errors.NotFoundError):
+        files_key([f"{path}.lost"])

@@ -93,6 +93,10 @@ def test_a_user_may_write_any_text_file(tmp_path: Path) -> None:
         path.write_bytes(nothing)
         with pytest.raises(UserError, match=r"cities\.txt: holds no token"):
             vocabulary.read_user_tokens(path)
+    for encoding in ("utf-16", "utf-16-be"):
+        path.write_bytes(("\ufeff" if encoding.endswith("be") else "").encode(encoding) + "Rome\n".encode(encoding))
+        with pytest.raises(UserError, match=r"cities\.txt: is UTF-16 text; save it as UTF-8"):
+            vocabulary.read_user_tokens(path)
     path.write_bytes(b"a\r\n\r\n\xffb\nc\n\xffb\n")
     with pytest.raises(UserError, match=r"cities\.txt:5: the token .*xffb.* stands on line 3 already"):
         vocabulary.read_user_tokens(path)

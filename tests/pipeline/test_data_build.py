@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import data_build
+from pipeline.configs import beam_args
 from pipeline.data_build import build_on_beam
 from tests.data.build_logs import BUILD, click_log, rows_of
-from tfctr.data.build import tables
+from tfctr.data.build import local, tables
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.errors import UserError
@@ -95,7 +96,23 @@ def test_a_part_that_was_not_moved_to_its_place_is_told(tmp_path: Path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
 
 
-def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_there_are_as_many_groups_of_users_as_the_log_needs(tmp_path: Path) -> None:
+    pq.write_table(click_log(40), tmp_path / "log.parquet")
+    files = tables.log_files(build_of(BUILD, "build.yaml"), tmp_path)
+    assert tables.bucket_count(files, build_of(BUILD, "build.yaml"), 10) > local._MOST_BUCKETS
+
+
+def test_a_bad_table_is_told_before_beam_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_build.beam, "Pipeline", None)
+    pq.write_table(click_log(12), tmp_path / "log.parquet")
+    pq.write_table(pa.table({"id": [1, 1]}), tmp_path / "items.parquet")
+    build = build_of(BUILD | {"items": {"path": "items.parquet", "key": "id"}}, "build.yaml")
+    with pytest.raises(UserError, match=r"items.parquet: id '1' stands in 2 rows; keep one"):
+        build_on_beam(build, tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, workers: int) -> None:
     log = click_log(12)
     values = log["click"].to_pylist()
     values[7] = None
@@ -103,6 +120,7 @@ def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"log.parquet, row 8: column 'click' is missing, so the row has no label"
     ) as told:
-        build_on_beam(build_of(BUILD, "build.yaml"), tmp_path, tmp_path / "out")
+        build_on_beam(build_of(BUILD, "build.yaml"), tmp_path, tmp_path / "out", arguments=beam_args(workers))
     assert "\n" not in str(told.value)
+    assert "[while running" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]

@@ -24,13 +24,22 @@ def files_key(paths: Sequence[str | Path], options: str = "") -> str:
     """The key of what is made of some files.
 
     Args:
-        paths: The files.
+        paths: The files; a pipeline's artifacts may be at URIs such as `gs://`.
         options: What it depends on beside them.
     """
-    # The time of the last change of the file's entry can't be set, as that of its content can by copying.
-    states = [Path(path).stat() for path in paths]
-    seen = [[str(p), s.st_size, s.st_mtime_ns, s.st_ctime_ns] for p, s in zip(paths, states, strict=True)]
+    seen = [[str(path), *_state(str(path))] for path in paths]
     return hashlib.sha256((options + json.dumps(seen) + code_digest(*_READING)).encode()).hexdigest()[:16]
+
+
+def _state(path: str) -> list[int]:
+    if "://" in path:
+        import tensorflow as tf
+
+        remote = tf.io.gfile.stat(path)
+        return [remote.length, remote.mtime_nsec]
+    # The time of the last change of the file's entry can't be set, as that of its content can by copying.
+    local = Path(path).stat()
+    return [local.st_size, local.st_mtime_ns, local.st_ctime_ns]
 
 
 @cache

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfctr.errors import UserError, disk_errors
-from tfctr.storage import finish_directory, new_directory, only_one, release_work, unfinished_work
+from tfctr.storage import finish_directory, new_directory, only_one, release_work, sync_directory, unfinished_work
 
 MANIFEST = "dataset.json"
 
@@ -17,10 +17,10 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
     With `force`, a data set of that name is replaced. Nothing else is ever replaced.
 
     Raises:
-        UserError: The name is taken, or the directory cannot be written.
+        UserError: The name is taken, the directory cannot be written, or another process makes it.
     """
     out = _free(out, force)
-    with disk_errors(out), new_directory(out, replace=force) as directory:
+    with only_one(out, _lock(out)), disk_errors(out), new_directory(out, replace=force) as directory:
         yield directory
 
 
@@ -29,20 +29,27 @@ def resumed_directory(out: Path, force: bool, key: str) -> Iterator[Path]:
     """The same, but what a killed or interrupted block has left is there again for a block of the same key.
 
     Raises:
-        UserError: The name is taken, or the directory cannot be written.
+        UserError: The name is taken, the directory cannot be written, or another process makes it.
     """
     out = _free(out, force)
     directory = out.with_name(f".{out.name}.unfinished")
-    lock = out.with_name(f".{out.name}.lock")
-    with only_one(out, lock), disk_errors(out), unfinished_work(directory, key):
+    with only_one(out, _lock(out)), disk_errors(out), unfinished_work(directory, key):
         yield directory
+        sync_directory(directory)  # which may take long: a kill in the meantime must not lose the work
         release_work(directory)
         finish_directory(directory, out, replace=force)
+
+
+def _lock(out: Path) -> Path:
+    return out.with_name(f".{out.name}.lock")
 
 
 def _free(out: Path, force: bool) -> Path:
     """The whole path of a directory that may be made or replaced."""
     out = out.expanduser().resolve()
+    above = next(parent for parent in out.parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"cannot write {out}: {above} is a file")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out must name a directory that is new or empty")
     if out.exists() and any(out.iterdir()):

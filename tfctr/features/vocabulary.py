@@ -8,6 +8,7 @@ this format when `tft.vocabulary` is given escaped tokens.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import re
@@ -78,9 +79,12 @@ def read_user_tokens(path: str | Path) -> list[bytes]:
     A byte order mark at the start and empty lines are left out, and lines may end in CR LF.
 
     Raises:
-        UserError: The file is missing, holds no token, or a token stands on two lines.
+        UserError: The file is missing, is UTF-16, holds no token, or a token stands on two lines.
     """
-    lines = _contents(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    contents = _contents(path)
+    if contents.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0" in contents:
+        raise UserError(f"{path}: is UTF-16 text; save it as UTF-8, as the log's texts are")
+    lines = contents.removeprefix(codecs.BOM_UTF8).split(b"\n")
     numbered = {number: token for number, line in enumerate(lines, 1) if (token := line.removesuffix(b"\r"))}
     tokens = list(numbered.values())
     if not tokens:

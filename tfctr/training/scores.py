@@ -170,7 +170,7 @@ def _done(parts: Path) -> tuple[int, pa.Schema | None]:
         if int(part.stem) != rows:
             raise _misfit(parts)
         rows += pq.read_metadata(part).num_rows
-    return rows, pq.read_schema(_finished(parts)[0]) if rows else None
+    return rows, pq.read_schema(_finished(parts)[-1]) if rows else None
 
 
 def _misfit(parts: Path) -> UserError:
@@ -179,7 +179,7 @@ def _misfit(parts: Path) -> UserError:
 
 def _write_part(parts: Path, total: int, pieces: Sequence[pa.Table]) -> None:
     """A part is named by the number of rows before its first one; its last one is row `total`."""
-    part = pa.concat_tables(pieces)
+    part = pa.concat_tables(pieces, promote_options="default")
     with new_file(parts / f"{total - len(part):012d}.parquet") as unfinished:
         pq.write_table(part, unfinished)
 
@@ -189,9 +189,10 @@ def _join(parts: Path, out: Path) -> None:
     found = _finished(parts)
     # Among the parts: what a kill leaves of it is removed with them.
     joined = parts / "joined"
-    with pq.ParquetWriter(joined, pq.read_schema(found[0])) as writer:
+    schema = pq.read_schema(found[-1])
+    with pq.ParquetWriter(joined, schema) as writer:
         for part in found:
-            writer.write_table(pq.read_table(part))
+            writer.write_table(pq.read_table(part).cast(schema))
     finish_file(joined, out)
 
 
@@ -202,6 +203,8 @@ def _piece(rows: Rows, kept: Mapping[str, str], scores: npt.NDArray[np.float32],
         return piece
     for index, field in enumerate(schema):
         column = piece.column(index)
+        if pa.types.is_null(field.type):
+            continue  # no row before had a value
         try:
             piece = piece.set_column(index, field, column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

@@ -18,7 +18,7 @@ from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
-from tfctr.storage import only_one, write_text
+from tfctr.storage import finish_file, only_one, write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
@@ -62,8 +62,8 @@ def _train(
     splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
     rows = rows_key(file, [path for found in paths.values() for path in found])
     result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows)
-    # Weights have a name of their own and the note that names them is replaced in one go: a kill in between leaves the
-    # finished run that was there before.
+    # Weights of another run have another name, and the note that names them is replaced in one go: a kill in between
+    # leaves the finished run that was there before.
     weights = out / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}-{rows}.weights.h5"
     note = {
         "weights": weights.name,
@@ -74,7 +74,9 @@ def _train(
         "examples": [first_example(file, paths["valid"]).hex()],
     }
     with disk_errors(out):
-        result.model.save_weights(weights)
+        unfinished = weights.with_name(f".{weights.name}")
+        result.model.save_weights(unfinished)
+        finish_file(unfinished, weights)
         write_text(out / _NOTE, json.dumps(note, indent=1))
         for old in out.glob("*.weights.h5"):
             if old != weights:

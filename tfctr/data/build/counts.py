@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
-from tfctr.data.build.events import Cut, Events, split_draws
+from tfctr.data.build.events import Cut, Events, seconds_of, split_draws
 from tfctr.data.build.spec import Build
 from tfctr.data.splits import SPLITS, TEST, TRAIN, VALID, Levels, by_rank
 
@@ -48,7 +48,7 @@ class SecondCounts(CutCounts):
 
     @override
     def add(self, events: Events, seed: int) -> None:
-        self.merge(SecondCounts(*np.unique(events.time[events.rows], return_counts=True)))
+        self.merge(SecondCounts(*np.unique(seconds_of(events, seed), return_counts=True)))
 
     @override
     def merge(self, other: SecondCounts) -> None:
@@ -63,7 +63,7 @@ class SecondCounts(CutCounts):
         through = np.cumsum(self.counts)
         split = by_rank(through - self.counts, through - 1, int(self.counts.sum()))
         first = [self.seconds[split >= number] for number in (VALID, TEST)]
-        return Cut(*(float(later[0]) if len(later) else np.inf for later in first))
+        return Cut(seconds_of, *(float(later[0]) if len(later) else np.inf for later in first))
 
 
 @dataclass
@@ -100,11 +100,11 @@ class DrawCounts(CutCounts):
     @override
     def cut(self) -> Cut:
         if not self.rows:
-            return Cut(np.inf, np.inf)
+            return Cut(split_draws, np.inf, np.inf)
         train = self.rows * 8 // 10
         draws = np.sort(self.draws)
         valid_from = draws[train - self.dropped[0]]
-        return Cut(float(valid_from), float(draws[train + self.rows // 10 - self.dropped.sum()]))
+        return Cut(split_draws, float(valid_from), float(draws[train + self.rows // 10 - self.dropped.sum()]))
 
 
 def cut_counts(build: Build) -> type[SecondCounts | DrawCounts] | None:
@@ -177,7 +177,7 @@ class RowCounts:
         _, rows_of_user = np.unique(events.user[train], return_counts=True)
         self.users.update(rows_of_user.tolist())
         if item is not None:
-            counted = events.table.column(item).take(pa.array(train)).value_counts()
+            counted = events.table.column(item).take(pa.array(train)).drop_null().value_counts()
             items = zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)
             self.items.update(dict(items))
 

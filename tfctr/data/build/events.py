@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +12,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.conditions import Condition
-from tfctr.data.build.spec import Build, Label
+from tfctr.data.build.spec import TIME_UNITS, Build, Label, Log
 from tfctr.data.build.tables import FILE, ROW, LogFile, is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
 
 _Ints = npt.NDArray[np.int64]
-_UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
 _YEAR_1971, _YEAR_2100 = 31_536_000, 4_102_444_800
 _SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where one cut splits the rows of all users: the seconds, or the draws, from which on a row is valid, and test."""
+    """Where one cut splits the rows of all users.
 
+    Attributes:
+        values: What is cut, of each impression [m] of some users, by the seed: their seconds, or what was drawn.
+        valid, test: The value from which on a row is valid, and test.
+    """
+
+    values: Callable[[Events, int], npt.NDArray[Any]]
     valid: float
     test: float
 
@@ -91,9 +97,14 @@ def splits(events: Events, build: Build, files: Sequence[LogFile], cut: Cut | No
         of_file = np.array([file.split for file in files], np.int8)
         return of_file[_numbers(events.table, FILE)[events.rows]]
     if cut is not None:
-        values = split_draws(events, build.seed) if build.split == "random" else time
+        values = cut.values(events, build.seed)
         return np.select([values >= cut.test, values >= cut.valid], [TEST, VALID], TRAIN).astype(np.int8)
     return (leave_last_out if build.split == "leave-last-out" else by_time)(user, time)
+
+
+def seconds_of(events: Events, seed: int) -> _Ints:
+    """The second of each impression [m]."""
+    return events.time[events.rows]
 
 
 def split_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
@@ -158,10 +169,10 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
         return np.zeros(log.num_rows, np.int64)
     _require(log, name, files, "is missing; leave such rows out by `log.where`")
     values = _column(log, name)
-    seconds = _since_1970(values, build.log.time_format, log, name, files)
+    seconds = _since_1970(values, build.log, log, name, files)
     # Seconds that are read as milliseconds are all in January 1970.
     form = build.log.time_format
-    first, since, unit = (_YEAR_1971, 1971, form) if form in _UNITS else (0, 1970, "seconds")
+    first, since, unit = (_YEAR_1971, 1971, form) if form in TIME_UNITS else (0, 1970, "seconds")
     far = (seconds < first) | (seconds >= _YEAR_2100)
     if far.any():
         row = int(far.argmax())
@@ -172,17 +183,19 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
     return seconds
 
 
-def _since_1970(values: pa.Array, form: str | None, log: pa.Table, name: str, files: Sequence[LogFile]) -> _Ints:
+def _since_1970(values: pa.Array, said: Log, log: pa.Table, name: str, files: Sequence[LogFile]) -> _Ints:
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         return _floor(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
-    if form is not None and form not in _UNITS:
+    if said.time_pattern is not None:
         texts = values.cast(pa.string())
-        times = pc.strptime(texts, form, "s", error_is_null=True)
+        times = pc.strptime(texts, said.time_pattern, "s", error_is_null=True)
         bad = times.is_null().to_numpy(zero_copy_only=False)
         if bad.any():
             row = int(bad.argmax())
-            raise UserError(f"{place(log, row, files)}: column '{name}' is '{texts[row]}'; time_format is {form}")
+            raise UserError(
+                f"{place(log, row, files)}: column '{name}' is '{texts[row]}'; time_format is {said.time_pattern}"
+            )
         return _floor(times.cast(pa.int64()), 1)
     if pa.types.is_floating(values.type):
         values = pc.floor(values).cast(pa.int64(), safe=False)
@@ -195,7 +208,7 @@ def _since_1970(values: pa.Array, form: str | None, log: pa.Table, name: str, fi
         raise UserError(
             f"{what}; a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
         )
-    return _floor(values.cast(pa.int64()), _UNITS.get(form or "", 1))
+    return _floor(values.cast(pa.int64()), TIME_UNITS.get(said.time_format or "", 1))
 
 
 def _floor(values: pa.Array, unit: int) -> _Ints:

@@ -28,16 +28,18 @@ from tfctr.data.build.tables import (
     log_files,
     log_schema,
     side_files,
+    text_types,
     with_places,
 )
 from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.keys import files_key
 from tfctr.data.manifest import write_manifest
-from tfctr.data.sources.texts import TextTypes, typed
+from tfctr.data.sources.texts import typed
 from tfctr.data.staging import resumed_directory
-from tfctr.storage import write_text
+from tfctr.storage import finish_file, new_file, write_text
 
 _BUCKET_BYTES = 192 << 20  # in memory, where a bucket and what is made of it take about four times as much
+_MOST_BUCKETS = 512  # each is an open file while the log is read
 _BUCKETS = "buckets"
 _TYPES = "types.json"
 """A file that is there when the log is in its buckets."""
@@ -70,9 +72,10 @@ def build_dataset(
     files = log_files(build, base)
     vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
     with arrow_errors(), resumed_directory(out, force, _key(build, base, files)) as directory:
+        schema = log_schema(files, build)
+        plan = make_plan(build, base, files, schema)
         with step("Reading the log"):
-            buckets = _Buckets.of(directory / _BUCKETS, build, files)
-            plan = make_plan(build, base, files, buckets.schema)
+            buckets = _Buckets.of(directory / _BUCKETS, build, files, schema)
         if (kind := cut_counts(build)) is not None:
             cut = kind()
             for log in track(buckets.tables(), "Cutting", buckets.count):
@@ -97,8 +100,7 @@ def build_dataset(
 
 def _key(build: Build, base: Path, files: list[LogFile]) -> str:
     """What a killed run must share with this one to be continued."""
-    sides = {"users": build.users, "items": build.items}
-    tables = [path for name, side in sides.items() if side is not None for path in side_files(side, base, name)]
+    tables = [path for name, side in build.sides.items() for path in side_files(side, base, name)]
     return files_key([*(file.path for file in files), *tables], build.model_dump_json())
 
 
@@ -108,20 +110,17 @@ class _Buckets:
 
     paths: tuple[Path, ...]
     types: dict[str, pa.DataType]
-    schema: pa.Schema
 
     @classmethod
-    def of(cls, work: Path, build: Build, files: list[LogFile]) -> _Buckets:
+    def of(cls, work: Path, build: Build, files: list[LogFile], schema: pa.Schema) -> _Buckets:
         work.mkdir(exist_ok=True)
-        count = bucket_count(files, build, _BUCKET_BYTES)
+        count = min(bucket_count(files, build, _BUCKET_BYTES), _MOST_BUCKETS)
         paths = tuple(work / f"bucket-{number:05d}.arrow" for number in range(count))
         note = work / _TYPES
         if not note.is_file():
-            write_text(note, json.dumps({name: str(kind) for name, kind in _fill(paths, build, files).items()}))
+            write_text(note, json.dumps({name: str(kind) for name, kind in _fill(paths, build, files, schema).items()}))
         types = {name: pa.type_for_alias(kind) for name, kind in json.loads(note.read_text(encoding="utf-8")).items()}
-        with pa.ipc.open_stream(pa.memory_map(str(paths[0]))) as reader:
-            schema = typed(reader.schema.empty_table(), types).schema
-        return cls(paths, types, schema)
+        return cls(paths, types)
 
     @property
     def count(self) -> int:
@@ -135,13 +134,15 @@ class _Buckets:
             return typed(reader.read_all(), self.types).combine_chunks()
 
 
-def _fill(paths: tuple[Path, ...], build: Build, files: list[LogFile]) -> dict[str, pa.DataType]:
+def _fill(paths: tuple[Path, ...], build: Build, files: list[LogFile], schema: pa.Schema) -> dict[str, pa.DataType]:
     """Writes the buckets, and says what the texts of text tables are."""
-    types, schema = TextTypes(), log_schema(files, build)
+    types = text_types(build)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as open_files:
+        unfinished = [open_files.enter_context(new_file(path)) for path in paths]
         sinks = [
-            open_files.enter_context(pa.ipc.new_stream(str(p), with_places(schema), options=options)) for p in paths
+            open_files.enter_context(pa.ipc.new_stream(str(path), with_places(schema), options=options))
+            for path in unfinished
         ]
         for number, file in enumerate(files):
             for batch in track(log_batches(number, file, build, schema), f"reading {file.path}"):
@@ -154,16 +155,18 @@ def _fill(paths: tuple[Path, ...], build: Build, files: list[LogFile]) -> dict[s
 
 def _write(directory: Path, number: int, buckets: _Buckets, plan: Plan, slices: Slices) -> None:
     """Writes the impressions of a bucket, unless an earlier run has."""
-    done = directory / _BUCKETS / f"done-{number:05d}"
+    work = directory / _BUCKETS
+    done = work / f"done-{number:05d}"
     if done.is_file():
         return
     with ExitStack() as open_files:
         writers: dict[str, pq.ParquetWriter] = {}
         for split, rows in impressions(buckets.table(number), plan, slices):
             if split not in writers:
-                (directory / split).mkdir(exist_ok=True)
-                target = directory / split / f"part-{number:05d}.parquet"
-                writer = pq.ParquetWriter(target, rows.schema, compression="zstd", store_schema=False)
+                writer = pq.ParquetWriter(work / split, rows.schema, compression="zstd", store_schema=False)
                 writers[split] = open_files.enter_context(writer)
             writers[split].write_table(rows)
+    for split in writers:
+        (directory / split).mkdir(exist_ok=True)
+        finish_file(work / split, directory / split / f"part-{number:05d}.parquet")
     done.touch()

@@ -16,8 +16,8 @@ from tfctr.data.item_vectors import FILE_NAME
 from tfctr.data.manifest import require_rows
 from tfctr.errors import UserError
 
+_ROW_OF = {"users": "user", "items": "item"}
 _SIDES = {"users": "user", "items": "candidate"}
-_SIDES_OF = {"users": "user", "items": "item"}
 
 
 def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Schema) -> Plan:
@@ -32,11 +32,10 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
     Raises:
         UserError: a column that a table lacks, or that would be made twice.
     """
-    given = {"users": build.users, "items": build.items}
-    sides = {name: load_side(side, base, name) for name, side in given.items() if side is not None}
+    sides = {name: load_side(side, base, name) for name, side in build.sides.items()}
     tables = {"log": schema.names, **{name: side.table.schema.names for name, side in sides.items()}}
     columns = build.columns if build.columns is not None else _all_columns(build, tables, sides)
-    paths = {"log": files[0].path, **{name: str(base / side.path) for name, side in given.items() if side is not None}}
+    paths = {"log": files[0].path, **{name: str(base / side.path) for name, side in build.sides.items()}}
     for source in [*columns.values(), *build.sources]:
         table, _, column = source.partition(".")
         require_columns(paths[table], _shown(tables[table]), [column])
@@ -53,7 +52,7 @@ def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
     for name, side in plan.sides.items():
         if not counts.found[name]:
             raise UserError(
-                f"{name}: no {_SIDES_OF[name]} of the log is in the table, whose {side.key} is such as "
+                f"{name}: no {_ROW_OF[name]} of the log is in the table, whose {side.key} is such as "
                 f"'{side.column(side.key)[0]}'"
             )
     build, slices = plan.build, counts.slices()

@@ -17,6 +17,9 @@ from tfctr.features.yaml_file import Name, Strict, describe_validation_error, lo
 ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
 """A column of the log or of a table: `log.rating`, `items.genres`."""
 
+TIME_UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
+"""How many of a unit of `log.time_format` a second has; what is no unit is a pattern."""
+
 Duplicates = Literal["refuse", "drop", "keep"]
 Slice = Literal["activity", "popularity", "hour"]
 
@@ -38,6 +41,11 @@ class Log(Strict):
     where: tuple[Condition, ...] = Field((), description="rows of the log that are used at all; all must hold")
     duplicates: Duplicates = Field("refuse", description="rows of one user, item and second")
     csv: TableFormat = TableFormat()
+
+    @property
+    def time_pattern(self) -> str | None:
+        """The pattern that the times are written by, if there is one."""
+        return None if self.time_format in TIME_UNITS else self.time_format
 
 
 class Side(Strict):
@@ -85,6 +93,11 @@ class Build(Strict):
     def given_split(self) -> bool:
         """Whether the log is split already."""
         return isinstance(self.log.path, dict)
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """The tables that are given, `users` and `items`, by name."""
+        return {name: side for name, side in (("users", self.users), ("items", self.items)) if side is not None}
 
     @property
     def sources(self) -> list[str]:

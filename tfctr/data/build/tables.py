@@ -26,7 +26,7 @@ FILE, ROW = "tfctr file", "tfctr row"
 
 
 _ROWS_AT_ONCE = 1 << 18
-_MOST_BUCKETS = 512  # each is an open file while the log is read
+_BYTES_AT_ONCE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
     """Rows of a file with the columns of the first one; a column that has no value at all may have no type.
 
+    Numbers, texts and times of one zone may be of another width there, if nothing is lost.
+
     What is not a number is a missing one here, as it is to all that reads the impressions.
     """
     columns = []
@@ -149,9 +151,13 @@ def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
         if index < 0:
             raise UserError(f"{path}: no column '{field.name}', which the first file has")
         kind = _plain(batch.schema.field(index).type)
-        if kind != field.type and not pa.types.is_null(kind):
-            raise UserError(f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}")
-        values = batch.column(index).cast(field.type)
+        told = f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}"
+        if kind != field.type and not pa.types.is_null(kind) and not _alike(kind, field.type):
+            raise UserError(told)
+        try:
+            values = batch.column(index).cast(field.type)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{told}, which can't hold it: {str(error).splitlines()[0]}") from None
         columns.append(pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(field.type) else values)
     return pa.RecordBatch.from_arrays(columns, schema.names)
 
@@ -161,7 +167,7 @@ def _gathered(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     gathered: list[pa.RecordBatch] = []
     for piece in pieces:
         gathered.append(piece)
-        if sum(map(len, gathered)) >= _ROWS_AT_ONCE:
+        if sum(map(len, gathered)) >= _ROWS_AT_ONCE or sum(one.nbytes for one in gathered) >= _BYTES_AT_ONCE:
             yield from pa.Table.from_batches(gathered).combine_chunks().to_batches()
             gathered = []
     if gathered:
@@ -170,7 +176,7 @@ def _gathered(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def bucket_count(files: Sequence[LogFile], build: Build, size: int) -> int:
     """How many buckets of about `size` bytes in memory the log makes."""
-    return 1 + min(sum(bytes_in_memory(file.path, build.log.csv) for file in files) // size, _MOST_BUCKETS - 1)
+    return 1 + sum(bytes_in_memory(file.path, build.log.csv) for file in files) // size
 
 
 def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -198,6 +204,11 @@ def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[t
     numbers, starts = np.unique(bucket[order], return_index=True)
     for number, rows in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
         yield number, batch.take(pa.array(rows))
+
+
+def text_types(build: Build) -> TextTypes:
+    """What finds the types of the log's texts. A time that a pattern reads is no number: 2024.10 is not 2024.1."""
+    return TextTypes(as_written=[build.log.time] if build.log.time_pattern is not None else ())
 
 
 def require_columns(path: str, names: Collection[str], wanted: Collection[str]) -> None:
@@ -239,10 +250,11 @@ class SideTable:
 
     def find(self, keys: pa.Array) -> pa.Array:
         """The row of each key [n]; null where there is none. 7 and 7.0 are one key; else two types are texts."""
-        if _is_number(keys.type) and _is_number(self._keys.type) and keys.type != self._keys.type:
-            return pc.index_in(keys.cast(pa.float64()), self._keys.cast(pa.float64()), skip_nulls=True)
         if keys.type == self._keys.type:
             return pc.index_in(keys, self._keys, skip_nulls=True)
+        both = (keys.type, self._keys.type)
+        if all(map(_is_number, both)) and any(map(pa.types.is_floating, both)):
+            return pc.index_in(keys.cast(pa.float64()), self._keys.cast(pa.float64()), skip_nulls=True)
         return pc.index_in(keys.cast(pa.string()), self._texts, skip_nulls=True)
 
 
@@ -280,6 +292,8 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
         raise UserError(f"{base / side.path}: the table of {name} is empty")
     table = typed(pa.Table.from_batches([_as(batch, schema, path) for path, batch in found]), types.types)
     table = table.filter(table.column(side.key).is_valid()).combine_chunks()
+    if not table.num_rows:
+        raise UserError(f"{base / side.path}: the table of {name} has no row with a {side.key}")
     counted = table.column(side.key).value_counts()
     counts = counted.field("counts").to_numpy()
     if (counts > 1).any():
@@ -294,6 +308,17 @@ def _files(path: Path, key: str) -> list[str]:
     if not sources or not all(source is not None and source.is_table for source in sources):
         raise UserError(f"{path}: `{key}` must be a .parquet, .csv or .csv.gz file, or a folder of such")
     return found
+
+
+def _alike(kind: pa.DataType, other: pa.DataType) -> bool:
+    """Whether one of two types becomes the other one without a loss, or with an error that tells of it."""
+    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(other):
+        return bool(kind.tz == other.tz)
+    return any(is_one(kind) and is_one(other) for is_one in (_is_number, _is_text))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -64,10 +64,10 @@ class Csv(Source):
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
-        names = _names(path, tables)
+        first_line, lines_of_names = _first_line(path, tables)
+        names = first_line if tables.columns is None else tables.columns
         unique_names(path, names)
         read = [name for name in names if wanted is None or name in wanted]
-        first_line, lines_of_names = _first_line(path, tables)
         first_is_names = first_line == names
         done = 0
         try:

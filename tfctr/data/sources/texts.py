@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,13 @@ class TextTypes:
     """What texts can be read as, over all rows of a table: whole numbers, numbers, or nothing but texts.
 
     A whole number that another text is written for (`007`), or that no int64 holds, is a text.
+
+    Args:
+        as_written: Columns whose numbers with a point are texts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, as_written: Iterable[str | None] = ()) -> None:
+        self._as_written = frozenset(as_written)
         self._texts: set[str] = set()
         self._numbers: set[str] = set()
         self._long: set[str] = set()
@@ -39,7 +43,9 @@ class TextTypes:
                 self._long.add(name)
             if name not in self._numbers and not _all(pc.match_substring_regex(texts, _WHOLE)):
                 self._numbers.add(name)
-            if name in self._numbers and not _all(pc.match_substring_regex(texts, _NUMBER)):
+            if name in self._numbers and (
+                name in self._as_written or not _all(pc.match_substring_regex(texts, _NUMBER))
+            ):
                 self._texts.add(name)
 
     def merge(self, other: TextTypes) -> None:
