@@ -7,8 +7,8 @@ readable from all workers.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.value_provider import StaticValueProvider
 
 from pipeline.configs import beam_args
-from pipeline.errors import ends_in_words, user_error_in
+from pipeline.errors import ends_in_words, for_people, user_error_in
+from pipeline.progress import quiet
 from tfctr.console import console
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices, cut_counts
 from tfctr.data.build.events import Cut
@@ -47,7 +48,7 @@ from tfctr.data.manifest import write_manifest
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.data.staging import staged_directory
-from tfctr.errors import UserError
+from tfctr.errors import UserError, disk_errors
 
 _BUCKET_BYTES = 32 << 20
 
@@ -80,27 +81,27 @@ class Work:
             for batch in log_batches(*numbered, self.build, self.schema):
                 yield from by_bucket(batch, self.build.log.user, self.buckets)
 
-    @arrow_errors()
     def text_types(self, numbered: tuple[int, LogFile]) -> TextTypes:
         """What the texts of a file can be read as."""
         types = text_types(self.build)
         if not is_typed(numbered[1].path):
-            for batch in log_batches(*numbered, self.build, self.schema):
-                types.add(batch)
+            with arrow_errors():
+                for batch in log_batches(*numbered, self.build, self.schema):
+                    types.add(batch)
         return types
 
-    @arrow_errors()
     def cut_counts(self, group: tuple[int, Any], types: TextTypes, kind: type[CutCounts]) -> CutCounts:
         """What decides the cut, of some users."""
         counts = kind()
-        self.plan.count_for_cut(_table(group, types), counts)
+        with arrow_errors():
+            self.plan.count_for_cut(_table(group, types), counts)
         return counts
 
-    @arrow_errors()
     def counts(self, group: tuple[int, Any], types: TextTypes, cut: Cut | None) -> RowCounts:
         """The rows of some users."""
         counts = RowCounts()
-        replace(self.plan, cut=cut).count_rows(_table(group, types), counts)
+        with arrow_errors():
+            replace(self.plan, cut=cut).count_rows(_table(group, types), counts)
         return counts
 
     def write_description(self, counts: RowCounts, path: str) -> None:
@@ -258,10 +259,20 @@ def main(
     force: Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")] = False,
 ) -> None:
     """Make impressions of an interaction log on Beam: the rows that `tfctr data build` makes."""
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # it logs the traceback of what is told in one line
+    arguments = (*beam_args(workers), *(beam_arg or ()))
+    log = out.absolute().with_name(f"{out.name}.log")
     with ends_in_words("interrupted; nothing was written"):
-        arguments = (*beam_args(workers), *(beam_arg or ()))
-        manifest = build_on_beam(load_build(file), source or file.parent, out, force, arguments)
+        build = load_build(file)
+        with disk_errors(log), quiet(log) as progress:
+            progress.say(f"starting; Beam's log: {log}")
+            progress.relaying = True
+            try:
+                manifest = build_on_beam(build, source or file.parent, out, force, arguments)
+            except UserError:
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise for_people(error, log) from error
     rows = ", ".join(f"{count['rows']:,} of {split}" for split, count in manifest["splits"].items())
     console().print(f"{rows}: {out}")
 

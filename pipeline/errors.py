@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
@@ -30,6 +31,18 @@ def user_error_in(error: BaseException) -> str | None:
         cause = cause.__cause__ or cause.__context__
     told = _OF_A_WORKER.findall(str(error))
     return told[-1].split(_STEP_OF_BEAM)[0] if told else None
+
+
+def for_people(error: BaseException, log: Path) -> BaseException:
+    """What a run ends with: the message for users that an error was caused by, or one line and where the log lies."""
+    told = user_error_in(error)
+    if told is not None:
+        return RunFailedError(told)
+    if not isinstance(error, Exception):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = getattr(error, "__notes__", ["the run"])[-1]
+    return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
 
 
 @contextmanager

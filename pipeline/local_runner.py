@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
-from pipeline.errors import RunFailedError, ends_in_words, user_error_in
+from pipeline.errors import ends_in_words, for_people
 from pipeline.progress import Progress, quiet
 from tfctr.data.sources import split_files
 from tfctr.errors import UserError
@@ -109,7 +109,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
             outcome = _run(config, layout, progress)
         except BaseException as error:
             traceback.print_exc()
-            raise _for_people(error, log) from error
+            raise for_people(error, log) from error
         progress.table(time.monotonic() - started)
         progress.say(outcome.message)
     return outcome
@@ -160,18 +160,6 @@ def digest_of_files(file: FeatureFile, data: Path) -> str:
         with path.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
-
-
-def _for_people(error: BaseException, log: Path) -> BaseException:
-    """The first error in the chain of causes that is a message for users; else one line and where the log lies."""
-    told = user_error_in(error)
-    if told is not None:
-        return RunFailedError(told)
-    if not isinstance(error, Exception):
-        return error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    where = getattr(error, "__notes__", ["the run"])[-1]
-    return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline import data_build
 from pipeline.configs import beam_args
 from pipeline.data_build import build_on_beam
 from tests.data.build_logs import BUILD, click_log, rows_of
+from tests.workbench import ROOT
 from tfctr.data.build import local, tables
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
@@ -25,6 +30,14 @@ from tfctr.errors import UserError
 def counted(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Counter[str]]:
     """The rows of each split, in no order."""
     return {split: Counter(json.dumps(row, sort_keys=True) for row in found) for split, found in rows.items()}
+
+
+def with_a_missing_label() -> pa.Table:
+    """A log whose row 8 has no label."""
+    log = click_log(12)
+    values = log["click"].to_pylist()
+    values[7] = None
+    return log.set_column(3, "click", pa.array(values))
 
 
 @pytest.mark.parametrize("split", ["user-time", "global-time", "random", "leave-last-out"])
@@ -113,10 +126,7 @@ def test_a_bad_table_is_told_before_beam_starts(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, workers: int) -> None:
-    log = click_log(12)
-    values = log["click"].to_pylist()
-    values[7] = None
-    pq.write_table(log.set_column(3, "click", pa.array(values)), tmp_path / "log.parquet")
+    pq.write_table(with_a_missing_label(), tmp_path / "log.parquet")
     with pytest.raises(
         UserError, match=r"log.parquet, row 8: column 'click' is missing, so the row has no label"
     ) as told:
@@ -124,3 +134,28 @@ def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, workers: int) 
     assert "\n" not in str(told.value)
     assert "[while running" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_command_builds_or_says_in_one_line_why_not(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "build.yaml").write_text(yaml.safe_dump(BUILD, sort_keys=False))
+    command = [sys.executable, "-m", "pipeline.data_build", str(tmp_path / "build.yaml"), "--workers", workers]
+
+    def run(out: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--out", str(tmp_path / out)], text=True, capture_output=True, check=False, cwd=ROOT
+        )
+
+    pq.write_table(click_log(12), tmp_path / "log.parquet")
+    made = run("made")
+    assert made.returncode == 0, made.stderr
+    build_dataset(build_of(BUILD, "build.yaml"), tmp_path, tmp_path / "here")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "made"))
+    pq.write_table(with_a_missing_label(), tmp_path / "log.parquet")
+    refused = run("refused")
+    assert refused.returncode == 2
+    told = [line for line in refused.stderr.splitlines() if not re.match("WARNING: All log|[IW]0000 ", line)]
+    assert len(told) == 1
+    assert told[0].startswith(f"error: {tmp_path / 'log.parquet'}, row 8: column 'click' is missing, so the row has no")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["build.yaml", "here", "log.parquet", "made", "made.log", "refused.log"]
