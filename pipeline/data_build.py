@@ -260,7 +260,7 @@ def main(
 ) -> None:
     """Make impressions of an interaction log on Beam: the rows that `tfctr data build` makes."""
     arguments = (*beam_args(workers), *(beam_arg or ()))
-    log = out.absolute().with_name(f"{out.name}.log")
+    log = Path(f"{out.expanduser().absolute()}.log")
     with ends_in_words("interrupted; nothing was written"):
         build = load_build(file)
         with disk_errors(log), quiet(log) as progress:

@@ -15,6 +15,8 @@ from tfctr.errors import UserError
 FAILED, BAD_ARGUMENTS = 1, 2
 _OF_A_WORKER = re.compile(rf"^{re.escape(f'{UserError.__module__}.{UserError.__qualname__}')}: (.+)$", re.MULTILINE)
 """What a worker process of Beam met reaches us as the text of its traceback."""
+_TRACEBACK = "Traceback (most recent call last):"
+_RAISED = re.compile(r"[\w.]+(Error|Exception)\b")
 _STEP_OF_BEAM = " [while running"
 
 
@@ -41,8 +43,10 @@ def for_people(error: BaseException, log: Path) -> BaseException:
     if not isinstance(error, Exception):
         return error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    raised = [line.split(_STEP_OF_BEAM)[0] for line in lines if _RAISED.match(line)] if _TRACEBACK in lines else []
+    what = raised[-1] if raised else f"{type(error).__name__}: {' '.join(lines[:1])}"
     where = getattr(error, "__notes__", ["the run"])[-1]
-    return RunFailedError(f"{where} failed: {type(error).__name__}: {' '.join(lines[:1])}\nthe whole story: {log}")
+    return RunFailedError(f"{where} failed: {what}\nthe whole story: {log}")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class Progress:
 
 
 class _Relay(io.TextIOBase):
-    """Standard output during a run: it goes into the log, and while the Trainer runs to the terminal too."""
+    """Standard output during a run: it goes into the log, and where `Progress.relaying` says so to the terminal too."""
 
     def __init__(self, log: TextIO, progress: Progress) -> None:
         self._log, self._progress = log, progress

@@ -70,7 +70,8 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
     Raises:
         OSError: The name is taken, or belongs to something else.
     """
-    sync_directory(unfinished)
+    for entry in (*unfinished.rglob("*"), unfinished):
+        _sync(entry)
     if replace and path.exists():
         replaced = path.with_name(f"{unfinished.name}.old")
         shutil.rmtree(replaced, ignore_errors=True)  # what a kill has left of it
@@ -80,12 +81,6 @@ def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> Non
     else:
         os.rename(unfinished, path)
     _sync(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Return when a directory and all that is in it are on disk."""
-    for entry in (*path.rglob("*"), path):
-        _sync(entry)
 
 
 def remove_directory(path: Path) -> None:

@@ -140,6 +140,11 @@ def test_an_old_data_set_survives_a_failed_replacement(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
 
 
+def test_the_root_of_the_disk_is_no_new_directory() -> None:
+    with pytest.raises(UserError, match=r"^/ is not empty"), staged_directory(Path("/")):
+        pass
+
+
 def test_a_disk_that_refuses_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (

@@ -238,6 +238,20 @@ def test_what_is_no_number_is_missing(tmp_path: Path, name: str) -> None:
     assert sum(map(len, rows.values())) == log.num_rows - 1
 
 
+def test_what_is_no_number_in_a_later_file_is_missing(tmp_path: Path) -> None:
+    log = click_log(12)
+    stock = [None if row % 3 == 0 else row for row in range(log.num_rows)]
+    expected = by_key(build(tmp_path / "one", log.append_column("stock", pa.array(stock))))
+    (tmp_path / "two" / "log").mkdir(parents=True)
+    whole = log.append_column("stock", pa.array(stock, pa.int64())).slice(0, 100)
+    gaps = pa.array([np.nan if value is None else float(value) for value in stock])
+    for number, part in enumerate((whole, log.append_column("stock", gaps).slice(100))):
+        pq.write_table(part, tmp_path / "two" / "log" / f"{number}.parquet")
+    content = BUILD | {"log": BUILD["log"] | {"path": "log"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path / "two", tmp_path / "two" / "out")
+    assert by_key(rows_of(tmp_path / "two" / "out")) == expected
+
+
 def test_a_table_may_hold_dictionaries_and_have_a_value_in_its_second_file_only(tmp_path: Path) -> None:
     items = tmp_path / "items"
     items.mkdir()

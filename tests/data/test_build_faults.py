@@ -20,7 +20,6 @@ import yaml
 
 from tests.data.build_logs import BUILD, build, click_log
 from tests.data.helpers import content
-from tfctr.data import staging
 from tfctr.data.build import local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
@@ -200,13 +199,22 @@ def test_files_of_two_types(tmp_path: Path) -> None:
         build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
 
 
-def test_a_later_file_whose_numbers_the_first_one_can_not_hold(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("item", 2.5, "is double; in the first file it is int64, which can't hold it: Float value 2.5"),
+        ("price", 1e300, "is double; in the first file it is float, which can't hold all its digits"),
+        ("price", 0.1, "is double; in the first file it is float, which can't hold all its digits"),
+    ],
+)
+def test_a_later_file_whose_numbers_the_first_one_can_not_hold(
+    tmp_path: Path, name: str, value: float, told: str
+) -> None:
     (tmp_path / "log").mkdir()
     log = click_log(12)
     pq.write_table(log, tmp_path / "log" / "a.parquet")
-    pq.write_table(with_value("item", 3, 2.5), tmp_path / "log" / "b.parquet")
-    told = r"b.parquet: column 'item' is double; in the first file it is int64, which can't hold it: Float value 2.5"
-    with pytest.raises(UserError, match=told):
+    pq.write_table(with_value(name, 3, value), tmp_path / "log" / "b.parquet")
+    with pytest.raises(UserError, match=f"b.parquet: column '{name}' {told}"):
         build_dataset(build_of(BUILD | {"log": LOG | {"path": "log"}}, "b"), tmp_path, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
@@ -364,17 +372,19 @@ def test_another_data_set_is_not_made_in_the_same_place(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_kill_while_the_finished_data_set_goes_to_the_disk(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(directory: Path) -> None:
+def test_kills_while_the_log_is_read_leave_one_set_of_buckets(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = large / ".out.unfinished" / "buckets" / ".bucket-00000.arrow.1.partial"
+
+    def killed(paths: tuple[Path, ...], *_: Any) -> None:
+        assert not left.exists()
+        left.touch()
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as changed:
-        changed.setattr(staging, "sync_directory", killed)
+    monkeypatch.setattr(local, "_fill", killed)
+    for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             build_dataset(build_of(BUILD, "b"), large, large / "out")
-    assert (large / ".out.unfinished" / "key").is_file()
-    build_dataset(build_of(BUILD, "b"), large, large / "out")
-    assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet", "out"]
+    assert left.exists()
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:

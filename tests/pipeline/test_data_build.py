@@ -19,6 +19,7 @@ import yaml
 from pipeline import data_build
 from pipeline.configs import beam_args
 from pipeline.data_build import build_on_beam
+from pipeline.errors import for_people
 from tests.data.build_logs import BUILD, click_log, rows_of
 from tests.workbench import ROOT
 from tfctr.data.build import local, tables
@@ -134,6 +135,16 @@ def test_a_bad_row_is_one_line_and_leaves_nothing(tmp_path: Path, workers: int) 
     assert "\n" not in str(told.value)
     assert "[while running" not in str(told.value)
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_what_else_a_worker_met_is_told_by_its_last_line(tmp_path: Path) -> None:
+    traceback = (
+        "Traceback (most recent call last):\n  File ...\nKeyError: 1\n\nDuring handling of the above exception:\n\n"
+        "Traceback (most recent call last):\n  File ...\nOSError: [Errno 28] No space left [while running 'Counts']\n"
+    )
+    told = str(for_people(RuntimeError(traceback), tmp_path / "log"))
+    assert told == f"the run failed: OSError: [Errno 28] No space left\nthe whole story: {tmp_path / 'log'}"
+    assert str(for_people(ValueError("no\nyes"), tmp_path)).startswith("the run failed: ValueError: no\n")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfctr.errors import UserError, disk_errors
-from tfctr.storage import finish_directory, new_directory, only_one, release_work, sync_directory, unfinished_work
+from tfctr.storage import finish_directory, new_directory, only_one, release_work, unfinished_work
 
 MANIFEST = "dataset.json"
 
@@ -35,7 +35,6 @@ def resumed_directory(out: Path, force: bool, key: str) -> Iterator[Path]:
     directory = out.with_name(f".{out.name}.unfinished")
     with only_one(out, _lock(out)), disk_errors(out), unfinished_work(directory, key):
         yield directory
-        sync_directory(directory)  # which may take long: a kill in the meantime must not lose the work
         release_work(directory)
         finish_directory(directory, out, replace=force)
 
@@ -47,7 +46,7 @@ def _lock(out: Path) -> Path:
 def _free(out: Path, force: bool) -> Path:
     """The whole path of a directory that may be made or replaced."""
     out = out.expanduser().resolve()
-    above = next(parent for parent in out.parents if parent.exists())
+    above = next((parent for parent in out.parents if parent.exists()), out)
     if not above.is_dir():
         raise UserError(f"cannot write {out}: {above} is a file")
     if out.exists() and not out.is_dir():

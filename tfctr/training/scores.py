@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def write_scores(model: Path, file: FeatureFile, paths: Sequence[str], out: Path
     with only_one(out, out.with_name(f".{out.name}.lock")), disk_errors(out), unfinished_work(parts, key):
         rows = _write_parts(served, file, paths, parts, own, more)
         _join(parts, out)
-        discard_work(parts)
+        with suppress(OSError):  # the scores are there
+            discard_work(parts)
     return rows
 
 

@@ -74,9 +74,12 @@ def _train(
         "examples": [first_example(file, paths["valid"]).hex()],
     }
     with disk_errors(out):
-        unfinished = weights.with_name(f".{weights.name}")
-        result.model.save_weights(unfinished)
-        finish_file(unfinished, weights)
+        unfinished = weights.with_name(f".{weights.name}")  # Keras asks for its ending
+        try:
+            result.model.save_weights(unfinished)
+            finish_file(unfinished, weights)
+        finally:
+            unfinished.unlink(missing_ok=True)
         write_text(out / _NOTE, json.dumps(note, indent=1))
         for old in out.glob("*.weights.h5"):
             if old != weights:

@@ -113,10 +113,12 @@ class _Buckets:
 
     @classmethod
     def of(cls, work: Path, build: Build, files: list[LogFile], schema: pa.Schema) -> _Buckets:
+        note = work / _TYPES
+        if work.is_dir() and not note.is_file():  # a kill while the log was read: nobody can go on with that
+            shutil.rmtree(work)
         work.mkdir(exist_ok=True)
         count = min(bucket_count(files, build, _BUCKET_BYTES), _MOST_BUCKETS)
         paths = tuple(work / f"bucket-{number:05d}.arrow" for number in range(count))
-        note = work / _TYPES
         if not note.is_file():
             write_text(note, json.dumps({name: str(kind) for name, kind in _fill(paths, build, files, schema).items()}))
         types = {name: pa.type_for_alias(kind) for name, kind in json.loads(note.read_text(encoding="utf-8")).items()}

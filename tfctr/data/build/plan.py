@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from tfctr.data.build.counts import RowCounts
 from tfctr.data.build.impressions import LABEL, Plan
 from tfctr.data.build.spec import Build
-from tfctr.data.build.tables import FILE, ROW, LogFile, SideTable, load_side, require_columns
+from tfctr.data.build.tables import LogFile, SideTable, load_side, require_columns
 from tfctr.data.item_vectors import FILE_NAME
 from tfctr.data.manifest import require_rows
 from tfctr.errors import UserError
@@ -38,7 +38,7 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
     paths = {"log": files[0].path, **{name: str(base / side.path) for name, side in build.sides.items()}}
     for source in [*columns.values(), *build.sources]:
         table, _, column = source.partition(".")
-        require_columns(paths[table], _shown(tables[table]), [column])
+        require_columns(paths[table], tables[table], [column])
     return Plan(build, files, columns, sides)
 
 
@@ -70,7 +70,7 @@ def _all_columns(build: Build, tables: dict[str, list[str]], sides: dict[str, Si
     left_out = {("log", build.label.column), *((name, side.key) for name, side in sides.items())}
     made: dict[str, str] = {}
     for table, names in tables.items():
-        for name in _shown(names):
+        for name in names:
             if (table, name) in left_out:
                 continue
             if name in made:
@@ -82,10 +82,6 @@ def _all_columns(build: Build, tables: dict[str, list[str]], sides: dict[str, Si
         if name in made:
             raise UserError(f"the column '{name}' is made twice: it is {made[name]} too; list `columns`")
     return made
-
-
-def _shown(names: Collection[str]) -> list[str]:
-    return [name for name in names if name not in (FILE, ROW)]
 
 
 def _counted(build: Build, count: dict[str, int]) -> dict[str, int]:

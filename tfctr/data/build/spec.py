@@ -79,7 +79,9 @@ class Build(Strict):
     items: Side | None = None
     impressions: tuple[Condition, ...] = Field((), description="rows of the log that are impressions; all must hold")
     columns: dict[Name, ColumnOf] | None = Field(
-        None, description="columns of an impression, and where they come from; left out: all but the label's"
+        None,
+        description="columns of an impression, and where they come from; left out: all but the label's and the "
+        "tables' keys",
     )
     request: Name | None = Field(None, description="a column to make: rows of one user and second share it")
     histories: dict[Name, History] = Field(default_factory=dict)

@@ -154,11 +154,15 @@ def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
         told = f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}"
         if kind != field.type and not pa.types.is_null(kind) and not _alike(kind, field.type):
             raise UserError(told)
+        given = _without_nan(batch.column(index).cast(kind))
         try:
-            values = batch.column(index).cast(field.type)
+            values = given.cast(field.type)
         except pa.ArrowInvalid as error:
             raise UserError(f"{told}, which can't hold it: {str(error).splitlines()[0]}") from None
-        columns.append(pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(field.type) else values)
+        floating = pa.types.is_floating(kind) and pa.types.is_floating(field.type)
+        if floating and not values.cast(kind).equals(given):  # here Arrow rounds without a word
+            raise UserError(f"{told}, which can't hold all its digits")
+        columns.append(values)
     return pa.RecordBatch.from_arrays(columns, schema.names)
 
 
@@ -310,8 +314,12 @@ def _files(path: Path, key: str) -> list[str]:
     return found
 
 
+def _without_nan(values: pa.Array) -> pa.Array:
+    return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(values.type) else values
+
+
 def _alike(kind: pa.DataType, other: pa.DataType) -> bool:
-    """Whether one of two types becomes the other one without a loss, or with an error that tells of it."""
+    """Whether values of one of two types may become such of the other one, if nothing is lost."""
     if pa.types.is_timestamp(kind) and pa.types.is_timestamp(other):
         return bool(kind.tz == other.tz)
     return any(is_one(kind) and is_one(other) for is_one in (_is_number, _is_text))
