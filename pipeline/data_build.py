@@ -44,7 +44,7 @@ from tfctr.data.build.tables import (
     text_types,
 )
 from tfctr.data.item_vectors import load_item_vectors
-from tfctr.data.manifest import write_manifest
+from tfctr.data.manifest import warn_of_one_class, write_manifest
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.data.staging import staged_directory
@@ -158,6 +158,7 @@ def build_on_beam(
         if vectors is not None:
             vectors.save(directory)
         write_manifest(directory, manifest)
+    warn_of_one_class(manifest)
     return manifest
 
 

@@ -1,5 +1,6 @@
 """Files and directories that are there whole or not at all, also when the process is killed or the machine stops."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -62,6 +63,12 @@ def new_directory(path: Path, replace: bool = False) -> Iterator[Path]:
         finish_directory(unfinished, path, replace)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed blocks have left of a directory of this name; no other process may be making it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        shutil.rmtree(left)
 
 
 def finish_directory(unfinished: Path, path: Path, replace: bool = False) -> None:

@@ -352,6 +352,15 @@ class TestRefuses:
         write_parquet(log / "b.parquet", table.drop(column))
         self.refused(predict(log, "--keys", "row"), out, told)
 
+    def test_a_file_that_holds_something_else(self, predict: Call, log: Path, out: Path) -> None:
+        for write in (lambda: out.write_text("mine"), lambda: pq.write_table(pa.table({"mine": [1]}), out)):
+            write()
+            before = out.read_bytes()
+            told = predict(log, "--keys", "row").error
+            assert told is not None
+            assert "scores.parquet holds something else than scores, so it is not replaced" in told
+            assert out.read_bytes() == before
+
     def test_a_key_of_two_types(self, predict: Call, log: Path, out: Path, table: pa.Table) -> None:
         texts = pa.array([f"r{row}" for row in range(len(table))])
         write_parquet(log / "b.parquet", table.set_column(table.column_names.index("row"), "row", texts))

@@ -191,6 +191,87 @@ def test_times_of_other_forms_become_seconds(tmp_path: Path, form: str) -> None:
     assert by_key(other) == by_key(build(tmp_path / "seconds", log))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "seconds"),
+    [
+        ("%Y-%m-%d %H:%M:%S", "2023-2-8  1:00:00", 1_675_818_000),
+        ("%Y-%m-%dT%H:%M:%S.%fZ", "2023-02-08T01:00:00.999999Z", 1_675_818_000),
+        ("%Y-%m-%d %H:%M:%S%z", "2023-02-08 02:00:00+0100", 1_675_818_000),
+        ("%d %b %Y", "08 Feb 2023", 1_675_814_400),
+        ("%Y%m%d%H", "2023020801", 1_675_818_000),
+    ],
+)
+def test_patterns_of_times(tmp_path: Path, pattern: str, text: str, seconds: int) -> None:
+    log = click_log(12).set_column(2, "time", pa.array([text] * click_log(12).num_rows))
+    rows = build(tmp_path, log, log=BUILD["log"] | {"time_format": pattern}, split="random", histories={})
+    assert {row["time"] for split in rows.values() for row in split} == {seconds}
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted", "holds"),
+    [
+        ("above", 0.1, lambda value: value > 0.15),
+        ("at_most", 0.1, lambda value: value < 0.15),
+        ("at_least", 0.2, lambda value: value > 0.15),
+        ("below", 0.2, lambda value: value < 0.15),
+    ],
+)
+def test_a_limit_is_a_number_as_the_column_holds_it(
+    tmp_path: Path, key: str, wanted: float, holds: Callable[[float], bool]
+) -> None:
+    log = click_log(12)
+    rated = pa.array([(0.1, 0.2, 0.3)[row % 3] for row in range(log.num_rows)], pa.float32())
+    log = log.append_column("rated", rated).append_column("beside", rated)
+    rows = build(tmp_path, log, label={"column": "rated", key: wanted})
+    assert all(row["label"] == holds(row["beside"]) for split in rows.values() for row in split)
+
+
+def test_texts_that_are_booleans_are_labels(tmp_path: Path) -> None:
+    lines = ["user,item,time,click", *(f"{i % 5},{i},{1_700_000_000 + i},{i % 3 == 0}" for i in range(300))]
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    for label in ({"column": "click"}, {"column": "click", "one_of": [True]}):
+        content = {"log": BUILD["log"] | {"path": "log.csv"}, "label": label}
+        build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out", force=True)
+        rows = [row for split in rows_of(tmp_path / "out").values() for row in split]
+        assert len(rows) == 300
+        assert all(row["label"] == (row["item"] % 3 == 0) for row in rows)
+
+
+def test_a_first_file_without_a_number_has_the_type_of_the_next(tmp_path: Path) -> None:
+    log = click_log(12)
+    names = pa.array([f"n{row}" for row in range(log.num_rows)])
+    later = log.append_column("name", pa.array([None] * 100 + names.to_pylist()[100:]))
+    expected = by_key(build(tmp_path / "one", later))
+    (tmp_path / "two" / "log").mkdir(parents=True)
+    missing = log.slice(0, 100).append_column("name", pa.array([np.nan] * 100))
+    for number, part in enumerate((missing, log.append_column("name", names).slice(100))):
+        pq.write_table(part, tmp_path / "two" / "log" / f"{number}.parquet")
+    content = BUILD | {"log": BUILD["log"] | {"path": "log"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path / "two", tmp_path / "two" / "out")
+    assert by_key(rows_of(tmp_path / "two" / "out")) == expected
+
+
+def test_a_column_that_the_first_file_lacks_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log").mkdir()
+    log = click_log(12)
+    for number, part in enumerate((log.slice(0, 100), log.append_column("more", log["item"]).slice(100))):
+        pq.write_table(part, tmp_path / "log" / f"{number}.parquet")
+    content = BUILD | {"log": BUILD["log"] | {"path": "log"}}
+    build_dataset(build_of(content, "build.yaml"), tmp_path, tmp_path / "out")
+    told = f"warning: {tmp_path / 'log' / '1.parquet'}: the first file lacks 'more', so it is left out\n"
+    assert told in capsys.readouterr().err
+    named = content | {"columns": {"item": "log.item"}, "histories": {}}
+    build_dataset(build_of(named, "build.yaml"), tmp_path, tmp_path / "named")
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_halves_are_numbers(tmp_path: Path) -> None:
+    log = click_log(12)
+    halves = log.append_column("half", pa.array(np.arange(log.num_rows).astype(np.float16)))
+    rows = build(tmp_path, halves)
+    assert {row["half"] for split in rows.values() for row in split} == set(map(float, range(log.num_rows)))
+
+
 def test_a_time_with_a_point_stays_a_text(tmp_path: Path) -> None:
     lines = ["user,item,time,click", *(f"{i % 3},{i},2024.{1 + i % 12:02d},{i % 2}" for i in range(120))]
     (tmp_path / "log.csv").write_text("\n".join(lines))
@@ -405,7 +486,8 @@ def test_a_user_with_a_hundred_thousand_events(tmp_path: Path) -> None:
             "price": np.zeros(count, np.float32),
         }
     )
-    last = build(tmp_path, log)["test"][-1]
+    changed: dict[str, Any] = {"label": {"column": "item", "above": 9}}
+    last = build(tmp_path, log, **changed)["test"][-1]
     assert last["clicks_item"] == [count - 2 - step for step in range(5)]
 
 

@@ -219,6 +219,48 @@ def test_a_later_file_whose_numbers_the_first_one_can_not_hold(
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("%Y-%m-%d", "2023-02-30"),
+        ("%d.%m.%Y %H:%M", "31.04.2023 10:00"),
+        ("%Y-%m-%d %H:%M:%S.%f", "2023-02-29 10:00:00.5"),
+    ],
+)
+def test_a_day_that_never_was(tmp_path: Path, pattern: str, text: str) -> None:
+    log = click_log(12).set_column(2, "time", pa.array([text] * click_log(12).num_rows))
+    with pytest.raises(UserError, match=f"log.parquet, row 1: column 'time' is '{text}'; time_format is {pattern}"):
+        build(tmp_path, log, log=LOG | {"time_format": pattern})
+
+
+def test_a_column_of_a_name_that_is_used_here(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"log.parquet: the column 'tfctr row' has a name that is used here"):
+        build(tmp_path, click_log(12).append_column("tfctr row", click_log(12)["item"]))
+
+
+@pytest.mark.parametrize("rule", [{"above": 5}, {"present": True}])
+def test_labels_of_one_class_are_told(tmp_path: Path, rule: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = build(tmp_path, click_log(12), label={"column": "click", **rule})["train"]
+    every = 0 if "above" in rule else 1
+    told = f"warning: all {len(rows):,} labels of train are {every}; look at `label`\n"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "told"),
+    [
+        (["007", "008"], [7], r"is string; `one_of: \[7\]` can't be asked of it; write texts in quotes"),
+        (["yes", "no"], [True], r"is string; `one_of: \[True\]` can't be asked of it; write texts in quotes"),
+        ([True, False], [2], r"is bool; `one_of: \[2\]` can't be asked of it$"),
+    ],
+)
+def test_values_that_a_column_can_not_have(tmp_path: Path, values: list[Any], wanted: list[Any], told: str) -> None:
+    log = click_log(12)
+    log = log.append_column("kind", pa.array([values[row % 2] for row in range(log.num_rows)]))
+    with pytest.raises(UserError, match=f"column 'kind' of the log {told}"):
+        build(tmp_path, log, impressions=[{"column": "kind", "one_of": wanted}])
+
+
 def test_a_table_without_a_column_is_told_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +427,13 @@ def test_kills_while_the_log_is_read_leave_one_set_of_buckets(large: Path, monke
         with pytest.raises(KeyboardInterrupt):
             build_dataset(build_of(BUILD, "b"), large, large / "out")
     assert left.exists()
+
+
+def test_what_kills_have_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".out.1.partial" / "train").mkdir(parents=True)
+    (tmp_path / ".other.1.partial").mkdir()
+    with staged_directory(tmp_path / "out") as directory:
+        assert {path.name for path in tmp_path.iterdir()} == {".other.1.partial", ".out.lock", directory.name}
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(large: Path) -> None:

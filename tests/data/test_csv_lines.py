@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,19 @@ def test_a_cut_gzip_file_is_told(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(UserError, match=r"a\.csv\.gz: can't be read after row \d+"):
         count(path, "a")
+
+
+STOPPED = """
+import sys
+from tfctr.data.sources import batches
+from tfctr.features.table_format import TableFormat
+next(batches(sys.argv[1], None, TableFormat()))
+"""
+
+
+def test_who_stops_reading_early_can_end(tmp_path: Path) -> None:
+    """Arrow's thread that reads ahead aborted about every second such process, and let some wait for ever."""
+    path = tmp_path / "log.csv"
+    path.write_text("a,b\n" + "123456789,something\n" * 2_000_000)
+    for _ in range(8):
+        subprocess.run([sys.executable, "-c", STOPPED, path], check=True, timeout=300)

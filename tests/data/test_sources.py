@@ -114,6 +114,8 @@ def test_parquet_says_what_tfrecord_says(tmp_path: Path, records: dict[str, Colu
         ("label", pa.array([True, False])),
         ("importance", pa.array([2, None])),
         ("price", pa.array([decimal.Decimal("1.5"), None])),
+        ("price", pa.array([1.5, None], pa.float32()).cast(pa.float16())),
+        ("205", pa.array(np.array([7, math.nan], np.float16))),
         ("time", pa.array([datetime.datetime.fromtimestamp(NOW, datetime.UTC), None])),
         ("item-id", pa.array(["a", "b"]).dictionary_encode()),
         ("item-id", pa.array([b"a", b"b"])),
@@ -242,6 +244,16 @@ def test_csv_as_the_feature_file_says(tmp_path: Path) -> None:
     lines = LINES.replace("0,,,", "0,NA,NA,").replace("b c", "b;c").replace(",", "\t")
     (tmp_path / "a.csv").write_text(lines)
     assert_same(columns(tmp_path / "a.csv", file), expected)
+
+
+def test_an_empty_number_in_quotes_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('price,n\n"1.5","3"\n"",""\n,\n')
+    rules = {"price": ColumnRule("price", "float32"), "n": ColumnRule("n", "int64")}
+    (rows,) = read([tmp_path / "a.csv"], rules, TableFormat())
+    assert {name: column.lengths.tolist() for name, column in rows.columns.items()} == {
+        "price": [1, 0, 0],
+        "n": [1, 0, 0],
+    }
 
 
 def test_an_event_of_a_csv_may_lack_a_value(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from tfctr.data.sources.missing import without_empty
 from tfctr.data.sources.texts import TextTypes, typed
 
 WHOLE, NUMBER, TEXT = "int64", "double", "string"
@@ -34,6 +35,10 @@ def found(*batches: list[str | None]) -> pa.Array:
         (["1_000"], TEXT),
         (["0x1F"], TEXT),
         ([None, ""], TEXT),
+        (["True", "False", None, ""], "bool"),
+        (["true", "FALSE"], "bool"),
+        (["True", "no"], TEXT),
+        (["True", "1"], TEXT),
     ],
 )
 def test_the_type_of_a_column(texts: list[str | None], kind: str) -> None:
@@ -55,3 +60,12 @@ def test_what_was_seen_elsewhere_counts() -> None:
     other.add(pa.record_batch({"a": ["1.5"], "b": ["1.5"], "c": ["x"]}))
     types.merge(other)
     assert {name: str(kind) for name, kind in types.types.items()} == {"a": NUMBER}
+
+
+@pytest.mark.parametrize("start", [0, 1, 48])
+def test_a_slice_of_texts_without_the_empty_ones(start: int) -> None:
+    """Arrow's own way makes an invalid array of a slice."""
+    texts = ["" if row % 7 == 0 else None if row % 5 == 0 else str(row) for row in range(3_000)]
+    found = without_empty(pa.array(texts).slice(start))
+    found.validate(full=True)
+    assert found.to_pylist() == [text or None for text in texts[start:]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tfctr
+from tfctr.console import error_console
 from tfctr.data.staging import MANIFEST
 from tfctr.errors import UserError
 
@@ -38,6 +39,15 @@ def write_manifest(directory: Path, content: dict[str, Any]) -> None:
     """Writes dataset.json: what the data set was made from and how; the version of the package is added."""
     text = json.dumps({"format": 1, "tfctr": tfctr.__version__, **content}, indent=2, ensure_ascii=False)
     (directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def warn_of_one_class(manifest: dict[str, Any]) -> None:
+    """Warns of a training split that nothing can be learned from."""
+    train = manifest["splits"]["train"]
+    if train["positives"] in (0, train["rows"]):
+        error_console().print(
+            f"warning: all {train['rows']:,} labels of train are {min(train['positives'], 1)}; look at `label`"
+        )
 
 
 def require_rows(counts: dict[str, int]) -> None:

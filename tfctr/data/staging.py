@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tfctr.errors import UserError, disk_errors
-from tfctr.storage import finish_directory, new_directory, only_one, release_work, unfinished_work
+from tfctr.storage import finish_directory, new_directory, only_one, release_work, remove_partial, unfinished_work
 
 MANIFEST = "dataset.json"
 
@@ -20,8 +20,10 @@ def staged_directory(out: Path, force: bool = False) -> Iterator[Path]:
         UserError: The name is taken, the directory cannot be written, or another process makes it.
     """
     out = _free(out, force)
-    with only_one(out, _lock(out)), disk_errors(out), new_directory(out, replace=force) as directory:
-        yield directory
+    with only_one(out, _lock(out)), disk_errors(out):
+        remove_partial(out)
+        with new_directory(out, replace=force) as directory:
+            yield directory
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.sources.missing import without
 from tfctr.project.sample import is_list
 
 EVIDENCE = 100
@@ -62,4 +63,4 @@ def _one_text(array: pa.Array) -> pa.Array:
     values = _one_text(array.values)
     texts = (values if pa.types.is_binary(values.type) else values.cast(pa.string())).cast(pa.binary())
     joined = pc.binary_join(pa.ListArray.from_arrays(array.offsets, pc.fill_null(texts, b"")), b"\x1f")
-    return pc.if_else(array.is_valid(), joined, None)
+    return without(joined, array.is_null())

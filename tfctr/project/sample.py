@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tfctr.console import track
 from tfctr.data.sources import batches as source_batches
 from tfctr.data.sources import source_of, split_files
+from tfctr.data.sources.missing import without_empty, without_nan
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
 
@@ -113,7 +114,7 @@ def plain(column: Any) -> Any:
         empty = pc.fill_null(pc.equal(pc.list_value_length(lists), 0), True)
         return pa.ListArray.from_arrays(_offsets(lists), plain(lists.flatten()), mask=empty)
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind):
-        return pc.if_else(pc.equal(pc.binary_length(column), 0), None, column) if kind != pa.null() else column
+        return without_empty(column) if kind != pa.null() else column
     if pa.types.is_large_string(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_large_binary(kind):
         return plain(column.cast(pa.string() if pa.types.is_large_string(kind) else pa.binary()))
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -122,7 +123,7 @@ def plain(column: Any) -> Any:
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         return column.cast(pa.int64())
     number = column.cast(pa.float64())
-    return pc.if_else(pc.is_nan(number), None, number)
+    return without_nan(number)
 
 
 def _offsets(lists: Any) -> Any:

@@ -54,6 +54,8 @@ def write_scores(model: Path, file: FeatureFile, paths: Sequence[str], out: Path
         raise UserError(f"{out}: the scores are written as Parquet; name a .parquet file")
     if out.resolve().parent in {Path(path).resolve().parent for path in paths}:
         raise UserError(f"{out}: the scores can't stand among the files that are scored; name another directory")
+    if out.is_file() and not _is_scores(out):
+        raise UserError(f"{out} holds something else than scores, so it is not replaced; name another file")
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out}: the directory {out.parent} doesn't exist; make it first")
     wanted = dict.fromkeys([*keys, *file.labels.columns, *filter(None, (file.weight, file.group))])
@@ -75,6 +77,13 @@ def write_scores(model: Path, file: FeatureFile, paths: Sequence[str], out: Path
         with suppress(OSError):  # the scores are there
             discard_work(parts)
     return rows
+
+
+def _is_scores(path: Path) -> bool:
+    try:
+        return SCORE in pq.read_schema(path).names
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _own_name(rules: Mapping[str, ColumnRule], name: str) -> str:

@@ -64,13 +64,19 @@ class Rule(Strict):
             return np.asarray(values.is_valid().to_numpy(zero_copy_only=False) == wanted)
         try:
             if key in _COMPARISONS:
-                met = getattr(pc, _COMPARISONS[key])(values, wanted)
+                # 0.1 as a float32 is above 0.1 as a float64.
+                limit = pa.scalar(wanted, values.type) if pa.types.is_floating(values.type) else wanted
+                met = getattr(pc, _COMPARISONS[key])(values, limit)
             else:
+                allowed = _allowed(values.type)
+                if not all(isinstance(one, allowed) for one in wanted):
+                    raise TypeError
                 among = pc.is_in(values, pa.array(wanted).cast(values.type))
                 met = pc.if_else(values.is_valid(), pc.equal(among, key == "one_of"), False)
         except (pa.ArrowException, TypeError, OverflowError):
             raise UserError(
                 f"column '{name}' of the log is {values.type}; `{key}: {_text(wanted)}` can't be asked of it"
+                + ("; write texts in quotes" if pa.types.is_string(values.type) else "")
             ) from None
         return np.asarray(pc.fill_null(met, False).to_numpy(zero_copy_only=False))
 
@@ -85,6 +91,15 @@ class Condition(Rule):
         if self.given is None:
             raise ValueError(f"must have one of {', '.join(Rule.model_fields)}")
         return self
+
+
+def _allowed(kind: pa.DataType) -> type | tuple[type, ...]:
+    """What can be among values of a type: Arrow would make `true` of True, and True of 2."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(kind):
+        return bool
+    return str if pa.types.is_string(kind) else (int, float, str)
 
 
 def _text(wanted: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
 
 _Ints = npt.NDArray[np.int64]
+_TOLD_ALIKE = re.compile(r"(%[YymdeHMSTFR]|[^%])*")
 _YEAR_1971, _YEAR_2100 = 31_536_000, 4_102_444_800
 _SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
 
@@ -189,7 +191,7 @@ def _since_1970(values: pa.Array, said: Log, log: pa.Table, name: str, files: Se
         return _floor(values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64()), 1_000_000)
     if said.time_pattern is not None:
         texts = values.cast(pa.string())
-        times = pc.strptime(texts, said.time_pattern, "s", error_is_null=True)
+        times = _parsed(texts, said.time_pattern)
         bad = times.is_null().to_numpy(zero_copy_only=False)
         if bad.any():
             row = int(bad.argmax())
@@ -209,6 +211,24 @@ def _since_1970(values: pa.Array, said: Log, log: pa.Table, name: str, files: Se
             f"{what}; a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
         )
     return _floor(values.cast(pa.int64()), TIME_UNITS.get(said.time_format or "", 1))
+
+
+def _parsed(texts: pa.Array, pattern: str) -> pa.Array:
+    """The times [n] that texts tell; null where they tell none. Fractions of a second (`%S.%f`) are cut off."""
+    if "%S.%f" in pattern:
+        pattern = pattern.replace("%S.%f", "%S")
+        texts = pc.replace_substring_regex(texts, r"^(.*[0-9])\.[0-9]+([^.]*)$", r"\1\2")
+    times = pc.strptime(texts, pattern, "s", error_is_null=True)
+    if not _TOLD_ALIKE.fullmatch(pattern):
+        return times
+    # February 30 becomes March 2 without a word: what is told must be what was read, but for zeros and spaces.
+    back = pc.strftime(times, format=pattern)
+    return pc.if_else(pc.equal(_bare(back), _bare(texts)), times, None)
+
+
+def _bare(texts: pa.Array) -> pa.Array:
+    """Texts without spaces, and without zeros before a number."""
+    return pc.replace_substring_regex(pc.replace_substring_regex(texts, r"([^0-9]|^)0+", r"\1"), r"\s+", "")
 
 
 def _floor(values: pa.Array, unit: int) -> _Ints:

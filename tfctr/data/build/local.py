@@ -33,7 +33,7 @@ from tfctr.data.build.tables import (
 )
 from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.keys import files_key
-from tfctr.data.manifest import write_manifest
+from tfctr.data.manifest import warn_of_one_class, write_manifest
 from tfctr.data.sources.texts import typed
 from tfctr.data.staging import resumed_directory
 from tfctr.storage import finish_file, new_file, write_text
@@ -95,6 +95,7 @@ def build_dataset(
         write_manifest(directory, manifest)
         (directory / _BUCKETS / _TYPES).unlink()  # a kill while the buckets are removed must not leave some as all
         shutil.rmtree(directory / _BUCKETS)
+    warn_of_one_class(manifest)
     return manifest
 
 

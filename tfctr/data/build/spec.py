@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tfctr.data.build.conditions import Condition, Rule
 from tfctr.data.splits import Split
@@ -41,6 +41,13 @@ class Log(Strict):
     where: tuple[Condition, ...] = Field((), description="rows of the log that are used at all; all must hold")
     duplicates: Duplicates = Field("refuse", description="rows of one user, item and second")
     csv: TableFormat = TableFormat()
+
+    @field_validator("time_format")
+    @classmethod
+    def _no_names_of_zones(cls, value: str | None) -> str | None:
+        if value is not None and "%Z" in value:
+            raise ValueError("the name of a time zone (%Z) can't be read; write times in UTC, or with %z (+0100)")
+        return value
 
     @property
     def time_pattern(self) -> str | None:

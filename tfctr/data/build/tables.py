@@ -14,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.console import error_console
 from tfctr.data.build.spec import Build, Side
 from tfctr.data.sources import batches, bytes_in_memory, files_of, source_of
 from tfctr.data.sources import types as types_of
+from tfctr.data.sources.missing import without_nan
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
@@ -62,24 +64,32 @@ def log_files(build: Build, base: Path) -> list[LogFile]:
 
 
 def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
-    """The columns of the log, as its first file with a row has them, or the first with a value in the column.
+    """The columns of the log, as its first file with a row has them, with the type of the first one with a value.
 
     Raises:
         UserError: a log without a row, or without a column that the build file names; a user or item of many values.
     """
     found: pa.Schema | None = None
+    declared = pa.schema([])
     for file in files:
         batch = next(batches(file.path, _wanted(build), build.log.csv), None)
         if batch is None:
             continue
         if found is None:
+            declared = batch.schema
             every = [*types_of(file.path, build.log.csv), *batch.schema.names]  # an error names those not wanted too
             require_columns(file.path, dict.fromkeys(every), build.log_columns)
-        found = _merged(found, batch.schema)
+        found = _merged(found, _with_values(batch))
         if not any(pa.types.is_null(field.type) for field in found):
             break
     if found is None:
         raise UserError(f"{files[0].path}: the log has no row")
+    found = _merged(found, declared)
+    if build.columns is None:
+        _tell_left_out(files, build, found.names)
+    for name in (FILE, ROW):
+        if name in found.names:
+            raise UserError(f"{files[0].path}: the column '{name}' has a name that is used here; call it otherwise")
     for name in filter(None, (build.log.user, build.log.item)):
         kind = found.field(name).type
         if pa.types.is_nested(kind):
@@ -125,6 +135,23 @@ def _wanted(build: Build) -> list[str] | None:
     return None if build.columns is None else build.log_columns
 
 
+def _tell_left_out(files: Sequence[LogFile], build: Build, names: Collection[str]) -> None:
+    """Warns of the first file that has a column more than the first one."""
+    for file in files:
+        more = sorted(types_of(file.path, build.log.csv).keys() - set(names))
+        if more:
+            columns = ", ".join(f"'{name}'" for name in more)
+            error_console().print(f"warning: {file.path}: the first file lacks {columns}, so it is left out")
+            return
+
+
+def _with_values(batch: pa.RecordBatch) -> pa.Schema:
+    """The columns of some rows; one without a value has no type."""
+    known = [without_nan(column.cast(_plain(column.type))) for column in batch.columns]
+    types = [pa.null() if one.null_count == len(one) else one.type for one in known]
+    return pa.schema(list(zip(batch.schema.names, types, strict=True)))
+
+
 def _merged(first: pa.Schema | None, other: pa.Schema) -> pa.Schema:
     """The columns of the first of several tables; one that has no value at all there has the other's type."""
     types = {field.name: _plain(field.type) for field in other}
@@ -134,7 +161,9 @@ def _merged(first: pa.Schema | None, other: pa.Schema) -> pa.Schema:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """What a dictionary holds."""
+    """What a dictionary holds; a float32 for a float16, which Arrow can't compute with."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -152,9 +181,12 @@ def _as(batch: pa.RecordBatch, schema: pa.Schema, path: str) -> pa.RecordBatch:
             raise UserError(f"{path}: no column '{field.name}', which the first file has")
         kind = _plain(batch.schema.field(index).type)
         told = f"{path}: column '{field.name}' is {kind}; in the first file it is {field.type}"
-        if kind != field.type and not pa.types.is_null(kind) and not _alike(kind, field.type):
+        given = without_nan(batch.column(index).cast(kind))
+        if given.null_count == len(given):
+            columns.append(pa.nulls(len(given), field.type))
+            continue
+        if kind != field.type and not _alike(kind, field.type):
             raise UserError(told)
-        given = _without_nan(batch.column(index).cast(kind))
         try:
             values = given.cast(field.type)
         except pa.ArrowInvalid as error:
@@ -312,10 +344,6 @@ def _files(path: Path, key: str) -> list[str]:
     if not sources or not all(source is not None and source.is_table for source in sources):
         raise UserError(f"{path}: `{key}` must be a .parquet, .csv or .csv.gz file, or a folder of such")
     return found
-
-
-def _without_nan(values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.is_nan(values), None, values) if pa.types.is_floating(values.type) else values
 
 
 def _alike(kind: pa.DataType, other: pa.DataType) -> bool:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.sources.base import Rows
+from tfctr.data.sources.missing import without, without_empty, without_nan
 from tfctr.errors import UserError
 from tfctr.features.columns import INT64_MISSING, Column
 from tfctr.features.row_checks import AS_WRITTEN, ColumnRule
@@ -69,7 +70,9 @@ class _Reader:
     rule: ColumnRule
 
     def column(self, array: pa.Array) -> Column:
-        array = _plain(array) if self.rule.dtype in ("float32", AS_WRITTEN) else _nan_as_null(_plain(array))
+        array = _plain(array) if self.rule.dtype in ("float32", AS_WRITTEN) else without_nan(_plain(array))
+        if self.rule.dtype in ("int64", "float32") and pa.types.is_string(array.type):
+            array = without_empty(array)
         rows = np.arange(len(array))
         if array.null_count == len(array):
             return Column(self._values(array[:0], rows[:0]), np.zeros(len(array), np.int64))
@@ -101,7 +104,7 @@ class _Reader:
         offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
         kept_texts = texts.filter(pa.array(kept)).cast(pa.binary())
         joined = pc.binary_join(pa.ListArray.from_arrays(offsets, kept_texts), pa.scalar(separator.encode()))
-        return pc.if_else(pa.array(counts > 0), joined, None)
+        return without(joined, pa.array(counts == 0))
 
     def _values(self, array: pa.Array, rows: _Ints) -> Any:
         """Values of one column as its dtype; a null, which stands in a history, as the missing value."""
@@ -127,7 +130,7 @@ class _Reader:
         return self._integers(array, rows) if self.rule.dtype == "int64" else self._floats(array, rows)
 
     def _integers(self, array: pa.Array, rows: _Ints) -> npt.NDArray[Any]:
-        array = _nan_as_null(array)
+        array = without_nan(array)
         if pa.types.is_floating(array.type):
             numbers = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).astype(np.float64)
             bad = (numbers != np.floor(numbers)) | (np.abs(numbers) >= _EXACT)
@@ -154,7 +157,7 @@ class _Reader:
 
     def _numbers(self, texts: pa.Array, rows: _Ints) -> pa.Array:
         """Texts as numbers, each by itself, whatever stands beside it; an empty one is missing."""
-        texts = pc.if_else(pc.equal(texts, ""), None, texts)
+        texts = without_empty(texts)
         if self.rule.dtype == "float32":
             return self._parsed(texts, pa.float64(), rows)
         # Most are digits alone, which is soon seen. Arrow takes 0x1F for 31, but in no column with a point in it.
@@ -163,8 +166,8 @@ class _Reader:
                 return texts.cast(pa.int64())
         # 7.0 is a whole number too. What has no point is not read as a float64, which does not hold all whole numbers.
         whole = pc.match_substring_regex(texts, r"^\s*-?[0-9]+\s*$")
-        others = self._integers(self._parsed(pc.if_else(whole, None, texts), pa.float64(), rows), rows)
-        return pc.if_else(whole, self._parsed(pc.if_else(whole, texts, None), pa.int64(), rows), pa.array(others))
+        others = self._integers(self._parsed(without(texts, whole), pa.float64(), rows), rows)
+        return pc.if_else(whole, self._parsed(without(texts, pc.invert(whole)), pa.int64(), rows), pa.array(others))
 
     def _parsed(self, texts: pa.Array, kind: pa.DataType, rows: _Ints) -> pa.Array:
         with suppress(pa.ArrowInvalid):
@@ -219,8 +222,3 @@ def _lists(array: pa.Array) -> tuple[_Ints, pa.Array]:
     """How many values every list has (a null has none), and the values of all, one after the other."""
     lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     return lengths, _plain(array.flatten())
-
-
-def _nan_as_null(array: pa.Array) -> pa.Array:
-    """Whole numbers of which one is missing are floating ones with NaN in many a data frame."""
-    return pc.if_else(pc.is_nan(array), None, array) if pa.types.is_floating(array.type) else array

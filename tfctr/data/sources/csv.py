@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +23,8 @@ from tfctr.features.table_format import TableFormat
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BLOCK = 1 << 22  # a row may not be longer
+_BLOCK = 1 << 22
+_LONGEST_LINE = 1 << 26
 _PACKED = 6  # how much larger a log is without gzip
 _LINE_ENDS = (ord("\n"), ord("\r"))
 _LONGEST_VALUE = 2**31 - 1
@@ -69,33 +71,32 @@ class Csv(Source):
         unique_names(path, names)
         read = [name for name in names if wanted is None or name in wanted]
         first_is_names = first_line == names
-        done = 0
+        parsing = arrow_csv.ParseOptions(delimiter=tables.delimiter)
+        converting = arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(read, pa.string()),
+            null_values=list(tables.nulls),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            include_columns=read,
+        )
+        done, lines = 0, _Lines()
         try:
             with pa.input_stream(path, compression="gzip" if path.endswith(".gz") else None) as stream:
-                lines = _Lines(stream)
-                for batch in arrow_csv.open_csv(
-                    lines,
-                    arrow_csv.ReadOptions(
-                        use_threads=False,
-                        block_size=_BLOCK,
-                        column_names=names,
-                        skip_rows=lines_of_names * first_is_names,
-                    ),
-                    arrow_csv.ParseOptions(delimiter=tables.delimiter),
-                    arrow_csv.ConvertOptions(
-                        column_types=dict.fromkeys(read, pa.string()),
-                        null_values=list(tables.nulls),
-                        strings_can_be_null=True,
-                        quoted_strings_can_be_null=False,
-                        include_columns=read,
-                    ),
-                ):
-                    yield batch
-                    done += batch.num_rows
+                for piece in lines.pieces(stream):
+                    skipped = lines_of_names if first_is_names and lines.before == 0 else 0
+                    reading = arrow_csv.ReadOptions(
+                        use_threads=False, block_size=len(piece), column_names=names, skip_rows=skipped
+                    )
+                    # Arrow's own reader of pieces reads ahead in a thread that calls Python, and aborts the process
+                    # when Python has ended meanwhile.
+                    for batch in arrow_csv.read_csv(pa.BufferReader(piece), reading, parsing, converting).to_batches():
+                        yield batch
+                        done += batch.num_rows
         except (pa.ArrowException, OSError, EOFError, zlib.error, csv.Error) as error:
             _refuse_open_quote(path, tables)
             told = str(error).splitlines()[0]
-            row = "" if "Row #" in told else f" after row {done}"  # Arrow numbers the rows of what it reads at a time
+            row = "" if "Row #" in told else f" after row {done}"
+            told = re.sub(r"Row #(\d+)", lambda found: f"Row #{lines.before + int(found[1])}", told)
             raise UserError(f"{path}: can't be read{row}: {told}") from None
         # Arrow takes the lines after an open quote for a part of the value.
         missed = lines.count - done - first_is_names
@@ -127,36 +128,47 @@ class Csv(Source):
 
 
 class _Lines:
-    """A stream that counts the quotes and the lines that are read from it, without empty ones, which are no rows."""
+    """The lines of a stream. Empty ones are no rows and do not count.
 
-    closed = False
+    Attributes:
+        count: The lines that were read.
+        before: The lines before the last piece.
+        quotes: The quotes that were read.
+    """
 
-    def __init__(self, stream: Any) -> None:
-        self.quotes = 0
-        self._stream = stream
-        self._begun = False
-        self._ended = 0
-        self._in_line = False
+    def __init__(self) -> None:
+        self.count = self.before = self.quotes = 0
 
-    @property
-    def count(self) -> int:
-        return self._ended + self._in_line
+    def pieces(self, stream: Any) -> Iterator[bytes]:
+        """Pieces of whole lines, each ending with a line end.
 
-    def read(self, size: int = -1) -> bytes:
-        block: bytes = self._stream.read(size)
-        while block and len(block) < size and (more := self._stream.read(size - len(block))):
-            block += more
-        if block and len(block) < size and block[-1] not in _LINE_ENDS:
-            block += b"\n"  # without which Arrow can't skip a first line that is the last one too
-        if not self._begun:
-            self._begun = True
-            block = block.removeprefix(codecs.BOM_UTF8)  # no part of the first line, which may be empty
-        if block:
-            ends = np.isin(np.frombuffer(block, np.uint8), _LINE_ENDS)
-            self._ended += int(np.count_nonzero(ends[1:] & ~ends[:-1])) + bool(ends[0] and self._in_line)
-            self._in_line = not ends[-1]
-            self.quotes += block.count(b'"')
-        return block
+        Raises:
+            csv.Error: a line is far too long, as if the file were no text.
+        """
+        rest = b""
+        begun = False
+        while block := stream.read(_BLOCK):
+            if not begun:
+                begun = True
+                block = block.removeprefix(codecs.BOM_UTF8)  # no part of the first line, which may be empty
+            end = 1 + max(block.rfind(b"\n"), block.rfind(b"\r"))
+            if end:
+                yield from self._counted(rest + block[:end])
+                rest = block[end:]
+            else:
+                rest += block
+            if len(rest) > _LONGEST_LINE:
+                raise csv.Error(f"a line is longer than {_LONGEST_LINE:,} bytes")
+        yield from self._counted(rest + b"\n")
+
+    def _counted(self, piece: bytes) -> Iterator[bytes]:
+        ends = np.isin(np.frombuffer(piece, np.uint8), _LINE_ENDS)
+        lines = int(np.count_nonzero(ends[1:] & ~ends[:-1]))
+        if lines:
+            self.before = self.count
+            self.count += lines
+            self.quotes += piece.count(b'"')
+            yield piece
 
 
 def _with_lists(batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
@@ -164,12 +176,14 @@ def _with_lists(batch: pa.RecordBatch, histories: Collection[str], tables: Table
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from tfctr.data.sources.missing import without
+
     nulls = pa.array(tables.nulls, pa.string())
     for name in set(histories) & set(batch.schema.names):
         index = batch.schema.get_field_index(name)
         lists = pc.split_pattern(batch.column(index), tables.list_delimiter)
         values = lists.flatten()
-        known = pc.if_else(pc.is_in(values, nulls), None, values)
+        known = without(values, pc.is_in(values, nulls))
         offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]), pa.int32())
         batch = batch.set_column(index, name, pa.ListArray.from_arrays(offsets, known, mask=lists.is_null()))
     return batch

@@ -8,13 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.sources.missing import without_empty
+
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
 _LONG = r"^-?[0-9]{16}"  # a float64 does not hold them all
+_BOOLEAN = r"^([Tt]rue|TRUE|[Ff]alse|FALSE)$"
 _NUMBER = r"^-?((0|[1-9][0-9]{0,14})(\.[0-9]+)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$"
 
 
 class TextTypes:
-    """What texts can be read as, over all rows of a table: whole numbers, numbers, or nothing but texts.
+    """What texts can be read as, over all rows of a table: booleans, whole numbers, numbers, or nothing but texts.
 
     A whole number that another text is written for (`007`), or that no int64 holds, is a text.
 
@@ -25,6 +28,7 @@ class TextTypes:
     def __init__(self, as_written: Iterable[str | None] = ()) -> None:
         self._as_written = frozenset(as_written)
         self._texts: set[str] = set()
+        self._others: set[str] = set()
         self._numbers: set[str] = set()
         self._long: set[str] = set()
         self._seen: set[str] = set()
@@ -34,13 +38,15 @@ class TextTypes:
         for name in batch.schema.names:
             column = batch.column(name)
             texts = column.flatten() if pa.types.is_list(column.type) else column
-            if not pa.types.is_string(texts.type) or name in self._texts:
+            if not pa.types.is_string(texts.type) or (name in self._texts and name in self._others):
                 continue
             texts = _known(texts)
             if texts.null_count < len(texts):
                 self._seen.add(name)
             if _any(pc.match_substring_regex(texts, _LONG)):
                 self._long.add(name)
+            if name not in self._others and not _all(pc.match_substring_regex(texts, _BOOLEAN)):
+                self._others.add(name)
             if name not in self._numbers and not _all(pc.match_substring_regex(texts, _WHOLE)):
                 self._numbers.add(name)
             if name in self._numbers and (
@@ -51,6 +57,7 @@ class TextTypes:
     def merge(self, other: TextTypes) -> None:
         """Adds what was seen of other rows."""
         self._texts |= other._texts
+        self._others |= other._others
         self._numbers |= other._numbers
         self._long |= other._long
         self._seen |= other._seen
@@ -59,7 +66,8 @@ class TextTypes:
     def types(self) -> dict[str, pa.DataType]:
         """The types of the columns that are not texts."""
         found = self._seen - self._texts - (self._numbers & self._long)
-        return {name: pa.float64() if name in self._numbers else pa.int64() for name in sorted(found)}
+        numbers = {name: pa.float64() if name in self._numbers else pa.int64() for name in sorted(found)}
+        return numbers | {name: pa.bool_() for name in sorted(self._seen - self._others)}
 
 
 def typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -82,7 +90,7 @@ def typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
 
 def _known(texts: pa.Array) -> pa.Array:
     """Texts of which an empty one is missing."""
-    return pc.if_else(pc.equal(texts, ""), None, texts) if pa.types.is_string(texts.type) else texts
+    return without_empty(texts) if pa.types.is_string(texts.type) else texts
 
 
 def _all(values: pa.Array) -> bool:
