@@ -210,7 +210,9 @@ def _is_number(text: pa.Array, kind: pa.DataType) -> bool:
 
 
 def _plain(array: pa.Array) -> pa.Array:
-    """The values themselves, where they are written once and referred to."""
+    """The values themselves, where they are written once and referred to; float32 for float16."""
+    if pa.types.is_float16(array.type):
+        return array.cast(pa.float32())
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 

@@ -22,7 +22,5 @@ def without_empty(texts: pa.Array) -> pa.Array:
 
 
 def without_nan(values: pa.Array) -> pa.Array:
-    """Values with a null where they are no number; float32 for float16, which Arrow can't compute with."""
-    if pa.types.is_float16(values.type):
-        values = values.cast(pa.float32())
+    """Values with a null where they are no number."""
     return without(values, pc.is_nan(values)) if pa.types.is_floating(values.type) else values
