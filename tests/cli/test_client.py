@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tests.client.toy_model import export_toy_model
 from tests.serving.certificates import Authority, ssl_config
 from tfctr import console
-from tfctr.cli import app
+from tfctr.cli import app, client
 
 Call = Callable[..., Ran]
 
@@ -59,6 +60,16 @@ def test_rank_prints_a_table_of_the_best(tfctr: Call, asked: list[str]) -> None:
     assert "Action|War" in printed
     assert f"{EXPECTED[2]:.6f}" in printed
     assert f"{EXPECTED[1]:.6f}" not in printed
+
+
+def test_features_beyond_the_room_of_a_terminal_are_told(
+    tfctr: Call, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "more features" not in tfctr("client", "rank", *asked).output
+    monkeypatch.setattr(client, "_SHOWN_FEATURES", 1)
+    printed = tfctr("client", "rank", *asked).output
+    assert "Action|War" not in printed
+    assert re.search(r"^[1-9] more features of the candidates: --json shows them$", printed, re.MULTILINE)
 
 
 def test_a_probability_can_be_read_however_little_room_there_is(

@@ -24,6 +24,7 @@ Certificate = Annotated[Path | None, typer.Option(help="PEM file with the certif
 Key = Annotated[Path | None, typer.Option(help="PEM file with the private key of --certificate")]
 Version = Annotated[int | None, typer.Option(min=0, help="use this version; default: the newest")]
 
+_SHOWN_FEATURES = 8  # what a terminal has room for
 _SOURCE = "a JSON file, - for standard input, or JSON itself"
 
 
@@ -70,11 +71,14 @@ def rank(
     names = list(dict.fromkeys(name for one in ranked for name in one.candidate))
     # However many features a candidate has, its place and its probability can be read.
     results = [Column(title, no_wrap=True, min_width=len(title)) for title in ("rank", "probability", "index")]
-    table = Table(*results, *names)
+    shown = names[:_SHOWN_FEATURES]
+    table = Table(*results, *shown)
     for place, one in enumerate(ranked, 1):
-        cells = [_cell(one.candidate.get(name)) for name in names]
+        cells = [_cell(one.candidate.get(name)) for name in shown]
         table.add_row(str(place), f"{one.probability:.6f}", str(one.index), *cells)
     console().print(table)
+    if len(names) > len(shown):
+        console().print(f"{len(names) - len(shown)} more features of the candidates: --json shows them")
 
 
 @app.command("status")
