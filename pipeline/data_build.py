@@ -30,19 +30,10 @@ from tfctr.console import console
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices, cut_counts
 from tfctr.data.build.events import Cut
 from tfctr.data.build.impressions import Plan, impressions
+from tfctr.data.build.log import LogFile, bucket_count, by_bucket, log_batches, log_files, log_schema, text_types
 from tfctr.data.build.plan import described, make_plan
 from tfctr.data.build.spec import Build, load_build
-from tfctr.data.build.tables import (
-    LogFile,
-    arrow_errors,
-    bucket_count,
-    by_bucket,
-    is_typed,
-    log_batches,
-    log_files,
-    log_schema,
-    text_types,
-)
+from tfctr.data.build.tables import arrow_errors, is_typed
 from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.manifest import warn_of_one_class, write_manifest
 from tfctr.data.sources.texts import TextTypes, typed

@@ -353,6 +353,17 @@ def test_a_table_may_hold_dictionaries_and_have_a_value_in_its_second_file_only(
         assert row["brand"] == (None if row["item"] < 250 else f"b{(row['item'] - 250) % 7}")
 
 
+def test_a_first_file_of_a_table_may_lack_every_number(tmp_path: Path) -> None:
+    (tmp_path / "items").mkdir()
+    none, some = pa.array([np.nan] * 250), pa.array([f"b{i}" for i in range(250, 500)])
+    for number, brand in enumerate((none, some)):
+        table = pa.table({"id": np.arange(250) + 250 * number, "brand": brand})
+        pq.write_table(table, tmp_path / "items" / f"{number}.parquet")
+    rows = build(tmp_path, click_log(12), items={"path": "items", "key": "id"})
+    found = [(row["item"], row["brand"]) for split in rows.values() for row in split]
+    assert all(brand == (f"b{item}" if item >= 250 else None) for item, brand in found)
+
+
 def test_a_column_may_have_its_first_value_in_a_later_file(tmp_path: Path) -> None:
     log = click_log(12)
     (tmp_path / "log").mkdir()

@@ -22,7 +22,8 @@ from pipeline.data_build import build_on_beam
 from pipeline.errors import for_people
 from tests.data.build_logs import BUILD, click_log, rows_of
 from tests.workbench import ROOT
-from tfctr.data.build import local, tables
+from tfctr.data.build import local
+from tfctr.data.build import log as build_log
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.errors import UserError
@@ -94,7 +95,7 @@ def test_a_log_without_users_and_with_an_empty_first_file(tmp_path: Path, monkey
     content = {"log": {"path": "log"}, "label": {"column": "click"}, "split": "random"}
     build = build_of(content, "build.yaml")
     monkeypatch.setattr(data_build, "_BUCKET_BYTES", 3_000)
-    monkeypatch.setattr(tables, "_ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(build_log, "_ROWS_AT_ONCE", 100)
     assert build_dataset(build, tmp_path, tmp_path / "here") == build_on_beam(build, tmp_path, tmp_path / "there")
     assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
 
@@ -112,8 +113,8 @@ def test_a_part_that_was_not_moved_to_its_place_is_told(tmp_path: Path, monkeypa
 
 def test_there_are_as_many_groups_of_users_as_the_log_needs(tmp_path: Path) -> None:
     pq.write_table(click_log(40), tmp_path / "log.parquet")
-    files = tables.log_files(build_of(BUILD, "build.yaml"), tmp_path)
-    assert tables.bucket_count(files, build_of(BUILD, "build.yaml"), 10) > local._MOST_BUCKETS
+    files = build_log.log_files(build_of(BUILD, "build.yaml"), tmp_path)
+    assert build_log.bucket_count(files, build_of(BUILD, "build.yaml"), 10) > local._MOST_BUCKETS
 
 
 def test_a_bad_table_is_told_before_beam_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.conditions import Condition
+from tfctr.data.build.log import FILE, ROW, LogFile
 from tfctr.data.build.spec import TIME_UNITS, Build, Label, Log
-from tfctr.data.build.tables import FILE, ROW, LogFile, is_typed
+from tfctr.data.build.tables import is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
 

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices
 from tfctr.data.build.events import Cut, Events, all_hold, arrange, is_kept, splits
+from tfctr.data.build.log import LogFile
+from tfctr.data.build.sides import SideTable
 from tfctr.data.build.spec import Build, History
-from tfctr.data.build.tables import LogFile, SideTable
 from tfctr.data.splits import SPLITS, TRAIN
 
 _Ints = npt.NDArray[np.int64]

@@ -16,21 +16,20 @@ import pyarrow.parquet as pq
 from tfctr.console import step, track
 from tfctr.data.build.counts import RowCounts, Slices, cut_counts
 from tfctr.data.build.impressions import Plan, impressions
-from tfctr.data.build.plan import described, make_plan
-from tfctr.data.build.spec import Build
-from tfctr.data.build.tables import (
+from tfctr.data.build.log import (
     LogFile,
-    arrow_errors,
     bucket_count,
     by_bucket,
-    is_typed,
     log_batches,
     log_files,
     log_schema,
-    side_files,
     text_types,
     with_places,
 )
+from tfctr.data.build.plan import described, make_plan
+from tfctr.data.build.sides import side_files
+from tfctr.data.build.spec import Build
+from tfctr.data.build.tables import arrow_errors, is_typed
 from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.keys import files_key
 from tfctr.data.manifest import warn_of_one_class, write_manifest

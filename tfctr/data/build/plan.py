@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from tfctr.data.build.counts import RowCounts
 from tfctr.data.build.impressions import LABEL, Plan
+from tfctr.data.build.log import LogFile
+from tfctr.data.build.sides import SideTable, load_side
 from tfctr.data.build.spec import Build
-from tfctr.data.build.tables import LogFile, SideTable, load_side, require_columns
+from tfctr.data.build.tables import require_columns
 from tfctr.data.item_vectors import FILE_NAME
 from tfctr.data.manifest import require_rows
 from tfctr.errors import UserError

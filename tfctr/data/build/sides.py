@@ -1,0 +1,96 @@
+"""What a build knows of users and items: a table with one row a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tfctr.data.build.spec import Side
+from tfctr.data.build.tables import as_schema, is_number, is_typed, merged, require_columns, table_files, with_values
+from tfctr.data.sources import batches
+from tfctr.data.sources.texts import TextTypes, typed
+from tfctr.errors import UserError
+
+
+@dataclass(frozen=True)
+class SideTable:
+    """What is known of users or items.
+
+    Attributes:
+        table: One row a key.
+        key: The name of the key's column.
+    """
+
+    table: pa.Table
+    key: str
+
+    def column(self, name: str) -> pa.Array:
+        """A column of the table."""
+        return self.table.column(name).combine_chunks()
+
+    @cached_property
+    def _keys(self) -> pa.Array:
+        return self.column(self.key)
+
+    @cached_property
+    def _texts(self) -> pa.Array:
+        return self._keys.cast(pa.string())
+
+    def find(self, keys: pa.Array) -> pa.Array:
+        """The row of each key [n]; null where there is none. 7 and 7.0 are one key; else two types are texts."""
+        if keys.type == self._keys.type:
+            return pc.index_in(keys, self._keys, skip_nulls=True)
+        both = (keys.type, self._keys.type)
+        if all(map(is_number, both)) and any(map(pa.types.is_floating, both)):
+            return pc.index_in(keys.cast(pa.float64()), self._keys.cast(pa.float64()), skip_nulls=True)
+        return pc.index_in(keys.cast(pa.string()), self._texts, skip_nulls=True)
+
+
+def side_files(side: Side, base: Path, name: str) -> list[str]:
+    """The files of a table of users or items.
+
+    Raises:
+        UserError: there are none.
+    """
+    return table_files(base / side.path, f"{name}.path")
+
+
+def load_side(side: Side, base: Path, name: str) -> SideTable:
+    """Reads a table of users or items.
+
+    Args:
+        side: What the build file says of it.
+        base: The directory that its paths start from.
+        name: `users` or `items`, for messages.
+
+    Raises:
+        UserError: no such file, no such column, a key that stands twice.
+    """
+    types = TextTypes()
+    found: list[tuple[str, pa.RecordBatch]] = []
+    schema: pa.Schema | None = None
+    declared: pa.Schema | None = None
+    for path in side_files(side, base, name):
+        for batch in batches(path, None, side.csv):
+            require_columns(path, batch.schema.names, [side.key])
+            found.append((path, batch))
+            schema, declared = merged(schema, with_values(batch)), merged(declared, batch.schema)
+            if not is_typed(path):
+                types.add(batch)
+    if schema is None or declared is None:
+        raise UserError(f"{base / side.path}: the table of {name} is empty")
+    schema = merged(schema, declared)
+    table = typed(pa.Table.from_batches([as_schema(batch, schema, path) for path, batch in found]), types.types)
+    table = table.filter(table.column(side.key).is_valid()).combine_chunks()
+    if not table.num_rows:
+        raise UserError(f"{base / side.path}: the table of {name} has no row with a {side.key}")
+    counted = table.column(side.key).value_counts()
+    counts = counted.field("counts").to_numpy()
+    if (counts > 1).any():
+        key, rows = counted.field("values")[int(counts.argmax())], counts.max()
+        raise UserError(f"{base / side.path}: {side.key} '{key}' stands in {rows} rows; keep one")
+    return SideTable(table, side.key)
