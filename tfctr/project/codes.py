@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.sources.columns import is_list
 from tfctr.data.sources.missing import without
-from tfctr.project.sample import is_list
 
 EVIDENCE = 100
 """So often, at least, something must be seen before it is taken for a rule."""

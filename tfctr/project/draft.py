@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from tfctr.data.sources.columns import is_list
 from tfctr.features.columns import RESERVED, SIDES, Side, length_name
 from tfctr.features.kinds.base import KINDS, Kind
 from tfctr.features.kinds.suggestion import Found, Suggestion
@@ -19,7 +20,7 @@ from tfctr.project.facts import Context, are_seconds, are_weights, facts, has_in
 from tfctr.project.leaks import OUTCOME, leak
 from tfctr.project.names import Names, is_identifier
 from tfctr.project.roles import PLAIN, History, Roles
-from tfctr.project.sample import Sample, is_list
+from tfctr.project.sample import Sample
 from tfctr.project.sides import Sides
 
 _DEFINITION: TypeAdapter[Kind] = TypeAdapter(Definition)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.sources.columns import is_list
 from tfctr.features.kinds.request_time import YEAR_2100
 from tfctr.features.kinds.suggestion import Found, Joined
 from tfctr.project.names import TIME_WORDS, names_an_id, words
-from tfctr.project.sample import is_list
 
 _SEPARATORS = ("|", ",", ";")
 _YEAR_1990 = 631_152_000

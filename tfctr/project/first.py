@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from tfctr.data.check import check_dataset
+from tfctr.data.sources.columns import is_list
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError, disk_errors
 from tfctr.features.row_checks import column_rules
@@ -23,7 +24,7 @@ from tfctr.project.draft import Draft, Drafting, Entry
 from tfctr.project.facts import is_number
 from tfctr.project.histories import find_histories, history_columns
 from tfctr.project.roles import Ask, Options, Roles, find_roles, option_of, written_roles
-from tfctr.project.sample import OTHER_ROWS, ROWS, Sample, is_list, read_sample
+from tfctr.project.sample import OTHER_ROWS, ROWS, Sample, read_sample
 from tfctr.project.texts import EXPERIMENT, FEATURES, README, experiment_text, feature_text, readme_text
 from tfctr.project.trial import unreadable
 from tfctr.storage import write_text

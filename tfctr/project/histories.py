@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.sources.columns import is_list
 from tfctr.features.table_format import TableFormat
 from tfctr.project.codes import Codes, decides
 from tfctr.project.names import before, is_identifier, named_in, words
 from tfctr.project.roles import History, Options, Roles
-from tfctr.project.sample import is_list
 
 _LONGEST = 200
 _RECURRING = 0.1

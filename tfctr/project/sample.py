@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tfctr.console import track
 from tfctr.data.sources import batches as source_batches
 from tfctr.data.sources import source_of, split_files
+from tfctr.data.sources.columns import is_list
 from tfctr.data.sources.missing import without_empty, without_nan
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
@@ -130,9 +131,3 @@ def _offsets(lists: Any) -> Any:
     """Offsets into the flattened values, which leave out what stands under a null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).cast(pa.int32())
     return pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
-
-
-def is_list(kind: Any) -> bool:
-    """Whether values of an Arrow type are lists."""
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in tests)

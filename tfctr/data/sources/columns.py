@@ -76,16 +76,16 @@ class _Reader:
         rows = np.arange(len(array))
         if array.null_count == len(array):
             return Column(self._values(array[:0], rows[:0]), np.zeros(len(array), np.int64))
-        if self.rule.separator is not None and not self.rule.history and _is_list(array.type):
+        if self.rule.separator is not None and not self.rule.history and is_list(array.type):
             array = self._joined(array, rows)
-        if not _is_list(array.type):
+        if not is_list(array.type):
             if self.rule.history:
                 raise self._refused(0, array.type, "a list")
             known = array.is_valid().to_numpy(zero_copy_only=False)
             return Column(self._values(array.filter(pa.array(known)), rows[known]), known.astype(np.int64))
         lengths, values = _lists(array)
         events = np.repeat(rows, lengths)
-        if self.rule.separator is not None and _is_list(values.type):
+        if self.rule.separator is not None and is_list(values.type):
             values = self._joined(values, events)
         return Column(self._values(values, events), lengths)
 
@@ -216,7 +216,8 @@ def _plain(array: pa.Array) -> pa.Array:
     return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of a type are lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
