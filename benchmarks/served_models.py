@@ -84,7 +84,7 @@ def export(
     from tfctr.data.synthesize import synthesize
     from tfctr.data.synthetic_world import Settings
     from tfctr.export.cost import model_cost
-    from tfctr.export.fold import folded_scorer
+    from tfctr.export.fold import served_scorer
     from tfctr.export.saved_model import export_model
     from tfctr.features import FeatureFile
     from tfctr.models import build_model
@@ -102,7 +102,7 @@ def export(
     path = export_model(built, bench.assets, experiment, directory / "model" / "1")
     if one_call:
         path = _with_rank(path, directory / "one_call" / "1")
-    return ServedModel(path, model_cost(built, folded_scorer(built)), bench.raw("test", 256), length)
+    return ServedModel(path, model_cost(built, served_scorer(built)), bench.raw("test", 256), length)
 
 
 def batch_of_one(signature: Any, raw: dict[str, Any]) -> dict[str, Any]:

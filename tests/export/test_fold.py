@@ -17,7 +17,7 @@ from tests.workbench import Workbench
 from tfctr.cli import app
 from tfctr.export.cost import _of, _operations, _traced, model_cost
 from tfctr.export.describe import describe
-from tfctr.export.fold import folded_scorer, served_weights
+from tfctr.export.fold import served_scorer, served_weights
 from tfctr.export.saved_model import export_model
 from tfctr.features import FeatureFile
 from tfctr.models import ModelConfig, RankingModel, build_model
@@ -87,7 +87,7 @@ def test_served_with_and_without_fold(models: dict[str, RankingModel], exported:
 @pytest.mark.e2e
 def test_inspect_shows_both_forms(models: dict[str, RankingModel], exported: Any) -> None:
     runner, model = CliRunner(env={"COLUMNS": "160"}), models["qin"]
-    before, after = model_cost(model), model_cost(model, folded_scorer(model))
+    before, after = model_cost(model), model_cost(model, served_scorer(model))
     printed = {fold: runner.invoke(app, ["inspect", str(exported["qin", fold])]).output for fold in (True, False)}
     for fold, costs in ((True, (before, after)), (False, (before,))):
         for cost in costs:
@@ -101,9 +101,9 @@ def test_inspect_shows_both_forms(models: dict[str, RankingModel], exported: Any
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_folded_scorer_shares_all_but_the_backbone(models: dict[str, RankingModel], name: str) -> None:
+def test_the_served_scorer_shares_all_but_the_backbone(models: dict[str, RankingModel], name: str) -> None:
     model = models[name]
-    scorer = folded_scorer(model)
+    scorer = served_scorer(model)
     backbone, folded = model.scorer.interaction, scorer.interaction
     ours = {id(weight) for weight in served_weights(model, scorer)}
     theirs = {id(weight) for weight in model.weights}
@@ -113,7 +113,7 @@ def test_the_folded_scorer_shares_all_but_the_backbone(models: dict[str, Ranking
 
 def test_a_model_with_nothing_to_fold_keeps_its_scorer(workbench: Workbench) -> None:
     model = build_model(workbench.assets, PRESETS["din"][1])
-    assert folded_scorer(model) is model.scorer
+    assert served_scorer(model) is model.scorer
     assert {id(weight) for weight in served_weights(model, model.scorer)} == {id(weight) for weight in model.weights}
 
 
@@ -166,7 +166,7 @@ def test_a_model_by_hand() -> None:
     config = ModelConfig(interaction={"type": "qin", "layers": 1, "rows": 3})
     model = RankingModel(file, {"item_id": 10}, {}, config)
     model.build()
-    before, after = model_cost(model), model_cost(model, folded_scorer(model))
+    before, after = model_cost(model), model_cost(model, served_scorer(model))
     assert before.uncounted == after.uncounted == ()
     table, projection, head = 10 * 4, 4 * 4 + 4, 8 + 1
     # Item and interest are two fields, so D = 8. The trained layer has W, b, gamma, beta, moving mean, moving variance
@@ -189,7 +189,7 @@ def test_a_model_by_hand() -> None:
 def test_fold_of_the_released_size(workbench: Workbench) -> None:
     """With the released R = 4 and L = 4, folding leaves a quarter of the matrices, which take nearly all operations."""
     model = build_model(workbench.assets, QIN)
-    before, after = model_cost(model), model_cost(model, folded_scorer(model))
+    before, after = model_cost(model), model_cost(model, served_scorer(model))
     rest = before.flops_per_candidate - 4 * (8 * D * D + 14 * D)
     assert after.flops_per_candidate == 4 * (2 * D * D + 5 * D) + rest
     assert 0 < rest < 6000
@@ -216,7 +216,7 @@ def covering() -> list[str]:
 @pytest.mark.parametrize("name", covering())
 def test_every_op_of_a_preset_is_counted(workbench: Workbench, name: str) -> None:
     model = build_model(workbench.assets, PRESETS[name][1])
-    cost = model_cost(model, folded_scorer(model))
+    cost = model_cost(model, served_scorer(model))
     assert cost.uncounted == ()
     assert cost.flops_per_candidate > 0
     assert cost.flops_per_user > 0

@@ -11,9 +11,13 @@ from keras import ops
 from tests.models.test_model import batch
 from tests.workbench import Workbench
 from tfctr.errors import UserError
+from tfctr.export.fold import served_scorer
 from tfctr.interactions import INTERACTIONS, Interaction
+from tfctr.interactions.headed import HeadedInteraction
 from tfctr.interests import INTERESTS, Interest, SequenceFacts
+from tfctr.losses import AUXILIARY_LOSSES, AuxiliaryLoss
 from tfctr.models import ModelConfig, RankingModel, build_model
+from tfctr.training.experiment import Experiment, changed
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +67,45 @@ class Wide(Interaction):
 
     def call(self, inputs: Any, linear: Any = None, mask: Any = None, training: bool | None = None) -> Any:
         return linear
+
+
+class Branches(Interaction):
+    """An interaction with two logits, which are one weight and its double, and which keeps the facts of its fields."""
+
+    eats = "fields"
+    branches = 2
+
+    def __init__(self, fields: Any = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.facts = fields
+
+    @classmethod
+    def complete(cls, options: dict[str, Any], fields: Any) -> dict[str, Any]:
+        return {"fields": fields, **options}
+
+    def build(self, input_shape: Any) -> None:
+        self.level = self.add_weight(name="level", shape=(), initializer="ones")
+
+    def branch_logits(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        one = ops.ones_like(inputs[..., 0, 0]) * self.level
+        return ops.stack([one, 2.0 * one])
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        return ops.mean(self.branch_logits(inputs), axis=0)
+
+
+class Whole(Branches, HeadedInteraction):
+    """The same as the deep part of another backbone."""
+
+
+class Norm(AuxiliaryLoss):
+    """A loss on the fields with a weight of its own."""
+
+    def build(self, input_shape: Any) -> None:
+        self.level = self.add_weight(name="level", shape=(), initializer="ones")
+
+    def total(self, fields: Any, mask: Any) -> Any:
+        return self.level * ops.mean(ops.square(fields))
 
 
 @pytest.fixture
@@ -155,3 +198,77 @@ def test_an_interest_with_positions_gets_as_many_as_the_history_has(workbench: W
         assert model.scorer.interests["history"].max_length == workbench.file.sequences["history"].max_length
         model = build_model(workbench.assets, ModelConfig(interests=({"type": kind, "max_length": 99},)))
         assert model.scorer.interests["history"].max_length == 99
+
+
+def test_a_backbone_learns_what_its_fields_are(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(INTERACTIONS, "branches", Branches)
+    monkeypatch.setitem(INTERACTIONS, "whole", Whole)
+    config = ModelConfig(interests=({"type": "mean", "content": True},), interaction={"type": "branches"})
+    model = build_model(workbench.assets, config)
+    facts = model.scorer.interaction.facts
+    inputs = batch(workbench)
+    seen = model.scorer._fields(*_sides(model, inputs), None, False)[0]
+    assert len(facts) == seen.shape[-2]
+    for name in {one.name for one in facts if one.side != "history" and one.source != "elapsed"}:
+        places = [i for i, one in enumerate(facts) if one.name == name and one.source != "elapsed"]
+        fields = model.embeddings.fields_of(model.file.feature(name), inputs)
+        for place, field in zip(places, fields, strict=True):
+            expected = field[:, 0] if facts[place].side == "candidate" else field
+            np.testing.assert_allclose(seen[:, 0, place], expected, atol=1e-7, err_msg=name)
+    assert [one.source for one in facts if one.name == "item_vector"] == ["vector"]
+    assert [one for one in facts if one.side == "history"] == [("history", "history", "interest")] * 3
+    assert {one.source for one in facts} == {"table", "number", "vector", "interest", "elapsed"}
+    inside = ModelConfig(interaction={"type": "wide_deep", "deep": "whole"})
+    assert build_model(workbench.assets, inside).scorer.interaction.deep.facts[0] == facts[0]
+
+
+def test_a_loss_may_be_over_the_branches_of_a_backbone(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(INTERACTIONS, "branches", Branches)
+    over = {"type": "self_ensemble", "over": "branches", "mean": "logit"}
+    model = build_model(workbench.assets, ModelConfig(interaction={"type": "branches"}, loss=over))
+    inputs, labels = batch(workbench), np.array([[1.0], [0], [0], [1], [0], [0]], np.float32)
+    outputs = model(inputs, training=True)
+    np.testing.assert_allclose(outputs[:, 0, 0], [1.0, 2.0])
+    np.testing.assert_allclose(model(inputs)[:, 0], np.full(6, 1.5))
+    p, q, m = (1 / (1 + np.exp(-logit)) for logit in (1.0, 2.0, 1.5))
+    share, expected = 2 / 6, 0.0
+    for target, one in ((share, m), (m, p), (m, q)):
+        expected -= target * np.log(one) + (1 - target) * np.log(1 - one)
+    assert float(model.compute_loss(x=inputs, y=labels, y_pred=outputs)) == pytest.approx(expected, rel=1e-5)
+    # Outside training the one logit stands for each branch.
+    entropy = -(m * np.log(m) + (1 - m) * np.log(1 - m))
+    hard = -(share * np.log(m) + (1 - share) * np.log(1 - m))
+    found = float(model.compute_loss(x=inputs, y=labels, y_pred=model(inputs)))
+    assert found == pytest.approx(hard + 2 * entropy, rel=1e-5)
+    with pytest.raises(UserError, match="loss self_ensemble: `over: branches` needs a backbone with several logits"):
+        build_model(workbench.assets, ModelConfig(loss=over))
+    with pytest.raises(UserError, match="interaction mlp has one; take `over: passes`"):
+        changed(Experiment(preset="mlp"), ["model.loss={type: tri_bce, over: branches}"])
+
+
+def test_an_auxiliary_loss_is_part_of_training_only(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AUXILIARY_LOSSES, "norm", Norm)
+    inputs, labels = batch(workbench), np.array([[1.0], [0], [0], [1], [0], [0]], np.float32)
+    model = build_model(workbench.assets, ModelConfig(auxiliary=({"type": "norm"},)))
+    (own,) = model.scorer.auxiliary_losses
+    loss = float(model.compute_loss(inputs, labels, model(inputs, training=True)))
+    without = float(model.compute_loss(inputs, labels, model(inputs)))
+    assert not model.losses, "nothing is added outside training"
+    fields = model.scorer._fields(*_sides(model, inputs), None, False)[0]
+    assert loss == pytest.approx(without + float(ops.mean(ops.square(fields))), rel=1e-6)
+    model.compile(optimizer=keras.optimizers.SGD(1.0), jit_compile=True)
+    model.train_on_batch(inputs, labels)
+    assert float(own.level) < 1.0
+    for fold in (True, False):
+        served = served_scorer(model, fold)
+        assert own.level.path not in {weight.path for weight in served.weights}
+        assert len(served.weights) == len(model.scorer.weights) - 1
+        packed = dict(zip(("state", "candidate", "context"), _sides(model, inputs), strict=True))
+        np.testing.assert_array_equal(served(packed, training=False), model(inputs))
+    with pytest.raises(UserError, match=r"auxiliary: unknown type 'norms'\. Allowed: .*norm"):
+        changed(Experiment(preset="mlp"), ["model.auxiliary=[norms]"])
+
+
+def _sides(model: RankingModel, inputs: dict[str, Any]) -> tuple[Any, Any, Any]:
+    state = model.user_tower(model._pick("user", inputs))
+    return state, model._pick("candidate", inputs), model._pick("context", inputs)

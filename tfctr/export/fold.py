@@ -1,4 +1,4 @@
-"""The served scorer: the scorer of the trained model with its backbone folded."""
+"""The served scorer: the scorer of the trained model with its backbone folded, without what only training needs."""
 
 from typing import Any
 
@@ -6,15 +6,18 @@ from tfctr.models.model import RankingModel
 from tfctr.models.towers import Scorer
 
 
-def folded_scorer(model: RankingModel) -> Scorer:
-    """A scorer with the folded backbone, whose outputs in inference are equal to those of the model's scorer.
+def served_scorer(model: RankingModel, fold: bool = True) -> Scorer:
+    """A scorer for inference, whose outputs are equal to those of the model's scorer.
 
-    It shares all weights outside the backbone, and the model is not changed. If there is nothing to fold, it is
-    the scorer of the model itself.
+    It shares all weights outside the backbone, and the model is not changed. If there is nothing to leave out or to
+    fold, it is the scorer of the model itself.
+
+    Args:
+        model: A built model.
+        fold: Whether the backbone is folded.
     """
     trained = model.scorer
-    folded = trained.interaction.fold()
-    return trained if folded is trained.interaction else trained.with_interaction(folded)
+    return trained.with_interaction(trained.interaction.fold() if fold else trained.interaction)
 
 
 def served_weights(model: RankingModel, scorer: Scorer) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfctr.errors import UserError
-from tfctr.export.fold import folded_scorer, served_weights
+from tfctr.export.fold import served_scorer, served_weights
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.columns import MODEL_TAG, length_name
 from tfctr.features.inputs import raw_inputs
@@ -66,7 +66,7 @@ class RankingModule(tf.Module):
         self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32", fold: bool = True
     ) -> None:
         super().__init__()
-        self._untracked = _Untracked(model, folded_scorer(model) if fold else model.scorer)
+        self._untracked = _Untracked(model, served_scorer(model, fold))
         # Only the weights that the signatures read are tracked. Tracking the model would save its optimizer as well.
         self.weights = [weight.value for weight in served_weights(model, self.scorer)]
         self.file = assets.file

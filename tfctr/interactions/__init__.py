@@ -1,9 +1,10 @@
 """Interaction backbones: modules that mix the fields of an impression into a logit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfctr.interactions.base import INTERACTIONS as INTERACTIONS
+from tfctr.interactions.base import FieldFacts as FieldFacts
 from tfctr.interactions.base import Interaction as Interaction
 from tfctr.layers.registry import create
 
@@ -25,14 +26,21 @@ from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
 # isort: on
 
 
-def create_interaction(config: str | Mapping[str, Any], **layer_arguments: Any) -> Interaction:
+def create_interaction(
+    config: str | Mapping[str, Any], fields: Sequence[FieldFacts] | None = None, **layer_arguments: Any
+) -> Interaction:
     """Make a backbone from its name or from `{"type": name, argument: value, ...}`.
 
     Args:
         config: a key of `INTERACTIONS`, or a mapping with `type` and arguments of its class.
+        fields: what the model knows of the fields, from which the backbone completes its arguments.
         **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
         UserError: for an unknown type or argument, a missing argument, or a value that the backbone refuses.
     """
-    return create("interaction", INTERACTIONS, config, **layer_arguments)
+
+    def complete(made: type[Interaction], options: dict[str, Any]) -> dict[str, Any]:
+        return options if fields is None else made.complete(options, fields)
+
+    return create("interaction", INTERACTIONS, config, complete, **layer_arguments)

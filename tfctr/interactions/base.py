@@ -1,14 +1,56 @@
 """What every interaction backbone has in common, and the table of the backbones."""
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
+from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.configured import ConfiguredLayer, Shape
-from tfctr.layers.registry import Registry
+from tfctr.layers.registry import Registry, arguments_of
 from tfctr.layers.tokens import as_vector, flat_shape
 
 Eats = Literal["fields", "flat"]
+
+
+class FieldFacts(NamedTuple):
+    """What only the model knows of a field, from which a backbone completes its arguments.
+
+    Attributes:
+        name: the feature, or the interest, that the field comes from.
+        side: `candidate`, `user`, `context`, or `history` for the output of an interest.
+        source: `table` for a row of a trained table, `number` for a linear map of numbers, `vector` for a projected row
+            of a frozen table, `interest`, or `elapsed` for the time since the newest event.
+    """
+
+    name: str
+    side: str
+    source: str
+
+
+def select_fields(argument: str, wanted: Sequence[str], fields: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the fields that are named, in order.
+
+    Args:
+        argument: the backbone's argument, for the message.
+        wanted: names of fields, or of sides, which stand for all fields of the side, even if there are none.
+        fields: the facts of all fields, in order.
+
+    Raises:
+        ValueError: for what is neither a field nor a side.
+    """
+    facts = [FieldFacts(*one) for one in fields]
+    found: set[int] = set()
+    for name in wanted:
+        places = {i for i, one in enumerate(facts) if one.name == name}
+        if not places and name not in SIDES:
+            allowed = ", ".join(dict.fromkeys([*(one.name for one in facts), *SIDES]))
+            raise ValueError(f"`{argument}` names no field and no side: {name!r}. Allowed: {allowed}")
+        found |= places or {i for i, one in enumerate(facts) if one.side == name}
+    return sorted(found)
+
+
+SIDES = ("candidate", "user", "context", "history")
 
 
 class Interaction(ConfiguredLayer):
@@ -27,14 +69,39 @@ class Interaction(ConfiguredLayer):
         eats: whether the inputs are `fields` of one width or their `flat` concatenation. A backbone whose arguments
             decide it sets the attribute in its constructor.
         wide: whether the logit has first-order weights. If so, `call` takes `linear`.
+        branches: how many logits the backbone has, whose mean is its logit; see `branch_logits`.
+        deep_arguments: the arguments that describe a backbone inside this one.
     """
 
     eats: Eats = "flat"
     wide: bool = False
+    branches: int = 1
+    deep_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
+
+    @classmethod
+    def complete(cls, options: dict[str, Any], fields: Sequence[FieldFacts]) -> dict[str, Any]:
+        """Return the constructor's arguments: the given ones, and what the backbone needs to know of its fields.
+
+        Args:
+            options: the arguments that a configuration gives.
+            fields: the facts of the fields `[..., F, E]`, in order.
+
+        Raises:
+            ValueError: if the fields lack what the backbone needs.
+        """
+        parts = {name: options.get(name, arguments_of(cls)[name]) for name in cls.deep_arguments}
+        return {**options, **{name: _completed(part, fields) for name, part in parts.items()}}
+
+    def branch_logits(self, inputs: Any, mask: Any = None, training: bool | None = None, **wide: Any) -> Any:
+        """The logits `[branches, ...]` whose mean is what a call returns. A loss may ask for them (`over: branches`).
+
+        A backbone with more than one branch writes this method, and its call is `ops.mean(..., axis=0)` of it.
+        """
+        return ops.expand_dims(self(inputs, mask=mask, training=training, **wide), 0)
 
     def fold(self) -> "Interaction":
         """An equal backbone for inference, in which constant factors are multiplied out; itself if there are none."""
@@ -63,3 +130,12 @@ class Interaction(ConfiguredLayer):
 INTERACTIONS: Registry[Interaction] = Registry()
 """The backbones by the name that a configuration uses."""
 interaction = INTERACTIONS.register
+
+
+def _completed(part: Any, fields: Sequence[FieldFacts]) -> Any:
+    """The configuration of a backbone inside another one, completed. What can't be read is left to the constructor."""
+    config = {"type": part} if isinstance(part, str) else part
+    if not isinstance(config, Mapping) or config.get("type") not in INTERACTIONS:
+        return part
+    options = {name: value for name, value in config.items() if name != "type"}
+    return {"type": config["type"], **INTERACTIONS[config["type"]].complete(options, fields)}

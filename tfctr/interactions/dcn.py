@@ -50,6 +50,7 @@ class DcnV2(HeadedInteraction):
     """
 
     version: ClassVar[str] = "v2"
+    deep_arguments = ("deep", "stacked_deep")
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class DeepFm(Interaction):
     weight_kinds = ("kernel",)
     eats: Eats = "fields"
     wide: bool = True
+    deep_arguments = ("deep",)
 
     def __init__(self, deep: DeepConfig = "mlp", fm_scale: float = 1.0, fm_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -33,6 +33,7 @@ class WideDeep(Interaction):
 
     weight_kinds = ("kernel",)
     wide: bool = True
+    deep_arguments = ("deep",)
 
     def __init__(self, deep: DeepConfig = "mlp", **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -38,6 +38,7 @@ class XDeepFm(Interaction):
     weight_kinds = ("kernel",)
     eats: Eats = "fields"
     wide: bool = True
+    deep_arguments = ("deep",)
 
     def __init__(
         self,

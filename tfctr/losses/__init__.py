@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfctr.layers.registry import create
+from tfctr.losses.auxiliary import AUXILIARY_LOSSES as AUXILIARY_LOSSES
+from tfctr.losses.auxiliary import AuxiliaryLoss as AuxiliaryLoss
+from tfctr.losses.auxiliary import create_auxiliary_loss as create_auxiliary_loss
 from tfctr.losses.base import LOSSES as LOSSES
 from tfctr.losses.base import Loss as Loss
 

@@ -5,7 +5,7 @@ from typing import Any
 from keras import ops
 from typing_extensions import override
 
-from tfctr.losses.base import Loss, cross_entropy, log_probabilities, loss, mean_log_probabilities, weighted_mean
+from tfctr.losses.base import EnsembleLoss, cross_entropy, log_probabilities, loss, weighted_mean
 
 
 def tri_bce(fused: Any, parts: Any) -> Any:
@@ -14,12 +14,17 @@ def tri_bce(fused: Any, parts: Any) -> Any:
 
 
 @loss("tri_bce")
-class TriBce(Loss):
+class TriBce(EnsembleLoss):
     """Tri-BCE: the mean of two passes learns the label, and so does each pass in so far as it is worse than the mean.
 
         loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L),    L = BCE(m, y),  L_k = BCE(p_k, y),  m = (p_1 + p_2) / 2
 
-    L and L_k are means over the batch. As in the released code the weights w_k are not held constant.
+    L and L_k are means over the batch. As in the released code the weights w_k are not held constant. With
+    `over="branches", mean="logit"` it is the loss of FCN, whose parts are its two cross networks.
+
+    Args:
+        over: whether p_k are those of two `passes` or of the backbone's `branches`.
+        mean: whether m is the mean `probability`, or that of the mean `logit`, as in FCN.
 
     Example:
         >>> loss = TriBce()
@@ -31,10 +36,8 @@ class TriBce(Loss):
         two passes of one network in their place it is what QNN-alpha (2025), figure 6 compares.
     """
 
-    passes = 2
-
     @override
     def total(self, labels: Any, logits: Any, weights: Any) -> Any:
         positive, negative = log_probabilities(logits)
-        fused = cross_entropy(labels, *mean_log_probabilities(positive, negative))
+        fused = cross_entropy(labels, *self.log_means(logits))
         return tri_bce(weighted_mean(fused, weights), weighted_mean(cross_entropy(labels, positive, negative), weights))

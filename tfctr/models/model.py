@@ -14,11 +14,13 @@ from tfctr.features.columns import CANDIDATE_MASK, InputSpec
 from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
+from tfctr.interactions.base import INTERACTIONS
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.interests.base import INTERESTS, Shapes
 from tfctr.layers.export import tfctr_export
-from tfctr.losses import BinaryCrossentropy, create_loss
+from tfctr.losses import BinaryCrossentropy, create_auxiliary_loss, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
+from tfctr.models.field_facts import field_facts
 from tfctr.models.first_order import FirstOrderWeights
 from tfctr.models.presets import ModelConfig
 from tfctr.models.towers import LOGITS, InterestEntry, Scorer, UserTower
@@ -42,8 +44,8 @@ class RankingModel(keras.Model):
             and optionally `candidate_mask` bool [B, C].
         training: Whether dropout and several passes act.
 
-    Output: logits [B, C]; in training with a loss of several passes [passes, B, C], and where an interest has auxiliary
-    logits {"logits": those, "<interest>/<name>": [B, C]}.
+    Output: logits [B, C]; in training with a loss of several passes or branches [k, B, C], and where an interest has
+    auxiliary logits {"logits": those, "<interest>/<name>": [B, C]}.
     """
 
     def __init__(
@@ -70,7 +72,10 @@ class RankingModel(keras.Model):
             name: self._interest(sequence, entry)
             for name, (sequence, entry) in self.model_config.interests_of(self.file).items()
         }
-        interaction = create_interaction(self.model_config.interaction, dtype=self.dtype_policy.name)
+        interaction = create_interaction(
+            self.model_config.interaction, field_facts(self.file, interests), dtype=self.dtype_policy.name
+        )
+        self.loss_function.check_backbone(INTERACTIONS.name_of(type(interaction)), interaction.branches)
         first_order = None
         if interaction.wide:
             first_order = FirstOrderWeights(self.file, table_rows, name="first_order", dtype=self.dtype_policy)
@@ -80,7 +85,12 @@ class RankingModel(keras.Model):
             interests,
             interaction,
             passes=self.loss_function.passes,
+            branches=self.loss_function.branches,
             first_order=first_order,
+            auxiliary_losses=[
+                create_auxiliary_loss(one, name=f"auxiliary{i}", dtype=self.dtype_policy.name)
+                for i, one in enumerate(self.model_config.auxiliary)
+            ],
             name="scorer",
             dtype=self.dtype_policy,
         )
@@ -173,14 +183,15 @@ class RankingModel(keras.Model):
         return {metric.name: metric.result() for metric in (self._loss_mean, self._auc)}
 
     def _pairs(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-        """Flat labels [n], logits [passes, n] and weights [n]; the weight of a masked candidate is 0."""
+        """Flat labels [n], logits [passes or branches, n] and weights [n]; the weight of a masked candidate is 0."""
         if isinstance(y_pred, dict):
             y_pred = y_pred[LOGITS]
-        passes = y_pred.shape[0] if len(y_pred.shape) == 3 else 1
-        logits = ops.reshape(y_pred, (passes, -1))
-        if passes == 1 and self.loss_function.passes > 1:
-            # Outside training there is one pass. Without dropout all passes are equal, so it is repeated.
-            logits = ops.repeat(logits, self.loss_function.passes, axis=0)
+        found = y_pred.shape[0] if len(y_pred.shape) == 3 else 1
+        logits = ops.reshape(y_pred, (found, -1))
+        wanted = self.scorer.interaction.branches if self.loss_function.branches else self.loss_function.passes
+        if found < wanted:
+            # Outside training there is one logit. Without dropout all passes are equal, so it is repeated.
+            logits = ops.repeat(logits, wanted, axis=0)
         labels = ops.reshape(ops.cast(y, "float32"), (-1,))
         weights = ops.ones_like(labels) if sample_weight is None else ops.reshape(sample_weight, (-1,))
         weights = ops.cast(weights, "float32")

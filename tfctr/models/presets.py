@@ -28,12 +28,14 @@ class ModelConfig(Strict):
             None: mean pooling of every sequence, if there are any.
         interaction: The backbone and its options.
         loss: The loss and its options.
+        auxiliary: Losses on the fields beside the loss on logits, for any backbone.
         embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.
     """
 
     interests: tuple[Part, ...] | None = None
     interaction: Part = Field(default_factory=lambda: {"type": "mlp"})
     loss: Part = Field(default_factory=lambda: {"type": "binary_crossentropy"})
+    auxiliary: tuple[Part, ...] = ()
     embedding_l2: float = Field(0.0, ge=0)
 
     def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:

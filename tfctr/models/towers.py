@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.interests.base import Interest
+from tfctr.losses.auxiliary import AuxiliaryLoss
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
 
@@ -134,14 +136,16 @@ class Scorer(keras.layers.Layer):
         interests: The interest modules by name, the same objects as in the user tower.
         interaction: The backbone.
         passes: Forward passes of the backbone in training (an n-pass loss asks for more than one).
+        branches: Whether training wants the logits of the backbone's branches, not their mean.
         first_order: The weights of a wide model.
+        auxiliary_losses: Losses on the fields, in training.
 
     Call arguments:
         inputs: {"state": ..., "candidate": model inputs [B, C, ...], "context": [B, ...], "bias": [B, C]
             (training only), "mask": bool [B, C], optional: real candidates}.
 
-    Output: logits [B, C]; in training with several passes [passes, B, C]. In training, where an interest has auxiliary
-    logits, {"logits": those, "<interest>/<name>": [B, C]}.
+    Output: logits [B, C]; in training with several passes or branches [k, B, C]. In training, where an interest has
+    auxiliary logits, {"logits": those, "<interest>/<name>": [B, C]}.
     """
 
     def __init__(
@@ -150,7 +154,9 @@ class Scorer(keras.layers.Layer):
         interests: dict[str, InterestEntry],
         interaction: Interaction,
         passes: int = 1,
+        branches: bool = False,
         first_order: FirstOrderWeights | None = None,
+        auxiliary_losses: Sequence[AuxiliaryLoss] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -159,7 +165,9 @@ class Scorer(keras.layers.Layer):
         self.interests = {name: entry.interest for name, entry in interests.items()}
         self.interaction = interaction
         self.passes = passes
+        self.branches = branches
         self.first_order = first_order
+        self.auxiliary_losses = list(auxiliary_losses)
         self.interest_projections = {
             name: keras.layers.Dense(entry.fields * embeddings.width, name=f"{name}_fields", dtype=self.dtype_policy)
             for name, entry in self.entries.items()
@@ -178,7 +186,12 @@ class Scorer(keras.layers.Layer):
         }
 
     def with_interaction(self, interaction: Interaction) -> Scorer:
-        """Return a scorer for inference with another backbone, which is built, and all other weights of this one."""
+        """Return a scorer for inference with another backbone, which is built, and all other weights of this one.
+
+        It has no auxiliary losses. If nothing changes, it is this scorer.
+        """
+        if interaction is self.interaction and not self.auxiliary_losses:
+            return self
         scorer = Scorer(
             self.embeddings,
             self.entries,
@@ -204,16 +217,21 @@ class Scorer(keras.layers.Layer):
         state, candidate, context = inputs["state"], inputs["candidate"], inputs["context"]
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
+        for one in self.auxiliary_losses:
+            fields = one(fields, mask=mask, training=training)
         x = self.interaction.eaten(fields)
         if not self.interaction.built:
             with user_errors(f"interaction {INTERACTIONS.name_of(type(self.interaction))}"):
                 self.interaction.build(tuple(x.shape))
         wide = {} if self.first_order is None else {"linear": self._linear(state, candidate, context)}
-        passes = self.passes if training else 1
-        logits = [self.interaction(x, mask=mask, training=training, **wide) for _ in range(passes)]
-        bias = self._bias(inputs.get("bias", {}), training)
-        logits = [ops.cast(one, "float32") + bias for one in logits]
-        result = logits[0] if passes == 1 else ops.stack(logits)
+        arguments = {"mask": mask, "training": training, **wide}
+        if training and self.branches:
+            logits = self.interaction.branch_logits(x, **arguments)
+        elif training and self.passes > 1:
+            logits = ops.stack([self.interaction(x, **arguments) for _ in range(self.passes)])
+        else:
+            logits = self.interaction(x, **arguments)
+        result = ops.cast(logits, "float32") + self._bias(inputs.get("bias", {}), training)
         return {LOGITS: result, **auxiliary} if training and auxiliary else result
 
     def _fields(

@@ -13,9 +13,9 @@ from tfctr.errors import UserError
 from tfctr.features.parsing import sliceable
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml, parse_yaml
-from tfctr.interactions import create_interaction
+from tfctr.interactions import INTERACTIONS, create_interaction
 from tfctr.interests import SequenceFacts, create_interest
-from tfctr.losses import create_loss
+from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.presets import ModelConfig, as_mapping, preset
@@ -208,9 +208,11 @@ def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
 
 
 def _try_layers(config: ModelConfig) -> None:
-    """Makes the loss, the interaction and the interests, so that a mistake is told before any data is read."""
-    create_loss(config.loss)
-    create_interaction(config.interaction)
+    """Makes the losses, the interaction and the interests, so that a mistake is told before any data is read."""
+    interaction = create_interaction(config.interaction)
+    create_loss(config.loss).check_backbone(INTERACTIONS.name_of(type(interaction)), interaction.branches)
+    for entry in config.auxiliary:
+        create_auxiliary_loss(entry)
     for entry in config.interests or ():
         options = {key: value for key, value in entry.items() if key not in ("sequence", "content")}
         create_interest(options, ANY_SEQUENCE)

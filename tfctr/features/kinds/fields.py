@@ -37,6 +37,7 @@ class Lookup:
     pooled: bool = False
     serving_row: int | None = None
     size: ClassVar[None] = None
+    source: ClassVar[str] = "table"
 
     @property
     def has_value_axis(self) -> bool:
@@ -56,6 +57,7 @@ class Linear:
     input: str
     size: int | None = None
     table: ClassVar[None] = None
+    source: ClassVar[str] = "number"
 
     @property
     def has_value_axis(self) -> bool:
@@ -78,6 +80,7 @@ class FrozenRow:
     dtype: str = "float32"
     table: ClassVar[None] = None
     size: ClassVar[None] = None
+    source: ClassVar[str] = "vector"
     has_value_axis: ClassVar[bool] = False
 
 
