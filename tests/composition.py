@@ -30,6 +30,11 @@ NARROW: dict[str, dict[str, Any]] = {
     "xdeepfm": {"deep": {"type": "mlp", "hidden": [4]}, "maps": [3]},
     "dcn": {"deep": {"type": "mlp", "hidden": [4]}},
     "dcnv2": {"deep": {"type": "mlp", "hidden": [4]}},
+    "gdcn": {"deep": {"type": "mlp", "hidden": [4]}},
+    "afm": {"attention_units": 4},
+    "pnn": {"hidden": [4]},
+    "autoint": {"layers": 1, "units": 4},
+    "afn": {"neurons": 3, "hidden": [4]},
     "dlf": {"layers": 1, "tokens": 2, "rank": 2},
     "dlf_released": {
         "layers": 1,

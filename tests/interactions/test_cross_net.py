@@ -22,6 +22,9 @@ def _weights(layer: CrossNet) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for i, cross in enumerate(layer.crosses):
         own = {"kernel": "kernel"} if layer.version != "mix" else {"U": "outward", "V": "inward", "C": "between"}
+        if layer.version == "gated":
+            own = {}
+            found |= {f"layer{i}/kernel": cross.product.kernel, f"layer{i}/gate/kernel": cross.gate.kernel}
         found |= {f"layer{i}/{name}": getattr(cross, ours) for name, ours in {**own, "bias": "bias"}.items()}
     if layer.version == "mix":
         found["gate/kernel"] = layer.gate.kernel
@@ -29,11 +32,11 @@ def _weights(layer: CrossNet) -> dict[str, Any]:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", names("crossnet_*"))
+@pytest.mark.parametrize("name", names("crossnet_*", "gated_cross_*"))
 def test_golden(name: str) -> None:
     case = load(name)
     options = case.hyperparameters
-    version = name.split("_")[1]
+    version = "gated" if name.startswith("gated") else name.split("_")[1]
     mix = {"experts": options["num_experts"], "rank": options["low_rank"]} if version == "mix" else {}
     layer = CrossNet(layers=options["num_layers"], version=version, **mix)
     layer.build(case["in/x"].shape)
@@ -52,6 +55,18 @@ def test_v1_by_hand() -> None:
     layer.head.kernel.assign([[1.0], [-1.0]])
     layer.head.bias.assign([0.5])
     np.testing.assert_allclose(layer(x), [13.5], rtol=1e-6)
+
+
+def test_gated_by_hand() -> None:
+    layer = CrossNet(layers=1, version="gated")
+    layer.build((None, 2))
+    (cross,) = layer.crosses
+    assert ((ops.convert_to_numpy(cross.bias) >= 0) & (ops.convert_to_numpy(cross.bias) < 1)).all()
+    cross.product.kernel.assign([[1.0, 0.0], [-2.0, 3.0]])
+    cross.gate.kernel.assign([[0.0, np.log(3.0)], [0.0, 0.0]])
+    cross.bias.assign([0.0, 0.5])
+    # W x + b = [-1, 6.5], and the gates are [1/2, 27/28]: [3, 2] + [3, 2] * [-1/2, 6.5 * 27/28].
+    np.testing.assert_allclose(layer.hidden(np.array([[3.0, 2.0]], "float32")), [[1.5, 2 + 13 * 27 / 28]], rtol=1e-6)
 
 
 def test_released_plug_in_by_hand() -> None:
@@ -167,7 +182,7 @@ def test_padding_candidates_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"version": "v3"}, "`version` must be one of v1, v2, mix. Received: 'v3'"),
+        ({"version": "v3"}, "`version` must be one of v1, v2, mix, gated. Received: 'v3'"),
         ({"version": "v1", "activation": "relu"}, "`activation` and `batch_norm` are for version v2 only"),
         ({"version": "mix", "batch_norm": True}, "`activation` and `batch_norm` are for version v2 only"),
         ({"layers": 0}, "`layers` must be a positive whole number. Received: 0"),

@@ -20,7 +20,13 @@ from tfctr.interactions.cin import Cin as Cin
 from tfctr.interactions.wide_deep import WideDeep as WideDeep
 from tfctr.interactions.deepfm import DeepFm as DeepFm
 from tfctr.interactions.xdeepfm import XDeepFm as XDeepFm
-from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2
+from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2, Gdcn as Gdcn
+from tfctr.interactions.lr import Lr as Lr
+from tfctr.interactions.afm import Afm as Afm
+from tfctr.interactions.pnn import Pnn as Pnn
+from tfctr.interactions.autoint import AutoInt as AutoInt
+from tfctr.interactions.afn import Afn as Afn
+from tfctr.interactions.sam import Sam as Sam
 from tfctr.interactions.dlf import Dlf as Dlf
 from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
 # isort: on

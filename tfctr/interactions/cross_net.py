@@ -1,4 +1,4 @@
-"""The cross networks of DCN, DCN V2 and its mixture of low-rank experts."""
+"""The cross networks of DCN, DCN V2 and its mixture of low-rank experts, and GDCN."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.tokens import known_width
 
-VERSIONS = ("v1", "v2", "mix")
+VERSIONS = ("v1", "v2", "mix", "gated")
 
 
 @tfctr_export
@@ -167,18 +167,55 @@ class CrossMix(SameShapeLayer):
         return inputs + x0 * (mixed + self.bias)
 
 
+@tfctr_export
+class CrossGated(SameShapeLayer):
+    """One cross layer with a gate for each product.
+
+        y = x + x_0 * (W x + b) * sigmoid(G x)
+
+    Call arguments:
+        inputs: x, float `[..., D]`.
+        x0: the input of the network, float `[..., D]`.
+
+    Output shape: `[..., D]`.
+
+    Example:
+        >>> x = keras.random.normal((8, 50, 12))
+        >>> tuple(CrossGated()(x, x).shape)
+        (8, 50, 12)
+
+    References:
+        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023), equation 2.
+        The bias starts uniform between 0 and 1, as in the released code.
+    """
+
+    weight_kinds = ("kernel",)
+
+    @override
+    def build(self, input_shape: Shape) -> None:
+        dim = known_width(input_shape)
+        self.product = self.make_dense("product", dim, dim, xavier_normal(), use_bias=False)
+        self.gate = self.make_dense("gate", dim, dim, xavier_normal(), use_bias=False, activation="sigmoid")
+        self.bias = self.add_weight(name="bias", shape=(dim,), initializer=keras.initializers.RandomUniform(0.0, 1.0))
+        self.built = True
+
+    @override
+    def call(self, inputs: Any, x0: Any) -> Any:
+        return inputs + x0 * (self.product(inputs) + self.bias) * self.gate(inputs)
+
+
 @interaction("cross_net")
 class CrossNet(HeadedInteraction):
     """A cross network and a linear head: each layer raises the degree of the products by one.
 
         c^0 = x,    c^k = dropout(cross_k(c^{k-1}, x)),    logit = w . c^K + b
 
-    where `cross_k` is a `CrossV1`, `CrossV2` or `CrossMix`. The gates of `mix` are softmax(c^{k-1} A), with the same A
-    in all layers.
+    where `cross_k` is a `CrossV1`, `CrossV2`, `CrossMix` or `CrossGated`. The gates of `mix` are softmax(c^{k-1} A),
+    with the same A in all layers.
 
     Args:
         layers: K.
-        version: `v1`, `v2` or `mix`.
+        version: `v1`, `v2`, `mix` or `gated`.
         activation: the activation of the projection of a `v2` layer; None, as published, for none.
         batch_norm: whether to normalize the projection of a `v2` layer; the paper does not.
         dropout: the rate after each layer; 0 as published.
@@ -192,14 +229,14 @@ class CrossNet(HeadedInteraction):
         (8, 50)
 
     References:
-        Wang et al., Deep & Cross Network (2017) and DCN V2 (2021). `activation="relu"`, `batch_norm` and `dropout` make
-        the cross part of DCNv2 with QNN-alpha as its authors released it.
+        Wang et al., Deep & Cross Network (2017), DCN V2 (2021) and GDCN (2023). `activation="relu"`, `batch_norm` and
+        `dropout` make the cross part of DCNv2 with QNN-alpha as its authors released it.
     """
 
     def __init__(
         self,
         layers: int = 3,
-        version: Literal["v1", "v2", "mix"] = "v2",
+        version: Literal["v1", "v2", "mix", "gated"] = "v2",
         activation: str | None = None,
         batch_norm: bool = False,
         dropout: float = 0.0,
@@ -218,6 +255,7 @@ class CrossNet(HeadedInteraction):
             "v1": (CrossV1,),
             "v2": (CrossV2, activation, batch_norm),
             "mix": (CrossMix, experts, rank),
+            "gated": (CrossGated,),
         }
         part, *arguments = parts[version]
         self.crosses = [self.make_part(part, f"layer{i}", *arguments) for i in numbers]
@@ -238,7 +276,7 @@ class CrossNet(HeadedInteraction):
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         x = inputs
         for cross, drop in zip(self.crosses, self.drops, strict=True):
-            if self.version == "v1":
+            if self.version in ("v1", "gated"):
                 x = cross(x, inputs)
             elif self.version == "v2":
                 x = cross(x, inputs, mask=mask, training=training)

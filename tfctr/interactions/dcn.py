@@ -1,4 +1,4 @@
-"""Deep & Cross networks, DCN and DCN V2."""
+"""Deep & Cross networks: DCN, DCN V2 and GDCN."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -139,3 +139,26 @@ class Dcn(DcnV2):
     """
 
     version: ClassVar[str] = "v1"
+
+
+@interaction("gdcn")
+class Gdcn(DcnV2):
+    """GDCN: as `DcnV2`, but each cross layer has a gate for each of its products.
+
+    Args:
+        structure: as in `DcnV2`: `parallel` is GDCN-P, `stacked` GDCN-S, and `crossnet_only` the gated cross network.
+        cross: arguments of `CrossNet`; `version` is `gated` by default.
+        deep: as in `DcnV2`.
+        stacked_deep: as in `DcnV2`.
+
+    Example:
+        >>> layer = Gdcn(cross={"layers": 2}, deep={"type": "mlp", "hidden": [32]})
+        >>> tuple(layer(keras.random.normal((8, 50, 12))).shape)
+        (8, 50)
+
+    References:
+        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023), equations 1
+        and 2.
+    """
+
+    version: ClassVar[str] = "gated"

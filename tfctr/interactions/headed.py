@@ -1,7 +1,7 @@
 """Backbones that end in one linear layer, which a larger backbone may use in place of a multi-layer perceptron."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from keras import ops
 from typing_extensions import override
@@ -31,6 +31,8 @@ class HeadedInteraction(Interaction):
         kernel_regularizer: the penalty on all kernels.
 
     Attributes:
+        head_gain: the factor of the head's Xavier-normal initial values. A backbone whose hidden vector is large at the
+            start has a small one, so that a model starts undecided.
         headless: whether the linear layer is left out; to be set before the layer is built. Then only `hidden` may be
             called.
         width: the size of the hidden vector, once built.
@@ -38,6 +40,7 @@ class HeadedInteraction(Interaction):
     """
 
     weight_kinds = ("kernel",)
+    head_gain: ClassVar[float] = 1.0
     headless: bool = False
     width: int
     build_shape: Shape
@@ -55,7 +58,7 @@ class HeadedInteraction(Interaction):
         self.build_shape = tuple(input_shape)
         self.width = self.build_hidden(input_shape)
         if not self.headless:
-            self.head = self.make_dense("head", 1, self.width, xavier_normal())
+            self.head = self.make_dense("head", 1, self.width, xavier_normal(gain=self.head_gain))
         self.built = True
 
     @override

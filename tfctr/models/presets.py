@@ -151,6 +151,37 @@ PRESETS: dict[str, Preset] = {
         deep={**_QNN, "rows": 9},
         cross={"layers": 4, "activation": "relu", "batch_norm": True, "dropout": 0.1},
     ),
+    # What the benchmarks of these papers compare beside.
+    "lr": _interaction("logistic regression", "lr"),
+    "afm": _interaction(
+        "attentional factorization machine", "afm", attention_units=128, attention_dropout=0.1, dropout=0.1
+    ),
+    "pnn": _interaction("PNN with inner products, IPNN", "pnn", hidden=[400, 400, 400], dropout=0.3),
+    "opnn": _interaction("PNN with outer products, OPNN", "pnn", products="outer", hidden=[400, 400, 400], dropout=0.3),
+    "autoint": _interaction("AutoInt", "autoint", layers=6, units=128, heads=4),
+    "autoint-plus": _interaction(
+        "AutoInt+, AutoInt beside an MLP",
+        "autoint",
+        layers=5,
+        units=128,
+        heads=4,
+        scale=True,
+        layer_norm=True,
+        deep={**_BARS_MLP, "dropout": 0.1},
+    ),
+    "afn": _interaction("AFN, adaptive orders by logarithmic neurons", "afn", neurons=1000, hidden=[400], dropout=0.4),
+    "afn-plus": _interaction(
+        "AFN+, AFN beside an MLP, each with half of the embedding",
+        "afn",
+        neurons=1000,
+        hidden=[400],
+        dropout=0.4,
+        deep={**_BARS_MLP, "batch_norm": False},
+    ),
+    "sam": _interaction(
+        "SAM3A, self-attention without softmax", "sam", form="3A", layers=4, residual=True, dropout=0.2
+    ),
+    "gdcn": _interaction("GDCN-P, gated cross beside deep", "gdcn", deep=_BARS_MLP, cross={"layers": 3}),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
