@@ -23,6 +23,9 @@ from tfctr.interactions.xdeepfm import XDeepFm as XDeepFm
 from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2
 from tfctr.interactions.dlf import Dlf as Dlf
 from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
+from tfctr.interactions.final import Final as Final
+from tfctr.interactions.finalmlp import FinalMlp as FinalMlp
+from tfctr.interactions.ecn import Ecn as Ecn, Fcn as Fcn
 # isort: on
 
 
