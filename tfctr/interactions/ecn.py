@@ -46,8 +46,8 @@ class SelfMaskCross(SameShapeLayer):
         (8, 50, 2, 12)
 
     References:
-        Li et al., FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate Prediction (2025), in the form
-        of the released code.
+        Li et al., FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate Prediction (2025), in the
+        form of the released code.
     """
 
     weight_kinds = ("kernel",)
@@ -109,9 +109,9 @@ class Ecn(HeadedInteraction):
         (8, 50)
 
     References:
-        Li et al., FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate Prediction (2025), in the form
-        of the released code. That code makes fields H times as wide as the configured width and splits those; here the
-        width of the fields is what is split, so that heads cost nothing.
+        Li et al., FCN: Fusing Exponential and Linear Cross Network for Click-Through Rate Prediction (2025), in the
+        form of the released code. That code makes fields H times as wide as the configured width and splits those; here
+        the width of the fields is what is split, so that heads cost nothing.
     """
 
     eats: Eats = "fields"

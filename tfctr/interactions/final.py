@@ -57,6 +57,7 @@ class FactorizedInteraction(ConfiguredLayer):
         if residual == "concat" and units % 2:
             raise ValueError(f"`units` must be even for residual concat, which joins two halves. Received: {units}")
         self.linear = self.make_dense("linear", 2 * units if residual == "sum" else units, initializer=xavier_normal())
+        self.supports_masking = True
 
     @override
     def build(self, input_shape: Shape) -> None:
@@ -173,8 +174,8 @@ class Final(Interaction):
         1B      logit = w_1 . block_1(x) + b_1
         2B      logit = (logit_1 + logit_2) / 2,    logit_k = w_k . block_k(x) + b_k
 
-    With two blocks they are the branches of the backbone: with `loss: {type: self_ensemble, over: branches, mean: logit}`
-    each block also learns from their common prediction, as in the paper.
+    Two blocks are the branches of the backbone: with `loss: {type: self_ensemble, over: branches, mean: logit}` each of
+    them also learns from their common prediction, as in the paper.
 
     Args:
         block1: arguments of `FactorizedBlock`.

@@ -50,6 +50,7 @@ class BilinearFusion(ConfiguredLayer):
     def __init__(self, heads: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.heads = check_count("heads", heads)
+        self.supports_masking = True
 
     @override
     def build(self, first_shape: Shape, second_shape: Shape) -> None:
@@ -144,15 +145,16 @@ class FinalMlp(Interaction):
         heads: the slices of the bilinear form, which divide both widths.
         selection: whether there are gates.
         selection_hidden: the widths of the hidden layers of each gate.
-        first: what the first gate reads: names of fields, or of sides (`user`, `candidate`, `context`, `history`), which
-            stand for all fields of the side. None of them: a learned vector.
+        first: what the first gate reads: names of fields, or of sides (`user`, `candidate`, `context`, `history`),
+            which stand for all fields of the side. None of them: a learned vector.
         second: the same for the second gate.
         fields: the facts of the fields, filled in by the model; needed if `first` or `second` names any.
 
     Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Raises:
-        ValueError: for a name that is neither a field nor a side, and when built, if `heads` does not divide the widths.
+        ValueError: for a name that is neither a field nor a side, and when built, if `heads` does not divide the
+            widths of both streams.
 
     Example:
         >>> layer = FinalMlp({"hidden": [12, 8]}, {"hidden": [6]}, heads=2, selection_hidden=[5])

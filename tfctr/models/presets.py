@@ -181,6 +181,10 @@ PRESETS: dict[str, Preset] = {
         exponential={"layers": 3, "dropout": 0.1},
         linear={"layers": 4, "dropout": 0.1},
     ),
+    "cl4ctr": (
+        "DeepFM with CL4CTR's losses on its fields: contrast, alignment and uniformity",
+        ModelConfig(interaction={"type": "deepfm", "deep": _BARS_MLP}, auxiliary=({"type": "cl4ctr"},)),
+    ),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
