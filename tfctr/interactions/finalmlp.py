@@ -112,8 +112,8 @@ class FeatureSelection(ConfiguredLayer):
     @override
     def build(self, inputs_shape: Shape, context_shape: Shape | None = None) -> None:
         if self.learned is not None:
-            context_shape = (1, self.learned)
-            self.context = self.add_weight(name="context", shape=context_shape, initializer="zeros")
+            context_shape = (None, self.learned)
+            self.context = self.add_weight(name="context", shape=(self.learned,), initializer="zeros")
         if context_shape is None:
             raise ValueError("`context` must be given, unless it is learned. Received: None")
         shape = (None, known_width(context_shape))
@@ -125,7 +125,7 @@ class FeatureSelection(ConfiguredLayer):
         if self.learned is None:
             return inputs * (2.0 * ops.sigmoid(self.mlp(context)))
         # One gate for all rows, without the axis of the rows.
-        return inputs * (2.0 * ops.sigmoid(self.mlp(ops.convert_to_tensor(self.context))))[0]
+        return inputs * (2.0 * ops.sigmoid(self.mlp(ops.expand_dims(self.context, 0))))[0]
 
     @override
     def compute_output_shape(self, inputs_shape: Shape, context_shape: Shape | None = None) -> Shape:
