@@ -6,7 +6,8 @@ from keras import ops
 
 from tests.golden_cases import check, load, names
 from tests.layer_checks import check_layer
-from tfctr.interactions import Ecn, Fcn
+from tfctr.errors import UserError
+from tfctr.interactions import Ecn, Fcn, create_interaction
 from tfctr.interactions.ecn import SelfMaskCross
 from tfctr.losses import TriBce
 
@@ -32,11 +33,10 @@ def test_golden(name: str) -> None:
     case = load(name)
     options = case.hyperparameters
     heads = options["num_heads"]
-    growth = "exponential" if name.startswith("ecn") else "linear"
     layer = Ecn(
         options["num_layers"],
         heads,
-        growth,
+        "exponential" if name.startswith("ecn") else "linear",
         layer_norm=options["layer_norm"],
         batch_norm=options["batch_norm"],
     )
@@ -179,11 +179,11 @@ def test_fcn_layer() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"must be a multiple of 6: of 3 heads, each in two halves\. Received: 8"):
         Ecn(heads=3)(X)
-    with pytest.raises(ValueError, match="`growth` must be one of exponential, linear"):
-        Ecn(growth="square")
+    with pytest.raises(UserError, match="`growth` must be one of exponential, linear"):
+        create_interaction({"type": "ecn", "growth": "square"})
     with pytest.raises(ValueError, match="`linear` must not have `heads`, which this backbone decides"):
         Fcn(linear={"heads": 2})
-    with pytest.raises(ValueError, match=r"`exponential` must be a mapping of arguments of Ecn\. Received: 3"):
-        Fcn(exponential=3)
+    with pytest.raises(UserError, match=r"`exponential` must be a mapping of arguments of Ecn\. Received: 3"):
+        create_interaction({"type": "fcn", "exponential": 3})
     with pytest.raises(ValueError, match=r"`layers` must be a positive whole number\. Received: 0"):
         Fcn(exponential={"layers": 0})

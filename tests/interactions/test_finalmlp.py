@@ -41,15 +41,17 @@ def test_golden_fusion(name: str) -> None:
 def test_golden(name: str) -> None:
     case = load(name)
     options = case.hyperparameters
-    contexts = {argument: options[f"gate{i}_context"] for i, argument in enumerate(("first", "second"), 1)}
+    mlp1, mlp2 = ({"hidden": options[f"mlp{i}"], "batch_norm": options[f"mlp{i}_batch_norm"]} for i in (1, 2))
     layer = FinalMlp(
-        *({"hidden": options[f"mlp{i}"], "batch_norm": options[f"mlp{i}_batch_norm"]} for i in (1, 2)),
+        mlp1,
+        mlp2,
         options["num_heads"],
         selection=options["feature_selection"],
         selection_hidden=options["gate_hidden"],
         # The contexts of the case are not among its fields. They have the width of one field.
-        **{argument: ["item"] if given else [] for argument, given in contexts.items()},
-        fields=FACTS,
+        first=["price"] if options["gate1_context"] else [],
+        second=["price"] if options["gate2_context"] else [],
+        fields=[*FACTS[:2], *FACTS[2:] * 3],
     )
     layer.build(case["in/emb"].shape)
     weights = {f"fusion/{key}": weight for key, weight in _fusion_weights(layer.fusion).items()}
@@ -63,12 +65,12 @@ def test_golden(name: str) -> None:
         weights |= {f"gate{i}/context": (gate.context, lambda array: array[0])} if gate.learned else {}
 
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
-        emb, given = inputs["emb"], [inputs.get("u"), inputs.get("i")]
-        flat = ops.reshape(emb, (len(emb), -1))
-        logit = layer.fused(flat, [None if one is None else one[:, 0] for one in given])[:, None]
-        if given == [None, None]:
-            np.testing.assert_allclose(ops.convert_to_numpy(layer(emb))[:, None], ops.convert_to_numpy(logit))
-        return {"logit": logit, "prob": ops.sigmoid(logit)}
+        logit = (
+            layer(inputs["emb"])
+            if "u" not in inputs
+            else layer.fused(ops.reshape(inputs["emb"], (7, 40)), [inputs["u"][:, 0], inputs["i"][:, 0]])
+        )
+        return {"logit": logit[:, None], "prob": ops.sigmoid(logit)[:, None]}
 
     check(case, forward, weights)
 
@@ -97,13 +99,15 @@ def test_a_gate_of_a_learned_context_starts_at_one() -> None:
     ("wanted", "places"),
     [(["user"], [2]), (["candidate"], [0, 1]), (["user_id", "item"], [0, 2]), (["context"], []), ([], [])],
 )
-def test_a_gate_reads_the_fields_that_are_named(wanted: list[str], places: list[int]) -> None:
+def test_a_gate_reads_the_fields_that_are_named(
+    wanted: list[str], places: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = FinalMlp(**SMALL, first=wanted, fields=FACTS)
     layer(X)
     gate = layer.gates[0]
     assert (gate.learned is None) == bool(places)
     read: list[Any] = []
-    layer.fused = lambda flat, contexts, *_: read.extend(contexts)
+    monkeypatch.setattr(layer, "fused", lambda flat, contexts, *_: read.extend(contexts))
     layer.call(X)
     assert read[1] is None
     if places:
@@ -167,11 +171,12 @@ def test_selection_layer() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match=r"`heads` must divide the widths \[8, 6\] of both streams\. Received: 4"):
         FinalMlp({"hidden": [8]}, {"hidden": [6]}, heads=4)(X)
-    with pytest.raises(ValueError, match="`first` names fields, so `fields` must be given"):
-        FinalMlp(first=["user"])
+    named = FinalMlp(first=["user"])  # its fields are not known yet
+    with pytest.raises(ValueError, match=r"`fields` must have the facts of 3 fields\. Received: those of 0"):
+        named(X)
     with pytest.raises(ValueError, match="`second` is for a backbone with `selection` only"):
         FinalMlp(selection=False, second=["user"], fields=FACTS)
-    with pytest.raises(ValueError, match=r"`mlp2` must be a mapping of arguments of MlpBlock\. Received: \[4\]"):
-        FinalMlp(mlp2=[4])
+    with pytest.raises(UserError, match=r"`mlp2` must be a mapping of arguments of MlpBlock\. Received: \[4\]"):
+        create_interaction({"type": "finalmlp", "mlp2": [4]})
     with pytest.raises(ValueError, match=r"`context` must be given, unless it is learned"):
         FeatureSelection([3])(X)

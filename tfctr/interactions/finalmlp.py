@@ -148,13 +148,13 @@ class FinalMlp(Interaction):
         first: what the first gate reads: names of fields, or of sides (`user`, `candidate`, `context`, `history`),
             which stand for all fields of the side. None of them: a learned vector.
         second: the same for the second gate.
-        fields: the facts of the fields, filled in by the model; needed if `first` or `second` names any.
+        fields: the facts of the fields, filled in by the model; needed to build if `first` or `second` names any.
 
     Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Raises:
         ValueError: for a name that is neither a field nor a side, and when built, if `heads` does not divide the
-            widths of both streams.
+            widths of both streams or if `fields` is missing.
 
     Example:
         >>> layer = FinalMlp({"hidden": [12, 8]}, {"hidden": [6]}, heads=2, selection_hidden=[5])
@@ -186,20 +186,21 @@ class FinalMlp(Interaction):
         self.fusion = self.make_part(BilinearFusion, "fusion", heads)
         self.selection = check_flag("selection", selection)
         self.selection_hidden = check_units("selection_hidden", selection_hidden)
-        self.places = [self._places("first", first, fields), self._places("second", second, fields)]
+        self.named = {"first": self._names("first", first), "second": self._names("second", second)}
+        # A configuration is checked before the fields are known, so that they may be missing until the layer is built.
+        self.known = 0 if fields is None else len(fields)
+        self.places = [[] if fields is None else select_fields(*one, fields) for one in self.named.items()]
 
     def _create_mlp(self, argument: str, given: Any) -> MlpBlock:
         if given is not None and not isinstance(given, Mapping):
             raise ValueError(f"`{argument}` must be a mapping of arguments of MlpBlock. Received: {given!r}")
         return create_part(self, argument, {"mlp": MlpBlock}, {"type": "mlp", "hidden": [400], **(given or {})})
 
-    def _places(self, argument: str, wanted: Any, fields: Sequence[Sequence[str]] | None) -> list[int]:
-        names = list(check_names(argument, wanted, "field or side")) if wanted else []
+    def _names(self, argument: str, wanted: Any) -> tuple[str, ...]:
+        names = check_names(argument, wanted, "field or side") if wanted else ()
         if names and not self.selection:
             raise ValueError(f"`{argument}` is for a backbone with `selection` only. Received: {wanted!r}")
-        if names and fields is None:
-            raise ValueError(f"`{argument}` names fields, so `fields` must be given. Received: {wanted!r}")
-        return select_fields(argument, names, fields or ())
+        return names
 
     @classmethod
     @override
@@ -208,7 +209,9 @@ class FinalMlp(Interaction):
 
     @override
     def build(self, input_shape: Shape) -> None:
-        width = token_shape(input_shape)[1]
+        count, width = token_shape(input_shape)
+        if any(self.named.values()) and self.known != count:
+            raise ValueError(f"`fields` must have the facts of {count} fields. Received: those of {self.known}")
         flat = flat_shape(input_shape)
         for mlp in self.mlps:
             mlp.build(flat)
