@@ -29,6 +29,9 @@ from tfctr.interactions.afn import Afn as Afn
 from tfctr.interactions.sam import Sam as Sam
 from tfctr.interactions.dlf import Dlf as Dlf
 from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
+from tfctr.interactions.final import Final as Final
+from tfctr.interactions.finalmlp import FinalMlp as FinalMlp
+from tfctr.interactions.ecn import Ecn as Ecn, Fcn as Fcn
 # isort: on
 
 

@@ -62,15 +62,17 @@ class MlpBlock(ConfiguredLayer):
         self.hidden = check_units("hidden", hidden)
         self.activation = check_activation("activation", activation, more=("prelu", "dice"))
         widths = [*self.hidden, *([] if output is None else [check_count("output", output)])]
-        self.dense = [
-            self.make_dense(f"dense{i}", units, initializer=xavier_normal()) for i, units in enumerate(widths)
-        ]
+        self.dense = [self.make_linear(f"dense{i}", units) for i, units in enumerate(widths)]
         numbers, rate = range(len(self.hidden)), check_rate("dropout", dropout)
         normalized = numbers if check_flag("batch_norm", batch_norm) else ()
         self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in normalized]
         self.activations = [activation_layer(activation, f"activation{i}", self.dtype_policy) for i in numbers]
         self.dropouts = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
         self.supports_masking = True
+
+    def make_linear(self, name: str, units: int) -> Any:
+        """Return a new layer in the place of `linear`, with `units` as its attribute."""
+        return self.make_dense(name, units, initializer=xavier_normal())
 
     @override
     def build(self, input_shape: Shape) -> None:

@@ -17,6 +17,7 @@ from tfctr.losses.self_ensemble import SelfEnsemble as SelfEnsemble
 from tfctr.losses.kl import KlConsistency as KlConsistency
 from tfctr.losses.r_drop import RDrop as RDrop
 from tfctr.losses.tri_crossentropy import TriBce as TriBce, tri_bce as tri_bce
+from tfctr.losses.cl4ctr import Cl4Ctr as Cl4Ctr
 # isort: on
 
 

@@ -182,6 +182,40 @@ PRESETS: dict[str, Preset] = {
         "SAM3A, self-attention without softmax", "sam", form="3A", layers=4, residual=True, dropout=0.2
     ),
     "gdcn": _interaction("GDCN-P, gated cross beside deep", "gdcn", deep=_BARS_MLP, cross={"layers": 3}),
+    # FINAL, FinalMLP, FCN and its exponential network, and CL4CTR, with the settings of their authors' runs.
+    "final-1b": _interaction(
+        "FINAL with one block of factorized interactions", "final", block1={"hidden": [400, 400], "dropout": 0.2}
+    ),
+    "final-2b": _interaction(
+        "FINAL with a field gate and two blocks, which also learn from their common prediction",
+        "final",
+        {"type": "self_ensemble", "over": "branches", "mean": "logit"},
+        block1={"hidden": [400, 400], "dropout": 0.1},
+        block2={"hidden": [400], "dropout": 0.1},
+        field_gate=True,
+    ),
+    "finalmlp": _interaction(
+        "FinalMLP: two MLPs, one over what the user selects and one over what the candidate does, fused",
+        "finalmlp",
+        mlp1={"hidden": [400], "batch_norm": True, "dropout": 0.4},
+        mlp2={"hidden": [100], "batch_norm": True, "dropout": 0.4},
+        heads=5,
+        selection_hidden=[400],
+        first=["user"],
+        second=["candidate"],
+    ),
+    "ecn": _interaction("ECN, the exponential cross network", "ecn", layers=2, dropout=0.2),
+    "fcn": _interaction(
+        "FCN: an exponential and a linear cross network, with the loss of three",
+        "fcn",
+        {"type": "tri_bce", "over": "branches", "mean": "logit"},
+        exponential={"layers": 3, "dropout": 0.1},
+        linear={"layers": 4, "dropout": 0.1},
+    ),
+    "cl4ctr": (
+        "DeepFM with CL4CTR's losses on its fields: contrast, alignment and uniformity",
+        ModelConfig(interaction={"type": "deepfm", "deep": _BARS_MLP}, auxiliary=({"type": "cl4ctr"},)),
+    ),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),

@@ -15,7 +15,7 @@ from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.interests.base import Interest
-from tfctr.losses.auxiliary import AuxiliaryLoss
+from tfctr.losses.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
 
@@ -218,6 +218,9 @@ class Scorer(keras.layers.Layer):
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
         for one in self.auxiliary_losses:
+            if not one.built:
+                with user_errors(f"auxiliary {AUXILIARY_LOSSES.name_of(type(one))}"):
+                    one.build(tuple(fields.shape))
             fields = one(fields, mask=mask, training=training)
         x = self.interaction.eaten(fields)
         if not self.interaction.built:
