@@ -39,6 +39,7 @@ NARROW: dict[str, dict[str, Any]] = {
         "hidden": [4],
         "head_hidden": [16],
     },
+    "edcn": {"layers": 1},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

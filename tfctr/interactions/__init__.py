@@ -22,6 +22,7 @@ from tfctr.interactions.xdeepfm import XDeepFm as XDeepFm
 from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2
 from tfctr.interactions.dlf import Dlf as Dlf
 from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
+from tfctr.interactions.edcn import Edcn as Edcn
 # isort: on
 
 

@@ -149,6 +149,16 @@ PRESETS: dict[str, Preset] = {
         deep={**_QNN, "rows": 9},
         cross={"layers": 4, "activation": "relu", "batch_norm": True, "dropout": 0.1},
     ),
+    # Two branches that share, masks, rotations, stacked products and the products of pairs, with the settings that
+    # their authors or FuxiCTR's benchmark used for Frappe.
+    "edcn": _interaction(
+        "EDCN: cross and deep branches that share after every layer",
+        "edcn",
+        layers=3,
+        temperature=5.0,
+        batch_norm=True,
+        dropout=0.3,
+    ),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
