@@ -40,6 +40,7 @@ NARROW: dict[str, dict[str, Any]] = {
         "head_hidden": [16],
     },
     "edcn": {"layers": 1},
+    "masknet": {"hidden": [4]},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

@@ -23,6 +23,7 @@ from tfctr.interactions.dcn import Dcn as Dcn, DcnV2 as DcnV2
 from tfctr.interactions.dlf import Dlf as Dlf
 from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
 from tfctr.interactions.edcn import Edcn as Edcn
+from tfctr.interactions.masknet import MaskNet as MaskNet
 # isort: on
 
 
