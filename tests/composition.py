@@ -48,6 +48,8 @@ NARROW: dict[str, dict[str, Any]] = {
     "finalmlp": {"mlp1": {"hidden": [4]}, "mlp2": {"hidden": [6]}, "heads": 2, "selection_hidden": [3]},
     "ecn": {"layers": 1},
     "fcn": {"exponential": {"layers": 1}, "linear": {"layers": 1}},
+    "edcn": {"layers": 1},
+    "masknet": {"hidden": [4]},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

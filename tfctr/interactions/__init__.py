@@ -32,6 +32,8 @@ from tfctr.interactions.dlf_released import DlfReleased as DlfReleased
 from tfctr.interactions.final import Final as Final
 from tfctr.interactions.finalmlp import FinalMlp as FinalMlp
 from tfctr.interactions.ecn import Ecn as Ecn, Fcn as Fcn
+from tfctr.interactions.edcn import Edcn as Edcn
+from tfctr.interactions.masknet import MaskNet as MaskNet
 # isort: on
 
 

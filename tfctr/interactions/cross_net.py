@@ -24,6 +24,9 @@ class CrossV1(SameShapeLayer):
 
         y = x + x_0 (w . x) + b
 
+    Args:
+        residual: whether to add x.
+
     Call arguments:
         inputs: x, float `[..., D]`.
         x0: the input of the network, float `[..., D]`.
@@ -36,10 +39,15 @@ class CrossV1(SameShapeLayer):
         (8, 50, 12)
 
     References:
-        Wang et al., Deep & Cross Network for Ad Click Predictions (2017), equation 3.
+        Wang et al., Deep & Cross Network for Ad Click Predictions (2017), equation 3, which has the residual.
     """
 
     weight_kinds = ("kernel",)
+
+    def __init__(self, residual: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.residual = check_flag("residual", residual)
+        self.supports_masking = True
 
     @override
     def build(self, input_shape: Shape) -> None:
@@ -52,7 +60,8 @@ class CrossV1(SameShapeLayer):
     def call(self, inputs: Any, x0: Any) -> Any:
         # A sum and not a matrix product, since some matrix multiplications are wrong for a kernel of one column.
         weight = ops.sum(inputs * self.kernel[:, 0], axis=-1, keepdims=True)
-        return inputs + x0 * weight + self.bias
+        crossed = x0 * weight + self.bias
+        return inputs + crossed if self.residual else crossed
 
 
 @tfctr_export

@@ -215,6 +215,35 @@ PRESETS: dict[str, Preset] = {
     "cl4ctr": (
         "DeepFM with CL4CTR's losses on its fields: contrast, alignment and uniformity",
         ModelConfig(interaction={"type": "deepfm", "deep": _BARS_MLP}, auxiliary=({"type": "cl4ctr"},)),
+    # Branches that share, masks, rotations, stacked products and products of pairs, with the settings of FuxiCTR's
+    # benchmark or their authors' code: those for Frappe where there are any, for masknet-serial those for MovieLens.
+    "edcn": _interaction(
+        "EDCN: cross and deep branches that share after every layer",
+        "edcn",
+        layers=3,
+        temperature=5.0,
+        batch_norm=True,
+        dropout=0.3,
+    ),
+    "masknet-serial": _interaction(
+        "MaskNet, mask blocks one after another",
+        "masknet",
+        structure="serial",
+        hidden=[400, 400, 400],
+        ratio=4.0,
+        embedding_norm=False,
+        dropout=0.5,
+    ),
+    "masknet-parallel": _interaction(
+        "MaskNet, mask blocks side by side",
+        "masknet",
+        structure="parallel",
+        hidden=[400, 400, 400],
+        blocks=3,
+        block_units=50,
+        ratio=2.0,
+        embedding_norm=False,
+        dropout=0.1,
     ),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
