@@ -28,13 +28,19 @@ class ModelConfig(Strict):
             None: mean pooling of every sequence, if there are any.
         interaction: The backbone and its options.
         loss: The loss and its options.
-        embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.
+        embedding_start: The standard deviation that tables and the weights of numbers start with; 1e-4 in the runs of
+            the QNN-alpha and QIN papers.
+        embedding_l2: lambda of lambda / 2 * |w|^2 over all trained weights of the features: whole tables, those of
+            first-order weights and positions too, and the maps of numbers and of given vectors.
+        network_l2: lambda of lambda / 2 * |w|^2 over all other trained weights, biases and normalizations included.
     """
 
     interests: tuple[Part, ...] | None = None
     interaction: Part = Field(default_factory=lambda: {"type": "mlp"})
     loss: Part = Field(default_factory=lambda: {"type": "binary_crossentropy"})
+    embedding_start: float = Field(0.01, gt=0)
     embedding_l2: float = Field(0.0, ge=0)
+    network_l2: float = Field(0.0, ge=0)
 
     def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:
         """The sequence and the entry of every interest, by a name: that of the sequence, if it has one interest only.
