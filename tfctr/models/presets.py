@@ -128,6 +128,23 @@ PRESETS: dict[str, Preset] = {
     "qnn-alpha-released": _interaction(
         "QNN-alpha as in the released code, one full matrix whatever the heads", "qnn_alpha_released", _SELF_ENSEMBLE
     ),
+    "qnn-alpha-no-residual": _interaction(
+        "QNN-alpha without its residual", "qnn_alpha", _SELF_ENSEMBLE, residual=False
+    ),
+    "qnn-alpha-no-activation": _interaction(
+        "QNN-alpha without mid-activation", "qnn_alpha", _SELF_ENSEMBLE, activation=None
+    ),
+    "qnn-alpha-no-krp": _interaction(
+        "QNN-alpha without its product: residual sums of activated projections",
+        "qnn_alpha",
+        _SELF_ENSEMBLE,
+        product=False,
+    ),
+    "qnn-alpha-no-self-ensemble": _interaction("QNN-alpha with plain cross-entropy", "qnn_alpha"),
+    "qnn-alpha-prelu": _interaction(
+        "QNN-alpha with PReLU for its ReLU", "qnn_alpha", _SELF_ENSEMBLE, activation="prelu"
+    ),
+    "qnn-alpha-dice": _interaction("QNN-alpha with Dice for its ReLU", "qnn_alpha", _SELF_ENSEMBLE, activation="dice"),
     "qnn-t9": _interaction("quadratic neurons of format T9: x * (W x + b) + x", "neuron", format="T9"),
     "qnn-t19": _interaction("quadratic neurons of format T19: x * relu(W x + b) + x", "neuron", format="T19"),
     "fm": _interaction("factorization machine", "fm"),
