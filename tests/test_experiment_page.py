@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tfctr.models.presets import ModelConfig
 from tfctr.training.experiment import Evaluation, Experiment, Export, Training
 
 PAGE = (Path(__file__).parents[1] / "docs" / "experiment.md").read_text(encoding="utf-8")
@@ -27,3 +28,9 @@ def test_every_key_stands_there_with_its_default(title: str | None, model: type[
         defaults = {key: defaults[key] for key in ("preset", "model")}
     written = {key: yaml.safe_load(value.strip("`")) for key, value in rows.items()}
     assert {key: float(v) if "e-" in str(v) else v for key, v in written.items()} == defaults
+
+
+def test_every_number_of_a_model_stands_there_with_its_default() -> None:
+    section = PAGE.partition("\n## `model`")[2].partition("\n## ")[0]
+    rows = {key: float(value) for key, value in re.findall(r"^\| `(\w+)` \|.*\| (\S.*?) \|$", section, re.MULTILINE)}
+    assert rows == {key: value for key, value in ModelConfig().model_dump().items() if isinstance(value, float)}

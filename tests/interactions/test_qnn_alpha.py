@@ -170,6 +170,38 @@ def test_options_follow_the_formula(options: dict[str, Any]) -> None:
     np.testing.assert_allclose(layer.hidden(x), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [QnnAlpha, QnnAlphaReleased])
+def test_without_the_product_by_hand(kind: type[QnnAlpha]) -> None:
+    # One field of width 2 and two rows: y_i = relu(2 x_i + 1) + relu(-3 x_i) + x_i.
+    layer = kind(layers=1, rows=2, batch_norm=False, dropout=0.0, product=False)
+    layer.build((None, 2))
+    kernel = np.concatenate([2.0 * np.eye(2), -3.0 * np.eye(2)], axis=1)
+    layer.products[0].kernel.assign(kernel.reshape(layer.products[0].kernel.shape))
+    layer.products[0].bias.assign([1.0, 1.0, 0.0, 0.0])
+    # 1 -> 3 + 0 + 1;  -2 -> 0 + 6 - 2
+    np.testing.assert_allclose(layer.hidden(np.array([[1.0, -2.0]], "float32")), [[4.0, 4.0]], rtol=1e-6)
+
+
+def test_prelu_between_projection_and_product_by_hand() -> None:
+    layer = QnnAlpha(layers=1, rows=2, batch_norm=False, dropout=0.0, activation="prelu")
+    layer.build((None, 1))
+    layer.products[0].kernel.assign([[[2.0, -4.0]]])
+    # x * (2 x - 4 x / 4) + x at 3: one slope of 0.25 for negative projections.
+    np.testing.assert_allclose(layer.hidden(np.array([[3.0]], "float32")), [[12.0]], rtol=1e-6)
+    assert [tuple(weight.shape) for weight in layer.products[0].act.trainable_weights] == [(1,)]
+
+
+def test_dice_between_projection_and_product_by_hand() -> None:
+    # Projections 2 and -2: the statistics of the valid rows are 0 and 4, p = sigmoid(+-1), y = x * p * projection + x.
+    layer = QnnAlpha(layers=1, rows=1, batch_norm=False, dropout=0.0, activation="dice")
+    layer.build((None, 1))
+    layer.products[0].kernel.assign([[[2.0]]])
+    x, mask = np.array([[1.0], [-1.0], [1e6]], "float32"), np.array([True, True, False])
+    share = 1 / (1 + np.exp(-np.array([1.0, -1.0])))
+    found = ops.convert_to_numpy(layer.hidden(x, mask=mask, training=True))[:2, 0]
+    np.testing.assert_allclose(found, x[:2, 0] * share * 2 * x[:2, 0] + x[:2, 0], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("dropout", "mid_dropout"), [(0.5, 0.0), (0.0, 0.5), (0.5, None)])
 def test_each_dropout_site_acts_in_training_only(dropout: float, mid_dropout: float | None) -> None:
     layer = QnnAlpha(layers=1, rows=1, batch_norm=False, dropout=dropout, mid_dropout=mid_dropout, residual=False)
@@ -284,6 +316,37 @@ def test_layer(kind: type[QnnAlpha], heads: int, batch_norm: bool) -> None:
     layer = kind(layers=2, heads=heads, rows=2, batch_norm=batch_norm)
     assert layer.eats == ("fields" if heads > 1 else "flat")
     check_layer(layer, x, call_arguments={"mask": mask}, output_shape=(6, 4), unmoved=["layer0/bias", "layer1/bias"])
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("options", [{"product": False}, {"activation": "prelu"}, {"activation": "dice"}], ids=str)
+def test_layer_with_options(options: dict[str, Any]) -> None:
+    x = np.random.default_rng(5).normal(size=(6, 4, 3, 8)).astype("float32")
+    mask = np.arange(4)[None, :] < np.array([4, 3, 1, 4, 2, 4])[:, None]
+    layer = QnnAlpha(layers=2, heads=2, rows=2, **options)
+    check_layer(layer, x, call_arguments={"mask": mask}, output_shape=(6, 4), unmoved=["layer0/bias", "layer1/bias"])
+
+
+@pytest.mark.parametrize("options", [{"product": False}, {"activation": "prelu"}, {"activation": "dice"}], ids=str)
+@pytest.mark.parametrize("kind", [QnnAlpha, QnnAlphaReleased])
+def test_the_folded_backbone_is_equal(kind: type[QnnAlpha], options: dict[str, Any]) -> None:
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(9, 3, 8)).astype("float32")
+    layer = kind(layers=2, heads=2, rows=3, **options)
+    layer(x)
+    for weight in layer.weights:
+        if weight.dtype == "float32":
+            weight.assign(generator.uniform(0.2, 1.0, weight.shape) * generator.choice([0.5, 1.0], weight.shape))
+    folded = layer.fold()
+    assert folded.products[0].norm is None
+    np.testing.assert_allclose(folded(x), layer(x), rtol=2e-5)
+
+
+@pytest.mark.parametrize("options", [{"product": "no"}, {"activation": "dicee"}])
+def test_bad_options_are_named(options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`{name}` must be .* Received: '{options[name]}'"):
+        QnnAlpha(**options)
 
 
 def test_heads_must_divide_the_width() -> None:

@@ -45,13 +45,16 @@ def run_directory(directory: Path) -> Path:
     return found
 
 
-def script(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> list[list[np.ndarray]]:
-    """Makes validation return these AUCs in turn. Returns a list that gets the weights of every epoch."""
+def script(
+    monkeypatch: pytest.MonkeyPatch, aucs: list[float], loglosses: list[float] | None = None
+) -> list[list[np.ndarray]]:
+    """Makes validation return these AUCs and loglosses in turn. The list it returns gets the weights of each epoch."""
     seen: list[list[np.ndarray]] = []
 
     def validate(model: Any, data: Any, batch_size: int, weighting: str) -> dict[str, float]:
         seen.append([np.asarray(weight) for weight in model.weights])
-        return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": 0.7}
+        logloss = 0.7 if loglosses is None else loglosses[len(seen) - 1]
+        return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": logloss}
 
     monkeypatch.setattr(loop, "validate", validate)
     return seen
@@ -84,11 +87,37 @@ class TestPlateauAndEarlyStopping:
         history = result.progress.history
         assert [entry["auc"] for entry in history] == aucs[:5]
         np.testing.assert_allclose([e["learning_rate"] for e in history], [0.01, 0.01, 0.005, 0.005, 0.0025])
-        assert (result.progress.best_auc, result.progress.best_epoch, result.progress.finished) == (0.70, 3, True)
+        assert (result.progress.best, result.progress.best_epoch, result.progress.finished) == (0.70, 3, True)
         for left, best, last in zip(weights_of(result), seen[2], seen[4], strict=True):
             np.testing.assert_array_equal(left, best)
             assert left.size < 2 or not np.array_equal(best, last), "an epoch changed nothing: the test proves nothing"
         assert capsys.readouterr().out.count("(best)") == 2
+
+    def test_the_best_epoch_may_be_that_of_auc_minus_logloss(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # AUC - logloss is 0.1, 0.3, 0.25, 0.2; the AUC alone would call every epoch the best one.
+        seen = script(monkeypatch, [0.60, 0.70, 0.71, 0.72, 0.99], [0.50, 0.40, 0.46, 0.52, 0.0])
+        settings = {"epochs": 5, "batch_size": 640, "patience": 2, "monitor": "auc_minus_logloss"}
+        result = run(tiny, small_experiment(**settings), tmp_path)
+        assert (len(result.progress.history), result.progress.best_epoch) == (4, 2)
+        assert result.progress.best == pytest.approx(0.3)
+        for left, best in zip(weights_of(result), seen[1], strict=True):
+            np.testing.assert_array_equal(left, best)
+
+    def test_a_killed_run_still_knows_the_best_value_of_its_monitor(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        experiment = small_experiment(epochs=2, batch_size=640, monitor="auc_minus_logloss")
+        with monkeypatch.context() as patch:
+            script(patch, [0.7], [0.4])
+            kill_after(patch, 1, epoch=1)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        # A better AUC, and a worse logloss by more.
+        script(monkeypatch, [0.8], [0.6])
+        progress = run(tiny, experiment, tmp_path).progress
+        assert (progress.best_epoch, progress.best) == (1, pytest.approx(0.3))
 
     def test_learning_rate_reaches_the_optimizer_and_stops_at_its_minimum(
         self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ def train(
     import_tensorflow()
     from tfctr.models.presets import preset as find_preset
     from tfctr.training.experiment import Experiment, changed, load_experiment
+    from tfctr.training.monitors import MONITORS
     from tfctr.training.workspace import train_in_workspace
 
     found = load_experiment(experiment) if experiment else Experiment()
@@ -52,8 +53,9 @@ def train(
     found = changed(found, settings or ())
     with resumable():
         result = train_in_workspace(file, found, data, out)
+    monitored = MONITORS[found.training.monitor].title
     console().print(
-        f"best validation AUC {result.progress.best_auc:.5f} in {result.seconds:.0f} s; "
+        f"best validation {monitored} {result.progress.best:.5f} in {result.seconds:.0f} s; "
         f"next: tfctr export --run {out} --to MODEL_DIRECTORY"
     )
 

@@ -14,6 +14,7 @@ from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
+from tfctr.layers.mlp import activation_layer, apply_activation
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.tokens import as_vector, known_width, token_shape
 
@@ -33,11 +34,13 @@ class KhatriRaoProduct(SameShapeLayer):
         heads: H.
         rows: R, the paper's M.
         fields: F, the number of fields; only the slices of the released form depend on it.
-        activation: between projection and product (the paper's mid-activation); None for none.
+        activation: between projection and product (the paper's mid-activation): a Keras activation's name, `prelu` (one
+            slope), `dice` or None.
         batch_norm: whether to normalize the projections.
         dropout: the rate on the layer's output.
         mid_dropout: the rate on the activated projections.
         residual: whether to add the input.
+        product: whether to multiply by the input; else y_h = sum_r act(norm(x_h W_hr + b_hr)) + x_h.
         released: whether to compute what the released code computes.
 
     Call arguments:
@@ -63,6 +66,7 @@ class KhatriRaoProduct(SameShapeLayer):
         dropout: float = 0.0,
         mid_dropout: float = 0.0,
         residual: bool = True,
+        product: bool = True,
         released: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -71,11 +75,12 @@ class KhatriRaoProduct(SameShapeLayer):
         self.rows = rows
         self.fields = fields
         self.residual = residual
+        self.product = product
         self.released = released
         self.norm = self.make_part(BatchNormalization, "bn") if batch_norm else None
         self.mid_drop = self.make_part(keras.layers.Dropout, "mid_dropout", mid_dropout)
         self.drop = self.make_part(keras.layers.Dropout, "dropout", dropout)
-        self.act = keras.activations.get(activation)
+        self.act = activation_layer(activation, "activation", self.dtype_policy)
         self.supports_masking = True
 
     @override
@@ -91,8 +96,9 @@ class KhatriRaoProduct(SameShapeLayer):
         shape = fans if self.released else (self.heads, *fans)
         self.kernel = self.make_weight("kernel", shape, xavier_normal(fans))
         self.bias = self.add_weight(name="bias", shape=(self.rows * dim,), initializer="zeros")
-        if self.norm is not None:
-            self.norm.build((*input_shape[:-1], self.rows * dim))
+        for layer in (self.norm, self.act):
+            if layer is not None:
+                layer.build((*input_shape[:-1], self.rows * dim))
         self.built = True
 
     @override
@@ -106,10 +112,10 @@ class KhatriRaoProduct(SameShapeLayer):
         projected = projected + self.bias
         if self.norm is not None:
             projected = self.norm(projected, mask=mask, training=training)
-        factors = self.mid_drop(self.act(projected), training=training)
-        factors = ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2)
-        own = order_by_head(inputs, self.fields, self.heads) if self.released else inputs
-        outputs = own * join_heads(factors)
+        factors = self.mid_drop(apply_activation(self.act, projected, mask, training), training=training)
+        outputs = join_heads(ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2))
+        if self.product:
+            outputs = outputs * (order_by_head(inputs, self.fields, self.heads) if self.released else inputs)
         if self.residual:
             outputs = outputs + inputs
         return self.drop(outputs, training=training)
@@ -131,6 +137,7 @@ class KhatriRaoProduct(SameShapeLayer):
             bias = bias.reshape(self.heads, self.rows, width).sum(-2)
         folded.kernel.assign(kernel.reshape(folded.kernel.shape))
         folded.bias.assign(bias.reshape(-1))
+        folded.act.set_weights(self.act.get_weights())
 
 
 def order_by_head(inputs: Any, fields: int, heads: int) -> Any:
@@ -157,11 +164,16 @@ class QnnAlpha(HeadedInteraction):
         layers: L.
         heads: H; must divide the embedding width.
         rows: R (the paper's M), the number of projections that are summed.
-        activation: the mid-activation; None for none.
+        activation: the mid-activation: a Keras activation's name, `prelu` (one slope a layer), `dice` (one a
+            coordinate of the projections) or None for none.
         batch_norm: whether to normalize before the mid-activation.
         dropout: the rate after each layer.
         mid_dropout: the rate after each mid-activation; by default `dropout`.
         residual: whether each layer adds its input.
+        product: whether each layer multiplies by its input. Without, x^l_h is sum_r relu(norm(x^{l-1}_h W^l_hr +
+            b^l_hr)) + x^{l-1}_h. This is the ablation "w/o KRP", of which the paper says only that a linear
+            transformation takes the place of the product. That it is the one of the projections, so that the product
+            alone is missing, is our reading.
 
     Inputs float `[..., D]` with one head, `[..., F, E]` with more; call arguments and output: see `Interaction`.
 
@@ -170,7 +182,8 @@ class QnnAlpha(HeadedInteraction):
         (8, 50)
 
     References:
-        Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), equation 10.
+        Revisiting the Hadamard product with quadratic neural networks (QNN-alpha), equation 10, and section 4.3 for
+        the ablations: table 4 and, for the activations, figure 5.
     """
 
     released: ClassVar[bool] = False
@@ -185,6 +198,7 @@ class QnnAlpha(HeadedInteraction):
         dropout: float = 0.1,
         mid_dropout: float | None = None,
         residual: bool = True,
+        product: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -193,11 +207,12 @@ class QnnAlpha(HeadedInteraction):
         # With more than one head, each reads a slice of every field.
         self.eats = "flat" if heads == 1 else "fields"
         self.rows = check_count("rows", rows)
-        self.activation = check_activation("activation", activation)
+        self.activation = check_activation("activation", activation, more=("prelu", "dice"))
         self.batch_norm = check_flag("batch_norm", batch_norm)
         self.dropout = check_rate("dropout", dropout)
         self.mid_dropout = check_rate("mid_dropout", dropout if mid_dropout is None else mid_dropout)
         self.residual = check_flag("residual", residual)
+        self.product = check_flag("product", product)
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:
@@ -205,7 +220,8 @@ class QnnAlpha(HeadedInteraction):
         if width % self.heads:
             raise ValueError(f"`heads` must divide the embedding width {width}. Received: {self.heads}")
         rates = (self.dropout, self.mid_dropout)
-        own = (self.heads, self.rows, self.fields, self.activation, self.batch_norm, *rates, self.residual)
+        terms = (self.residual, self.product)
+        own = (self.heads, self.rows, self.fields, self.activation, self.batch_norm, *rates, *terms)
         total = self.fields * width
         self.products = [
             self.make_part(KhatriRaoProduct, f"layer{i}", *own, released=self.released, built_for=(None, total))

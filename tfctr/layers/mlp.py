@@ -16,12 +16,20 @@ from tfctr.layers.prelu import PReLU
 
 
 def activation_layer(activation: str | None, name: str, dtype: Any) -> keras.layers.Layer:
-    """The layer of an activation: `prelu` (one slope), `dice`, a Keras activation's name, or None for linear."""
+    """The layer of an activation: `prelu` (one slope), `dice`, a Keras activation's name, or None for linear.
+
+    It is called with `apply_activation`.
+    """
     if activation == "prelu":
         return PReLU(name=name, dtype=dtype)
     if activation == "dice":
         return Dice(name=name, dtype=dtype)
     return keras.layers.Activation(activation, name=name, dtype=dtype)
+
+
+def apply_activation(layer: keras.layers.Layer, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    """The outputs of a layer of `activation_layer`; Dice alone has statistics, which mask and training are for."""
+    return layer(inputs, mask=mask, training=training) if isinstance(layer, Dice) else layer(inputs)
 
 
 @tfctr_export
@@ -94,8 +102,7 @@ class MlpBlock(ConfiguredLayer):
                 break
             if self.norms:
                 x = self.norms[i](x, mask=mask, training=training)
-            activation = self.activations[i]
-            x = activation(x, mask=mask, training=training) if self.activation == "dice" else activation(x)
+            x = apply_activation(self.activations[i], x, mask, training)
             x = self.dropouts[i](x, training=training)
         return x
 

@@ -11,6 +11,7 @@ from typing_extensions import override
 from tfctr.features.kinds.base import Feature
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, FrozenRow, Linear, Lookup, Table
 from tfctr.features.spec import FeatureFile
+from tfctr.layers.arguments import check_positive
 from tfctr.layers.export import tfctr_export
 
 
@@ -21,13 +22,13 @@ class FeatureEmbeddings(keras.layers.Layer):
     A look-up is a row of a table, or the mean over the rows of several values. A linear field is value * w + b. A
     frozen row is a given vector, projected. A table of another width is projected to E without bias.
 
-    Tables and w start with a standard deviation of 0.01, so that no number outweighs the other fields at first.
+    Tables and w start with one small standard deviation, so that no number outweighs the other fields at first.
 
     Args:
         features: The feature file, as a dict or a `FeatureFile`.
         table_rows: Rows of the trained tables, by the feature that owns one.
         frozen_shapes: [rows, width] by frozen table.
-        embedding_l2: Adds embedding_l2 / 2 * sum of squares of every trainable table to the loss.
+        start: The standard deviation that tables and w start with.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class FeatureEmbeddings(keras.layers.Layer):
         features: FeatureFile | dict[str, Any],
         table_rows: dict[str, int],
         frozen_shapes: dict[str, tuple[int, int]],
-        embedding_l2: float = 0.0,
+        start: float = 0.01,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.file = features if isinstance(features, FeatureFile) else FeatureFile.model_validate(features)
         self.table_rows = dict(table_rows)
         self.frozen_shapes = {name: tuple(shape) for name, shape in frozen_shapes.items()}
-        self.embedding_l2 = embedding_l2
+        self.start = check_positive("start", start)
         self.width = self.file.embedding_dimension
         self.fields: dict[str, FieldSpec] = {}
         self.tables: dict[str, keras.layers.Embedding] = {}
@@ -67,7 +68,7 @@ class FeatureEmbeddings(keras.layers.Layer):
             case Lookup():
                 self._add_table(field.table)
             case Linear():
-                self._add_projection(field.input, use_bias=True, kernel_initializer=_start())
+                self._add_projection(field.input, use_bias=True, kernel_initializer=self._initializer())
             case FrozenRow():
                 self._add_projection(field.vectors)
 
@@ -78,14 +79,16 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.tables[table.name] = keras.layers.Embedding(
             self.rows(table),
             width,
-            embeddings_initializer=_start(),
-            # The papers define the penalty with a factor of 1/2, which Keras does not have.
-            embeddings_regularizer=keras.regularizers.L2(self.embedding_l2 / 2) if self.embedding_l2 else None,
+            embeddings_initializer=self._initializer(),
             name=table.name,
             dtype=self.dtype_policy,
         )
         if width != self.width:
             self._add_projection(table.name)
+
+    def _initializer(self) -> keras.initializers.Initializer:
+        """A new one for each weight; the draw follows `keras.utils.set_random_seed`."""
+        return keras.initializers.RandomNormal(stddev=self.start)
 
     def _add_projection(self, name: str, use_bias: bool = False, **options: Any) -> None:
         if name not in self.projections:
@@ -171,13 +174,8 @@ class FeatureEmbeddings(keras.layers.Layer):
             "features": self.file.model_dump(mode="json", exclude_unset=True),
             "table_rows": self.table_rows,
             "frozen_shapes": {name: list(shape) for name, shape in self.frozen_shapes.items()},
-            "embedding_l2": self.embedding_l2,
+            "start": self.start,
         }
-
-
-def _start() -> keras.initializers.Initializer:
-    """How tables and the weights of numbers start; the draw follows `keras.utils.set_random_seed`."""
-    return keras.initializers.RandomNormal(stddev=0.01)
 
 
 def _mean_of_values(rows: Any, indices: Any) -> Any:

@@ -63,7 +63,7 @@ class RankingModel(keras.Model):
             self.file,
             table_rows,
             frozen_shapes,
-            self.model_config.embedding_l2,
+            self.model_config.embedding_start,
             name="embeddings",
             dtype=self.dtype_policy,
         )
@@ -172,9 +172,20 @@ class RankingModel(keras.Model):
                 own = ops.reshape(y_pred[name], (1, -1))
                 loss = loss + weight * BinaryCrossentropy()(labels, own, weights)
         self._loss_mean.update_state(loss)
-        for penalty in self.losses:
+        for penalty in (*self.losses, *self._penalties()):
             loss = loss + ops.cast(penalty, loss.dtype)
         return loss
+
+    def _penalties(self) -> list[Any]:
+        """lambda / 2 * |w|^2 of every trained weight, with the lambda of the features' weights or of all others."""
+        own = [self.embeddings, self.scorer.first_order, *self.scorer.bias_tables.values()]
+        of_features = {id(weight) for part in own if part is not None for weight in part.trainable_weights}
+        config = self.model_config
+        rated = (
+            (config.embedding_l2 if id(weight) in of_features else config.network_l2, weight)
+            for weight in self.trainable_weights
+        )
+        return [rate / 2 * ops.sum(ops.square(weight)) for rate, weight in rated if rate]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Loss without penalties and a binned AUC, for the progress line; reports use the exact one."""

@@ -30,13 +30,20 @@ class ModelConfig(Strict):
         loss: The loss and its options.
         auxiliary: Losses on the fields beside the loss on logits, for any backbone.
         embedding_l2: lambda of lambda / 2 * |table|^2, over whole tables.
+        embedding_start: The standard deviation that tables and the weights of numbers start with; 1e-4 in the runs of
+            the QNN-alpha and QIN papers.
+        embedding_l2: lambda of lambda / 2 * |w|^2 over all trained weights of the features: whole tables, those of
+            first-order weights and positions too, and the maps of numbers and of given vectors.
+        network_l2: lambda of lambda / 2 * |w|^2 over all other trained weights, biases and normalizations included.
     """
 
     interests: tuple[Part, ...] | None = None
     interaction: Part = Field(default_factory=lambda: {"type": "mlp"})
     loss: Part = Field(default_factory=lambda: {"type": "binary_crossentropy"})
     auxiliary: tuple[Part, ...] = ()
+    embedding_start: float = Field(0.01, gt=0)
     embedding_l2: float = Field(0.0, ge=0)
+    network_l2: float = Field(0.0, ge=0)
 
     def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:
         """The sequence and the entry of every interest, by a name: that of the sequence, if it has one interest only.
@@ -124,6 +131,23 @@ PRESETS: dict[str, Preset] = {
     "qnn-alpha-released": _interaction(
         "QNN-alpha as in the released code, one full matrix whatever the heads", "qnn_alpha_released", _SELF_ENSEMBLE
     ),
+    "qnn-alpha-no-residual": _interaction(
+        "QNN-alpha without its residual", "qnn_alpha", _SELF_ENSEMBLE, residual=False
+    ),
+    "qnn-alpha-no-activation": _interaction(
+        "QNN-alpha without mid-activation", "qnn_alpha", _SELF_ENSEMBLE, activation=None
+    ),
+    "qnn-alpha-no-krp": _interaction(
+        "QNN-alpha without its product: residual sums of activated projections",
+        "qnn_alpha",
+        _SELF_ENSEMBLE,
+        product=False,
+    ),
+    "qnn-alpha-no-self-ensemble": _interaction("QNN-alpha with plain cross-entropy", "qnn_alpha"),
+    "qnn-alpha-prelu": _interaction(
+        "QNN-alpha with PReLU for its ReLU", "qnn_alpha", _SELF_ENSEMBLE, activation="prelu"
+    ),
+    "qnn-alpha-dice": _interaction("QNN-alpha with Dice for its ReLU", "qnn_alpha", _SELF_ENSEMBLE, activation="dice"),
     "qnn-t9": _interaction("quadratic neurons of format T9: x * (W x + b) + x", "neuron", format="T9"),
     "qnn-t19": _interaction("quadratic neurons of format T19: x * relu(W x + b) + x", "neuron", format="T19"),
     "fm": _interaction("factorization machine", "fm"),

@@ -19,24 +19,26 @@ from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.presets import ModelConfig, as_mapping, preset
+from tfctr.training.monitors import MonitorName
 
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
 
 class Training(Strict):
-    """How to train: Adam, validation after every epoch, plateau and early stopping on the validation AUC."""
+    """How to train: Adam, validation after every epoch, plateau and early stopping by what is monitored there."""
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     clip_norm: float | None = Field(10.0, gt=0, description="global gradient norm; null: no clipping")
-    patience: int = Field(2, ge=1, description="stop after that many epochs without a better validation AUC")
+    monitor: MonitorName = Field("auc", description="what tells a better epoch, on the validation split")
+    patience: int = Field(2, ge=1, description="stop after that many epochs without a better one")
     plateau_factor: float = Field(
-        0.1, gt=0, le=1, description="learning rate times this after an epoch without a better AUC"
+        0.1, gt=0, le=1, description="learning rate times this after an epoch that is no better"
     )
     min_learning_rate: float = Field(1e-6, gt=0)
-    min_improvement: float = Field(1e-6, ge=0, description="a smaller gain in AUC is none")
+    min_improvement: float = Field(1e-6, ge=0, description="a smaller gain of the monitor is none")
     checkpoint_steps: int = Field(500, ge=1, description="a killed run loses at most that many steps")
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")

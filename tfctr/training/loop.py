@@ -24,6 +24,7 @@ from tfctr.models.model import RankingModel
 from tfctr.storage import write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
+from tfctr.training.monitors import MONITORS
 
 _REPORT_SECONDS = 10.0
 
@@ -35,7 +36,7 @@ class Progress:
     Attributes:
         epoch: The epoch under way.
         step: Steps done in it.
-        best_auc: The best validation AUC so far.
+        best: The best value of the monitor so far.
         best_epoch: The epoch that reached it, from 1; 0 before the first.
         waited: Epochs since then.
         learning_rate: The present one.
@@ -45,7 +46,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    best_auc: float = -math.inf
+    best: float = -math.inf
     best_epoch: int = 0
     waited: int = 0
     learning_rate: float = 0.0
@@ -124,7 +125,8 @@ def _finish_epoch(
     if progress.epoch == 0 and result.get("ungrouped"):
         console().print(f"the validation split: {ungrouped_line(result['ungrouped'])}", markup=False)
     result = {name: value for name, value in result.items() if name in METRICS}
-    better = result["auc"] > progress.best_auc + training.min_improvement
+    monitored = MONITORS[training.monitor].of(result)
+    better = monitored > progress.best + training.min_improvement
     diagnostics = model.diagnostics()
     entry = {**result, "learning_rate": progress.learning_rate, **diagnostics}
     progress.history.append(entry)
@@ -142,7 +144,7 @@ def _finish_epoch(
         markup=False,
     )
     if better:
-        progress.best_auc, progress.best_epoch, progress.waited = result["auc"], progress.epoch + 1, 0
+        progress.best, progress.best_epoch, progress.waited = monitored, progress.epoch + 1, 0
         checkpoints.save_best(progress)
     else:
         progress.waited += 1
