@@ -57,6 +57,7 @@ class Settings:
         vector_width: The width of the item vectors.
         seed: Decides everything that is drawn.
         old_interest_after: How many of a user's newest events show nothing of the first interest; 0 hides it in none.
+        unseen_users: Whether valid and test hold users of their own, a tenth of all each, instead of the last rows.
     """
 
     rows: int = 20_000
@@ -66,6 +67,7 @@ class Settings:
     vector_width: int = 64
     seed: int = 17
     old_interest_after: int = 0
+    unseen_users: bool = False
 
 
 @dataclass(frozen=True)
