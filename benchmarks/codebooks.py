@@ -131,7 +131,9 @@ def _ami(words: dict[int, tuple[int, ...]], topics: dict[int, int]) -> float:
     from sklearn.metrics import adjusted_mutual_info_score
 
     of_item = [topics[item] for item in words]
-    return float(np.mean([adjusted_mutual_info_score(of_item, of_book) for of_book in zip(*words.values(), strict=True)]))
+    return float(
+        np.mean([adjusted_mutual_info_score(of_item, of_book) for of_book in zip(*words.values(), strict=True)])
+    )
 
 
 def _table(work: Path, plan: dict[str, Any]) -> None:

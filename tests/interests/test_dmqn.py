@@ -47,7 +47,7 @@ def test_the_state_does_not_grow_with_the_history(length: int) -> None:
 
 @pytest.mark.parametrize("assignment", ["straight_through", "soft"])
 def test_serving_is_training_without_noise(assignment: str) -> None:
-    layer = Dmqn(codebooks=2, codewords=4, assignment=assignment, reseed_below=0.0, seed=1)
+    layer = Dmqn(codebooks=2, codewords=4, assignment=assignment, seed=1)
     layer.build({"sequence": {"events": (None, None, 8)}})
     randomize(layer)
     inputs = tensors(make_inputs())
@@ -67,7 +67,7 @@ def test_longer_padding_changes_nothing() -> None:
 
 
 def test_the_loss_reaches_codebook_and_map() -> None:
-    layer = Dmqn(codebooks=2, codewords=4, blocks=2, seed=1)
+    layer = Dmqn(codebooks=2, codewords=4, blocks=2, learning="gradient", seed=1)
     layer.build({"sequence": {"events": (None, None, 8)}})
     inputs = tensors(make_inputs())
     _, _, found = gradients(
