@@ -132,7 +132,7 @@ def test_agreement_is_how_often_training_draws_what_serving_takes(noise: str) ->
     mask = np.arange(60)[None, :] < np.random.default_rng(1).integers(0, 61, 200)[:, None]
     served, drawn = (numpy(layer(x, mask=mask, training=one)["assignment"]) for one in (False, True))
     same = (served * drawn).sum() / served.sum()
-    expected = {"none": 1.0, "scaled": 0.85, "unit": 0.5}[noise]
+    expected = {"none": 1.0, "scaled": 0.7, "unit": 0.5}[noise]
     found = layer.health.figures()["agreement"]
     assert found == pytest.approx(same, abs=0.01)
     assert found == pytest.approx(expected, abs=1e-5 if noise == "none" else 0.1)
@@ -203,7 +203,9 @@ def test_events_of_zeros_have_finite_gradients(similarity: str) -> None:
     layer.build((None, None, 4))
     x = np.where(np.arange(10)[None, :, None] < 2, 0.0, X).astype("float32")
     _, of_input, _ = gradients(
-        lambda x: ops.sum(layer(x, mask=MASK, training=True)["clusters"] ** 2), x, [layer.map.kernel]
+        lambda x: ops.sum(layer(x, mask=MASK, training=True)["clusters"] ** 2),
+        ops.convert_to_tensor(x),
+        [layer.map.kernel],
     )
     assert np.isfinite(numpy(of_input)).all()
 

@@ -28,7 +28,7 @@ class SplitCount:
 
 
 def write_items(directory: Path, items: Iterable[tuple[int | str | None, ...]], *more: str) -> None:
-    """Writes items.csv: item_id, title, genres, year (empty when unknown) and the columns that `more` names, in UTF-8."""
+    """Writes items.csv in UTF-8: item_id, title, genres, year (empty when unknown), and the columns named by `more`."""
     with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["item_id", "title", "genres", "year", *more])

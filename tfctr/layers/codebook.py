@@ -39,11 +39,11 @@ class MultiCodebook(ConfiguredLayer):
         size_w = sum_l A_lw,    z_w = sum_l A_lw h_l / size_w;  zeros for an empty cluster
 
     A comes from softmax(s / tau). The temperature tau falls exponentially from `tau_start` to `tau_end` over
-    `anneal_steps` training steps. With `soft`, A is this softmax. With `straight_through` the forward pass takes the one
-    best codeword, and the gradient is that of the softmax. Serving does the same at the temperature that training has
-    reached. With `noise`, training takes softmax((s + v g) / tau) with Gumbel noise g, and v = 1 (`unit`) or v = tau
-    (`scaled`); then it puts an event into the cluster of serving with the chance max_w softmax(s / v)_w only. Without
-    noise the two agree.
+    `anneal_steps` training steps. With `soft`, A is this softmax. With `straight_through` the forward pass takes the
+    one best codeword, and the gradient is that of the softmax. Serving does the same at the temperature that training
+    has reached. With `noise`, training takes softmax((s + v g) / tau) with Gumbel noise g, and v = 1 (`unit`) or
+    v = tau (`scaled`); then it puts an event into the cluster of serving with the chance max_w softmax(s / v)_w only.
+    Without noise the two agree.
 
     A codeword with `learning` `moving_average` moves in every step towards the mean of its members, the events of the
     batch whose largest score is that codeword's, without noise: c <- momentum c + (1 - momentum) mean, of h / |h| where
