@@ -28,7 +28,7 @@ from tfctr.data.rows import (
 )
 from tfctr.data.splits import SPLITS, TRAIN, Terciles
 from tfctr.data.staging import staged_directory
-from tfctr.data.synthetic_world import AGES, GENRES, TOPICS_OF_GENRE, Block, Settings, World
+from tfctr.data.synthetic_world import AGES, GENRES, Block, Settings, World
 from tfctr.data.tfrecord import ShardedWriter
 from tfctr.errors import UserError
 
@@ -94,9 +94,8 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
     Raises:
         UserError: The sizes are impossible, or `out` is taken. Then nothing is written.
     """
-    topics = len(GENRES) * TOPICS_OF_GENRE
-    if settings.items < topics:
-        raise UserError(f"--items must be at least {topics}, one for each topic. Received: {settings.items}")
+    if settings.items < settings.topics:
+        raise UserError(f"--items must be at least {settings.topics}, one for each topic. Received: {settings.items}")
     with staged_directory(out, force) as directory:
         with step("Drawing items, users and clicks"):
             world = World(settings)

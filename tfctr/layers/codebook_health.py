@@ -66,9 +66,11 @@ class CodebookHealth(ConfiguredLayer):
         real = ops.sum(word, axis=-1)
         # Keras warns about a softmax of one number.
         chance = ops.softmax(inputs, axis=-1) if self.codewords > 1 else ops.ones_like(inputs)
-        each = ops.stack([agreement, entropy(chance), fit], axis=-1)
-        columns = ops.concatenate([word, chance * real[..., None], each * real[..., None]], axis=-1)
-        new = ops.stop_gradient(ops.sum(columns, axis=(0, 1)))
+        figures = ops.stack([agreement, entropy(chance), fit], axis=-1)
+        new = ops.concatenate(
+            [ops.sum(one, axis=(0, 1)) for one in (word, chance * real[..., None], figures * real[..., None])], axis=-1
+        )
+        new = ops.stop_gradient(new)
         self.sums.assign(_MOMENTUM * self.sums + (1.0 - _MOMENTUM) * new)
         return inputs
 
