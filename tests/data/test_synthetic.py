@@ -194,6 +194,32 @@ def test_vectors_tell_an_interest_from_the_rest_of_its_genre() -> None:
     assert by_genre > 0.55
 
 
+def test_items_tell_their_planted_topic(made: Path) -> None:
+    world = World(SMALL)
+    with (made / "items.csv").open(encoding="utf-8") as file:
+        told = {int(row["item_id"]): int(row["topic"]) for row in csv.DictReader(file)}
+    assert told == dict(zip(world.item_id.tolist(), world.topic.tolist(), strict=True))
+    assert len(set(told.values())) == SMALL.topics == 48
+
+
+def test_there_are_as_many_topics_as_asked() -> None:
+    world = World(replace(SMALL, topics_of_genre=2))
+    assert sorted(set(world.topic.tolist())) == list(range(24))
+    np.testing.assert_array_equal(world.genre, world.topic // 2)
+    assert world.interests.max() < 24
+
+
+def test_unseen_users_are_in_no_other_split(tmp_path: Path) -> None:
+    synthesize(tmp_path / "out", replace(SMALL, unseen_users=True))
+    users = {split: {row["user_id"] for row in read_split(tmp_path / "out", split)} for split in SPLITS}
+    assert users["train"].isdisjoint(users["valid"] | users["test"])
+    assert users["valid"].isdisjoint(users["test"])
+    assert (max(users["train"]), max(users["valid"]), max(users["test"])) <= (64, 72, 80)
+    counts = json.loads((tmp_path / "out/dataset.json").read_text())["splits"]
+    assert sum(count["rows"] for count in counts.values()) == SMALL.rows
+    assert {split: count["users"] for split, count in counts.items()} == {key: len(one) for key, one in users.items()}
+
+
 def test_the_seed_decides_every_byte(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         synthesize(tmp_path / name, replace(SMALL, seed=seed))

@@ -48,6 +48,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hstu": {"type": "hstu", "max_length": 32, "blocks": 1, "relative_bias": "time"},
     "hstu_last": {"type": "hstu", "max_length": 30, "variant": "stu", "pooling": "last"},
     "dmqn": {"type": "dmqn", "codebooks": 2, "codewords": 3, "seed": 3},
+    "dmqn_published": {
+        "type": "dmqn",
+        "codebooks": 2,
+        "codewords": 3,
+        "similarity": "dot",
+        "noise": "unit",
+        "learning": "gradient",
+        "seed": 3,
+    },
     "dmqn_soft": {"type": "dmqn", "codebooks": 2, "codewords": 3, "assignment": "soft", "slot_bias": True, "seed": 3},
 }
 

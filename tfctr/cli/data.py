@@ -78,10 +78,15 @@ def synthesize(
     old_interest_after: Annotated[
         int, typer.Option(min=0, help="Hide a user's first interest from the newest so many events; 0: hide nothing.")
     ] = 0,
+    topics_of_genre: Annotated[int, typer.Option(min=1, help="Planted groups of items in each of 12 genres.")] = 4,
+    unseen_users: Annotated[
+        bool, typer.Option("--unseen-users", help="Give valid and test users of their own, instead of the last rows.")
+    ] = False,
     force: ForceOption = False,
 ) -> None:
     """Writes synthetic impressions, and reports the best AUC and GAUC that any model can reach on them."""
-    settings = Settings(rows, users, items, history_length, vector_width, seed, old_interest_after)
+    sizes = (rows, users, items, history_length, vector_width)
+    settings = Settings(*sizes, seed, old_interest_after, topics_of_genre, unseen_users)
     manifest = write_synthetic(out, settings, force)
     _print_splits(manifest)
     for scorer in ("position_unknown", "position_known"):

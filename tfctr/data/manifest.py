@@ -27,11 +27,11 @@ class SplitCount:
         return {"rows": self.rows, "positives": self.positives, "requests": self.requests, "users": len(self.users)}
 
 
-def write_items(directory: Path, items: Iterable[tuple[int, str, str, int | None]]) -> None:
-    """Writes items.csv: item_id, title, genres, year (empty when unknown), in UTF-8."""
+def write_items(directory: Path, items: Iterable[tuple[int | str | None, ...]], *more: str) -> None:
+    """Writes items.csv in UTF-8: item_id, title, genres, year (empty when unknown), and the columns named by `more`."""
     with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["item_id", "title", "genres", "year"])
+        writer.writerow(["item_id", "title", "genres", "year", *more])
         writer.writerows(items)
 
 

@@ -28,7 +28,7 @@ from tfctr.data.rows import (
 )
 from tfctr.data.splits import SPLITS, TRAIN, Terciles
 from tfctr.data.staging import staged_directory
-from tfctr.data.synthetic_world import AGES, GENRES, TOPICS_OF_GENRE, Block, Settings, World
+from tfctr.data.synthetic_world import AGES, GENRES, Block, Settings, World
 from tfctr.data.tfrecord import ShardedWriter
 from tfctr.errors import UserError
 
@@ -85,7 +85,8 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
 
     The requests are drawn twice, first to learn the slices of train and the ceilings of test, then to be written, so
     that memory does not grow with the rows. The first 80 % of the rows in time are train, the next 10 % valid, the
-    rest test; a request is never cut. With `force`, a data set that stands at `out` is replaced.
+    rest test, or so are the users, with `settings.unseen_users`; a request is never cut. With `force`, a data set that
+    stands at `out` is replaced. The column `topic` of items.csv is the planted group of an item.
 
     Returns:
         The content of dataset.json.
@@ -93,9 +94,8 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
     Raises:
         UserError: The sizes are impossible, or `out` is taken. Then nothing is written.
     """
-    topics = len(GENRES) * TOPICS_OF_GENRE
-    if settings.items < topics:
-        raise UserError(f"--items must be at least {topics}, one for each topic. Received: {settings.items}")
+    if settings.items < settings.topics:
+        raise UserError(f"--items must be at least {settings.topics}, one for each topic. Received: {settings.items}")
     with staged_directory(out, force) as directory:
         with step("Drawing items, users and clicks"):
             world = World(settings)
@@ -105,7 +105,7 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
             ceilings = test.ceilings(settings.seed)
         genres = _genres(world)
         _write_rows(directory, world, genres, activity, popularity)
-        write_items(directory, _items(world, genres))
+        write_items(directory, _items(world, genres), "topic")
         ItemVectors(world.item_id, world.vectors).save(directory)
         manifest: dict[str, Any] = {
             "dataset": "synthetic",
@@ -122,10 +122,13 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
     return manifest
 
 
-def _split_of_requests(block: Block, rows_before: int, rows: int) -> npt.NDArray[np.int64]:
-    """The split of each request of a block that has rows: the one in which its first row falls."""
-    first_rows = rows_before + np.flatnonzero(np.diff(block.request, prepend=-1))
-    return np.searchsorted([rows * 8 // 10, rows * 9 // 10], first_rows, side="right")
+def _split_of_requests(block: Block, rows_before: int, settings: Settings) -> npt.NDArray[np.int64]:
+    """The split of each request of a block that has rows: the one in which its first row, or else its user, falls."""
+    first_rows = np.flatnonzero(np.diff(block.request, prepend=-1))
+    place, size = rows_before + first_rows, settings.rows
+    if settings.unseen_users:
+        place, size = block.user[: len(first_rows)], settings.users
+    return np.searchsorted([size * 8 // 10, size * 9 // 10], place, side="right")
 
 
 def _survey(world: World) -> tuple[list[SplitCount], npt.NDArray[np.int64], npt.NDArray[np.int64], TestRows]:
@@ -134,7 +137,7 @@ def _survey(world: World) -> tuple[list[SplitCount], npt.NDArray[np.int64], npt.
     user_rows, item_rows, test = np.zeros(settings.users, np.int64), np.zeros(settings.items, np.int64), TestRows()
     rows = 0
     for block in world.blocks():
-        split_of_request = _split_of_requests(block, rows, settings.rows)
+        split_of_request = _split_of_requests(block, rows, settings)
         split, user = split_of_request[block.request], block.user[block.request]
         rows += len(split)
         for number, count in enumerate(counts):
@@ -159,14 +162,14 @@ def _genres(world: World) -> list[str]:
     return ["|".join(GENRES[genre] for genre in sorted({first, second})) for first, second in pairs]
 
 
-def _items(world: World, genres: list[str]) -> list[tuple[int, str, str, int]]:
+def _items(world: World, genres: list[str]) -> list[tuple[int, str, str, int, int]]:
     rng = np.random.default_rng([world.settings.seed, 4])
     first = rng.integers(len(_FIRST_WORDS), size=len(genres))
     second = rng.integers(len(_SECOND_WORDS), size=len(genres))
-    facts = zip(world.item_id.tolist(), genres, world.year.tolist(), strict=True)
+    facts = zip(world.item_id.tolist(), genres, world.year.tolist(), world.topic.tolist(), strict=True)
     return sorted(
-        (item_id, f"{_FIRST_WORDS[first[item]]} {_SECOND_WORDS[second[item]]} ({year})", genre, year)
-        for item, (item_id, genre, year) in enumerate(facts)
+        (item_id, f"{_FIRST_WORDS[first[item]]} {_SECOND_WORDS[second[item]]} ({year})", genre, year, topic)
+        for item, (item_id, genre, year, topic) in enumerate(facts)
     )
 
 
@@ -188,7 +191,7 @@ def _rows(
     """The split and the record of every row; the clicks of a request join the history after its last row."""
     rows_before = 0
     for block in world.blocks():
-        splits = _split_of_requests(block, rows_before, world.settings.rows).tolist()
+        splits = _split_of_requests(block, rows_before, world.settings).tolist()
         rows_before += len(block.item)
         ends = np.searchsorted(block.request, np.arange(len(splits) + 1)).tolist()
         columns = (block.item, block.position, block.label, block.rating)

@@ -1,6 +1,7 @@
 """The generative model of the synthetic data: items, users and how clicks come about.
 
-Topics are unit vectors c_t in R^16, four to a genre. With e a standard normal vector scaled to unit length on average:
+Topics are unit vectors c_t in R^16, `topics_of_genre` to a genre. With e a standard normal vector scaled to unit length
+on average:
 
     item    topic z, taste vector x = unit(c_z + 0.5 e), genre of z (and sometimes a second, random one),
             quality q ~ N(0, 0.3) + 0.15 (standardised year), popularity ~ Zipf
@@ -32,7 +33,6 @@ GENRES = (
     "Action", "Comedy", "Crime", "Documentary", "Drama", "Family", "Fantasy", "Horror", "Musical", "Mystery", "Romance",
     "Sci-Fi",
 )  # fmt: skip
-TOPICS_OF_GENRE = 4
 TASTE_WIDTH = 16
 AGES = (1, 18, 25, 35, 45, 50, 56)
 MAX_INTERESTS = 4
@@ -57,6 +57,8 @@ class Settings:
         vector_width: The width of the item vectors.
         seed: Decides everything that is drawn.
         old_interest_after: How many of a user's newest events show nothing of the first interest; 0 hides it in none.
+        topics_of_genre: The number of topics, the planted groups of the items, in each of the 12 genres.
+        unseen_users: Whether valid and test hold users of their own, a tenth of all each, instead of the last rows.
     """
 
     rows: int = 20_000
@@ -66,6 +68,13 @@ class Settings:
     vector_width: int = 64
     seed: int = 17
     old_interest_after: int = 0
+    topics_of_genre: int = 4
+    unseen_users: bool = False
+
+    @property
+    def topics(self) -> int:
+        """The number of topics."""
+        return len(GENRES) * self.topics_of_genre
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class World:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         rng = np.random.default_rng([settings.seed, 0])
-        self._topics = len(GENRES) * TOPICS_OF_GENRE
+        self._topics, self._of_genre = settings.topics, settings.topics_of_genre
         self._centres = unit(rng.standard_normal((self._topics, TASTE_WIDTH)))
         self._draw_items(rng)
         self._draw_users(rng)
@@ -115,7 +124,7 @@ class World:
         popularity = 1.0 / (10.0 + rng.permutation(n)) ** 0.8
         self._running = np.append(0.0, np.cumsum(popularity))
         self._topic_starts = np.searchsorted(self.topic, np.arange(self._topics + 1))
-        self.genre = self.topic // TOPICS_OF_GENRE
+        self.genre = self.topic // self._of_genre
         self.second_genre = np.where(rng.random(n) < 0.3, rng.integers(len(GENRES), size=n), self.genre)
         self.year = 2023 - np.minimum(rng.exponential(15.0, n), 90).astype(np.int64)
         self._quality = 0.3 * rng.standard_normal(n) + 0.15 * (self.year - self.year.mean()) / self.year.std()
@@ -130,7 +139,7 @@ class World:
         self.age_group = rng.integers(len(AGES), size=n)
         self.occupation = rng.integers(21, size=n)
         favoured = rng.integers(len(GENRES), size=(2, len(AGES)))[self.gender, self.age_group]
-        of_favoured = favoured[:, None] * TOPICS_OF_GENRE + rng.integers(TOPICS_OF_GENRE, size=(n, MAX_INTERESTS))
+        of_favoured = favoured[:, None] * self._of_genre + rng.integers(self._of_genre, size=(n, MAX_INTERESTS))
         of_any = rng.integers(self._topics, size=(n, MAX_INTERESTS))
         self.interest_count = rng.integers(2, MAX_INTERESTS + 1, size=n)
         interests = np.where(rng.random((n, MAX_INTERESTS)) < 0.3, of_favoured, of_any)
@@ -215,7 +224,7 @@ class World:
     ) -> Ints:
         n = len(user)
         chosen = self.interests[user, rng.integers(first_interest, self.interest_count[user])]
-        sibling = chosen // TOPICS_OF_GENRE * TOPICS_OF_GENRE + rng.integers(TOPICS_OF_GENRE, size=n)
+        sibling = chosen // self._of_genre * self._of_genre + rng.integers(self._of_genre, size=n)
         kind = rng.random(n)
         topic = np.where(kind < of_interest, chosen, sibling)
         any_topic = kind >= of_interest + of_genre

@@ -39,7 +39,8 @@ class Dmqn(Interest):
         num_heads: heads of the blocks and of each codebook's attention.
         size_term: whether log(size) is added to the scores.
         describe: whether the size and the mean age of a cluster are added to it, by W_s.
-        assignment, tau_start, tau_end, anneal_steps, noise, reseed_below, balance: see `MultiCodebook`.
+        assignment, similarity, scale, noise, learning, momentum, tau_start, tau_end, anneal_steps, reseed_below,
+            balance: see `MultiCodebook`.
         dropout: of the blocks.
         seed: of the dropout, and of noise and reseeding in `MultiCodebook`.
         kernel_initializer, kernel_regularizer, embeddings_initializer, embeddings_regularizer: see `ConfiguredLayer`.
@@ -112,8 +113,8 @@ class Dmqn(Interest):
         self.output_dense = self.make_dense("output", width, books * width, use_bias=False)
 
     def diagnostics(self) -> dict[str, float]:
-        """How many codewords of a codebook are in use, as a perplexity."""
-        return {"codebook_perplexity": self.codebook.perplexity()}
+        """The figures of `CodebookHealth`."""
+        return {f"codebook_{name}": value for name, value in self.codebook.health.figures().items()}
 
     @override
     def encode(self, sequence: Tensors, training: bool | None = None) -> Tensors:

@@ -10,6 +10,7 @@ from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.interests.retrieved import exact_events
 from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.retrieval import CODE_BITS, gather_steps, sign_codes
+from tfctr.layers.vectors import unit_length
 
 
 @interest("sdim")
@@ -85,8 +86,7 @@ class Sdim(Interest):
         codes = ops.reshape(codes, (batch, steps, self.num_hashes * size))
         sums = ops.matmul(ops.swapaxes(codes, -1, -2), events)
         if self.l2_normalise:
-            # The floor is under the root: the gradient of a norm at zero is not finite.
-            sums = sums * ops.rsqrt(ops.maximum(ops.sum(ops.square(sums), axis=-1, keepdims=True), 1e-24))
+            sums = unit_length(sums)
         return {"buckets": ops.cast(sums, self.compute_dtype)}
 
     def codes(self, x: Tensor) -> Tensor:

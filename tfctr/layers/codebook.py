@@ -7,14 +7,20 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.arguments import check_choice, check_count, check_flag, check_not_negative, check_rate
+from tfctr.layers.arguments import check_choice, check_count, check_not_negative, check_positive, check_rate
+from tfctr.layers.codebook_health import CodebookHealth
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import zero_padding
 from tfctr.layers.tokens import known_width
+from tfctr.layers.vectors import unit_length
 
 Assignment = Literal["straight_through", "soft"]
+Similarity = Literal["cosine", "dot"]
+Noise = Literal["none", "scaled", "unit"]
+Learning = Literal["moving_average", "gradient", "frozen"]
+_COSINE_SCALE = 10.0
 _USAGE_MOMENTUM = 0.99
 _EMPTY = 1e-6
 _NOISE_ROWS = 4096
@@ -26,27 +32,38 @@ class MultiCodebook(ConfiguredLayer):
 
     For each codebook n of W codewords c_nw:
 
-        h_l = x_l W_n + b_n,    s_lw = h_l . c_nw / sqrt(d)
+        h_l = x_l W_n + b_n
+        s_lw = scale * cosine(h_l, c_nw)                        with `similarity` `cosine`
+        s_lw = scale * h_l . c_nw                               with `dot`
         A_lw = how far event l belongs to codeword w
-        size_w = sum_l A_lw,    z_w = sum_l A_lw h_l / size_w;   zeros for an empty cluster
+        size_w = sum_l A_lw,    z_w = sum_l A_lw h_l / size_w;  zeros for an empty cluster
 
-    In training A comes from softmax((s + g) / tau), with Gumbel noise g. The temperature tau falls exponentially from
-    `tau_start` to `tau_end` over `anneal_steps` training steps. With `soft`, A is this softmax. With `straight_through`
-    the forward pass takes the one best codeword, and the gradient is that of the softmax. Serving does the same without
-    noise, at the temperature that training has reached.
+    A comes from softmax(s / tau). The temperature tau falls exponentially from `tau_start` to `tau_end` over
+    `anneal_steps` training steps. With `soft`, A is this softmax. With `straight_through` the forward pass takes the
+    one best codeword, and the gradient is that of the softmax. Serving does the same at the temperature that training
+    has reached. With `noise`, training takes softmax((s + v g) / tau) with Gumbel noise g, and v = 1 (`unit`) or
+    v = tau (`scaled`); then it puts an event into the cluster of serving with the chance max_w softmax(s / v)_w only.
+    Without noise the two agree.
 
-    A codeword that hardly any event chooses learns nothing. With `reseed_below`, a codeword whose moving share of the
-    events falls below that part of an equal share moves onto a random event of the batch. It moves by an offset that is
-    not trained, since only such variables can be changed inside a training step on every backend.
+    A codeword with `learning` `moving_average` moves in every step towards the mean of its members, the events of the
+    batch whose largest score is that codeword's, without noise: c <- momentum c + (1 - momentum) mean, of h / |h| where
+    cosines are compared. A codeword that hardly any event chooses learns nothing. With `reseed_below`, a codeword whose
+    moving share of the events, without noise, falls below that part of an equal share moves onto a random event of the
+    batch. A codeword is the sum of its start, which only `gradient` trains, and an offset, which moves: only variables
+    that are not trained can be changed inside a training step on every backend.
 
     Args:
         codebooks: N, the number of codebooks.
         codewords: W, the number of codewords of each codebook.
         assignment: `straight_through` or `soft`.
+        similarity: `cosine` or `dot`.
+        scale: what similarities are multiplied by; None for 10 (`cosine`) or 1 / sqrt(d) (`dot`).
+        noise: `none`, `scaled` or `unit`.
+        learning: how codewords learn: `moving_average`, `gradient`, or `frozen`, not at all.
+        momentum: of the moving average.
         tau_start: the temperature at the first step.
         tau_end: the temperature from `anneal_steps` on.
         anneal_steps: the number of training steps in which the temperature falls.
-        noise: whether there is Gumbel noise in training.
         reseed_below: the part of an equal share below which a codeword moves, see above; 0 for never.
         balance: the weight of a penalty, the variance over codewords of W times their share of the batch's events.
         seed: the seed of codebooks, noise and re-seeding.
@@ -54,7 +71,7 @@ class MultiCodebook(ConfiguredLayer):
     Call arguments:
         inputs: float `[B, L, d]`.
         mask: bool `[B, L]`, true for real events.
-        training: whether to draw noise, anneal the temperature, and update the usage.
+        training: whether to draw noise, anneal the temperature, and move the codewords.
 
     Output shape: `{"clusters": [B, N, W, d], "assignment": [B, L, N, W]}`, the second float32, zeros at padded events.
 
@@ -64,8 +81,10 @@ class MultiCodebook(ConfiguredLayer):
         (3, 2, 4, 8)
 
     References:
-        Wei et al., Deep Multiple Quantization Network (2025), MCQM: maps, inner products, Gumbel-Softmax and pooling.
-        The scale 1 / sqrt(d), mean pooling, temperatures and re-seeding are not published.
+        Wei et al., Deep Multiple Quantization Network (2025), MCQM: maps, inner products, Gumbel-Softmax and pooling:
+        `similarity="dot", noise="unit", learning="gradient", reseed_below=0.0`. The scale 1 / sqrt(d), mean pooling and
+        the temperatures are not published. Cosines, their scale, training without noise, moving averages (after van den
+        Oord et al., Neural Discrete Representation Learning, 2017, appendix A.1) and re-seeding are additions.
     """
 
     weight_kinds = ("kernel", "embeddings")
@@ -75,10 +94,14 @@ class MultiCodebook(ConfiguredLayer):
         codebooks: int,
         codewords: int,
         assignment: Assignment = "straight_through",
+        similarity: Similarity = "cosine",
+        scale: float | None = None,
+        noise: Noise = "none",
+        learning: Learning = "moving_average",
+        momentum: float = 0.95,
         tau_start: float = 1.0,
         tau_end: float = 0.3,
         anneal_steps: int = 1000,
-        noise: bool = True,
         reseed_below: float = 0.1,
         balance: float = 0.0,
         seed: int | None = None,
@@ -93,7 +116,11 @@ class MultiCodebook(ConfiguredLayer):
         self.tau_start = tau_start
         self.tau_end = tau_end
         self.anneal_steps = check_count("anneal_steps", anneal_steps)
-        self.noise = check_flag("noise", noise)
+        self.similarity = check_choice("similarity", similarity, ("cosine", "dot"))
+        self.scale = None if scale is None else check_positive("scale", scale)
+        self.noise = check_choice("noise", noise, ("none", "scaled", "unit"))
+        self.learning = check_choice("learning", learning, ("moving_average", "gradient", "frozen"))
+        self.momentum = check_rate("momentum", momentum)
         self.reseed_below = check_rate("reseed_below", reseed_below)
         self.balance = check_not_negative("balance", balance)
         self.seed = seed
@@ -108,30 +135,31 @@ class MultiCodebook(ConfiguredLayer):
         start = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(width), seed=self.seed)
         # Without autocast, since an offset that is read in half precision and written back would lose precision.
         whole: dict[str, Any] = {"dtype": "float32", "autocast": False}
-        self.codebook = self.make_weight("codebook", shape, start, kind="embeddings", **whole)
+        trained = self.learning == "gradient"
+        self.codebook = self.make_weight("codebook", shape, start, kind="embeddings", trainable=trained, **whole)
         self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", trainable=False, **whole)
         equal = keras.initializers.Constant(1.0 / self.codewords)
         self.usage = self.add_weight(name="usage", shape=shape[:2], initializer=equal, trainable=False, **whole)
         self.step = self.add_weight(
             name="step", shape=(), initializer="zeros", trainable=False, **{**whole, "dtype": "int32"}
         )
+        self.health = self.make_part(CodebookHealth, "health", *shape[:2], built_for=(None, None, *shape[:2]))
         self.built = True
 
     @override
     def call(self, inputs: Any, mask: Any, training: bool | None = None) -> dict[str, Any]:
         batch, steps, width = ops.shape(inputs)
-        mapped = ops.reshape(self.map(inputs), (batch, steps, self.codebooks, width))
+        mapped = zero_padding(ops.reshape(self.map(inputs), (batch, steps, self.codebooks, width)), mask)
         words = self.codebook + self.offset
         # Float32 under every policy, since training and serving could otherwise decide near ties in different ways.
-        scores = ops.einsum("blnd,nwd->blnw", ops.cast(mapped, "float32"), words) / math.sqrt(width)
-        chosen = self._assign(scores, training)
-        real = ops.cast(mask, "float32")[:, :, None, None]
-        chosen = ops.where(real > 0, chosen, ops.zeros_like(chosen))
+        compared = self._compared(ops.cast(mapped, "float32"))
+        scores = self._scale(width) * ops.einsum("blnd,nwd->blnw", compared, self._compared(words))
+        chosen = zero_padding(self._assign(scores, training), mask)
         if training:
-            self._watch(chosen, mapped, mask, words)
+            self._watch(chosen, scores, compared, mask, words)
         sizes = ops.sum(chosen, axis=1)
         # A sum of many bfloat16 numbers loses the small ones: on CPU a mean over 1,000 events was a fifth too small.
-        sums = ops.einsum("blnw,blnd->bnwd", chosen, ops.cast(zero_padding(mapped, mask), "float32"))
+        sums = ops.einsum("blnw,blnd->bnwd", chosen, ops.cast(mapped, "float32"))
         full = ops.cast(sizes > _EMPTY, "float32")
         shares = full / ops.maximum(sizes, _EMPTY)
         return {"clusters": ops.cast(sums * shares[..., None], self.compute_dtype), "assignment": chosen}
@@ -142,19 +170,35 @@ class MultiCodebook(ConfiguredLayer):
         progress = ops.minimum(ops.cast(self.step, "float32") / self.anneal_steps, 1.0)
         return self.tau_start * ops.exp(progress * math.log(self.tau_end / self.tau_start))
 
+    def _scale(self, width: int) -> float:
+        if self.scale is not None:
+            return self.scale
+        return _COSINE_SCALE if self.similarity == "cosine" else 1.0 / math.sqrt(width)
+
+    def _compared(self, vectors: Any) -> Any:
+        """The vectors as they are compared: of length 1 where their cosines are."""
+        return unit_length(vectors) if self.similarity == "cosine" else vectors
+
+    def _softmax(self, scores: Any) -> Any:
+        # Keras warns about a softmax of one number.
+        return ops.softmax(scores, axis=-1) if self.codewords > 1 else ops.ones_like(scores)
+
+    def _best(self, scores: Any) -> Any:
+        return ops.one_hot(ops.argmax(scores, axis=-1), self.codewords, dtype="float32")
+
     def _assign(self, scores: Any, training: bool | None) -> Any:
-        if self.codewords == 1:  # Keras warns about a softmax of one number.
-            return ops.ones_like(scores)
-        tau = self.tau
-        if training and self.noise:
-            scores = scores + self._gumbel(scores)
+        if training and self.noise != "none":
+            scores = scores + self._noise_scale() * self._gumbel(scores)
         if self.assignment == "soft":
-            return ops.softmax(scores / tau, axis=-1)
-        best = ops.one_hot(ops.argmax(scores, axis=-1), self.codewords, dtype="float32")
+            return self._softmax(scores / self.tau)
+        best = self._best(scores)
         if not training:
             return best
-        soft = ops.softmax(scores / tau, axis=-1)
+        soft = self._softmax(scores / self.tau)
         return best + (soft - ops.stop_gradient(soft))
+
+    def _noise_scale(self) -> Any:
+        return self.tau if self.noise == "scaled" else 1.0
 
     def _gumbel(self, scores: Any) -> Any:
         """Gumbel noise of the shape of the scores.
@@ -170,26 +214,41 @@ class MultiCodebook(ConfiguredLayer):
         rows = keras.random.randint((count,), 0, _NOISE_ROWS, dtype="int32", seed=self.generator)
         return ops.reshape(ops.take(-ops.log(-ops.log(uniform)), rows, axis=0), shape)
 
-    def _watch(self, chosen: Any, mapped: Any, mask: Any, words: Any) -> None:
-        """Count the step, update the moving usage, re-seed dead codewords, and add the penalty."""
+    def _watch(self, chosen: Any, scores: Any, compared: Any, mask: Any, words: Any) -> None:
+        """Count the step, add the penalty, and look at the events without noise: move the codewords, keep figures."""
         events = ops.maximum(ops.sum(ops.cast(mask, "float32")), 1.0)
-        share = ops.sum(chosen, axis=(0, 1)) / events
         if self.balance:
+            share = ops.sum(chosen, axis=(0, 1)) / events
             self.add_loss(self.balance * ops.mean(ops.var(share * self.codewords, axis=-1)))
-        usage = _USAGE_MOMENTUM * self.usage + (1.0 - _USAGE_MOMENTUM) * ops.stop_gradient(share)
+        scores, compared = ops.stop_gradient(scores), ops.stop_gradient(compared)
+        word = zero_padding(self._best(scores), mask)
+        self._keep_figures(scores, word, compared, words)
+        members = ops.sum(word, axis=(0, 1))
+        usage = _USAGE_MOMENTUM * self.usage + (1.0 - _USAGE_MOMENTUM) * members / events
+        move = ops.zeros_like(words)
+        if self.learning == "moving_average":
+            mean = ops.einsum("blnw,blnd->nwd", word, compared) / ops.maximum(members, 1.0)[..., None]
+            move = ops.where(members[..., None] > 0, (1.0 - self.momentum) * (mean - words), move)
         if self.reseed_below:
-            drawn, real = self._random_events(mapped, mask)
+            drawn, real = self._random_events(compared, mask)
             dead = ops.logical_and(usage < self.reseed_below / self.codewords, real)
-            # On JAX `where` takes tensors, but no variables.
-            offset = ops.convert_to_tensor(self.offset)
-            self.offset.assign(ops.where(dead[..., None], offset + ops.stop_gradient(drawn - words), offset))
+            move = ops.where(dead[..., None], drawn - words, move)
             usage = ops.where(dead, 1.0 / self.codewords, usage)
+        self.offset.assign(self.offset + ops.stop_gradient(move))
         self.usage.assign(usage)
         self.step.assign(self.step + 1)
 
-    def _random_events(self, mapped: Any, mask: Any) -> tuple[Any, Any]:
-        """A random event for each codeword, mapped by its codebook, float32 `[N, W, d]`; and whether there is one."""
-        batch, steps, codebooks, width = ops.shape(mapped)
+    def _keep_figures(self, scores: Any, word: Any, compared: Any, words: Any) -> None:
+        agreement = ops.ones_like(scores[..., 0])
+        if self.noise != "none":
+            agreement = ops.max(self._softmax(scores / self._noise_scale()), axis=-1)
+        own = ops.einsum("blnw,nwd->blnd", word, unit_length(words))
+        fit = ops.sum(unit_length(compared) * own, axis=-1)
+        self.health(scores, word=word, agreement=agreement, fit=fit)
+
+    def _random_events(self, compared: Any, mask: Any) -> tuple[Any, Any]:
+        """A random event for each codeword as its codebook compares it, `[N, W, d]`; and whether there is one."""
+        batch, steps, codebooks, width = ops.shape(compared)
         shape = (self.codebooks, self.codewords)
         length = ops.sum(ops.cast(mask, "int32"), axis=1)
         row = ops.cast(keras.random.uniform(shape, seed=self.generator) * ops.cast(batch, "float32"), "int32")
@@ -198,11 +257,5 @@ class MultiCodebook(ConfiguredLayer):
         step = ops.cast(keras.random.uniform(shape, seed=self.generator) * ops.cast(of_row, "float32"), "int32")
         step = ops.clip(step, 0, ops.maximum(of_row - 1, 0))
         place = (row * steps + step) * codebooks + ops.arange(self.codebooks, dtype="int32")[:, None]
-        drawn = ops.take(ops.reshape(mapped, (batch * steps * codebooks, width)), place, axis=0)
-        return ops.cast(drawn, "float32"), of_row > 0
-
-    def perplexity(self) -> float:
-        """exp(entropy) of the moving usage, averaged over codebooks: from 1 (one codeword) to W (all alike)."""
-        share = self.usage / ops.sum(self.usage, axis=-1, keepdims=True)
-        entropy = -ops.sum(share * ops.log(ops.maximum(share, 1e-12)), axis=-1)
-        return float(ops.convert_to_numpy(ops.mean(ops.exp(entropy))))
+        drawn = ops.take(ops.reshape(compared, (batch * steps * codebooks, width)), place, axis=0)
+        return drawn, of_row > 0

@@ -313,6 +313,17 @@ PRESETS: dict[str, Preset] = {
     "dmqn": _interest("DMQN: the history as clusters, attention over clusters", "dmqn"),
     "dmqn-soft": _interest("DMQN with soft assignment, in serving too", "dmqn", assignment="soft"),
     "dmqn-no-hstu": _interest("DMQN without interaction of clusters", "dmqn", blocks=0),
+    "dmqn-published": _interest(
+        "DMQN in the paper's words: inner products, Gumbel-Softmax, codewords by gradient",
+        "dmqn",
+        similarity="dot",
+        noise="unit",
+        learning="gradient",
+        reseed_below=0.0,
+    ),
+    "dmqn-frozen-codewords": _interest(
+        "DMQN with random codewords that never move, a control", "dmqn", learning="frozen", reseed_below=0.0
+    ),
 }
 
 
