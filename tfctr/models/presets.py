@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict
+from tfctr.models.entries import check_entry
 
 
 def as_mapping(part: Any) -> Any:
@@ -24,8 +25,9 @@ class ModelConfig(Strict):
 
     Attributes:
         interests: An entry without `sequence` reads every sequence that no other entry names; a sequence may have
-            several. With `content: true` the projected frozen vectors of the items are part of events and candidate.
-            None: mean pooling of every sequence, if there are any.
+            several. Its other keys beside the module's options: `features`, `content` and `raw` choose what events and
+            candidate consist of, and `project: false` gives the backbone the module's output as it is, see
+            docs/models.md. None: mean pooling of every sequence, if there are any.
         interaction: The backbone and its options.
         loss: The loss and its options.
         auxiliary: Losses on the fields beside the loss on logits, for any backbone.
@@ -49,30 +51,13 @@ class ModelConfig(Strict):
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in file.sequences}
         for entry in entries:
             reads = [str(entry["sequence"])] if "sequence" in entry else [n for n in file.sequences if n not in named]
-            _check_entry(entry, reads, file)
+            check_entry(entry, reads, file)
             for sequence in reads:
                 found[sequence].append({key: value for key, value in entry.items() if key != "sequence"})
         unread = [sequence for sequence, entries_of in found.items() if not entries_of]
         if unread:
             raise UserError(f"interests: no entry for the sequences {unread}; add one, or one without `sequence`")
         return _by_name(found)
-
-
-def _check_entry(entry: dict[str, Any], reads: list[str], file: FeatureFile) -> None:
-    for sequence in reads:
-        if sequence not in file.sequences:
-            allowed = sorted(file.sequences) or "none, the feature file has no sequences"
-            raise UserError(f"interests: no sequence '{sequence}'. Allowed: {allowed}")
-    if not reads:
-        lacks = (
-            "every sequence is named by another entry; leave it out"
-            if file.sequences
-            else "the feature file has no sequences; choose a preset without interests, such as mlp, or set `model: "
-            "{interests: null}` in the experiment file"
-        )
-        raise UserError(f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}")
-    if not isinstance(entry.get("content", False), bool):
-        raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
 
 
 def _by_name(entries: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:

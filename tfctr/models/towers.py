@@ -10,7 +10,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import user_errors
+from tfctr.errors import UserError, user_errors
 from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import INTERACTIONS, Interaction
@@ -31,19 +31,20 @@ class InterestEntry:
     Attributes:
         interest: The module.
         sequence: The sequence.
+        width: The width of an event, and of a candidate as the interest sees it.
+        fields: The number of fields that its output is projected to; None where it is split into fields as it is.
         features: Candidate features that events share, in order; an event is their fields side by side.
-        content: Frozen tables whose projected vectors follow them in events and candidates.
+        content: Frozen tables whose vectors follow them in events and candidates.
+        raw: Whether these vectors stay as they are, or are projected to E.
     """
 
     interest: Interest
     sequence: str
+    width: int
+    fields: int | None
     features: tuple[str, ...]
     content: tuple[str, ...] = ()
-
-    @property
-    def fields(self) -> int:
-        """The number of fields of an event, which is also the number of fields that the interest gives the backbone."""
-        return len(self.features) + len(self.content)
+    raw: bool = False
 
 
 class UserTower(keras.layers.Layer):
@@ -78,7 +79,7 @@ class UserTower(keras.layers.Layer):
         for name, entry in self.entries.items():
             if self._side_features(entry.sequence):
                 self.side_projections[name] = keras.layers.Dense(
-                    entry.fields * embeddings.width, name=f"{name}_side", dtype=self.dtype_policy
+                    entry.width, name=f"{name}_side", dtype=self.dtype_policy
                 )
 
     def _side_features(self, sequence: str) -> list[Feature]:
@@ -110,11 +111,13 @@ class UserTower(keras.layers.Layer):
 
     def _sequence(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs of an interest: events [B, L, d], their length, and what the feature kinds add."""
-        sequence, content = self.entries[name].sequence, self.entries[name].content
-        features = self.embeddings.file.of_sequence(sequence)
-        rows = {feature.along.name: feature for feature in features if feature.along}
-        in_space = [feature for feature in features if feature.shares] + [rows[table] for table in content]
-        events = ops.concatenate(self._fields(in_space, inputs), axis=-1)
+        entry, file = self.entries[name], self.embeddings.file
+        sequence, rows = entry.sequence, file.frozen_of_sequence(entry.sequence)
+        features = file.of_sequence(sequence)
+        shared = [feature for feature in features if feature.shares and feature.shares.name in entry.features]
+        parts = self._fields(shared, inputs)
+        parts += [self.embeddings.content(table, inputs[rows[table]], entry.raw) for table in entry.content]
+        events = ops.concatenate(parts, axis=-1)
         side = self._fields(self._side_features(sequence), inputs)
         if side:
             # Features that candidates do not have are added to the event by a linear map, so that its width stays.
@@ -171,6 +174,7 @@ class Scorer(keras.layers.Layer):
         self.interest_projections = {
             name: keras.layers.Dense(entry.fields * embeddings.width, name=f"{name}_fields", dtype=self.dtype_policy)
             for name, entry in self.entries.items()
+            if entry.fields is not None
         }
         bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
         self.bias_fields = {field.input: field for field in bias if field.table is not None}
@@ -251,13 +255,25 @@ class Scorer(keras.layers.Layer):
             if entry.interest.auxiliary:
                 seen, logits = seen
                 auxiliary |= {f"{interest}/{name}": one for name, one in logits.items()}
-            per_candidate += ops.split(self.interest_projections[interest](seen), entry.fields, axis=-1)
+            per_candidate += self._fields_of_interest(interest, seen)
         shared = list(of_request.values())
         if USER_FIELDS in state:
             shared.append(ops.cast(state[USER_FIELDS], self.compute_dtype))
         fields = [ops.stack(per_candidate, axis=-2)]
         fields += [ops.repeat(ops.expand_dims(one, 1), count, axis=1) for one in shared]
         return ops.concatenate(fields, axis=-2), auxiliary
+
+    def _fields_of_interest(self, name: str, output: Any) -> list[Any]:
+        """The output of an interest as fields [B, C, E]: projected, or its slices."""
+        width = self.embeddings.width
+        if name in self.interest_projections:
+            output = self.interest_projections[name](output)
+        elif output.shape[-1] % width:
+            raise UserError(
+                f"interest '{name}': with `project: false` its output must be whole fields, a multiple of the "
+                f"embedding_dimension {width}. Received: a width of {output.shape[-1]}"
+            )
+        return ops.split(output, output.shape[-1] // width, axis=-1)
 
     def _request_fields(self, state: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
         """The fields of the request, {"fields": [B, F, E]}; {} where there are none."""
@@ -290,9 +306,9 @@ class Scorer(keras.layers.Layer):
         training: Any,
     ) -> Any:
         file, entry = self.embeddings.file, self.entries[name]
-        target = ops.concatenate(
-            [self.embeddings.field(one, candidate[one]) for one in (*entry.features, *entry.content)], axis=-1
-        )
+        parts = [self.embeddings.field(one, candidate[one]) for one in entry.features]
+        parts += [self.embeddings.content(table, candidate[table], entry.raw) for table in entry.content]
+        target = ops.concatenate(parts, axis=-1)
         known = {"target": target} if mask is None else {"target": target, "mask": mask}
         known |= {f"ids/{one}": candidate[one] for one in entry.interest.id_names}
         prefix = f"{name}/"
