@@ -121,11 +121,18 @@ class RankingModel(keras.Model):
                 f"Allowed: {', '.join(shared)}"
             )
         features, content = (parts_of(entry, sequence, self.file) for parts_of in (features_of, content_of))
-        raw, width = entry.get("raw", False), self.embeddings.width
-        widths = [self.embeddings.frozen_shapes[table][1] if raw else width for table in content]
-        width_of_event = len(features) * width + sum(widths)
-        fields = math.ceil(width_of_event / width) if entry.get("project", True) else None
-        return InterestEntry(interest, sequence, width_of_event, fields, features, content, raw)
+        raw, project = entry.get("raw", False), entry.get("project", True)
+        of_field = self.embeddings.width
+        of_content = [self.embeddings.frozen_shapes[table][1] if raw else of_field for table in content]
+        width = len(features) * of_field + sum(of_content)
+        given = width if project else interest.output_width(width)
+        if not project and given % of_field:
+            raise UserError(
+                f"interest {entry['type']}: with `project: false` its output must be whole fields, a multiple of the "
+                f"embedding_dimension {of_field}. Received: a width of {given}"
+            )
+        fields = math.ceil(given / of_field)
+        return InterestEntry(interest, sequence, width, fields, project, features, content, raw)
 
     @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

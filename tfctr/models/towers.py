@@ -10,7 +10,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError, user_errors
+from tfctr.errors import user_errors
 from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
 from tfctr.interactions.base import INTERACTIONS, Interaction
@@ -32,7 +32,8 @@ class InterestEntry:
         interest: The module.
         sequence: The sequence.
         width: The width of an event, and of a candidate as the interest sees it.
-        fields: The number of fields that its output is projected to; None where it is split into fields as it is.
+        fields: The number of fields that the interest gives the backbone.
+        project: Whether its output is projected to these fields, or already is these fields side by side.
         features: Candidate features that events share, in order; an event is their fields side by side.
         content: Frozen tables whose vectors follow them in events and candidates.
         raw: Whether these vectors stay as they are, or are projected to E.
@@ -41,7 +42,8 @@ class InterestEntry:
     interest: Interest
     sequence: str
     width: int
-    fields: int | None
+    fields: int
+    project: bool
     features: tuple[str, ...]
     content: tuple[str, ...] = ()
     raw: bool = False
@@ -174,7 +176,7 @@ class Scorer(keras.layers.Layer):
         self.interest_projections = {
             name: keras.layers.Dense(entry.fields * embeddings.width, name=f"{name}_fields", dtype=self.dtype_policy)
             for name, entry in self.entries.items()
-            if entry.fields is not None
+            if entry.project
         }
         bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
         self.bias_fields = {field.input: field for field in bias if field.table is not None}
@@ -255,25 +257,15 @@ class Scorer(keras.layers.Layer):
             if entry.interest.auxiliary:
                 seen, logits = seen
                 auxiliary |= {f"{interest}/{name}": one for name, one in logits.items()}
-            per_candidate += self._fields_of_interest(interest, seen)
+            if entry.project:
+                seen = self.interest_projections[interest](seen)
+            per_candidate += ops.split(seen, entry.fields, axis=-1)
         shared = list(of_request.values())
         if USER_FIELDS in state:
             shared.append(ops.cast(state[USER_FIELDS], self.compute_dtype))
         fields = [ops.stack(per_candidate, axis=-2)]
         fields += [ops.repeat(ops.expand_dims(one, 1), count, axis=1) for one in shared]
         return ops.concatenate(fields, axis=-2), auxiliary
-
-    def _fields_of_interest(self, name: str, output: Any) -> list[Any]:
-        """The output of an interest as fields [B, C, E]: projected, or its slices."""
-        width = self.embeddings.width
-        if name in self.interest_projections:
-            output = self.interest_projections[name](output)
-        elif output.shape[-1] % width:
-            raise UserError(
-                f"interest '{name}': with `project: false` its output must be whole fields, a multiple of the "
-                f"embedding_dimension {width}. Received: a width of {output.shape[-1]}"
-            )
-        return ops.split(output, output.shape[-1] // width, axis=-1)
 
     def _request_fields(self, state: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
         """The fields of the request, {"fields": [B, F, E]}; {} where there are none."""
