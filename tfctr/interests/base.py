@@ -105,6 +105,10 @@ class Interest(ConfiguredLayer):
         """
         return options
 
+    def output_width(self, width: int) -> int:
+        """The width of the output for events of this width, which is that width unless the module says otherwise."""
+        return width
+
     def diagnostics(self) -> dict[str, float]:
         """Numbers about the module's health, read from its variables; the training loop logs them every epoch."""
         return {}

@@ -93,6 +93,10 @@ class ContentInterest(FrozenInterest):
         self.hidden: list[keras.layers.Dense] = []
 
     @override
+    def output_width(self, width: int) -> int:
+        return self.units or width
+
+    @override
     def build(self, input_shape: Shapes) -> None:
         super().build(input_shape)
         widths = [input_shape["sequence"].get(f"vectors/{name}", (None,))[-1] for name in self.frozen_names]
@@ -103,7 +107,7 @@ class ContentInterest(FrozenInterest):
     @override
     def build_width(self, width: int) -> None:
         # The hidden layers' weights need the width of the frozen vectors.
-        sizes = [*self.hidden_units, self.units or width]
+        sizes = [*self.hidden_units, self.output_width(width)]
         self.hidden = [self.make_dense(f"hidden_{i}", size, activation="relu") for i, size in enumerate(sizes)]
         self.logit = self.make_dense("logit", 1, sizes[-1])
 

@@ -66,8 +66,12 @@ class SimilarityHistogram(BucketInterest):
         self.hidden_units = check_optional_count("hidden_units", hidden_units)
 
     @override
+    def output_width(self, width: int) -> int:
+        return self.units or width
+
+    @override
     def build_width(self, width: int) -> None:
-        units = self.units or width
+        units = self.output_width(width)
         hidden = self.hidden_units or units
         counted = len(self.frozen_names) * (self.bins + 1)
         self.hidden = self.make_dense("hidden", hidden, counted, activation="relu")

@@ -79,6 +79,10 @@ class TargetAttention(Interest):
         self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
     @override
+    def output_width(self, width: int) -> int:
+        return width if self.projections and self.output_projection else self.attention_dim or width
+
+    @override
     def build_width(self, width: int) -> None:
         inner = check_heads(self.attention_dim or width, self.num_heads)
         if not self.projections:

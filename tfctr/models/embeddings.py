@@ -137,7 +137,7 @@ class FeatureEmbeddings(keras.layers.Layer):
                 numbers = ops.cast(value, self.compute_dtype)
                 return self.projections[name](ops.expand_dims(numbers, -1) if field.size is None else numbers)
             case FrozenRow():
-                return self.projections[field.vectors](self.vectors(field.vectors, value))
+                return self.content(field.vectors, value)
 
     def fields_of(self, feature: Feature, inputs: dict[str, Any]) -> list[Any]:
         """The fields of one feature, each [..., E], from the model inputs by name."""
@@ -157,6 +157,11 @@ class FeatureEmbeddings(keras.layers.Layer):
     def vectors(self, table: str, rows: Any) -> Any:
         """Vectors of a frozen table: rows [...] to float32 [..., width]."""
         return ops.cast(ops.take(self.frozen_tables[table], rows, axis=0), "float32")
+
+    def content(self, table: str, rows: Any, raw: bool = False) -> Any:
+        """Vectors of a frozen table in the compute dtype, projected to E or as they are: [...] to [..., E or width]."""
+        vectors = self.vectors(table, rows)
+        return ops.cast(vectors, self.compute_dtype) if raw else self.projections[table](vectors)
 
     def call(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Fields by name, for use as a layer of its own: {name: ids} to {name: [..., E]}."""

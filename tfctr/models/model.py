@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from tfctr.interests.base import INTERESTS, Shapes
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_auxiliary_loss, create_loss
 from tfctr.models.embeddings import FeatureEmbeddings
+from tfctr.models.entries import content_of, features_of, module_options
 from tfctr.models.field_facts import field_facts
 from tfctr.models.first_order import FirstOrderWeights
 from tfctr.models.presets import ModelConfig
@@ -104,23 +106,33 @@ class RankingModel(keras.Model):
 
     def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
         """An interest in a sequence, completed with what only the feature file knows."""
-        features = tuple(self.file.shared_fields(sequence).values())
-        frozen = tuple(sorted(self.file.frozen_of_sequence(sequence)))
+        shared = tuple(self.file.shared_fields(sequence).values())
         facts = SequenceFacts(
             sequence,
             max_length=self.file.sequences[sequence].max_length,
-            frozen=frozen,
-            features={name: self.embeddings.table_rows.get(name) for name in features},
+            frozen=tuple(sorted(self.file.frozen_of_sequence(sequence))),
+            features={name: self.embeddings.table_rows.get(name) for name in shared},
         )
-        options = {key: value for key, value in entry.items() if key != "content"}
-        interest = create_interest(options, facts, dtype=self.dtype_policy.name)
-        unknown = [name for name in interest.id_names if name not in features]
+        interest = create_interest(module_options(entry), facts, dtype=self.dtype_policy.name)
+        unknown = [name for name in interest.id_names if name not in shared]
         if unknown:
             raise UserError(
                 f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
-                f"Allowed: {', '.join(features)}"
+                f"Allowed: {', '.join(shared)}"
             )
-        return InterestEntry(interest, sequence, features, frozen if entry.get("content") else ())
+        features, content = (parts_of(entry, sequence, self.file) for parts_of in (features_of, content_of))
+        raw, project = entry.get("raw", False), entry.get("project", True)
+        of_field = self.embeddings.width
+        of_content = [self.embeddings.frozen_shapes[table][1] if raw else of_field for table in content]
+        width = len(features) * of_field + sum(of_content)
+        given = width if project else interest.output_width(width)
+        if not project and given % of_field:
+            raise UserError(
+                f"interest {entry['type']}: with `project: false` its output must be whole fields, a multiple of the "
+                f"embedding_dimension {of_field}. Received: a width of {given}"
+            )
+        fields = math.ceil(given / of_field)
+        return InterestEntry(interest, sequence, width, fields, project, features, content, raw)
 
     @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -226,7 +238,6 @@ class RankingModel(keras.Model):
         self.built = True
 
     def _interest_shapes(self, entry: InterestEntry) -> Shapes:
-        width = entry.fields * self.embeddings.width
         length = self.file.sequences[entry.sequence].max_length
         vectors = {
             f"vectors/{table}": (None, length, self.embeddings.frozen_shapes[table][1])
@@ -235,8 +246,8 @@ class RankingModel(keras.Model):
         in_context = sum(len(feature.kind.fields(feature)) for feature in self.file.of_side("context"))
         count = in_context + sum(len(feature.kind.request_fields(feature)) for feature in self.file.features)
         return {
-            "sequence": {"events": (None, length, width), **vectors},
-            "candidate": {"target": (None, None, width)},
+            "sequence": {"events": (None, length, entry.width), **vectors},
+            "candidate": {"target": (None, None, entry.width)},
             "context": {"fields": (None, count, self.embeddings.width)} if count else {},
         }
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict
+from tfctr.models.entries import check_entry
 
 
 def as_mapping(part: Any) -> Any:
@@ -24,8 +25,9 @@ class ModelConfig(Strict):
 
     Attributes:
         interests: An entry without `sequence` reads every sequence that no other entry names; a sequence may have
-            several. With `content: true` the projected frozen vectors of the items are part of events and candidate.
-            None: mean pooling of every sequence, if there are any.
+            several. Its other keys beside the module's options: `features`, `content` and `raw` choose what events and
+            candidate consist of, and `project: false` gives the backbone the module's output as it is, see
+            docs/models.md. None: mean pooling of every sequence, if there are any.
         interaction: The backbone and its options.
         loss: The loss and its options.
         auxiliary: Losses on the fields beside the loss on logits, for any backbone.
@@ -56,30 +58,13 @@ class ModelConfig(Strict):
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in file.sequences}
         for entry in entries:
             reads = [str(entry["sequence"])] if "sequence" in entry else [n for n in file.sequences if n not in named]
-            _check_entry(entry, reads, file)
+            check_entry(entry, reads, file)
             for sequence in reads:
                 found[sequence].append({key: value for key, value in entry.items() if key != "sequence"})
         unread = [sequence for sequence, entries_of in found.items() if not entries_of]
         if unread:
             raise UserError(f"interests: no entry for the sequences {unread}; add one, or one without `sequence`")
         return _by_name(found)
-
-
-def _check_entry(entry: dict[str, Any], reads: list[str], file: FeatureFile) -> None:
-    for sequence in reads:
-        if sequence not in file.sequences:
-            allowed = sorted(file.sequences) or "none, the feature file has no sequences"
-            raise UserError(f"interests: no sequence '{sequence}'. Allowed: {allowed}")
-    if not reads:
-        lacks = (
-            "every sequence is named by another entry; leave it out"
-            if file.sequences
-            else "the feature file has no sequences; choose a preset without interests, such as mlp, or set `model: "
-            "{interests: null}` in the experiment file"
-        )
-        raise UserError(f"interests: the entry of type '{entry.get('type')}' has no sequence to read: {lacks}")
-    if not isinstance(entry.get("content", False), bool):
-        raise UserError(f"interests: `content` must be true or false. Received: {entry['content']!r}")
 
 
 def _by_name(entries: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -102,12 +87,20 @@ Preset = tuple[str, ModelConfig]
 _MLP = {"type": "mlp", "hidden": [256, 128, 64]}
 _SELF_ENSEMBLE = {"type": "self_ensemble"}
 _QNN = {"type": "qnn_alpha_released", "layers": 3, "rows": 8}
+# rows = 3 is the advice of QIN's authors where 4 is unstable.
+_QIN = {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1}
+_QIN_MLP = {"type": "mlp", "hidden": [1024, 512, 256]}
 _BARS_MLP = {"type": "mlp", "hidden": [400, 400, 400], "batch_norm": True, "dropout": 0.2}
 
 
-def _interest(about: str, kind: str, interaction: dict[str, Any] | None = None, **options: Any) -> Preset:
-    """An interest, with a multi-layer perceptron unless another backbone is given."""
-    return about, ModelConfig(interests=({"type": kind, **options},), interaction=interaction or _MLP)
+def _interest(about: str, *interests: str | dict[str, Any], interaction: dict[str, Any] = _MLP) -> Preset:
+    """Interests, with a multi-layer perceptron unless another backbone is given."""
+    return about, ModelConfig.model_validate({"interests": interests, "interaction": interaction})
+
+
+def _as_is(kind: str, **options: Any) -> dict[str, Any]:
+    """An interest whose output is part of the backbone's input as it is, where its paper has no further projection."""
+    return {"type": kind, **options, "project": False}
 
 
 def _interaction(about: str, kind: str, loss: dict[str, Any] | None = None, **options: Any) -> Preset:
@@ -116,10 +109,9 @@ def _interaction(about: str, kind: str, loss: dict[str, Any] | None = None, **op
     return about, ModelConfig(**config, **({} if loss is None else {"loss": loss}))
 
 
-def _qin(about: str, interaction: dict[str, Any] | None = None, **options: Any) -> Preset:
-    """QIN: events are ids and content, rows = 3 is its authors' advice where 4 is unstable."""
-    backbone = {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1}
-    return _interest(about, "asta", interaction or backbone, content=True, **options)
+def _qin(about: str, *interests: dict[str, Any], interaction: dict[str, Any] = _QIN) -> Preset:
+    """QIN and what its paper compares: one attention over ids and content side by side, unless others are given."""
+    return _interest(about, *(interests or [_as_is("asta", content=True)]), interaction=interaction)
 
 
 PRESETS: dict[str, Preset] = {
@@ -278,34 +270,55 @@ PRESETS: dict[str, Preset] = {
     "dlf-no-naf": _interaction("DLF whose blocks meet in the last layer only", "dlf", fusion="late"),
     "dlf-released": _interaction("DLF as in the released code", "dlf_released"),
     "dlf-released-attention": _interaction("DLF as released, with its attention block", "dlf_released", attention=True),
-    # QIN and its ablations.
+    # QIN, its ablations, and what its data set's organisers start from.
     "qin": _qin("QIN: sparse target attention, quadratic backbone"),
-    "qin-softmax": _qin("QIN with a softmax in its attention", activation="softmax"),
-    "qin-mean": _qin("QIN with mean pooling for its attention", activation="mean"),
-    "qin-dropout": _qin("QIN with dropout in its attention", dropout=0.1),
-    "qin-mlp": _qin("QIN with an MLP for its backbone", {"type": "mlp", "hidden": [1024, 512, 256]}),
-    "qin-relu": _qin(
-        "QIN with ReLU for PReLU", {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1, "activation": "relu"}
+    "qin-softmax": _qin("QIN with a softmax in its attention", _as_is("asta", content=True, activation="softmax")),
+    "qin-mean": _qin("QIN with mean pooling for its attention", _as_is("asta", content=True, activation="mean")),
+    "qin-dropout": _qin("QIN with dropout in its attention", _as_is("asta", content=True, dropout=0.1)),
+    "qin-mlp": _qin("QIN with an MLP for its backbone", interaction=_QIN_MLP),
+    "qin-relu": _qin("QIN with ReLU for PReLU", interaction={**_QIN, "activation": "relu"}),
+    "qin-modalities": _qin(
+        "QIN with an attention for ids and one for content, as its paper draws it",
+        _as_is("asta"),
+        _as_is("asta", features=[], content=True),
+    ),
+    "qin-ids": _qin("QIN whose attention reads ids only", _as_is("asta")),
+    "qin-content": _qin("QIN whose attention reads content only", _as_is("asta", features=[], content=True)),
+    "qin-raw": _qin("QIN over content vectors as they are", {"type": "asta", "content": True, "raw": True}),
+    "din-mmctr": _interest(
+        "the DIN of QIN's data set: ReLU, no softmax, ids and content",
+        _as_is("din", content=True, hidden=[512, 256], activation="relu", dropout=0.1),
+        interaction={**_QIN_MLP, "activation": "relu", "batch_norm": True, "dropout": 0.1},
     ),
     # DMF, its variants and what its paper compares.
-    "din": _interest("Deep Interest Network: DIN unit with Dice", "din"),
-    "ta": _interest("target attention over ids", "target_attention"),
+    "din": _interest("Deep Interest Network: DIN unit with Dice", _as_is("din")),
+    "ta": _interest("target attention over ids", _as_is("target_attention")),
     "sasrec": _interest("SASRec: self-attention, one user vector", "sasrec"),
-    "simtier": _interest("SimTier: histogram of similarities", "simtier"),
+    "simtier": _interest("SimTier: histogram of similarities, beside a DIN over ids", _as_is("din"), "simtier"),
+    "simtier-only": _interest("SimTier's histogram without an interest over ids", "simtier"),
+    "ta-simtier": _interest(
+        "target attention beside SimTier, what DMF is compared with online", _as_is("target_attention"), "simtier"
+    ),
     "bfs-mf": _interest("target attention with the similarity as a bias", "bfs_mf"),
-    "make": _interest("MAKE's frozen-vector stage: a DIN unit over content, with a loss of its own", "make"),
-    "ta-early": _interest("similarities joined to ids before the attention", "ta_early"),
-    "ta-late": _interest("an attention over ids and one over similarities, joined after", "ta_late"),
-    "dta": _interest("decoupled target attention over ids and similarities", "dta"),
-    "dmf-noninvasive": _interest("DMF's attention with similarities in the keys only", "dta", enrich_values=False),
-    "dmf": _interest("Decoupled Multimodal Fusion: CMM of DTA and SimTier", "cmm"),
-    "dmf-learned": _interest("DMF with a trained share of DTA", "cmm", mixing="learned"),
-    "dmf-gated": _interest("DMF with a share of DTA that depends on the request", "cmm", mixing="gated"),
-    "dmf-soft": _interest("DMF with similarities split between neighbouring buckets", "cmm", soft_buckets=True),
-    "dmf-sum": _interest("DMF whose attention sums instead of averaging", "cmm", activation="relu"),
+    "make": _interest("MAKE: a DIN over content with a loss of its own, beside a DIN over ids", _as_is("din"), "make"),
+    "make-only": _interest("MAKE's stage over content alone, which `training.start_from` gives to `make`", "make"),
+    "ta-early": _interest("similarities joined to ids before the attention", _as_is("ta_early")),
+    "ta-late": _interest("an attention over ids and one over similarities, joined after", _as_is("ta_late")),
+    "dta": _interest("decoupled target attention over ids and similarities", _as_is("dta")),
+    "dmf-noninvasive": _interest(
+        "DMF's attention with similarities in the keys only", _as_is("dta", enrich_values=False)
+    ),
+    "dmf": _interest("Decoupled Multimodal Fusion: CMM of DTA and SimTier", _as_is("cmm")),
+    "dmf-make": _interest("DMF beside MAKE's interest over content", _as_is("cmm"), "make"),
+    "dmf-learned": _interest("DMF with a trained share of DTA", _as_is("cmm", mixing="learned")),
+    "dmf-gated": _interest("DMF with a share of DTA that depends on the request", _as_is("cmm", mixing="gated")),
+    "dmf-soft": _interest("DMF with similarities split between neighbouring buckets", _as_is("cmm", soft_buckets=True)),
+    "dmf-sum": _interest("DMF whose attention sums instead of averaging", _as_is("cmm", activation="relu")),
     # DMQN and long histories.
-    "sim-hard": _interest("SIM: the newest events of the candidate's category", "sim", search="hard"),
-    "sim-soft": _interest("SIM: the events nearest to the candidate, a search of its own loss", "sim", search="soft"),
+    "sim-hard": _interest("SIM: the newest events of the candidate's category", {"type": "sim", "search": "hard"}),
+    "sim-soft": _interest(
+        "SIM: the events nearest to the candidate, a search of its own loss", {"type": "sim", "search": "soft"}
+    ),
     "eta": _interest("ETA: search by hashed bits", "eta"),
     "sdim": _interest("SDIM: hash buckets instead of attention", "sdim"),
     "twin": _interest("TWIN: one attention that searches and attends", "twin"),
@@ -324,6 +337,8 @@ PRESETS: dict[str, Preset] = {
     "dmqn-frozen-codewords": _interest(
         "DMQN with random codewords that never move, a control", "dmqn", learning="frozen", reseed_below=0.0
     ),
+    "dmqn-soft": _interest("DMQN with soft assignment, in serving too", {"type": "dmqn", "assignment": "soft"}),
+    "dmqn-no-hstu": _interest("DMQN without interaction of clusters", {"type": "dmqn", "blocks": 0}),
 }
 
 

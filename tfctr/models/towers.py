@@ -31,19 +31,22 @@ class InterestEntry:
     Attributes:
         interest: The module.
         sequence: The sequence.
+        width: The width of an event, and of a candidate as the interest sees it.
+        fields: The number of fields that the interest gives the backbone.
+        project: Whether its output is projected to these fields, or already is these fields side by side.
         features: Candidate features that events share, in order; an event is their fields side by side.
-        content: Frozen tables whose projected vectors follow them in events and candidates.
+        content: Frozen tables whose vectors follow them in events and candidates.
+        raw: Whether these vectors stay as they are, or are projected to E.
     """
 
     interest: Interest
     sequence: str
+    width: int
+    fields: int
+    project: bool
     features: tuple[str, ...]
     content: tuple[str, ...] = ()
-
-    @property
-    def fields(self) -> int:
-        """The number of fields of an event, which is also the number of fields that the interest gives the backbone."""
-        return len(self.features) + len(self.content)
+    raw: bool = False
 
 
 class UserTower(keras.layers.Layer):
@@ -78,7 +81,7 @@ class UserTower(keras.layers.Layer):
         for name, entry in self.entries.items():
             if self._side_features(entry.sequence):
                 self.side_projections[name] = keras.layers.Dense(
-                    entry.fields * embeddings.width, name=f"{name}_side", dtype=self.dtype_policy
+                    entry.width, name=f"{name}_side", dtype=self.dtype_policy
                 )
 
     def _side_features(self, sequence: str) -> list[Feature]:
@@ -110,11 +113,13 @@ class UserTower(keras.layers.Layer):
 
     def _sequence(self, name: str, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs of an interest: events [B, L, d], their length, and what the feature kinds add."""
-        sequence, content = self.entries[name].sequence, self.entries[name].content
-        features = self.embeddings.file.of_sequence(sequence)
-        rows = {feature.along.name: feature for feature in features if feature.along}
-        in_space = [feature for feature in features if feature.shares] + [rows[table] for table in content]
-        events = ops.concatenate(self._fields(in_space, inputs), axis=-1)
+        entry, file = self.entries[name], self.embeddings.file
+        sequence, rows = entry.sequence, file.frozen_of_sequence(entry.sequence)
+        features = file.of_sequence(sequence)
+        shared = [feature for feature in features if feature.shares and feature.shares.name in entry.features]
+        parts = self._fields(shared, inputs)
+        parts += [self.embeddings.content(table, inputs[rows[table]], entry.raw) for table in entry.content]
+        events = ops.concatenate(parts, axis=-1)
         side = self._fields(self._side_features(sequence), inputs)
         if side:
             # Features that candidates do not have are added to the event by a linear map, so that its width stays.
@@ -171,6 +176,7 @@ class Scorer(keras.layers.Layer):
         self.interest_projections = {
             name: keras.layers.Dense(entry.fields * embeddings.width, name=f"{name}_fields", dtype=self.dtype_policy)
             for name, entry in self.entries.items()
+            if entry.project
         }
         bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
         self.bias_fields = {field.input: field for field in bias if field.table is not None}
@@ -254,7 +260,9 @@ class Scorer(keras.layers.Layer):
             if entry.interest.auxiliary:
                 seen, logits = seen
                 auxiliary |= {f"{interest}/{name}": one for name, one in logits.items()}
-            per_candidate += ops.split(self.interest_projections[interest](seen), entry.fields, axis=-1)
+            if entry.project:
+                seen = self.interest_projections[interest](seen)
+            per_candidate += ops.split(seen, entry.fields, axis=-1)
         shared = list(of_request.values())
         if USER_FIELDS in state:
             shared.append(ops.cast(state[USER_FIELDS], self.compute_dtype))
@@ -293,9 +301,9 @@ class Scorer(keras.layers.Layer):
         training: Any,
     ) -> Any:
         file, entry = self.embeddings.file, self.entries[name]
-        target = ops.concatenate(
-            [self.embeddings.field(one, candidate[one]) for one in (*entry.features, *entry.content)], axis=-1
-        )
+        parts = [self.embeddings.field(one, candidate[one]) for one in entry.features]
+        parts += [self.embeddings.content(table, candidate[table], entry.raw) for table in entry.content]
+        target = ops.concatenate(parts, axis=-1)
         known = {"target": target} if mask is None else {"target": target, "mask": mask}
         known |= {f"ids/{one}": candidate[one] for one in entry.interest.id_names}
         prefix = f"{name}/"

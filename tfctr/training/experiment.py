@@ -18,6 +18,7 @@ from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
+from tfctr.models.entries import module_options
 from tfctr.models.presets import ModelConfig, as_mapping, preset
 from tfctr.training.monitors import MonitorName
 
@@ -216,5 +217,4 @@ def _try_layers(config: ModelConfig) -> None:
     for entry in config.auxiliary:
         create_auxiliary_loss(entry)
     for entry in config.interests or ():
-        options = {key: value for key, value in entry.items() if key not in ("sequence", "content")}
-        create_interest(options, ANY_SEQUENCE)
+        create_interest(module_options(entry), ANY_SEQUENCE)
