@@ -41,6 +41,8 @@ EXTRAS = {
         "tfx==1.21.0",
     ],
     "serving": SERVING,
+    # For examples/retrieve_and_rank.py; it runs on Keras 2 (tf-keras), in processes of its own.
+    "retrieval": [*SERVING, *DATA, "tensorflow-recommenders>=0.7.7", "tf-keras>=2.21,<2.22"],
     "redis": ["redis>=5"],
     "dev": [
         "cryptography>=42",  # certificates

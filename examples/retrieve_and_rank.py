@@ -1,0 +1,187 @@
+"""Retrieves 500 candidates for a user and ranks them, with two models on one server.
+
+    python examples/retrieve_and_rank.py DATA RANKER OUT
+
+DATA is a data set with the columns of `tfctr data synthesize`, RANKER a directory with versions of a model that tfctr
+trained on it, and OUT, which is made, takes the index of a TensorFlow Recommenders model that `two_tower.py` trains. For
+each user of the test split, the first request of the split is answered; the clicks from there on are what to find.
+"""
+
+import argparse
+import csv
+import itertools
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from tfctr.client import ClientError, RankingClient
+from tfctr.data.sources import serialized, split_files
+from tfctr.errors import UserError
+from tfctr.export.describe import describe
+from tfctr.features import FeatureFile, raw_inputs
+from tfctr.features.parsing import outcomes, parse_examples
+from tfctr.features.row_checks import column_rules
+
+TOP = 10
+QUERY = ("user_id", "history_item_id", "history_length")
+NEEDED = {*QUERY, "item_id", "timestamp"}
+MODELS = """model_config_list {{
+  config {{ name: "retrieval" base_path: {retrieval} model_platform: "tensorflow" }}
+  config {{ name: "ranker" base_path: {ranker} model_platform: "tensorflow" }}
+}}
+"""
+
+
+def feature_file(ranker: Path) -> FeatureFile:
+    """What the newest version of the ranker was trained with."""
+    versions = [path for path in ranker.glob("*") if path.name.isdigit()]
+    if not versions:
+        raise UserError(f"{ranker}: no version of a model; `make demo` or `tfctr export` makes one")
+    file = describe(max(versions, key=lambda path: int(path.name))).feature_file
+    if missing := NEEDED - {spec.name for spec in raw_inputs(file)}:
+        raise UserError(f"{ranker}: this example needs the features {', '.join(sorted(missing))}")
+    return file
+
+
+def read(data: Path, split: str, file: FeatureFile) -> Iterator[dict[str, Any]]:
+    """The rows of a split in batches of raw columns; histories are padded, and have a length."""
+    rows = (row for path in split_files(data, split) for row in serialized(path, column_rules(file), file.csv))
+    while batch := list(itertools.islice(rows, 4096)):
+        yield {name: column.numpy() for name, column in parse_examples(tf.constant(batch), file, outcomes(file)).items()}
+
+
+def train_index(data: Path, file: FeatureFile, catalogue: list[int], out: Path, seed: int) -> None:
+    """Writes the clicks of the training split for `two_tower.py`, which needs a process of its own, and runs it."""
+    (label,) = file.labels.columns
+    clicked = [{name: rows[name][rows[label] > 0] for name in (*QUERY, "item_id")} for rows in read(data, "train", file)]
+    columns = {name: np.concatenate([rows[name] for rows in clicked]) for name in clicked[0]}
+    np.savez(out / "clicks.npz", catalogue=np.array(catalogue, np.int64), **columns)
+    command = [sys.executable, Path(__file__).with_name("two_tower.py"), out / "clicks.npz", out / "retrieval", str(seed)]
+    ran = subprocess.run(command, env={**os.environ, "TF_USE_LEGACY_KERAS": "1"}, capture_output=True, text=True)
+    if ran.returncode:
+        hint = "; install the extra `retrieval`" if "No module named 'tensorflow_recommenders'" in ran.stderr else ""
+        raise UserError(f"training the index failed{hint}:\n{ran.stderr[-2000:]}")
+
+
+@contextmanager
+def serve(ranker: Path, out: Path) -> Iterator[str]:
+    """One server with both models, in a process of its own; yields its address."""
+    paths = {"retrieval": out / "retrieval", "ranker": ranker}
+    (out / "models.config").write_text(MODELS.format(**{n: json.dumps(str(p.resolve())) for n, p in paths.items()}))
+    command = [sys.executable, "-m", "serving.server", "--port", "0", "--model-config-file", out / "models.config"]
+    with (
+        (out / "server.log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as server,
+    ):
+        try:
+            ready = re.search("grpc://(.+)$", server.stdout.readline() if server.stdout else "")
+            if ready is None:
+                raise UserError(f"the server did not start: {(out / 'server.log').read_text()[-2000:]}")
+            yield ready[1]
+        finally:
+            server.terminate()
+
+
+def retrieve(stub: Any, user: dict[str, Any]) -> list[int]:
+    """The items that the index gives for a user, best first."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "retrieval"
+    history = user["history_item_id"]
+    for name, value in {"user_id": user["user_id"], "history_item_id": history, "history_length": len(history)}.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto([value], tf.int64))
+    try:
+        reply = stub.Predict(request, timeout=30)
+    except grpc.RpcError as error:
+        raise UserError(f"the index did not answer: {error.details()}") from error
+    return tf.make_ndarray(reply.outputs["item_id"])[0].tolist()
+
+
+def requests(data: Path, file: FeatureFile, count: int) -> list[tuple[dict[str, Any], dict[str, Any], set[int]]]:
+    """The first request of each of some users of the test split: user, context, and the items that were clicked."""
+    (label,) = file.labels.columns
+    first: dict[int, dict[str, Any]] = {}
+    clicked: dict[int, set[int]] = {}
+    for rows in read(data, "test", file):
+        for values in zip(*rows.values(), strict=True):
+            row = dict(zip(rows, values, strict=True))
+            if row["timestamp"] < first.get(row["user_id"], row | {"timestamp": np.inf})["timestamp"]:
+                first[row["user_id"]] = row
+            if row[label] > 0:
+                clicked.setdefault(row["user_id"], set()).add(int(row["item_id"]))
+    sides = {spec.name: spec.side for spec in raw_inputs(file)}
+
+    def features(row: dict[str, Any], side: str) -> dict[str, Any]:
+        values = {name: value for name, value in row.items() if sides.get(name) == side and name != "history_length"}
+        return {n: v[: row["history_length"]].tolist() if np.ndim(v) else v for n, v in values.items()}
+
+    chosen = list(clicked.items())[:count]
+    return [(features(first[user], "user"), features(first[user], "context"), items) for user, items in chosen]
+
+
+def main() -> None:
+    """Trains the index, serves both models, and prints what they find."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("data", "ranker", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=7)
+    given = parser.parse_args()
+
+    file = feature_file(given.ranker)
+    with (given.data / "items.csv").open(encoding="utf-8", newline="") as lines:
+        table = {int(row["item_id"]): row for row in csv.DictReader(lines)}
+    items = {
+        item: {"item_id": item, "genres": row["genres"], **({"year": int(row["year"])} if row["year"] else {})}
+        for item, row in table.items()
+    }
+    given.out.mkdir(parents=True)
+    started = time.perf_counter()
+    train_index(given.data, file, list(items), given.out, given.seed)
+    print(f"two towers trained, {len(items)} items in the index: {time.perf_counter() - started:.0f} s")
+
+    found, before, after, seconds = [], [], [], []
+    with serve(given.ranker, given.out) as address, grpc.insecure_channel(address) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with RankingClient(address, "ranker", timeout_seconds=30) as client:
+            for user, context, clicked in requests(given.data, file, given.users):
+                times = [time.perf_counter()]
+                retrieved = retrieve(stub, user)
+                times.append(time.perf_counter())
+                ranked = client.rank(user, [items[item] for item in retrieved], context)
+                times.append(time.perf_counter())
+                order = [one.candidate["item_id"] for one in ranked]
+                if not seconds:
+                    print(f"user {user['user_id']}: the best {TOP} of {len(retrieved)} candidates")
+                    for one in ranked[:TOP]:
+                        item = one.candidate["item_id"]
+                        place = retrieved.index(item) + 1
+                        print(f"  {one.probability:.3f}  retrieved as {place:3d}  {table[item]['title']}")
+                seconds.append(np.diff(times))
+                found += [item in retrieved for item in clicked]
+                before += [item in retrieved[:TOP] for item in clicked]
+                after += [item in order[:TOP] for item in clicked]
+    print(f"{len(found)} clicks of {len(seconds)} users; {np.mean(found):.3f} of them are among the candidates")
+    print(f"hit rate@{TOP}: {np.mean(before):.4f} as retrieved, {np.mean(after):.4f} as ranked", end="; ")
+    print(f"{TOP / len(items):.4f} by chance")
+    retrieving, ranking = (1000 * statistics.median(step) for step in np.transpose(seconds))
+    print(f"median over gRPC: retrieve {retrieving:.1f} ms, rank {ranking:.1f} ms")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (UserError, ClientError, OSError) as error:
+        sys.exit(f"error: {error}")
