@@ -60,16 +60,26 @@ def read(data: Path, split: str, file: FeatureFile) -> Iterator[dict[str, Any]]:
     """The rows of a split in batches of raw columns; histories are padded, and have a length."""
     rows = (row for path in split_files(data, split) for row in serialized(path, column_rules(file), file.csv))
     while batch := list(itertools.islice(rows, 4096)):
-        yield {name: column.numpy() for name, column in parse_examples(tf.constant(batch), file, outcomes(file)).items()}
+        yield {
+            name: column.numpy() for name, column in parse_examples(tf.constant(batch), file, outcomes(file)).items()
+        }
 
 
 def train_index(data: Path, file: FeatureFile, catalogue: list[int], out: Path, seed: int) -> None:
     """Writes the clicks of the training split for `two_tower.py`, which needs a process of its own, and runs it."""
     (label,) = file.labels.columns
-    clicked = [{name: rows[name][rows[label] > 0] for name in (*QUERY, "item_id")} for rows in read(data, "train", file)]
+    clicked = [
+        {name: rows[name][rows[label] > 0] for name in (*QUERY, "item_id")} for rows in read(data, "train", file)
+    ]
     columns = {name: np.concatenate([rows[name] for rows in clicked]) for name in clicked[0]}
     np.savez(out / "clicks.npz", catalogue=np.array(catalogue, np.int64), **columns)
-    command = [sys.executable, Path(__file__).with_name("two_tower.py"), out / "clicks.npz", out / "retrieval", str(seed)]
+    command = [
+        sys.executable,
+        Path(__file__).with_name("two_tower.py"),
+        out / "clicks.npz",
+        out / "retrieval",
+        str(seed),
+    ]
     ran = subprocess.run(command, env={**os.environ, "TF_USE_LEGACY_KERAS": "1"}, capture_output=True, text=True)
     if ran.returncode:
         hint = "; install the extra `retrieval`" if "No module named 'tensorflow_recommenders'" in ran.stderr else ""

@@ -231,6 +231,7 @@ PRESETS: dict[str, Preset] = {
     "cl4ctr": (
         "DeepFM with CL4CTR's losses on its fields: contrast, alignment and uniformity",
         ModelConfig(interaction={"type": "deepfm", "deep": _BARS_MLP}, auxiliary=({"type": "cl4ctr"},)),
+    ),
     # Branches that share, masks, rotations, stacked products and products of pairs, with the settings of FuxiCTR's
     # benchmark or their authors' code: those for Frappe where there are any, for masknet-serial those for MovieLens.
     "edcn": _interaction(
@@ -324,18 +325,13 @@ PRESETS: dict[str, Preset] = {
     "twin": _interest("TWIN: one attention that searches and attends", "twin"),
     "hstu": _interest("HSTU over the history, target attention over its outputs", "hstu"),
     "dmqn": _interest("DMQN: the history as clusters, attention over clusters", "dmqn"),
-    "dmqn-soft": _interest("DMQN with soft assignment, in serving too", "dmqn", assignment="soft"),
-    "dmqn-no-hstu": _interest("DMQN without interaction of clusters", "dmqn", blocks=0),
     "dmqn-published": _interest(
         "DMQN in the paper's words: inner products, Gumbel-Softmax, codewords by gradient",
-        "dmqn",
-        similarity="dot",
-        noise="unit",
-        learning="gradient",
-        reseed_below=0.0,
+        {"type": "dmqn", "similarity": "dot", "noise": "unit", "learning": "gradient", "reseed_below": 0.0},
     ),
     "dmqn-frozen-codewords": _interest(
-        "DMQN with random codewords that never move, a control", "dmqn", learning="frozen", reseed_below=0.0
+        "DMQN with random codewords that never move, a control",
+        {"type": "dmqn", "learning": "frozen", "reseed_below": 0.0},
     ),
     "dmqn-soft": _interest("DMQN with soft assignment, in serving too", {"type": "dmqn", "assignment": "soft"}),
     "dmqn-no-hstu": _interest("DMQN without interaction of clusters", {"type": "dmqn", "blocks": 0}),
