@@ -26,8 +26,8 @@ def test_golden() -> None:
         "attention/dense/kernel": layer.attention.kernel,
         "attention/dense/bias": layer.attention.bias,
         "attention/score/kernel": layer.score.kernel,
-        "projection/kernel": layer.projection.kernel,
-        "linear/bias": layer.projection.bias,
+        "projection/kernel": layer.head.kernel,
+        "linear/bias": layer.head.bias,
     }
     check(case, lambda inputs: _outputs(layer, inputs), weights)
 
@@ -45,8 +45,8 @@ def test_by_hand() -> None:
     layer.build((None, 3, 1))
     layer.attention.kernel.assign([[1.0]])
     layer.score.kernel.assign([[np.log(2.0)]])
-    layer.projection.kernel.assign([[4.0]])
-    layer.projection.bias.assign([0.5])
+    layer.head.kernel.assign([[4.0]])
+    layer.head.bias.assign([0.5])
     # The fields 1, 1 and -1 have the products 1, -1 and -1, which weigh 2, 1 and 1 parts of 4: the sum is 0.
     np.testing.assert_allclose(layer(np.array([[[1.0], [1.0], [-1.0]]], "float32")), [0.5], atol=1e-6)
     # The fields 1, 1 and 0 have the products 1, 0 and 0, which weigh 2, 1 and 1 parts.

@@ -56,9 +56,8 @@ def test_the_whole_by_hand() -> None:
     (attention,) = layer.attentions
     attention.query.kernel.assign([[0.0]])
     attention.value.kernel.assign([[2.0]])
-    layer.head.kernel.assign([[1.0], [-1.0]])
+    layer.head.kernel.assign([[1.0], [-1.0], [0.0], [10.0]])
     layer.head.bias.assign([0.5])
-    layer.deep.head.kernel.assign([[0.0], [10.0]])
     fields = np.array([[[1.0], [3.0]]], "float32")
     np.testing.assert_allclose(layer(fields, linear=np.array([100.0], "float32")), [-2 + 0.5 + 30 + 100], rtol=1e-6)
 

@@ -1,5 +1,6 @@
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -54,6 +55,18 @@ def test_similarities_by_hand() -> None:
     plain = Sam("2A", aggregation="mean")
     plain.build(fields.shape)
     np.testing.assert_allclose(plain.hidden(fields), [[17 / 4, 17 / 4]])
+
+
+@pytest.mark.parametrize("form", ["3A", "3E"])
+def test_a_stack_starts_small_whatever_the_draw(form: Any) -> None:
+    # As at the start of a model: all fields are new embeddings but one, which is a projected vector of length one.
+    generator = np.random.default_rng(5)
+    fields = generator.normal(0.0, 0.01, (64, 13, 8)).astype("float32")
+    vectors = generator.normal(size=(64, 8))
+    fields[:, 3] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    for seed in range(12):
+        keras.utils.set_random_seed(seed)
+        assert np.std(ops.convert_to_numpy(Sam(form, layers=4, residual=True)(fields))) <= 0.5
 
 
 @pytest.mark.any_backend

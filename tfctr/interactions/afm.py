@@ -6,7 +6,8 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interactions.base import Eats, Interaction, interaction
+from tfctr.interactions.base import Eats, interaction
+from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_count, check_rate
 from tfctr.layers.configured import Shape
 from tfctr.layers.initializers import xavier_normal
@@ -15,7 +16,7 @@ from tfctr.layers.tokens import softmax, token_shape
 
 
 @interaction("afm")
-class Afm(Interaction):
+class Afm(HeadedInteraction):
     """The attentional factorization machine: a factorization machine that weighs its pairs of fields.
 
         P_ij  = e_i * e_j                                       i < j
@@ -38,7 +39,6 @@ class Afm(Interaction):
         `Fm`.
     """
 
-    weight_kinds = ("kernel",)
     eats: Eats = "fields"
     wide: bool = True
 
@@ -52,21 +52,23 @@ class Afm(Interaction):
         self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
 
     @override
-    def build(self, input_shape: Shape) -> None:
+    def build_hidden(self, input_shape: Shape) -> int:
         fields, width = token_shape(input_shape)
         if fields < 2:
             raise ValueError(f"A factorization machine needs at least 2 fields. Received: {fields}")
         self.attention = self.make_dense("attention", self.attention_units, width, xavier_normal(), activation="relu")
         self.score = self.make_dense("score", 1, self.attention_units, xavier_normal(), use_bias=False)
-        # The bias of the projection is that of the first-order part.
-        self.projection = self.make_dense("projection", 1, width, xavier_normal())
-        self.built = True
+        return width
 
     @override
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         pairs = pairwise_products(inputs)
         weights = softmax(ops.squeeze(self.score(self.attention(pairs)), -1))
         weights = self.attention_drop(weights, training=training)
         pooled = ops.sum(ops.expand_dims(weights, -1) * pairs, axis=-2)
-        logits = ops.squeeze(self.projection(self.drop(pooled, training=training)), -1)
+        return self.drop(pooled, training=training)
+
+    @override
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+        logits = super().call(inputs, mask=mask, training=training)
         return logits if linear is None else logits + linear

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interactions.base import Eats, Interaction, interaction
-from tfctr.interactions.headed import DeepConfig, create_deep
+from tfctr.interactions.base import Eats, interaction
+from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep
 from tfctr.layers.arguments import check_count, check_flag, check_rate
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
@@ -95,15 +95,18 @@ class FieldAttention(ConfiguredLayer):
 
 
 @interaction("autoint")
-class AutoInt(Interaction):
+class AutoInt(HeadedInteraction):
     """AutoInt: layers of self-attention over the fields. With a deep network beside them it is AutoInt+.
 
         X^0 = the fields;    X^k = FieldAttention(X^{k-1})
-        logit = w . flatten(X^K) + b [+ linear] [+ deep(x)]
+        logit = w . [flatten(X^K); deep(x)] + b [+ linear]
+
+    The one linear layer over both is the published sum of two logits, with one bias for their two.
 
     Args:
         layers: K.
-        deep: the deep part, which may be any backbone with a linear head; None, the AutoInt of the paper, for none.
+        deep: the deep part, which may be any backbone with a linear head; without its head; None, the
+            AutoInt of the paper, for none.
         first_order: whether the logit has first-order weights, as in some rows of the public benchmarks.
         units, heads, residual, scale, layer_norm, dropout: see `FieldAttention`.
 
@@ -118,8 +121,9 @@ class AutoInt(Interaction):
         equations 5 to 9, and its section 5.5 for AutoInt+.
     """
 
-    weight_kinds = ("kernel",)
     eats: Eats = "fields"
+    # What layer norm gives is as large for small embeddings as for large ones.
+    head_gain = 0.1
     deep_arguments = ("deep",)
     part_classes = (FieldAttention,)
 
@@ -137,26 +141,32 @@ class AutoInt(Interaction):
         numbers = range(check_count("layers", layers))
         self.attentions = [self.make_part(FieldAttention, f"layer{i}", units, **attention) for i in numbers]
         self.deep = None if deep is None else create_deep(self, deep)
+        if self.deep is not None:
+            self.deep.headless = True
 
     @override
-    def build(self, input_shape: Shape) -> None:
+    def build_hidden(self, input_shape: Shape) -> int:
         shape = tuple(input_shape)
         for layer in self.attentions:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
         fields, width = token_shape(shape)
-        # A tenth, since what layer norm gives is as large for small embeddings as for large ones.
-        self.head = self.make_dense("head", 1, fields * width, xavier_normal(gain=0.1))
-        if self.deep is not None:
-            self.deep.build(self.deep.eaten_shape(input_shape))
-        self.built = True
+        if self.deep is None:
+            return fields * width
+        self.deep.build(self.deep.eaten_shape(input_shape))
+        return fields * width + self.deep.width
 
     @override
-    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         x = inputs
         for layer in self.attentions:
             x = layer(x, training=training)
-        logits = ops.squeeze(self.head(as_vector(x)), -1)
-        if self.deep is not None:
-            logits = logits + self.deep(self.deep.eaten(inputs), mask=mask, training=training)
+        if self.deep is None:
+            return as_vector(x)
+        beside = self.deep.hidden(self.deep.eaten(inputs), mask=mask, training=training)
+        return ops.concatenate([as_vector(x), beside], axis=-1)
+
+    @override
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
+        logits = super().call(inputs, mask=mask, training=training)
         return logits if linear is None else logits + linear

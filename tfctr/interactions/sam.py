@@ -45,7 +45,8 @@ class SelfAttentiveLayer(ConfiguredLayer):
         (8, 50, 7, 16)
 
     References:
-        Cheng and Xue, Looking at CTR Prediction Again: Is Attention All You Need? (2021), SAM2 and SAM3.
+        Cheng and Xue, Looking at CTR Prediction Again: Is Attention All You Need? (2021), SAM2 and SAM3. K starts at a
+        1 / F of the public implementation's Xavier-normal values.
     """
 
     weight_kinds = ("kernel",)
@@ -64,7 +65,8 @@ class SelfAttentiveLayer(ConfiguredLayer):
         if self.form.endswith("A"):
             self.values = self.make_weight("values", (fields, fields, width), "ones")
         if self.deep:
-            self.key = self.make_dense("key", width, width, xavier_normal(), use_bias=False)
+            # Divided by F, since each token sums over F: a stack multiplies its sums, and would start at any size.
+            self.key = self.make_dense("key", width, width, xavier_normal(gain=1 / fields), use_bias=False)
         if self.use_residual:
             self.residual = self.make_dense("residual", width, width, xavier_normal(), use_bias=False)
         self.built = True
@@ -121,8 +123,6 @@ class Sam(HeadedInteraction):
     """
 
     eats: Eats = "fields"
-    # Each layer triples the degree of the products, whose size thus depends much on the draw.
-    head_gain = 0.01
 
     def __init__(
         self,
