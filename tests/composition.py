@@ -50,6 +50,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "fcn": {"exponential": {"layers": 1}, "linear": {"layers": 1}},
     "edcn": {"layers": 1},
     "masknet": {"hidden": [4]},
+    "eulernet": {"neurons": [3]},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

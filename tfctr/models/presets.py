@@ -262,6 +262,7 @@ PRESETS: dict[str, Preset] = {
         embedding_norm=False,
         dropout=0.1,
     ),
+    "eulernet": _interaction("EulerNet: fields as angles, products of learned orders", "eulernet", neurons=[52]),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
