@@ -51,6 +51,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "edcn": {"layers": 1},
     "masknet": {"hidden": [4]},
     "eulernet": {"neurons": [3]},
+    "rfm": {"layers": 1, "units": 8, "hidden": [4]},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

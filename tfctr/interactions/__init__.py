@@ -35,6 +35,7 @@ from tfctr.interactions.ecn import Ecn as Ecn, Fcn as Fcn
 from tfctr.interactions.edcn import Edcn as Edcn
 from tfctr.interactions.masknet import MaskNet as MaskNet
 from tfctr.interactions.eulernet import EulerNet as EulerNet
+from tfctr.interactions.rfm import Rfm as Rfm
 # isort: on
 
 
