@@ -36,6 +36,7 @@ from tfctr.interactions.edcn import Edcn as Edcn
 from tfctr.interactions.masknet import MaskNet as MaskNet
 from tfctr.interactions.eulernet import EulerNet as EulerNet
 from tfctr.interactions.rfm import Rfm as Rfm
+from tfctr.interactions.wukong import Wukong as Wukong
 # isort: on
 
 
