@@ -53,6 +53,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "eulernet": {"neurons": [3]},
     "rfm": {"layers": 1, "units": 8, "hidden": [4]},
     "wukong": {"layers": 1, "product_tokens": 2, "linear_tokens": 2, "rank": 2, "hidden": [4], "head_hidden": [4]},
+    "dlrm": {"bottom": [4], "hidden": [4]},
     "din": {"hidden": [4]},
     "dta": {"bins": 5},
     "simtier": {"bins": 5},

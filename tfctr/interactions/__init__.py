@@ -37,6 +37,7 @@ from tfctr.interactions.masknet import MaskNet as MaskNet
 from tfctr.interactions.eulernet import EulerNet as EulerNet
 from tfctr.interactions.rfm import Rfm as Rfm
 from tfctr.interactions.wukong import Wukong as Wukong
+from tfctr.interactions.dlrm import Dlrm as Dlrm
 # isort: on
 
 
