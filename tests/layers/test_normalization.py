@@ -7,7 +7,7 @@ from keras import ops
 
 from tests.golden_cases import check, load
 from tests.layer_checks import check_layer
-from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.normalization import BatchNormalization, LayerNormalization
 
 
 def _weights(layer: BatchNormalization) -> dict[str, keras.Variable]:
@@ -107,3 +107,25 @@ def test_errors() -> None:
         BatchNormalization().build((None, None))
     with pytest.raises(ValueError, match="`mask` must have"):
         BatchNormalization()(np.ones((2, 3), "float32"), mask=np.ones((2, 3, 1), bool), training=True)
+
+
+@pytest.mark.golden
+def test_golden_layer_normalization() -> None:
+    case = load("trap_layernorm_small_variance")
+    layer = LayerNormalization()
+    layer.build(case["in/x"].shape)
+    check(case, lambda inputs: {"y": layer(inputs["x"])}, {"norm/gamma": layer.gamma, "norm/beta": layer.beta})
+
+
+def test_layer_normalization_of_nearly_equal_elements() -> None:
+    # The deviations are 1e-4 and the elements 1, as cosines of small angles are. The variance is 1e-8.
+    x = 1.0 + 1e-4 * np.array([[-1.0, 1.0, -1.0, 1.0]])
+    y = LayerNormalization(epsilon=1e-8)(x.astype("float32"))
+    np.testing.assert_allclose(y, [[-(0.5**0.5), 0.5**0.5] * 2], rtol=1e-3)
+
+
+@pytest.mark.any_backend
+def test_layer_normalization() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 4, 5)).astype("float32")
+    y = check_layer(LayerNormalization(), x, output_shape=(6, 4, 5))
+    np.testing.assert_allclose(y.mean(-1), 0.0, atol=1e-6)

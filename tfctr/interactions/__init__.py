@@ -34,6 +34,10 @@ from tfctr.interactions.finalmlp import FinalMlp as FinalMlp
 from tfctr.interactions.ecn import Ecn as Ecn, Fcn as Fcn
 from tfctr.interactions.edcn import Edcn as Edcn
 from tfctr.interactions.masknet import MaskNet as MaskNet
+from tfctr.interactions.eulernet import EulerNet as EulerNet
+from tfctr.interactions.rfm import Rfm as Rfm
+from tfctr.interactions.wukong import Wukong as Wukong
+from tfctr.interactions.dlrm import Dlrm as Dlrm
 # isort: on
 
 

@@ -22,6 +22,7 @@ from tfctr.layers.configured import ConfiguredLayer, SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock, activation_layer
+from tfctr.layers.normalization import standardized
 from tfctr.layers.tokens import as_vector, flat_shape, known_width, token_shape
 
 Structure = Literal["serial", "parallel"]
@@ -123,9 +124,8 @@ class FieldNormalization(SameShapeLayer):
 
     @override
     def build(self, input_shape: Shape) -> None:
-        shape = (token_shape(input_shape)[0] * token_shape(input_shape)[1],)
-        options = {"epsilon": 1e-5, "center": False, "scale": False}
-        self.norm = self.make_part(keras.layers.LayerNormalization, "norm", **options, built_for=input_shape)
+        fields, width = token_shape(input_shape)
+        shape = (fields * width,)
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
         self.built = True
@@ -133,7 +133,7 @@ class FieldNormalization(SameShapeLayer):
     @override
     def call(self, inputs: Any) -> Any:
         shape = inputs.shape[-2:]
-        return self.norm(inputs) * ops.reshape(self.gamma, shape) + ops.reshape(self.beta, shape)
+        return standardized(inputs) * ops.reshape(self.gamma, shape) + ops.reshape(self.beta, shape)
 
 
 @interaction("masknet")

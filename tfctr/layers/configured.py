@@ -118,15 +118,27 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
         taken = arguments_of(part or type(self))
         return {name: self._fresh(getattr(self, name)) for name, _ in _arguments(type(self)) if name in taken}
 
-    def make_part(self, part: type[Part], name: str, *args: Any, built_for: Any = None, **kwargs: Any) -> Part:
+    def make_part(
+        self,
+        part: type[Part],
+        name: str,
+        *args: Any,
+        built_for: Any = None,
+        initializer: Any = None,
+        **kwargs: Any,
+    ) -> Part:
         """Return a new layer, which is part of this layer: it has its dtype policy, initializers and regularizers.
 
         Args:
             part: the class of the new layer.
             *args: arguments of that class, as are `**kwargs`.
             built_for: the shape of its inputs, for which it is built at once; None leaves it to be built later.
+            initializer: how its kernels start where the caller of this layer does not say; None for as its class says.
         """
-        made: Part = part(*args, name=name, dtype=self.dtype_policy, **self.weight_arguments(part), **kwargs)
+        weights = self.weight_arguments(part)
+        if initializer is not None and weights["kernel_initializer"] is None:
+            weights["kernel_initializer"] = initializer
+        made: Part = part(*args, name=name, dtype=self.dtype_policy, **weights, **kwargs)
         if built_for is not None:
             made.build(built_for)
         return made

@@ -1,7 +1,8 @@
-"""Batch normalization with the statistics of the published CTR models."""
+"""Batch normalization with the statistics of the published CTR models, and layer normalization of two passes."""
 
 from typing import Any
 
+import keras
 from keras import ops
 from typing_extensions import override
 
@@ -132,3 +133,56 @@ class BatchNormalization(SameShapeLayer):
             scale = scale * ops.convert_to_numpy(self.gamma)
         shift = -mean * scale
         return scale, shift if self.beta is None else shift + ops.convert_to_numpy(self.beta)
+
+
+def standardized(x: Any, epsilon: float = 1e-5) -> Any:
+    """`(x - mean) / sqrt(var + epsilon)` over the last axis. Half precision is computed in float32.
+
+    The variance is the mean of squared deviations. That of Keras, the difference of two means, has hardly any correct
+    digit where the elements differ little from each other, as the cosines of small angles do.
+    """
+    centered = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    centered = centered - ops.mean(centered, axis=-1, keepdims=True)
+    variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+    return ops.cast(centered / ops.sqrt(variance + epsilon), x.dtype)
+
+
+@tfctr_export
+class LayerNormalization(SameShapeLayer):
+    """Layer normalization over the last axis, for vectors whose elements may differ little from each other.
+
+        y = gamma * (x - mean) / sqrt(var + epsilon) + beta
+
+    It is the Keras layer of this name with another way to compute the variance, see `standardized`, and epsilon 1e-5.
+
+    Args:
+        epsilon: a small number that is added to the variance.
+
+    Call arguments:
+        inputs: float `[..., D]`.
+
+    Output shape: that of `inputs`.
+
+    Example:
+        >>> tuple(LayerNormalization()(keras.random.normal((8, 50, 16))).shape)
+        (8, 50, 16)
+
+    References:
+        Ba et al., Layer Normalization (2016).
+    """
+
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = check_positive("epsilon", epsilon)
+        self.supports_masking = True
+
+    @override
+    def build(self, input_shape: Shape) -> None:
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        self.built = True
+
+    @override
+    def call(self, inputs: Any) -> Any:
+        return standardized(inputs, self.epsilon) * self.gamma + self.beta

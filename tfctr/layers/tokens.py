@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.arguments import check_count
+from tfctr.layers.arguments import check_count, check_flag
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 
@@ -34,12 +34,13 @@ def token_shape(shape: Shape) -> tuple[int, int]:
 
 @tfctr_export
 class TokenMap(ConfiguredLayer):
-    """Linear combinations of tokens, without bias.
+    """Linear combinations of tokens.
 
-        y_m = sum_n C_nm x_n
+        y_m = sum_n C_nm x_n + b_m
 
     Args:
         tokens: M, the number of combinations.
+        use_bias: whether there is a bias b, one number a token; by default there is none.
 
     Call arguments:
         inputs: float `[..., N, d]`.
@@ -56,20 +57,23 @@ class TokenMap(ConfiguredLayer):
 
     weight_kinds = ("kernel",)
 
-    def __init__(self, tokens: int, **kwargs: Any) -> None:
+    def __init__(self, tokens: int, use_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tokens = check_count("tokens", tokens)
+        self.use_bias = check_flag("use_bias", use_bias)
 
     @override
     def build(self, input_shape: Shape) -> None:
         shape = (token_shape(input_shape)[0], self.tokens)
         self.kernel = self.make_weight("kernel", shape, _start())
+        self.bias = self.add_weight(name="bias", shape=(self.tokens,), initializer="zeros") if self.use_bias else None
         self.built = True
 
     @override
     def call(self, inputs: Any) -> Any:
         # With the tokens on the last axis this is one product with a plain matrix.
-        return ops.swapaxes(ops.matmul(ops.swapaxes(inputs, -1, -2), self.kernel), -1, -2)
+        combined = ops.matmul(ops.swapaxes(inputs, -1, -2), self.kernel)
+        return ops.swapaxes(combined if self.bias is None else combined + self.bias, -1, -2)
 
     @override
     def compute_output_shape(self, input_shape: Shape) -> Shape:

@@ -262,6 +262,10 @@ PRESETS: dict[str, Preset] = {
         embedding_norm=False,
         dropout=0.1,
     ),
+    "eulernet": _interaction("EulerNet: fields as angles, products of learned orders", "eulernet", neurons=[52]),
+    "rfm": _interaction("RFM: fields as rotations, attention between angles", "rfm", units=16, hidden=[48]),
+    "wukong": _interaction("Wukong: stacked factorization machines over tokens", "wukong"),
+    "dlrm": _interaction("DLRM: inner products of embeddings and of a vector of all numbers", "dlrm"),
     # DLF.
     "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
     "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
