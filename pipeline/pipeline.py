@@ -11,6 +11,7 @@ from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
+from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.experiment import Evaluation
 
@@ -31,6 +32,8 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     """
     # At once, so that an interest without a sequence, or a demand that can't be made, is refused before anything runs.
     config.experiment.model_config_of().interests_of(config.features)
+    if config.experiment.training.start_from is not None:
+        raise UserError("training.start_from: a pipeline has no earlier run to start from; use `tfctr train`")
     judging = _eval_config(config)
     examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])

@@ -20,6 +20,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "dta_two": {"type": "dta", "frozen": ["text", "image"], "num_heads": 4, "bins": 9, "enrich_values": False},
     "simtier": {"type": "simtier", "frozen": "text", "bins": 5},
     "simtier_two": {"type": "simtier", "frozen": ["text", "image"], "bins": 4, "counts": "fraction", "hidden_units": 6},
+    "simtier_released": {"type": "simtier_released", "frozen": ["text", "image"], "max_length": 7, "tiers": 1},
+    "linear_attention": {"type": "linear_attention", "num_heads": 2},
     "dta_soft": {"type": "dta", "frozen": "text", "num_heads": 2, "bins": 5, "soft_buckets": True},
     "dta_relu": {"type": "dta", "frozen": "text", "num_heads": 2, "bins": 5, "activation": "relu"},
     "cmm": {"type": "cmm", "frozen": "text", "num_heads": 2, "bins": 5, "mixing": "learned", "alpha": 0.3},

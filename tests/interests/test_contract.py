@@ -30,6 +30,8 @@ VECTORS = {"vectors/text": (None, None, 6), "vectors/image": (None, None, 9)}
 ORDERED = {"sasrec", "sim_hard", "eta", "hstu", "hstu_last"}
 # Interests that add the history's part to the target, so that an empty history gives the target.
 RESIDUAL = {"asta"}
+# Interests that count the steps without an event, so that an empty history says something too.
+COUNTING = {"simtier_released"}
 
 every_interest = pytest.mark.parametrize("name", list(CONFIGS))
 
@@ -56,9 +58,30 @@ def test_layer_checks(name: str) -> None:
     output = check_layer(layer, inputs, output_shape=[3, 5, WIDTH], unmoved=UNMOVED.get(name, ()))
     if name in RESIDUAL:
         output = output - inputs["candidate"]["target"]
-    assert not output[1].any(), "an empty history must give zeros, or the target where it is added"
+    assert name in COUNTING or not output[1].any(), "an empty history must give zeros, or the target where it is added"
     assert output[0].any()
     assert output[2].any()
+
+
+@every_interest
+def test_the_width_of_the_output_is_known_before_it_is_built(name: str) -> None:
+    assert create_interest(CONFIGS[name]).output_width(WIDTH) == run(build(name), make_inputs()).shape[-1] == WIDTH
+
+
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        ({"type": "target_attention", "attention_dim": 12, "output_projection": False}, 12),
+        ({"type": "dta", "frozen": "text", "attention_dim": 12, "output_projection": False}, 12),
+        ({"type": "linear_attention", "attention_dim": 12, "output_projection": False}, 12),
+        ({"type": "simtier", "frozen": "text", "units": 5}, 5),
+        ({"type": "make", "frozen": "text", "units": 5}, 5),
+        ({"type": "simtier_released", "frozen": ["text", "image"], "max_length": 7, "units": 2}, 88),
+    ],
+)
+def test_the_width_of_an_output_that_is_not_that_of_the_events(config: dict[str, Any], width: int) -> None:
+    layer = create_interest(config)
+    assert layer.output_width(WIDTH) == run(layer, make_inputs()).shape[-1] == width
 
 
 @every_interest

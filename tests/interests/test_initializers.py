@@ -71,7 +71,8 @@ def test_each_weight_takes_what_is_asked_for(name: str) -> None:
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_no_two_weights_start_equal(name: str) -> None:
     """This holds for the published initial values and for an initializer with a seed."""
-    seeded = {"kernel_initializer": keras.initializers.HeNormal(seed=1)}
+    kind = INTERESTS[CONFIGS[name]["type"]].weight_kinds[0]
+    seeded = {f"{kind}_initializer": keras.initializers.HeNormal(seed=1)}
     for chosen in ({}, seeded):
         drawn = [np.asarray(weight) for weight in tables_and_kernels(build({**CONFIGS[name], **chosen})).values()]
         drawn = [array for array in drawn if array.std() > 0]

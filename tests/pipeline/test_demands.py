@@ -86,3 +86,21 @@ def test_an_interest_without_a_sequence_is_refused_before_anything_runs(tmp_path
     )
     with pytest.raises(UserError, match="'din' has no sequence to read: the feature file has no sequences"):
         create_pipeline(config)
+
+
+def test_a_training_from_an_earlier_run_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    start = {"run": "out", "parts": ["din"]}
+    config = PipelineConfig(
+        root=str(tmp_path),
+        data=str(tmp_path),
+        data_digest="",
+        code={},
+        features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
+        experiment=Experiment.model_validate({"preset": "din", "training": {"start_from": start}}),
+        checkpoints=str(tmp_path),
+        pushed=str(tmp_path),
+    )
+    with pytest.raises(UserError, match="start_from: a pipeline has no earlier run to start from; use `tfctr train`"):
+        create_pipeline(config)

@@ -16,6 +16,7 @@ from tfctr.interests.target_attention import TargetAttention as TargetAttention
 from tfctr.interests.asta import SparseTargetAttention as SparseTargetAttention
 from tfctr.interests.dta import DecoupledTargetAttention as DecoupledTargetAttention
 from tfctr.interests.simtier import SimilarityHistogram as SimilarityHistogram
+from tfctr.interests.simtier_released import ReleasedSimilarityHistogram as ReleasedSimilarityHistogram
 from tfctr.interests.cmm import ComplementaryModality as ComplementaryModality
 from tfctr.interests.ta_early import EarlyFusionAttention as EarlyFusionAttention
 from tfctr.interests.ta_late import LateFusionAttention as LateFusionAttention
@@ -25,6 +26,7 @@ from tfctr.interests.sasrec import SasRec as SasRec
 from tfctr.interests.sim import Sim as Sim
 from tfctr.interests.eta import Eta as Eta
 from tfctr.interests.sdim import Sdim as Sdim
+from tfctr.interests.linear_attention import LinearAttention as LinearAttention
 from tfctr.interests.twin import Twin as Twin
 from tfctr.interests.hstu import Hstu as Hstu
 from tfctr.interests.dmqn import Dmqn as Dmqn

@@ -251,6 +251,12 @@ class RankingModel(keras.Model):
             "context": {"fields": (None, count, self.embeddings.width)} if count else {},
         }
 
+    def freeze(self, interest: str) -> None:
+        """Keeps the weights of an interest: in training it acts as it is served, and has no loss of its own."""
+        self.scorer.interests[interest].trainable = False
+        own = {name: weight for name, weight in self.auxiliary_weights.items() if not name.startswith(f"{interest}/")}
+        self.auxiliary_weights = own
+
     def diagnostics(self) -> dict[str, float]:
         """The diagnostics of the interests: `<interest>/<name>` -> number."""
         return {

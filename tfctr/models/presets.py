@@ -300,6 +300,9 @@ PRESETS: dict[str, Preset] = {
     "ta": _interest("target attention over ids", _as_is("target_attention")),
     "sasrec": _interest("SASRec: self-attention, one user vector", "sasrec"),
     "simtier": _interest("SimTier: histogram of similarities, beside a DIN over ids", _as_is("din"), "simtier"),
+    "simtier-released": _interest(
+        "SimTier as in the released code, beside a DIN over ids", _as_is("din"), "simtier_released"
+    ),
     "simtier-only": _interest("SimTier's histogram without an interest over ids", "simtier"),
     "ta-simtier": _interest(
         "target attention beside SimTier, what DMF is compared with online", _as_is("target_attention"), "simtier"
@@ -327,6 +330,7 @@ PRESETS: dict[str, Preset] = {
     "eta": _interest("ETA: search by hashed bits", "eta"),
     "sdim": _interest("SDIM: hash buckets instead of attention", "sdim"),
     "twin": _interest("TWIN: one attention that searches and attends", "twin"),
+    "linear-attention": _interest("linear attention: sums of products for a history", "linear_attention"),
     "hstu": _interest("HSTU over the history, target attention over its outputs", "hstu"),
     "dmqn": _interest("DMQN: the history as clusters, attention over clusters", "dmqn"),
     "dmqn-published": _interest(

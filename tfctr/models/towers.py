@@ -105,7 +105,9 @@ class UserTower(keras.layers.Layer):
                 names = [spec.name for feature in users for spec in feature.kind.inputs(feature)]
                 state[USER_LINEAR] = self.first_order({name: inputs[name] for name in names})
         for interest, entry in self.entries.items():
-            encoded = entry.interest.encode(self._sequence(interest, inputs), training=training)
+            # One that is not trained acts as it is served.
+            own = training and entry.interest.trainable
+            encoded = entry.interest.encode(self._sequence(interest, inputs), training=own)
             state |= {f"{interest}/{name}": tensor for name, tensor in encoded.items()}
             for feature in file.of_sequence(entry.sequence):
                 state |= {name: inputs[source] for name, source in feature.kind.state(feature).items()}
@@ -313,7 +315,7 @@ class Scorer(keras.layers.Layer):
                 own[f"vectors/{table}"] = self.embeddings.vectors(table, own[f"rows/{table}"])
                 known[f"rows/{table}"] = candidate[table]
                 known[f"vectors/{table}"] = self.embeddings.vectors(table, candidate[table])
-        return entry.interest.attend(own, known, context, training=training)
+        return entry.interest.attend(own, known, context, training=training and entry.interest.trainable)
 
     def _bias(self, inputs: dict[str, Any], training: Any) -> Any:
         """The logit of the bias features: of their values in training, and of their defaults otherwise."""

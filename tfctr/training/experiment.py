@@ -26,6 +26,14 @@ from tfctr.training.monitors import MonitorName
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
 
+class StartFrom(Strict):
+    """Weights of single interests from an earlier run, as in MAKE's two stages."""
+
+    run: str = Field(min_length=1, description="the directory of a finished `tfctr train`")
+    parts: tuple[str, ...] = Field(min_length=1, description="types of interests that this run and that one have")
+    freeze: bool = Field(False, description="keep these weights: no gradient, no dropout, no loss of their own")
+
+
 class Training(Strict):
     """How to train: Adam, validation after every epoch, plateau and early stopping by what is monitored there."""
 
@@ -44,6 +52,7 @@ class Training(Strict):
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
     jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")
     seed: int = Field(1, ge=0, lt=2**32)
+    start_from: StartFrom | None = Field(None, description="weights of interests from an earlier run")
 
 
 class Demand(Strict):

@@ -15,6 +15,7 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import Progress, train
+from tfctr.training.start import start_from
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,24 @@ def run_training(
     train_data: RankingData,
     valid_data: RankingData,
     directory: str | Path,
+    source: RankingModel | None = None,
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
     Args:
-        directory: One for exactly these rows; runs lie in `<directory>/<fingerprint of experiment and features>`.
+        directory: One for exactly these rows (and this source); runs lie in `<directory>/<fingerprint of experiment and
+            features>`.
+        source: The trained model that `training.start_from` names.
     """
+    start = experiment.training.start_from
+    if (start is None) != (source is None):
+        raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
     # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
     keras.utils.set_random_seed(experiment.training.seed)
     model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
+    if start is not None and source is not None:
+        start_from(model, source, start)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,9 @@ _NOTE = "run.json"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A trained model as it lies in a workspace."""
+    """A trained model as it lies in a workspace; its name is that of no other run."""
 
+    name: str
     model: RankingModel
     assets: FeatureAssets
     experiment: Experiment
@@ -51,17 +53,30 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     experiment.evaluation.slice_columns(file)
     data, out = Path(data), Path(out)
     paths = {split: split_files(data, split) for split in ("train", "valid")}
+    start = experiment.training.start_from
+    if start is not None and Path(start.run).resolve() == out.resolve():
+        raise UserError(f"training.start_from: {out} is where this run goes; train into another directory")
+    source = None if start is None else finished_run(start.run)[0]
     with only_one(out, out / ".lock"):
-        return _train(file, experiment, data, paths, out)
+        return _train(file, experiment, data, paths, out, source)
 
 
 def _train(
-    file: FeatureFile, experiment: Experiment, data: Path, paths: dict[str, list[str]], out: Path
+    file: FeatureFile,
+    experiment: Experiment,
+    data: Path,
+    paths: dict[str, list[str]],
+    out: Path,
+    source: FinishedRun | None,
 ) -> TrainingResult:
     assets = _assets(file, paths["train"], data, out)
     splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
     rows = rows_key(file, [path for found in paths.values() for path in found])
-    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows)
+    if source is not None:
+        # A run that starts from another one, or from that one trained anew, is another run.
+        rows += f"-{hashlib.sha256(source.name.encode()).hexdigest()[:16]}"
+    start = None if source is None else source.model
+    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows, start)
     # Weights of another run have another name, and the note that names them is replaced in one go: a kill in between
     # leaves the finished run that was there before.
     weights = out / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}-{rows}.weights.h5"
@@ -103,7 +118,7 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
         assets = FeatureAssets(workspace / content["assets"])
         model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
         model.load_weights(workspace / content["weights"])
-        run = FinishedRun(model, assets, experiment, content["history"], Path(content["data"]))
+        run = FinishedRun(content["weights"], model, assets, experiment, content["history"], Path(content["data"]))
         return run, bytes.fromhex(content["examples"][0])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
