@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +81,7 @@ class Work:
                     types.add(batch)
         return types
 
-    def cut_counts(self, group: tuple[int, Any], types: TextTypes, kind: type[CutCounts]) -> CutCounts:
+    def cut_counts(self, group: tuple[int, Any], types: TextTypes, kind: Callable[[], CutCounts]) -> CutCounts:
         """What decides the cut, of some users."""
         counts = kind()
         with arrow_errors():
@@ -162,7 +162,7 @@ def _add_steps(pipeline: beam.Pipeline, work: Work, directory: Path, description
     if (kind := cut_counts(work.build)) is not None:
         for_cut = groups | "For the cut" >> beam.Map(work.cut_counts, types, kind)
         for_cut = for_cut | "All for the cut" >> beam.CombineGlobally(_Merged(kind))
-        cut = beam.pvalue.AsSingleton(for_cut | "Cut" >> beam.Map(kind.cut))
+        cut = beam.pvalue.AsSingleton(for_cut | "Cut" >> beam.Map(lambda counts: counts.cut()))
     counts = groups | "Counts" >> beam.Map(work.counts, types, cut)
     counts = counts | "All counts" >> beam.CombineGlobally(_Merged(RowCounts))
     _ = counts | "Description" >> beam.Map(work.write_description, str(description))
@@ -191,7 +191,7 @@ def _check_all_written(directory: Path, manifest: dict[str, Any]) -> None:
 class _Merged(beam.CombineFn):  # type: ignore[misc]  # Beam has no types.
     """What was counted of several groups."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: Callable[[], Any]) -> None:
         self._kind = kind
 
     def create_accumulator(self) -> Any:

@@ -74,7 +74,7 @@ def test_as_many_buckets_as_there_may_be_give_the_same_rows(
     tmp_path: Path, users: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = click_log(users)
-    for split in ("user-time", "global-time", "random", "leave-last-out"):
+    for split in ("user-time", "global-time", "random", "random-request", "leave-last-out"):
         whole = by_key(build(tmp_path / "whole", log, split=split, keep_negatives=0.5))
         with monkeypatch.context() as changed:
             changed.setattr(local, "_BUCKET_BYTES", 2_000)
@@ -98,6 +98,19 @@ def test_global_time_cuts_all_users_at_one_second(tmp_path: Path) -> None:
     assert max(times[0]) < min(times[1])
     assert max(times[1]) < min(times[2])
     np.testing.assert_allclose([len(one) / log.num_rows for one in times], [0.8, 0.1, 0.1], atol=0.01)
+
+
+def test_requests_are_drawn_as_wholes_by_the_seed(tmp_path: Path) -> None:
+    log = click_log(60)
+    rows = by_key(build(tmp_path, log, split="random-request", shares=[5, 3, 2], seed=3))
+    splits: dict[tuple[int, int], set[str]] = {}
+    for (user, _, time), row in rows.items():
+        splits.setdefault((user, time), set()).add(row["split"])
+    assert len(rows) == log.num_rows > len(splits)
+    assert {len(found) for found in splits.values()} == {1}
+    sizes = Counter(row["split"] for row in rows.values())
+    np.testing.assert_allclose([sizes[split] / len(rows) for split in SPLITS], [0.5, 0.3, 0.2], atol=0.05)
+    assert rows != by_key(build(tmp_path, log, split="random-request", shares=[5, 3, 2], seed=4))
 
 
 def test_the_last_second_of_a_user_is_left_out(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from tfctr.data.build import counts
 from tfctr.data.build.counts import DrawCounts, SecondCounts
-from tfctr.data.splits import Terciles, by_time
+from tfctr.data.splits import Shares, Terciles, by_time
 
 
 def test_the_last_tenth_of_each_user_is_test_and_the_one_before_it_valid() -> None:
@@ -45,6 +45,28 @@ def test_seconds_stay_whole_and_ordered_on_random_data(split: str) -> None:
         assert edges[1][1] < edges[2][0]
     shares = np.bincount(splits) / len(splits)
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.01)
+
+
+def test_other_shares_of_each_user() -> None:
+    user = np.repeat([1, 2], [10, 20])
+    time = np.concatenate([np.arange(10), np.arange(20)])
+    expected = [0] * 7 + [1, 1, 2] + [0] * 14 + [1] * 4 + [2] * 2
+    assert by_time(user, time, Shares(7, 2, 1)).tolist() == expected
+
+
+@pytest.mark.parametrize("shares", [Shares(7, 2, 1), Shares(1, 1, 1), Shares(98, 1, 1), Shares(1, 8, 400)])
+@pytest.mark.parametrize("many", [1_000, 1_000_000])
+def test_a_random_split_has_the_sizes_of_its_shares(shares: Shares, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "_MANY", many)
+    draws = np.random.default_rng(3).random(200_003)
+    drawn = DrawCounts(shares=shares)
+    for piece in np.array_split(draws, 20):
+        drawn.merge(DrawCounts(len(piece), draws=piece, shares=shares))
+    cut = drawn.cut()
+    splits = np.select([draws >= cut.test, draws >= cut.valid], [2, 1], 0)
+    train, valid = (200_003 * share // sum(shares) for share in shares[:2])
+    assert np.bincount(splits).tolist() == [train, valid, 200_003 - train - valid]
+    assert (len(drawn.draws) < 10_000) == (many == 1_000)
 
 
 @pytest.mark.parametrize("many", [1_000, 1_000_000])

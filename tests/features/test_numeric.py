@@ -94,7 +94,7 @@ def test_infinity_marks_its_row(tmp_path: Path, transform: str, clip: bool) -> N
     assert found[2] == found[3], "the default is a value like any other"
 
 
-@pytest.mark.parametrize("transform", ["none", "log1p", "zscore", "bucketize"])
+@pytest.mark.parametrize("transform", ["none", "log1p", "zscore", "bucketize", "log_squared"])
 @pytest.mark.parametrize(("dtype", "missing"), [("float32", NAN), ("int64", INT64_MISSING)])
 def test_a_missing_number_without_a_default_is_0_after_the_transform(
     tmp_path: Path, transform: str, dtype: str, missing: Any
@@ -160,6 +160,44 @@ def test_a_value_outside_the_training_range_is_clipped(
     # The default is neither learned from nor clipped: a file may say -1 for "no price".
     missing = INT64_MISSING if dtype == "int64" else NAN
     assert transformed(tmp_path, definition, [*train, None], [missing])[0] == free[0]
+
+
+# 0, 1 and 2 are themselves and so are -1 and -3; ln(3)^2 = 1.21, ln(8)^2 = 4.32, ln(100)^2 = 21.2, ln(2^62)^2 = 1846.8.
+STEPS = {0: 0, 1: 1, 2: 2, 3: 1, 8: 4, 100: 21, -1: -1, -3: -3, 2**62: 1846}
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_log_squared_by_hand(tmp_path: Path, dtype: str) -> None:
+    kind = int if dtype == "int64" else float
+    # Most frequent first, and of equally many the later in the alphabet: the tokens' rows are 1 2 3 ...
+    train = [kind(value) for value in (3, 1, 1, 1, 0, 0, 0, 2, 2, -3)]
+    missing = INT64_MISSING if dtype == "int64" else NAN
+    definition = {"transform": "log_squared", "dtype": dtype}
+    values = [kind(value) for value in STEPS]
+    assets = learned(tmp_path, feature_file(x=definition), {"x": train})
+    tokens = [int(token) for token in assets.tokens("x")]
+    assert (tokens[:2], sorted(tokens[2:])) == ([1, 0], [-3, 2])
+    found = transformed(tmp_path / "again", definition, train, [*values, missing])
+    rows = {token: row + 1 for row, token in enumerate(tokens)}
+    assert found.tolist() == [*(rows.get(step, len(tokens) + 1) for step in STEPS.values()), 0]
+    zero = transformed(tmp_path / "zero", {**definition, "default": 0}, train, [missing])
+    assert zero.tolist() == [rows[0]], "Criteo's benchmarks read a missing number as a 0"
+
+
+def test_log_squared_of_far_numbers_fractions_and_infinity(tmp_path: Path) -> None:
+    definition = {"transform": "log_squared"}
+    train = [-1.0, 2.0, 3e38, 2.5, -3e38]
+    assets = learned(tmp_path, feature_file(x=definition), {"x": train})
+    # ln(2.5)^2 = 0.84, ln(3e38)^2 = 7849.4
+    assert set(assets.tokens("x")) == {b"-1", b"2", b"7849", b"0", str(-(2**53)).encode()}
+    found = transformed(tmp_path / "x", definition, train, [-1.9, 2.5, 3e38, INFINITY, -INFINITY])
+    rows = {token: row + 1 for row, token in enumerate(assets.tokens("x"))}
+    assert found.tolist() == [rows[b"-1"], rows[b"0"], rows[b"7849"], -1, -1]
+
+
+def test_rare_tokens_of_log_squared_are_out_of_vocabulary(tmp_path: Path) -> None:
+    definition = {"transform": "log_squared", "min_count": 2, **INT64}
+    assert transformed(tmp_path, definition, [5, 5, 5, 1, 1, 90], [5, 1, 90, 7]).tolist() == [1, 2, 3, 3]
 
 
 def test_people_and_editors_are_told_of_clipping(tmp_path: Path) -> None:

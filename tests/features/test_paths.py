@@ -39,6 +39,7 @@ FEATURES: dict[str, Any] = {
         "price": {"kind": "numeric", "transform": "log1p", "default": 5000},
         "share": {"kind": "numeric", "transform": "none"},
         "clicks": {"kind": "numeric", "transform": "bucketize", "buckets": 3},
+        "views": {"kind": "numeric", "dtype": "int64", "transform": "log_squared"},
     },
     "sequences": {
         "past": {
@@ -63,6 +64,8 @@ def row(number: int, token: bytes, **columns: Any) -> dict[str, list[Any]]:
         "price": number / 7,
         "share": number / 64,
         "clicks": float(number**2),
+        # As the tokens, each step has a number of rows of its own.
+        "views": 3 * 4 ** UGLY.index(token) if token in UGLY else 0,
         **columns,
     }
     found = {name: [value] for name, value in columns.items() if value is not None}
@@ -90,7 +93,7 @@ def test_every_path_makes_the_same_of_a_value(tmp_path: Path) -> None:
     # No two tokens are equally frequent, so that there is one right order of the vocabulary.
     tokens = [token for count, token in enumerate(UGLY, 1) for _ in range(count)]
     train = write_records(tmp_path / "train.tfrecord", [row(number % 64, token) for number, token in enumerate(tokens)])
-    numbers = ("made", "made_in", "micro", "price", "share", "clicks")
+    numbers = ("made", "made_in", "micro", "price", "share", "clicks", "views")
     test = [row(number, token) for number, token in zip((0, 2, 30, 63) * 7, [*UGLY, b"unknown", b""], strict=False)]
     test += [row(1, b"plain", **dict.fromkeys((*numbers, "constant")))]
     test += [row(1922 - 10**6, b"plain"), row(10**6, b"plain", constant=1.1)]

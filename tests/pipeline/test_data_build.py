@@ -42,16 +42,26 @@ def with_a_missing_label() -> pa.Table:
     return log.set_column(3, "click", pa.array(values))
 
 
-@pytest.mark.parametrize("split", ["user-time", "global-time", "random", "leave-last-out"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"split": "user-time"},
+        {"split": "global-time", "shares": [7, 2, 1]},
+        {"split": "random", "shares": [7, 2, 1]},
+        {"split": "random-request", "shares": [3, 1, 1]},
+        {"split": "leave-last-out"},
+    ],
+    ids=lambda split: split["split"],
+)
 def test_beam_writes_the_rows_that_one_machine_writes(
-    tmp_path: Path, split: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, split: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "log").mkdir()
     log = click_log(40)
     for number in range(3):
         pq.write_table(log.slice(number * 400, 400), tmp_path / "log" / f"{number}.parquet")
     log_of = BUILD["log"] | {"path": "log"}
-    build = build_of(BUILD | {"log": log_of, "split": split, "keep_negatives": 0.5}, "build.yaml")
+    build = build_of(BUILD | {"log": log_of, **split, "keep_negatives": 0.5}, "build.yaml")
     monkeypatch.setattr(data_build, "_BUCKET_BYTES", 3_000)
     here = build_dataset(build, tmp_path, tmp_path / "here")
     there = build_on_beam(build, tmp_path, tmp_path / "there")

@@ -7,7 +7,7 @@ import typer
 
 from tfctr.console import console, resumable
 from tfctr.data.prepare import Neutral, Options, prepare_frappe, prepare_movielens
-from tfctr.data.splits import Split
+from tfctr.data.splits import Shares, Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
 from tfctr.errors import UserError
@@ -26,7 +26,8 @@ def prepare(
     out: OutOption,
     history_length: HistoryOption = 50,
     neutral: Annotated[Neutral, typer.Option(help="Rows rated 3; they stay in histories.")] = "drop",
-    split: Annotated[Split, typer.Option(help="How rows are split 8:1:1.")] = "user-time",
+    split: Annotated[Split, typer.Option(help="How rows are split.")] = "user-time",
+    shares: Annotated[str, typer.Option(help="Of train, valid and test.")] = "8:1:1",
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
     item_vectors: Annotated[
         Path | None, typer.Option(help="Item vectors, .npz or .npy with ids; text_vectors.npz of --source if there.")
@@ -36,7 +37,7 @@ def prepare(
     force: ForceOption = False,
 ) -> None:
     """Writes a public data set as impressions. Frappe is split as published; the options are MovieLens-1M's."""
-    options = Options(history_length, neutral, split, seed, rows, users)
+    options = Options(history_length, neutral, split, _shares(shares), seed, rows, users)
     if dataset == "movielens-1m":
         manifest = prepare_movielens(source, out, options, item_vectors, force)
     elif options == Options() and item_vectors is None:
@@ -111,6 +112,13 @@ def check(
         console().print(f"Columns that the feature file does not name, which nothing reads: {', '.join(unread)}")
     read = ", ".join(f"{count:,} of {split}" for split, count in counts.items())
     console().print(f"No fault found in the rows read: {read}")
+
+
+def _shares(text: str) -> Shares:
+    try:
+        return Shares(*map(int, text.split(":", 2)))
+    except (TypeError, ValueError):
+        raise UserError(f"--shares must be three whole numbers, as 7:2:1. Received: {text}") from None
 
 
 def _print_splits(manifest: dict[str, Any]) -> None:

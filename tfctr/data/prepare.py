@@ -15,7 +15,7 @@ from tfctr.data.build.spec import build_of
 from tfctr.data.item_vectors import FILE_NAME, ItemVectors, load_item_vectors
 from tfctr.data.manifest import write_items
 from tfctr.data.movielens import MovieLens, provenance, read_movielens
-from tfctr.data.splits import Split
+from tfctr.data.splits import USUAL_SHARES, Shares, Split
 from tfctr.errors import UserError
 
 Neutral = Literal["drop", "negative"]
@@ -33,6 +33,7 @@ class Options:
         neutral: What becomes of rows rated 3: `drop` leaves them out, `negative` labels them 0. Histories hold them in
             both cases.
         split: The rule of the splits.
+        shares: The shares of train, valid and test, for a rule that has some.
         seed: Decides the random split, and which users `users` and `rows` keep.
         rows: Keep at most this many rows: all rows of some users and the earliest ones of one more.
         users: Keep at most this many users, drawn at random.
@@ -41,6 +42,7 @@ class Options:
     history_length: int = 50
     neutral: Neutral = "drop"
     split: Split = "user-time"
+    shares: Shares = USUAL_SHARES
     seed: int = 17
     rows: int | None = None
     users: int | None = None
@@ -76,6 +78,8 @@ def prepare_movielens(
         content = build_file("movielens-1m")
         content["histories"]["history"]["length"] = options.history_length
         content |= {"split": options.split, "seed": options.seed}
+        if options.shares != USUAL_SHARES:
+            content["shares"] = options.shares
         if options.neutral == "negative":
             content["impressions"] = []
         if options.users is not None or options.rows is not None:

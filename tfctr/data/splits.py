@@ -1,19 +1,35 @@
-"""The splits of a data set, 8:1:1, and the slice columns, which are learned from the train split alone."""
+"""The splits of a data set by shares, 8:1:1 for instance, and the slice columns, which are learned from train alone."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Split = Literal["user-time", "global-time", "random"]
+Split = Literal["user-time", "global-time", "random", "random-request", "leave-last-out"]
 SPLITS = ("train", "valid", "test")
 TRAIN, VALID, TEST = range(3)
 _Ints = npt.NDArray[np.int64]
 
 
-def by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
-    """Of each group's rows in order of time, the last tenth is test (2) and the tenth before it valid (1), else train.
+class Shares(NamedTuple):
+    """How many of as many rows as their sum are train, valid and test."""
+
+    train: int = 8
+    valid: int = 1
+    test: int = 1
+
+    @property
+    def cuts(self) -> tuple[float, float]:
+        """The shares of the rows before valid, and before test."""
+        return self.train / sum(self), (self.train + self.valid) / sum(self)
+
+
+USUAL_SHARES = Shares()
+
+
+def by_time(group: _Ints, time: _Ints, shares: Shares = USUAL_SHARES) -> npt.NDArray[np.int8]:
+    """Of each group's rows in order of time, the last are test (2), those before them valid (1), and the first train.
 
     Rows of one second of a group go into one split, because otherwise a part of such a second would be tested that the
     earlier split already knows: into the one in which the middle of their ranks falls, so that sizes are right on
@@ -21,14 +37,15 @@ def by_time(group: _Ints, time: _Ints) -> npt.NDArray[np.int8]:
     """
     first, last = runs(group)
     second_first, second_last = runs(group, time)
-    return by_rank(second_first - first, second_last - first, last - first + 1)
+    return by_rank(second_first - first, second_last - first, last - first + 1, shares)
 
 
-def by_rank(first: _Ints, last: _Ints, size: _Ints | int) -> npt.NDArray[np.int8]:
+def by_rank(first: _Ints, last: _Ints, size: _Ints | int, shares: Shares) -> npt.NDArray[np.int8]:
     """The split of a second [n] by the ranks of its first and last row among `size` rows in order of time."""
     # Twice the middle rank of the second, in whole numbers: exact on every machine.
-    middle = first + last + 1
-    return np.where(10 * middle > 18 * size, TEST, np.where(10 * middle > 16 * size, VALID, TRAIN)).astype(np.int8)
+    middle, whole = first + last + 1, sum(shares)
+    before = [2 * size * rows for rows in (shares.train, shares.train + shares.valid)]
+    return np.select([whole * middle > before[1], whole * middle > before[0]], [TEST, VALID], TRAIN).astype(np.int8)
 
 
 def leave_last_out(user: _Ints, time: _Ints) -> npt.NDArray[np.int8]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, Self
 
 import numpy as np
@@ -14,11 +15,11 @@ from typing_extensions import override
 
 from tfctr.data.build.events import Cut, Events, seconds_of, split_draws
 from tfctr.data.build.spec import Build
-from tfctr.data.splits import SPLITS, TEST, TRAIN, VALID, Levels, by_rank
+from tfctr.data.splits import SPLITS, TEST, TRAIN, USUAL_SHARES, VALID, Levels, Shares, by_rank
 
 _Ints = npt.NDArray[np.int64]
 _MANY = 1_000_000
-_WINDOWS = (0.79, 0.81, 0.89, 0.91)  # around the two cuts, 25 standard deviations of a million draws to each side
+_MARGIN = 0.01  # 20 standard deviations of the share of a million draws that lie below a cut, or more
 
 
 class CutCounts(Protocol):
@@ -31,7 +32,7 @@ class CutCounts(Protocol):
         """Adds what was counted elsewhere, of other users."""
 
     def cut(self) -> Cut:
-        """Where the last tenth begins, and the tenth before it."""
+        """Where test begins, and valid before it."""
 
 
 @dataclass
@@ -41,10 +42,12 @@ class SecondCounts(CutCounts):
     Attributes:
         seconds: The seconds that have some [m], in order.
         counts: How many [m].
+        shares: The shares of train, valid and test.
     """
 
     seconds: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     counts: _Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    shares: Shares = USUAL_SHARES
 
     @override
     def add(self, events: Events, seed: int) -> None:
@@ -61,14 +64,14 @@ class SecondCounts(CutCounts):
     @override
     def cut(self) -> Cut:
         through = np.cumsum(self.counts)
-        split = by_rank(through - self.counts, through - 1, int(self.counts.sum()))
+        split = by_rank(through - self.counts, through - 1, int(self.counts.sum()), self.shares)
         first = [self.seconds[split >= number] for number in (VALID, TEST)]
         return Cut(seconds_of, *(float(later[0]) if len(later) else np.inf for later in first))
 
 
 @dataclass
 class DrawCounts(CutCounts):
-    """Keeps what was drawn for impressions, so that exactly floor(0.8 n) are train and floor(0.1 n) valid.
+    """Keeps what was drawn for impressions, so that with 8:1:1 exactly floor(0.8 n) are train and floor(0.1 n) valid.
 
     Of a million and more only the draws near the cuts are kept: no draw outside these windows can be one.
 
@@ -76,11 +79,13 @@ class DrawCounts(CutCounts):
         rows: How many impressions.
         dropped: How many draws below the first window, and between the two, are not kept [2].
         draws: Those that are kept.
+        shares: The shares of train, valid and test.
     """
 
     rows: int = 0
     dropped: _Ints = field(default_factory=lambda: np.zeros(2, np.int64))
     draws: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    shares: Shares = USUAL_SHARES
 
     @override
     def add(self, events: Events, seed: int) -> None:
@@ -93,7 +98,10 @@ class DrawCounts(CutCounts):
         self.dropped = self.dropped + other.dropped
         self.draws = np.concatenate([self.draws, other.draws])
         if self.rows > _MANY:
-            place = np.searchsorted(_WINDOWS, self.draws, side="right")
+            valid, test = self.shares.cuts
+            between = (valid + test) / 2
+            windows = valid - _MARGIN, min(valid + _MARGIN, between), max(test - _MARGIN, between), test + _MARGIN
+            place = np.searchsorted(windows, self.draws, side="right")
             self.dropped += np.count_nonzero(place[:, None] == (0, 2), axis=0)
             self.draws = self.draws[place % 2 == 1]
 
@@ -101,15 +109,16 @@ class DrawCounts(CutCounts):
     def cut(self) -> Cut:
         if not self.rows:
             return Cut(split_draws, np.inf, np.inf)
-        train = self.rows * 8 // 10
+        train, valid = (self.rows * share // sum(self.shares) for share in self.shares[:2])
         draws = np.sort(self.draws)
-        valid_from = draws[train - self.dropped[0]]
-        return Cut(split_draws, float(valid_from), float(draws[train + self.rows // 10 - self.dropped.sum()]))
+        valid_from, test_from = draws[train - self.dropped[0]], draws[train + valid - self.dropped.sum()]
+        return Cut(split_draws, float(valid_from), float(test_from))
 
 
-def cut_counts(build: Build) -> type[SecondCounts | DrawCounts] | None:
-    """What is counted for a split that cuts all users in one place; None for another split."""
-    return None if build.given_split else _CUTS.get(build.split)
+def cut_counts(build: Build) -> Callable[[], SecondCounts | DrawCounts] | None:
+    """What starts the counting for a split that cuts all users in one place; None for another split."""
+    counts = None if build.given_split else _CUTS.get(build.split)
+    return None if counts is None else partial(counts, shares=build.shares)
 
 
 _CUTS: dict[str, type[SecondCounts | DrawCounts]] = {"global-time": SecondCounts, "random": DrawCounts}

@@ -93,16 +93,18 @@ def splits(events: Events, build: Build, files: Sequence[LogFile], cut: Cut | No
         events: Rows of whole users.
         build: The build file.
         files: The files of the log.
-        cut: Where `global-time` and `random` cut; None for another split.
+        cut: Where a counted split, `global-time` or `random`, cuts; None for another.
     """
     user, time = events.user[events.rows], events.time[events.rows]
     if build.given_split:
         of_file = np.array([file.split for file in files], np.int8)
         return of_file[_numbers(events.table, FILE)[events.rows]]
+    if build.split == "random-request":
+        cut = Cut(request_draws, *build.shares.cuts)
     if cut is not None:
         values = cut.values(events, build.seed)
         return np.select([values >= cut.test, values >= cut.valid], [TEST, VALID], TRAIN).astype(np.int8)
-    return (leave_last_out if build.split == "leave-last-out" else by_time)(user, time)
+    return leave_last_out(user, time) if build.split == "leave-last-out" else by_time(user, time, build.shares)
 
 
 def seconds_of(events: Events, seed: int) -> _Ints:
@@ -112,12 +114,17 @@ def seconds_of(events: Events, seed: int) -> _Ints:
 
 def split_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
     """What is drawn for each impression [m] to split them at random."""
-    return _draws(events, seed, _SPLIT_DRAW)
+    return _draws(events, events.rows, seed, _SPLIT_DRAW)
+
+
+def request_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
+    """What is drawn for the request of each impression [m], a user's second, to split requests at random."""
+    return _draws(events, events.first_of_second[events.rows], seed, _SPLIT_DRAW)
 
 
 def is_kept(events: Events, split: npt.NDArray[np.int8], build: Build) -> npt.NDArray[np.bool_]:
     """Which impressions [m] are written: train's negatives only by the share that is kept."""
-    drawn = _draws(events, build.seed, _NEGATIVE_DRAW) < build.keep_negatives
+    drawn = _draws(events, events.rows, build.seed, _NEGATIVE_DRAW) < build.keep_negatives
     return np.asarray((events.labels == 1) | (split != TRAIN) | drawn)
 
 
@@ -275,12 +282,12 @@ def _labels(rows: pa.Table, label: Label, files: Sequence[LogFile]) -> _Ints:
     return labels
 
 
-def _draws(events: Events, seed: int, purpose: int) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) for each impression [m] by its place in the log, so that any driver draws the same."""
+def _draws(events: Events, rows: _Ints, seed: int, purpose: int) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each of the rows [m] by its place in the log, so that any driver draws the same."""
     with np.errstate(over="ignore"):
         state = _mixed(np.uint64(seed) + np.uint64(purpose) * np.uint64(1 << 32))
-        state = _mixed(state ^ _numbers(events.table, FILE)[events.rows].astype(np.uint64))
-        state = _mixed(state ^ _numbers(events.table, ROW)[events.rows].astype(np.uint64))
+        state = _mixed(state ^ _numbers(events.table, FILE)[rows].astype(np.uint64))
+        state = _mixed(state ^ _numbers(events.table, ROW)[rows].astype(np.uint64))
     return (state >> np.uint64(11)).astype(np.float64) / 2**53
 
 

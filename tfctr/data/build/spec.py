@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tfctr.data.build.conditions import Condition, Rule
-from tfctr.data.splits import Split
+from tfctr.data.splits import USUAL_SHARES, Shares, Split
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
 from tfctr.features.yaml_file import Name, Strict, describe_validation_error, load_yaml
@@ -93,7 +93,10 @@ class Build(Strict):
     request: Name | None = Field(None, description="a column to make: rows of one user and second share it")
     histories: dict[Name, History] = Field(default_factory=dict)
     keep_negatives: float = Field(1.0, gt=0, le=1, description="share of train's negatives that is kept, at random")
-    split: Literal[Split, "leave-last-out"] = "user-time"
+    split: Split = "user-time"
+    shares: Annotated[Shares, Field(description="of train, valid and test; any split but leave-last-out")] = (
+        USUAL_SHARES
+    )
     slices: dict[Name, Slice] = Field(default_factory=dict, description="slice columns, learned from train alone")
     item_vectors: str | None = Field(None, description="vectors of the items, .npz or .npy with ids")
     seed: int = Field(17, ge=0, lt=2**32)
@@ -125,15 +128,27 @@ class Build(Strict):
     @classmethod
     def _no_second_split(cls, value: Any) -> Any:
         log = value.get("log") if isinstance(value, dict) else None
-        if isinstance(log, dict) and isinstance(log.get("path"), dict) and "split" in value:
-            raise ValueError("split: log.path gives a path for each split, so there is nothing to split; leave it out")
+        if isinstance(log, dict) and isinstance(log.get("path"), dict):
+            for key in {"split", "shares"} & value.keys():
+                raise ValueError(
+                    f"{key}: log.path gives a path for each split, so there is nothing to split; leave it out"
+                )
         return value
+
+    @field_validator("shares")
+    @classmethod
+    def _some_of_each(cls, shares: Shares) -> Shares:
+        if min(shares) < 1:
+            raise ValueError("each of train, valid and test must have a share of at least 1")
+        return shares
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for key, reason in self._needs():
             if getattr(self.log, key) is None:
                 raise ValueError(f"log.{key} must name a column: {reason} needs it")
+        if self.split == "leave-last-out" and "shares" in self.model_fields_set:
+            raise ValueError("shares: leave-last-out has none; leave them out")
         for source in self.sources:
             table = source.partition(".")[0]
             if table != "log" and getattr(self, table) is None:
@@ -156,7 +171,7 @@ class Build(Strict):
         for key in ("user", "time"):
             yield from ((key, f"histories.{name}") for name in self.histories)
             yield from ((key, "request") for _ in filter(None, [self.request]))
-            if split in ("user-time", "leave-last-out"):
+            if split in ("user-time", "random-request", "leave-last-out"):
                 yield key, f"split: {split}"
         if split == "global-time":
             yield "time", f"split: {split}"
