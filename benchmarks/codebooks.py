@@ -1,7 +1,7 @@
 """Whether DMQN's codebooks learn the planted groups of synthetic items, and what that is worth, on users never seen.
 
-    tfctr data synthesize --out DATA --rows 160000 --users 8000 --items 192 --history-length 120 \\
-        --old-interest-after 50 --unseen-users
+    tfctr data synthesize --out DATA --rows 100000 --users 5000 --items 192 --history-length 100 \\
+        --old-interest-after 50 --topics-of-genre 2 --unseen-users
     python -m benchmarks.codebooks --data DATA --work WORK
 
 benchmarks/codebooks.yaml is the plan. Every model is trained as `tfctr train` trains, with every seed; a finished
@@ -11,7 +11,6 @@ training in WORK is not repeated. `--only NAME,NAME` trains some models, `--tabl
 - the figures of `CodebookHealth` after the best epoch, as the log shows them;
 - AMI: the adjusted mutual information of the items' words, without noise, and their planted topics, by item, the mean
   over the codebooks. An item has the word of its one event. A random partition has 0, the planted one 1.
-- serve = train: the largest difference of a logit between serving and a training pass without dropout.
 """
 
 from __future__ import annotations
@@ -43,8 +42,11 @@ def main(
     plan = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
     work.mkdir(parents=True, exist_ok=True)
     names = only.split(",") if only else list(plan["models"])
+    # Seed by seed, so that an interrupted run has complete results for some seeds.
     for seed in [] if tables else plan["seeds"]:
         for name in names:
+            if seed not in plan["models"][name].get("seeds", plan["seeds"]):
+                continue
             found = work / f"{name}-{seed}.json"
             if not found.exists():
                 found.write_text(json.dumps(_train(data, work, plan, name, seed)), encoding="utf-8")
@@ -59,6 +61,7 @@ def _train(data: Path, work: Path, plan: dict[str, Any], name: str, seed: int) -
     from tfctr.features import FeatureFile
     from tfctr.features.assets import FeatureAssets
     from tfctr.features.transform import FileLookups, RawFunction
+    from tfctr.models.presets import preset
     from tfctr.training.dataset import RankingData
     from tfctr.training.experiment import Experiment
     from tfctr.training.loop import validate
@@ -75,7 +78,8 @@ def _train(data: Path, work: Path, plan: dict[str, Any], name: str, seed: int) -
     )
     entry = plan["models"][name]
     training = {**plan["training"], **entry.get("training", {}), "seed": seed}
-    model = {"interests": [entry["interest"]]}
+    (own,) = preset(entry.get("preset", "mlp")).interests or ({},)
+    model = {"interests": [{**own, **entry["interest"]}]}
     experiment = Experiment.model_validate({"preset": "mlp", "model": model, "training": training})
     started = time.monotonic()
     result = run_training(assets, experiment, train, valid, work / "runs")

@@ -200,6 +200,49 @@ class TestMovingState:
         assert again["logloss"] == pytest.approx(best["logloss"], abs=1e-6)
 
 
+class TestCodebooks:
+    """What a run of DMQN says of its codebooks, and where they stand after a kill."""
+
+    EXPERIMENT: ClassVar[dict[str, Any]] = {
+        "preset": "dmqn",
+        "model": {"interaction": SMALL},
+        "training": {"epochs": 2, "batch_size": BATCH, "jit_compile": False, "seed": 3, "checkpoint_steps": 4},
+    }
+
+    def test_the_figures_are_in_the_log_and_in_the_history(
+        self, tiny: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        result = run(tiny, Experiment.model_validate(self.EXPERIMENT), tmp_path)
+        said = capsys.readouterr().out
+        for entry in result.progress.history:
+            figures = {name: entry[f"history/codebook_{name}"] for name in ("agreement", "effective_words", "fit")}
+            assert figures["agreement"] == pytest.approx(1.0, abs=1e-5)
+            assert 1.0 < figures["effective_words"] < 32.0
+            assert 0.0 < figures["fit"] <= 1.0
+            assert 1.0 <= entry["history/codebook_used_words"] <= 32.0
+            for name, value in figures.items():
+                assert f"history/codebook_{name} {value:.3g}" in " ".join(said.split())
+
+    def test_a_resumed_run_starts_with_the_moved_codewords(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        experiment, original, moved = Experiment.model_validate(self.EXPERIMENT), loop._run_epoch, []
+
+        def watching(model: Any, *rest: Any) -> None:
+            (interest,) = model.scorer.interests.values()
+            moved.append(np.abs(interest.codebook.offset).max())
+            original(model, *rest)
+
+        monkeypatch.setattr(loop, "_run_epoch", watching)
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after(patch, 6)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        run(tiny, experiment, tmp_path)
+        assert moved[0] == 0.0
+        assert moved[1] > 0.01
+
+
 class TestKilledRun:
     @pytest.mark.parametrize(
         ("epoch", "step", "first_step"),
