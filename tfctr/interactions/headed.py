@@ -33,12 +33,15 @@ class HeadedInteraction(Interaction):
     Attributes:
         headless: whether the linear layer is left out; to be set before the layer is built. Then only `hidden` may be
             called.
+        head_gain: factor of the head's initial values, below 1 where a hidden vector starts so large that logits would
+            start apart.
         width: the size of the hidden vector, once built.
         build_shape: the shape of the inputs that it was built for.
     """
 
     weight_kinds = ("kernel",)
     headless: bool = False
+    head_gain: float = 1.0
     width: int
     build_shape: Shape
 
@@ -55,7 +58,7 @@ class HeadedInteraction(Interaction):
         self.build_shape = tuple(input_shape)
         self.width = self.build_hidden(input_shape)
         if not self.headless:
-            self.head = self.make_dense("head", 1, self.width, xavier_normal())
+            self.head = self.make_dense("head", 1, self.width, xavier_normal(gain=self.head_gain))
         self.built = True
 
     @override

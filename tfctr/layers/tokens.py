@@ -139,6 +139,17 @@ def as_tokens(vector: Any, tokens: int, width: int) -> Any:
     return ops.reshape(vector, (*ops.shape(vector)[:-1], tokens, width))
 
 
+def unit_size(tokens: Any, axis: int | tuple[int, int] = -1) -> Any:
+    """Tokens `[..., N, d]`, each divided by its root mean square, computed in float32. Zeros stay zeros.
+
+    With the axes (-2, -1) all tokens of a row are divided by their common root mean square, so that they keep their
+    sizes relative to each other.
+    """
+    x = ops.cast(tokens, "float32")
+    power = ops.mean(ops.square(x), axis=axis, keepdims=True)
+    return ops.cast(x * ops.rsqrt(power + 1e-10), tokens.dtype)
+
+
 def softmax(scores: Any) -> Any:
     """Softmax over the last axis, computed in float32 and returned in the type of the scores."""
     if scores.shape[-1] == 1:  # The softmax of one number is 1; Keras warns about it.
