@@ -116,7 +116,7 @@ class DlfLayer(ConfiguredLayer):
         if self.fuse is not None:
             blocks.append(self.fuse(blocks))
         outputs = ops.concatenate(blocks, axis=-2) + self.residual(inputs)
-        return unit_size(outputs) if self.normalize else outputs
+        return unit_size(outputs, -1, 1e-5) if self.normalize else outputs
 
     @override
     def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape) -> Shape:
@@ -234,7 +234,7 @@ class Dlf(HeadedInteraction):
 
     @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        fields = unit_size(inputs, axis=(-2, -1)) if self.normalize else inputs
+        fields = unit_size(inputs, (-2, -1), 1e-10) if self.normalize else inputs
         outputs = []
         for stack in self._stacks():
             x = fields
