@@ -1,11 +1,13 @@
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from tests.backends import gradients, tensors
 from tests.layer_checks import check_layer
 from tfctr.errors import UserError
 from tfctr.interactions import Dlf, create_interaction
@@ -58,6 +60,8 @@ def _block(part: DlfBlock, x: Any, fields: Any) -> Any:
         assert part.products is not None
         other = x if part.kind == "high" else _mapped(fields, part.base_map)
         vector = ((other @ x.T) @ _array(part.products.projection)).reshape(-1)  # equations 5 and 6
+        if part.normalize:
+            vector = vector / np.sqrt(2 * x.size / part.rank)
     for dense in part.block.dense:
         vector = _relu(_affine(vector, dense))
     return vector.reshape(part.tokens, -1)
@@ -91,13 +95,15 @@ def _layer(layer: DlfLayer, x: Any, fields: Any) -> Any:
         blocks.append(sum(gate * block for gate, block in zip(gates, blocks, strict=True)))
     p = _mapped(x, layer.residual.map)
     gate = 1.0 if layer.residual.kernel is None else np.maximum(layer.epsilon, p @ _array(layer.residual.kernel))
-    return np.concatenate(blocks, axis=0) + gate * p  # 15 and 9
+    y = np.concatenate(blocks, axis=0) + gate * p  # 15 and 9
+    return y / np.sqrt((y * y).mean(-1, keepdims=True) + 1e-5) if layer.normalize else y
 
 
 OPTIONS: list[dict[str, Any]] = [
     *({"fusion": fusion} for fusion in FUSIONS),
     {"hidden": [7]},
     {"gate": False},
+    {"normalize": False},
     {"epsilon": 0.5},
     {"attention_layers": 2},
     {"fusion": "attention_pooling", "attention_layers": 2},
@@ -124,14 +130,15 @@ def test_layer_is_the_equations(options: dict[str, Any], count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fusion", ALL)
-@pytest.mark.parametrize("rli", [True, False])
-def test_stack_is_the_equations(fusion: Any, rli: bool) -> None:
-    layer = Dlf(layers=3, rli=rli, fusion=fusion, **SMALL)
+@pytest.mark.parametrize(("rli", "normalize"), [(True, True), (False, True), (True, False)])
+def test_stack_is_the_equations(fusion: Any, rli: bool, normalize: bool) -> None:
+    layer = Dlf(layers=3, rli=rli, fusion=fusion, normalize=normalize, **SMALL)
     layer(X)
     _drawn(layer, scale=0.2)
     rows = X.reshape(-1, 3, 5).astype("float64")
     expected = []
-    for fields in rows:
+    for row in rows:
+        fields = row / np.sqrt((row * row).mean()) if normalize else row
         ends = []
         for first in range(0, len(layer.stack), 3):
             x = fields
@@ -145,7 +152,7 @@ def test_stack_is_the_equations(fusion: Any, rli: bool) -> None:
 
 
 def test_low_block_by_hand() -> None:
-    layer = DlfBlock("low", tokens=1, rank=1)
+    layer = DlfBlock("low", tokens=1, rank=1, normalize=False)
     layer.build((None, 2, 2), (None, 1, 2))
     layer.base_map.kernel.assign([[1.0, -1.0]])  # the one field and its opposite
     layer.products.projection.assign([[1.0], [-2.0]])
@@ -154,7 +161,13 @@ def test_low_block_by_hand() -> None:
     x = np.array([[[1.0, 2.0], [3.0, -1.0]]], "float32")
     # X^T Y = [-5, 4], whose products with [2, 3] and [-2, -3] are [2, -2]. The dense layer gives
     # [2, 1 - 2] + [1, .25] = [3, -.75] before ReLU.
-    np.testing.assert_allclose(layer(x, np.array([[[2.0, 3.0]]], "float32")), [[[3.0, 0.0]]])
+    fields = np.array([[[2.0, 3.0]]], "float32")
+    np.testing.assert_allclose(layer(x, fields), [[[3.0, 0.0]]])
+    scaled = DlfBlock("low", tokens=1, rank=1)
+    scaled.build((None, 2, 2), (None, 1, 2))
+    scaled.set_weights(layer.get_weights())
+    # Divided by sqrt(2 * 2 * 2 / 1) the products are [2, -2] / 2.83, and the dense layer gives [1.71, -0.10].
+    np.testing.assert_allclose(scaled(x, fields), [[[1.0 + 2.0 / 8.0**0.5, 0.0]]], rtol=1e-6)
 
 
 def test_gate_by_hand() -> None:
@@ -254,7 +267,7 @@ def test_order_of_the_interactions(kind: Any, degrees: list[int]) -> None:
     fields = np.abs(X[0])
     x, twice = fields, 2 * fields
     for degree in degrees:
-        block = DlfBlock(kind, **SMALL)
+        block = DlfBlock(kind, **SMALL, normalize=False)
         block(x, fields)
         for weight in block.weights:  # all positive and without biases, so that ReLU does nothing
             weight.assign(np.abs(ops.convert_to_numpy(weight)) * ("bias" not in weight.path))
@@ -263,7 +276,7 @@ def test_order_of_the_interactions(kind: Any, degrees: list[int]) -> None:
 
 
 def test_dropout_acts_in_training_only() -> None:
-    layer = _built(layers=1, dropout=0.5, fusion="concat", gate=False)
+    layer = _built(layers=1, dropout=0.5, fusion="concat", gate=False, normalize=False)
     for weight in layer.trainable_weights:
         weight.assign(np.zeros(weight.shape) + 10.0 * ("bias" in weight.path))
     trained = ops.convert_to_numpy(layer.hidden(X, training=True))
@@ -272,17 +285,56 @@ def test_dropout_acts_in_training_only() -> None:
     np.testing.assert_array_equal(layer.hidden(X), np.full((6, 4, 30), 10.0))
 
 
+def _started(scale: float, **options: Any) -> tuple[Dlf, Any]:
+    """A backbone as it starts, and fields of that scale for 64 rows."""
+    keras.utils.set_random_seed(5)
+    return Dlf(**SMALL, **options), np.random.default_rng(6).normal(0.0, scale, (64, 5, 4)).astype("float32")
+
+
 @pytest.mark.slow
-def test_layer_norm_bounds_a_deep_stack() -> None:
-    wild = _drawn(_built(layers=6), scale=1.0)
-    assert not np.isfinite(ops.convert_to_numpy(wild.hidden(10 * X))).all()
-    tame = _drawn(_built(layers=6, layer_norm=True), scale=1.0)
-    assert np.isfinite(ops.convert_to_numpy(tame.hidden(10 * X))).all()
-    for layer in tame.stack:
-        layer.norm.gamma.assign(np.ones(5))
-        layer.norm.beta.assign(np.zeros(5))
-    tokens = ops.convert_to_numpy(tame.hidden(X)).reshape(-1, 5)
-    np.testing.assert_allclose(tokens.mean(-1), 0.0, atol=1e-4)
+@pytest.mark.parametrize("layers", [1, 2, 4, 8, 12])
+def test_depth_and_scale_do_not_matter_at_the_start(layers: int) -> None:
+    logits = []
+    for scale in (0.01, 0.1, 0.3, 1.0):
+        layer, x = _started(scale, layers=layers, attention_layers=2)
+        logits.append(ops.convert_to_numpy(layer(x)))
+    assert 0.02 < logits[0].std() <= 0.5
+    for one in logits[1:]:
+        np.testing.assert_allclose(one, logits[0], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["naf", "late"])
+def test_gradients_of_a_deep_stack_are_finite(fusion: Any) -> None:
+    layer, _ = _started(1.0, layers=8, fusion=fusion)
+    layer.build((None, 5, 4))
+    for scale in (0.0, 1e-4, 1.0, 1e4):
+        _, x = _started(scale)
+        _, by_fields, by_weights = gradients(
+            lambda x: ops.mean(ops.sigmoid(layer(x))), tensors(x), layer.trainable_variables
+        )
+        assert all(np.isfinite(ops.convert_to_numpy(one)).all() for one in (*by_fields, *by_weights))
+
+
+def test_first_loss_where_one_field_is_a_large_number() -> None:
+    layer, x = _started(0.01, layers=8)
+    x[:, 0] *= np.random.default_rng(7).lognormal(5.0, 3.0, (64, 1))
+    loss = keras.losses.binary_crossentropy(np.arange(64) % 2, layer(x), from_logits=True)
+    assert float(ops.mean(loss)) < 1.0
+
+
+def test_bare_equations_depend_on_the_scale() -> None:
+    small, large = (ops.convert_to_numpy(_started(s, layers=4, normalize=False)[0](_started(s)[1])) for s in (0.01, 1))
+    assert small.std() < 1e-3
+    assert large.std() > 1e3
+
+
+def test_a_number_keeps_its_size_among_the_fields() -> None:
+    # One field is a number times a vector, as numeric features are; its size must still tell rows apart.
+    layer, x = _started(1.0, layers=2)
+    twice = x.copy()
+    twice[:, 0] *= 2.0
+    assert np.abs(ops.convert_to_numpy(layer(x)) - ops.convert_to_numpy(layer(twice))).mean() > 1e-2
 
 
 @pytest.mark.slow
@@ -301,7 +353,7 @@ def test_leading_axes_are_rows(fusion: Any, leading: tuple[int, int], seed: int)
     [
         *({"fusion": fusion} for fusion in ALL),
         {"rli": False, "gate": False, "hidden": [4], "dropout": 0.1},
-        {"attention_layers": 2, "layer_norm": True},
+        {"attention_layers": 2, "normalize": False},
     ],
     ids=str,
 )

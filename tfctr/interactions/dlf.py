@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
 from keras import ops
 from typing_extensions import override
 
@@ -15,7 +14,7 @@ from tfctr.layers.block_fusion import AttentionFusion, BlockFusion, GatePooling,
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind
 from tfctr.layers.export import tfctr_export
-from tfctr.layers.tokens import as_vector, token_shape
+from tfctr.layers.tokens import as_vector, token_shape, unit_size
 
 Fusion = Literal["naf", "concat", "mlp", "gate_pooling", "attention_pooling"]
 FUSIONS = ("naf", "concat", "mlp", "gate_pooling", "attention_pooling")
@@ -28,6 +27,8 @@ class DlfLayer(ConfiguredLayer):
         Z = [Z_L; Z_C; Z_D; fusion(Z_L, Z_C, Z_D)]      by tokens
         y = Z + max(epsilon, P W_gate) * P              P: the input, mapped to as many tokens as Z has
 
+    With `normalize` each token of y is divided by its root mean square, and the products are scaled as `DlfBlock` does.
+
     Args:
         tokens: n, the tokens that each block and the fusion give.
         rank: R, the columns that the products of tokens are compressed to.
@@ -37,7 +38,7 @@ class DlfLayer(ConfiguredLayer):
         attention_layers: the number of attention layers of `naf`.
         epsilon: the least value of the gate.
         dropout: the rate after the ReLUs of the blocks.
-        layer_norm: whether to normalize every token of the output.
+        normalize: whether to scale products and outputs.
         blocks: the blocks, from `low`, `high` and `implicit`.
 
     Call arguments:
@@ -68,7 +69,7 @@ class DlfLayer(ConfiguredLayer):
         attention_layers: int = 1,
         epsilon: float = 1e-6,
         dropout: float = 0.0,
-        layer_norm: bool = False,
+        normalize: bool = True,
         blocks: Sequence[Kind] = BLOCKS,
         **kwargs: Any,
     ) -> None:
@@ -81,14 +82,14 @@ class DlfLayer(ConfiguredLayer):
         self.attention_layers = check_count("attention_layers", attention_layers)
         self.epsilon = check_positive("epsilon", epsilon)
         self.dropout = check_rate("dropout", dropout)
-        self.layer_norm = check_flag("layer_norm", layer_norm)
+        self.normalize = check_flag("normalize", normalize)
         self.blocks = list(blocks)
 
     @override
     def build(self, inputs_shape: Shape, base_shape: Shape) -> None:
         width = token_shape(inputs_shape)[1]
         self.parts = [
-            self.make_part(DlfBlock, kind, kind, self.tokens, self.rank, self.hidden, self.dropout)
+            self.make_part(DlfBlock, kind, kind, self.tokens, self.rank, self.hidden, self.dropout, self.normalize)
             for kind in self.blocks
         ]
         for part in self.parts:
@@ -100,10 +101,6 @@ class DlfLayer(ConfiguredLayer):
         self.residual = self.make_part(
             GatedResidual, "residual", count, self.gate, self.epsilon, built_for=inputs_shape
         )
-        self.norm: keras.layers.Layer | None = None
-        if self.layer_norm:
-            shape = (*inputs_shape[:-2], count, width)
-            self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5, built_for=shape)
         self.built = True
 
     def _fusion(self) -> BlockFusion | None:
@@ -119,7 +116,7 @@ class DlfLayer(ConfiguredLayer):
         if self.fuse is not None:
             blocks.append(self.fuse(blocks))
         outputs = ops.concatenate(blocks, axis=-2) + self.residual(inputs)
-        return outputs if self.norm is None else self.norm(outputs)
+        return unit_size(outputs, -1, 1e-5) if self.normalize else outputs
 
     @override
     def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape) -> Shape:
@@ -162,8 +159,17 @@ class Dlf(HeadedInteraction):
       equations. Each takes the place of NAF in Z; with `concat` the place stays empty. See `AttentionFusion` (without
       self-attention), `MlpFusion` and `GatePooling` for how they are implemented here.
 
-    Nothing in these equations bounds the values: the degree of E^l in the fields doubles with every layer. With many
-    layers or large embeddings, set `layer_norm`, which the released code has.
+    Nothing in these equations bounds the values: the degree of E^l in the fields doubles with every layer and is 256
+    after eight, so that small fields vanish and larger ones overflow. `normalize` is an addition to the paper. With it
+    the equations hold for values whose size depends on neither the scale of the fields nor the depth:
+
+    - E^1 is the fields divided by the root mean square of all of them together, so that a number keeps its size
+      relative to the other fields.
+    - The products of both blocks are divided by sqrt(2 N_l d / R), their size at the start.
+    - Each token of E^{l+1} is divided by its root mean square. The released code has a layer normalization there.
+
+    With `normalize=False` the equations are bare. In both forms w starts at a quarter of the usual size, so that all
+    logits start close to zero.
 
     Args:
         layers: L.
@@ -177,7 +183,7 @@ class Dlf(HeadedInteraction):
             figure 4.
         epsilon: the least value of the gate; the paper says no more than that it is small.
         dropout: the rate after the ReLUs of the blocks.
-        layer_norm: whether to normalize every token after each layer; the equations do not.
+        normalize: whether fields, products and tokens are normalized; the equations do not.
 
     Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
@@ -193,6 +199,7 @@ class Dlf(HeadedInteraction):
     eats: Eats = "fields"
     part_classes = (DlfLayer,)
     fixed_arguments = ("blocks",)
+    head_gain = 0.25
 
     def __init__(
         self, layers: int = 2, rli: bool = True, fusion: Fusion | Literal["late"] = "naf", **kwargs: Any
@@ -200,6 +207,7 @@ class Dlf(HeadedInteraction):
         (own,) = self.passed_on(kwargs)
         super().__init__(**kwargs)
         self.layers = check_count("layers", layers)
+        self.normalize = check_flag("normalize", own.get("normalize", True))
         kinds = list(BLOCKS if check_flag("rli", rli) else BLOCKS[1:])
         late = check_choice("fusion", fusion, (*FUSIONS, "late")) == "late"
         own["fusion"] = "concat" if late else fusion
@@ -226,10 +234,11 @@ class Dlf(HeadedInteraction):
 
     @override
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        fields = unit_size(inputs, (-2, -1), 1e-10) if self.normalize else inputs
         outputs = []
         for stack in self._stacks():
-            x = inputs
+            x = fields
             for layer in stack:
-                x = layer(x, inputs, training=training)
+                x = layer(x, fields, training=training)
             outputs.append(as_vector(x))
         return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=-1)

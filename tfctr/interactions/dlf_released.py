@@ -131,6 +131,9 @@ class DlfReleased(HeadedInteraction):
     block; its scale flag divides scores by 1 and is left out here. `DLF_att_self` is the same with F
     `attention_tokens`.
 
+    The last layer normalization and the linear layers after it would start the logits at a standard deviation of 1.2
+    whatever the fields. Here w starts at a quarter of the released size.
+
     Args:
         layers: L.
         product_tokens: the number of tokens of each of the blocks `high` and `low`.
@@ -155,6 +158,7 @@ class DlfReleased(HeadedInteraction):
 
     eats: Eats = "fields"
     part_classes = (DlfReleasedLayer,)
+    head_gain = 0.25
 
     def __init__(
         self,

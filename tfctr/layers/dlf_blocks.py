@@ -1,5 +1,6 @@
 """The pieces of a layer of DLF: three interaction blocks and the gated residual."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ class DlfBlock(ConfiguredLayer):
         high:     Z_C = relu(flatten(X X^T Y_C) W_C + b_C)
         implicit: Z_D = relu(flatten(X) W_D + b_D)
 
+    With `normalize` the products, B X^T Y_L and X X^T Y_C, are divided by sqrt(2 N d / R), their size at the start for
+    unrelated tokens of unit size, since the elements of Y start with a variance of 2 / R.
+
     If X has another number of tokens than there are fields, a learned matrix first maps the fields to N tokens.
 
     Args:
@@ -33,6 +37,7 @@ class DlfBlock(ConfiguredLayer):
         rank: R, the number of columns of Y.
         hidden: widths of layers with ReLU before the last one; the paper's equations have none.
         dropout: the rate after every ReLU.
+        normalize: whether to divide the products so.
 
     Call arguments:
         inputs: X, float `[..., N, d]`.
@@ -59,6 +64,7 @@ class DlfBlock(ConfiguredLayer):
         rank: int = 8,
         hidden: Sequence[int] = (),
         dropout: float = 0.0,
+        normalize: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -67,6 +73,7 @@ class DlfBlock(ConfiguredLayer):
         self.rank = check_count("rank", rank)
         self.hidden = check_units("hidden", hidden)
         self.dropout = check_rate("dropout", dropout)
+        self.normalize = check_flag("normalize", normalize)
 
     @override
     def build(self, inputs_shape: Shape, base_shape: Shape) -> None:
@@ -77,6 +84,7 @@ class DlfBlock(ConfiguredLayer):
         self.products: TokenProducts | None = None
         if self.kind != "implicit":
             self.products = self.make_part(TokenProducts, "products", self.rank, built_for=inputs_shape)
+            self.scale = math.sqrt(2 * count * self.width / self.rank) if self.normalize else 1.0
         units = [*self.hidden, self.tokens * self.width]
         size = count * (self.width if self.products is None else self.rank)
         self.block = self.make_part(MlpBlock, "block", units, dropout=self.dropout, built_for=(None, size))
@@ -90,7 +98,7 @@ class DlfBlock(ConfiguredLayer):
                 base = inputs
             elif self.base_map is not None:
                 base = self.base_map(base)
-            x = self.products(inputs, base)
+            x = self.products(inputs, base) / self.scale
         return as_tokens(self.block(as_vector(x), training=training), self.tokens, self.width)
 
     @override

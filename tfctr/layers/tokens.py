@@ -143,6 +143,19 @@ def as_tokens(vector: Any, tokens: int, width: int) -> Any:
     return ops.reshape(vector, (*ops.shape(vector)[:-1], tokens, width))
 
 
+def unit_size(tokens: Any, axis: int | tuple[int, int], epsilon: float) -> Any:
+    """Tokens `[..., N, d]` divided by their root mean square, computed in float32. Zeros stay zeros.
+
+    Args:
+        axis: -1 for each token alone; (-2, -1) for all tokens of a row together, so that they keep their sizes
+            relative to each other.
+        epsilon: added to the mean square. What is much smaller than its square root stays small.
+    """
+    x = ops.cast(tokens, "float32")
+    power = ops.mean(ops.square(x), axis=axis, keepdims=True)
+    return ops.cast(x * ops.rsqrt(power + epsilon), tokens.dtype)
+
+
 def softmax(scores: Any) -> Any:
     """Softmax over the last axis, computed in float32 and returned in the type of the scores."""
     if scores.shape[-1] == 1:  # The softmax of one number is 1; Keras warns about it.

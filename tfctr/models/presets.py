@@ -90,6 +90,7 @@ _QNN = {"type": "qnn_alpha_released", "layers": 3, "rows": 8}
 # rows = 3 is the advice of QIN's authors where 4 is unstable.
 _QIN = {"type": "qin", "layers": 4, "rows": 3, "dropout": 0.1}
 _QIN_MLP = {"type": "mlp", "hidden": [1024, 512, 256]}
+_DLF: dict[str, Any] = {"layers": 8, "attention_layers": 2}
 _BARS_MLP = {"type": "mlp", "hidden": [400, 400, 400], "batch_norm": True, "dropout": 0.2}
 
 
@@ -267,12 +268,12 @@ PRESETS: dict[str, Preset] = {
     "wukong": _interaction("Wukong: stacked factorization machines over tokens", "wukong"),
     "dlrm": _interaction("DLRM: inner products of embeddings and of a vector of all numbers", "dlrm"),
     # DLF.
-    "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf"),
-    "dlf-no-gate": _interaction("DLF without its gate", "dlf", gate=False),
+    "dlf": _interaction("DLF as in the paper: RLI, gate and NAF", "dlf", **_DLF),
+    "dlf-no-gate": _interaction("DLF without its gate", "dlf", **_DLF, gate=False),
     "dlf-no-rli": _interaction(
-        "DLF without gate and low-order block, as its paper's ablation", "dlf", rli=False, gate=False
+        "DLF without gate and low-order block, as its paper's ablation", "dlf", **_DLF, rli=False, gate=False
     ),
-    "dlf-no-naf": _interaction("DLF whose blocks meet in the last layer only", "dlf", fusion="late"),
+    "dlf-no-naf": _interaction("DLF whose blocks meet in the last layer only", "dlf", **_DLF, fusion="late"),
     "dlf-released": _interaction("DLF as in the released code", "dlf_released"),
     "dlf-released-attention": _interaction("DLF as released, with its attention block", "dlf_released", attention=True),
     # QIN, its ablations, and what its data set's organisers start from.
