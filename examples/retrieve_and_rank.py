@@ -3,8 +3,8 @@
     python examples/retrieve_and_rank.py DATA RANKER OUT
 
 DATA is a data set with the columns of `tfctr data synthesize`, RANKER a directory with versions of a model that tfctr
-trained on it, and OUT, which is made, takes the index of a TensorFlow Recommenders model that `two_tower.py` trains. For
-each user of the test split, the first request of the split is answered; the clicks from there on are what to find.
+trained on it, and OUT, which is made, takes the index of a TensorFlow Recommenders model that `two_tower.py` trains.
+For each user of the test split, the first request of the split is answered; the clicks from there on are to be found.
 """
 
 import argparse
@@ -35,9 +35,8 @@ from tfctr.features import FeatureFile, raw_inputs
 from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.features.row_checks import column_rules
 
-TOP = 10
-QUERY = ("user_id", "history_item_id", "history_length")
-NEEDED = {*QUERY, "item_id", "timestamp"}
+TOP, LIKED = 10, 4
+NEEDED = {"user_id", "history_item_id", "history_rating", "item_id", "timestamp"}
 MODELS = """model_config_list {{
   config {{ name: "retrieval" base_path: {retrieval} model_platform: "tensorflow" }}
   config {{ name: "ranker" base_path: {ranker} model_platform: "tensorflow" }}
@@ -57,26 +56,49 @@ def feature_file(ranker: Path) -> FeatureFile:
 
 
 def read(data: Path, split: str, file: FeatureFile) -> Iterator[dict[str, Any]]:
-    """The rows of a split in batches of raw columns; histories are padded, and have a length."""
-    rows = (row for path in split_files(data, split) for row in serialized(path, column_rules(file), file.csv))
-    while batch := list(itertools.islice(rows, 4096)):
-        yield {
-            name: column.numpy() for name, column in parse_examples(tf.constant(batch), file, outcomes(file)).items()
-        }
+    """The rows of a split as a service has them: raw values, and histories without padding."""
+    logged = (row for path in split_files(data, split) for row in serialized(path, column_rules(file), file.csv))
+    while batch := list(itertools.islice(logged, 4096)):
+        columns = {n: c.numpy() for n, c in parse_examples(tf.constant(batch), file, outcomes(file)).items()}
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            length = row.pop("history_length")
+            yield {name: value[:length] if np.ndim(value) else value for name, value in row.items()}
+
+
+def choices(data: Path, file: FeatureFile) -> dict[str, np.ndarray]:
+    """What users chose in the training split, and their histories then.
+
+    These are the clicks, and the liked events in the newest history of each user, with the events before them.
+    """
+    (label,) = file.labels.columns
+    newest: dict[int, dict[str, Any]] = {}
+    found = []
+    for row in read(data, "train", file):
+        user, history = row["user_id"], row["history_item_id"]
+        if row[label] > 0:
+            found.append((user, history, row["item_id"]))
+        if row["timestamp"] >= newest.get(user, row)["timestamp"]:
+            newest[user] = row
+    for user, row in newest.items():
+        history = row["history_item_id"]
+        found += [(user, history[i + 1 :], history[i]) for i in np.flatnonzero(row["history_rating"] >= LIKED)]
+    users, histories, items = zip(*found, strict=True)
+    padded = np.zeros((len(found), max(map(len, histories))), np.int64)
+    for line, history in zip(padded, histories, strict=True):
+        line[: len(history)] = history
+    lengths = [len(history) for history in histories]
+    named = {"user_id": users, "history_item_id": padded, "history_length": lengths, "item_id": items}
+    return {name: np.array(values, np.int64) for name, values in named.items()}
 
 
 def train_index(data: Path, file: FeatureFile, catalogue: list[int], out: Path, seed: int) -> None:
-    """Writes the clicks of the training split for `two_tower.py`, which needs a process of its own, and runs it."""
-    (label,) = file.labels.columns
-    clicked = [
-        {name: rows[name][rows[label] > 0] for name in (*QUERY, "item_id")} for rows in read(data, "train", file)
-    ]
-    columns = {name: np.concatenate([rows[name] for rows in clicked]) for name in clicked[0]}
-    np.savez(out / "clicks.npz", catalogue=np.array(catalogue, np.int64), **columns)
+    """Writes the choices for `two_tower.py`, which needs a process of its own, and runs it."""
+    np.savez(out / "choices.npz", catalogue=np.array(catalogue, np.int64), **choices(data, file))
     command = [
         sys.executable,
         Path(__file__).with_name("two_tower.py"),
-        out / "clicks.npz",
+        out / "choices.npz",
         out / "retrieval",
         str(seed),
     ]
@@ -111,7 +133,7 @@ def retrieve(stub: Any, user: dict[str, Any]) -> list[int]:
     request.model_spec.name = "retrieval"
     history = user["history_item_id"]
     for name, value in {"user_id": user["user_id"], "history_item_id": history, "history_length": len(history)}.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto([value], tf.int64))
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(np.array([value], np.int64)))
     try:
         reply = stub.Predict(request, timeout=30)
     except grpc.RpcError as error:
@@ -124,18 +146,16 @@ def requests(data: Path, file: FeatureFile, count: int) -> list[tuple[dict[str, 
     (label,) = file.labels.columns
     first: dict[int, dict[str, Any]] = {}
     clicked: dict[int, set[int]] = {}
-    for rows in read(data, "test", file):
-        for values in zip(*rows.values(), strict=True):
-            row = dict(zip(rows, values, strict=True))
-            if row["timestamp"] < first.get(row["user_id"], row | {"timestamp": np.inf})["timestamp"]:
-                first[row["user_id"]] = row
-            if row[label] > 0:
-                clicked.setdefault(row["user_id"], set()).add(int(row["item_id"]))
+    for row in read(data, "test", file):
+        user = row["user_id"]
+        if row["timestamp"] <= first.get(user, row)["timestamp"]:
+            first[user] = row
+        if row[label] > 0:
+            clicked.setdefault(user, set()).add(int(row["item_id"]))
     sides = {spec.name: spec.side for spec in raw_inputs(file)}
 
     def features(row: dict[str, Any], side: str) -> dict[str, Any]:
-        values = {name: value for name, value in row.items() if sides.get(name) == side and name != "history_length"}
-        return {n: v[: row["history_length"]].tolist() if np.ndim(v) else v for n, v in values.items()}
+        return {name: value for name, value in row.items() if sides.get(name) == side}
 
     chosen = list(clicked.items())[:count]
     return [(features(first[user], "user"), features(first[user], "context"), items) for user, items in chosen]
