@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,24 +142,48 @@ def retrieve(stub: Any, user: dict[str, Any]) -> list[int]:
     return tf.make_ndarray(reply.outputs["item_id"])[0].tolist()
 
 
-def requests(data: Path, file: FeatureFile, count: int) -> list[tuple[dict[str, Any], dict[str, Any], set[int]]]:
-    """The first request of each of some users of the test split: user, context, and the items that were clicked."""
+@dataclass
+class Request:
+    """A user's first request of the test split, and what became of the items that the split shows to this user."""
+
+    user: dict[str, Any]
+    context: dict[str, Any]
+    clicked: set[int]
+    passed_over: set[int]
+
+
+def requests(data: Path, file: FeatureFile) -> list[Request]:
+    """A request of each user of the test split who clicked in it."""
     (label,) = file.labels.columns
-    first: dict[int, dict[str, Any]] = {}
-    clicked: dict[int, set[int]] = {}
-    for row in read(data, "test", file):
-        user = row["user_id"]
-        if row["timestamp"] <= first.get(user, row)["timestamp"]:
-            first[user] = row
-        if row[label] > 0:
-            clicked.setdefault(user, set()).add(int(row["item_id"]))
     sides = {spec.name: spec.side for spec in raw_inputs(file)}
+    by_user: dict[int, list[dict[str, Any]]] = {}
+    for row in read(data, "test", file):
+        by_user.setdefault(row["user_id"], []).append(row)
+    found = []
+    for rows in by_user.values():
+        first = min(rows, key=lambda row: row["timestamp"])
+        user, context = ({n: v for n, v in first.items() if sides.get(n) == side} for side in ("user", "context"))
+        clicked = {int(row["item_id"]) for row in rows if row[label] > 0}
+        found.append(Request(user, context, clicked, {int(row["item_id"]) for row in rows} - clicked))
+    return [request for request in found if request.clicked]
 
-    def features(row: dict[str, Any], side: str) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if sides.get(name) == side}
 
-    chosen = list(clicked.items())[:count]
-    return [(features(first[user], "user"), features(first[user], "context"), items) for user, items in chosen]
+class Order:
+    """How well a way to order the candidates finds the clicks, over many requests."""
+
+    def __init__(self) -> None:
+        self.hits: list[bool] = []
+        self.right: list[bool] = []
+
+    def add(self, items: list[int], request: Request) -> None:
+        """Looks where the clicked items are, and the ones that were passed over."""
+        place = {item: at for at, item in enumerate(items)}
+        self.hits += [place.get(item, TOP) < TOP for item in request.clicked]
+        pairs = itertools.product(request.clicked & place.keys(), request.passed_over & place.keys())
+        self.right += [place[clicked] < place[passed] for clicked, passed in pairs]
+
+    def __str__(self) -> str:
+        return f"hit rate@{TOP} {np.mean(self.hits):.4f}; clicked before passed over {np.mean(self.right):.4f}"
 
 
 def main() -> None:
@@ -182,30 +207,31 @@ def main() -> None:
     train_index(given.data, file, list(items), given.out, given.seed)
     print(f"two towers trained, {len(items)} items in the index: {time.perf_counter() - started:.0f} s")
 
-    found, before, after, seconds = [], [], [], []
+    before, after, found, seconds = Order(), Order(), [], []
     with serve(given.ranker, given.out) as address, grpc.insecure_channel(address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         with RankingClient(address, "ranker", timeout_seconds=30) as client:
-            for user, context, clicked in requests(given.data, file, given.users):
+            for request in requests(given.data, file)[: given.users]:
                 times = [time.perf_counter()]
-                retrieved = retrieve(stub, user)
+                retrieved = retrieve(stub, request.user)
                 times.append(time.perf_counter())
-                ranked = client.rank(user, [items[item] for item in retrieved], context)
+                ranked = client.rank(request.user, [items[item] for item in retrieved], request.context)
                 times.append(time.perf_counter())
-                order = [one.candidate["item_id"] for one in ranked]
                 if not seconds:
-                    print(f"user {user['user_id']}: the best {TOP} of {len(retrieved)} candidates")
+                    print(f"user {request.user['user_id']}: the best {TOP} of {len(retrieved)} candidates")
                     for one in ranked[:TOP]:
                         item = one.candidate["item_id"]
                         place = retrieved.index(item) + 1
                         print(f"  {one.probability:.3f}  retrieved as {place:3d}  {table[item]['title']}")
                 seconds.append(np.diff(times))
-                found += [item in retrieved for item in clicked]
-                before += [item in retrieved[:TOP] for item in clicked]
-                after += [item in order[:TOP] for item in clicked]
-    print(f"{len(found)} clicks of {len(seconds)} users; {np.mean(found):.3f} of them are among the candidates")
-    print(f"hit rate@{TOP}: {np.mean(before):.4f} as retrieved, {np.mean(after):.4f} as ranked", end="; ")
-    print(f"{TOP / len(items):.4f} by chance")
+                found += [item in retrieved for item in request.clicked]
+                before.add(retrieved, request)
+                after.add([one.candidate["item_id"] for one in ranked], request)
+    share = np.mean(found)
+    print(f"{share:.3f} of {len(found)} clicks of {len(seconds)} users are among the {len(retrieved)} candidates")
+    print(f"as retrieved: {before}")
+    print(f"as ranked:    {after}")
+    print(f"at random:    hit rate@{TOP} {share * TOP / len(retrieved):.4f}; clicked before passed over 0.5")
     retrieving, ranking = (1000 * statistics.median(step) for step in np.transpose(seconds))
     print(f"median over gRPC: retrieve {retrieving:.1f} ms, rank {ranking:.1f} ms")
 
