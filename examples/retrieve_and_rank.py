@@ -84,6 +84,8 @@ def choices(data: Path, file: FeatureFile) -> dict[str, np.ndarray]:
     for user, row in newest.items():
         history = row["history_item_id"]
         found += [(user, history[i + 1 :], history[i]) for i in np.flatnonzero(row["history_rating"] >= LIKED)]
+    if not found:
+        raise UserError(f"{data}: the training split has neither a click nor a liked event")
     users, histories, items = zip(*found, strict=True)
     padded = np.zeros((len(found), max(map(len, histories))), np.int64)
     for line, history in zip(padded, histories, strict=True):
@@ -165,6 +167,8 @@ def requests(data: Path, file: FeatureFile) -> list[Request]:
         user, context = ({n: v for n, v in first.items() if sides.get(n) == side} for side in ("user", "context"))
         clicked = {int(row["item_id"]) for row in rows if row[label] > 0}
         found.append(Request(user, context, clicked, {int(row["item_id"]) for row in rows} - clicked))
+    if not any(request.clicked for request in found):
+        raise UserError(f"{data}: the test split has no click to find")
     return [request for request in found if request.clicked]
 
 
@@ -194,7 +198,8 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-
+    if given.users < 1:
+        raise UserError(f"--users must be at least 1. Received: {given.users}")
     file = feature_file(given.ranker)
     with (given.data / "items.csv").open(encoding="utf-8", newline="") as lines:
         table = {int(row["item_id"]): row for row in csv.DictReader(lines)}
@@ -202,6 +207,8 @@ def main() -> None:
         item: {"item_id": item, "genres": row["genres"], **({"year": int(row["year"])} if row["year"] else {})}
         for item, row in table.items()
     }
+    if given.out.exists():
+        raise UserError(f"{given.out} exists; name a new directory, or remove it")
     given.out.mkdir(parents=True)
     started = time.perf_counter()
     train_index(given.data, file, list(items), given.out, given.seed)
