@@ -1,7 +1,8 @@
-"""Trains a two-tower model with TensorFlow Recommenders and exports its index: `two_tower.py CLICKS.npz DIR SEED`.
+"""Trains a two-tower model with TensorFlow Recommenders and exports its index: `two_tower.py CHOICES.npz DIR SEED`.
 
 TensorFlow Recommenders needs Keras 2, so this runs in a process of its own, with `TF_USE_LEGACY_KERAS=1` in its
-environment. `retrieve_and_rank.py` starts it, and describes the file of clicks.
+environment. `retrieve_and_rank.py` starts it and writes the file: `USER` and `item_id` of each choice, and the
+`catalogue` of all items.
 """
 
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-WIDTH, BATCH, EPOCHS, RETRIEVED = 32, 256, 12, 500
+WIDTH, BATCH, EPOCHS, RETRIEVED = 32, 256, 8, 500
 USER = {
     "user_id": tf.TensorSpec([None], tf.int64),
     "history_item_id": tf.TensorSpec([None, None], tf.int64),
@@ -28,6 +29,7 @@ class Items(tf.keras.Model):
         self.table = tf.keras.layers.Embedding(len(item_ids) + 1, WIDTH)
 
     def call(self, item_id: tf.Tensor) -> tf.Tensor:
+        """Vectors [..., WIDTH] of ids [...]."""
         return self.table(self.rows(item_id))
 
 
@@ -42,6 +44,7 @@ class Users(tf.keras.Model):
         self.mix = tf.keras.Sequential([tf.keras.layers.Dense(64, "relu"), tf.keras.layers.Dense(WIDTH)])
 
     def call(self, user: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Vectors [B, WIDTH] of users and their histories, named as in `USER`."""
         events, length = user["history_item_id"], user["history_length"]
         real = tf.sequence_mask(length, tf.shape(events)[1], tf.float32)[:, :, None]
         history = tf.math.divide_no_nan(tf.reduce_sum(self.items(events) * real, 1), tf.reduce_sum(real, 1))
@@ -56,29 +59,30 @@ class TwoTower(tfrs.Model):
         self.users, self.items = users, items
         self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
 
-    def compute_loss(self, clicks: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+    def compute_loss(self, choices: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The loss of a batch of choices."""
         return self.task(
-            self.users({name: clicks[name] for name in USER}),
-            self.items(clicks["item_id"]),
-            candidate_sampling_probability=clicks["frequency"],
-            candidate_ids=clicks["item_id"],
+            self.users({name: choices[name] for name in USER}),
+            self.items(choices["item_id"]),
+            candidate_sampling_probability=choices["frequency"],
+            candidate_ids=choices["item_id"],
             compute_metrics=False,
         )
 
 
-def main(clicks_file: str, directory: str, seed: int) -> None:
+def main(choices_file: str, directory: str, seed: int) -> None:
     """Trains, and writes version 1 of the index."""
     tf.keras.utils.set_random_seed(seed)
-    clicks = dict(np.load(clicks_file))
-    catalogue = clicks.pop("catalogue")
-    _, row, count = np.unique(clicks["item_id"], return_inverse=True, return_counts=True)
-    clicks["frequency"] = (count[row] / len(row)).astype("float32")
+    choices = dict(np.load(choices_file))
+    catalogue = choices.pop("catalogue")
+    _, row, count = np.unique(choices["item_id"], return_inverse=True, return_counts=True)
+    choices["frequency"] = (count[row] / len(row)).astype("float32")
 
     items = Items(catalogue)
-    users = Users(np.unique(clicks["user_id"]), items)
+    users = Users(np.unique(choices["user_id"]), items)
     model = TwoTower(users, items)
     model.compile(tf.keras.optimizers.Adam(0.003))
-    data = tf.data.Dataset.from_tensor_slices(clicks).shuffle(len(row), seed).batch(BATCH)
+    data = tf.data.Dataset.from_tensor_slices(choices).shuffle(len(row), seed).batch(BATCH)
     model.fit(data, epochs=EPOCHS, verbose=0)
 
     index = tfrs.layers.factorized_top_k.BruteForce(users, k=min(RETRIEVED, len(catalogue)))

@@ -52,6 +52,7 @@ BACKENDS = {"tensorflow", "tf_keras", "jax", "torch"}
 # The modules that must work with the base install.
 BASE_MODULES = ("tfctr", "tfctr.cli", "tfctr.client", "tfctr.features", "tfctr.metrics.reference", "tfctr.console")
 HEAVY = ("tensorflow", "keras", "tf_keras", "keras_rs", "tfx", "tfx_bsl", "apache_beam", "jax", "torch", "pandas")
+KERAS_2 = ("tensorflow_recommenders", "tf_keras")
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,18 @@ def test_the_model_code_knows_no_backend() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_keras_2_stays_in_processes_of_its_own() -> None:
+    """Neither a source of ours nor what it imports brings Keras 2 beside Keras 3."""
+    wrong = [str(item) for item in _all_imports() if item.imported.split(".")[0] in KERAS_2]
+    assert not wrong, "\n".join(wrong)
+    code = f"""
+import sys, tfctr.cli, tfctr.client, tfctr.export.saved_model, tfctr.models, tfctr.training.run, serving.server
+print(*(name for name in {KERAS_2!r} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("root", BASE_MODULES)
 def test_base_modules_import_only_base_distributions(root: str) -> None:
     """Follows the imports that run when the module is imported, through tfctr's own modules."""
@@ -226,8 +239,8 @@ EXTRAS_OF = {
     "tfctr": ("data", "train", "pipeline", "redis"),
     "pipeline": ("pipeline",),
     "serving": ("serving",),
-    "examples": (),
-    "tests": ("data", "pipeline", "redis", "dev"),
+    "examples": ("retrieval",),
+    "tests": ("data", "pipeline", "redis", "retrieval", "dev"),
     "benchmarks": ("pipeline", "dev"),
 }
 OWN = {*EXTRAS_OF, "scripts"}
