@@ -59,7 +59,7 @@ def test_models_json(tfctr: Call) -> None:
     assert found["interactions"].keys() == INTERACTIONS.keys()
     assert found["presets"].keys() == PRESETS.keys()
     assert all(about for axis in ("interests", "interactions") for about in found[axis].values())
-    assert found["presets"]["dmf"]["interests"] == [{"type": "cmm"}]
+    assert found["presets"]["dmf"]["interests"] == [{"type": "cmm", "project": False}]
 
 
 def test_models_table(tfctr: Call, monkeypatch: pytest.MonkeyPatch) -> None:

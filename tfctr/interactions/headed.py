@@ -35,8 +35,6 @@ class HeadedInteraction(Interaction):
             start has a small one, so that a model starts undecided.
         headless: whether the linear layer is left out; to be set before the layer is built. Then only `hidden` may be
             called.
-        head_gain: factor of the head's initial values, below 1 where a hidden vector starts so large that logits would
-            start apart.
         width: the size of the hidden vector, once built.
         build_shape: the shape of the inputs that it was built for.
     """
@@ -44,7 +42,6 @@ class HeadedInteraction(Interaction):
     weight_kinds = ("kernel",)
     head_gain: ClassVar[float] = 1.0
     headless: bool = False
-    head_gain: float = 1.0
     width: int
     build_shape: Shape
 
