@@ -1,7 +1,7 @@
 """MaskNet: multiplicative masks that the embeddings compute for their own and for hidden vectors."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 from keras import ops
@@ -166,10 +166,12 @@ class MaskNet(HeadedInteraction):
     References:
         Wang et al., MaskNet: Introducing Feature-Wise Multiplication to CTR Ranking Models by Instance-Guided Mask
         (2021). Without biases before the normalization of a block, as in FuxiCTR, which made both normalizations
-        options.
+        options. A block normalizes whatever it gets, so the head starts at a quarter of the published values; else the
+        first logits would have a standard deviation near 1.
     """
 
     eats: Eats = "fields"
+    head_gain: ClassVar[float] = 0.25
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """RFM: fields as rotations, whose angles attend to each other."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -161,10 +161,12 @@ class Rfm(HeadedInteraction):
 
     References:
         Tian et al., Rotative Factorization Machines (2024), and its authors' code, which adds b once for r and once
-        for p.
+        for p. The head starts at a fifth of the published values; else the first logits would have a standard deviation
+        near 2.
     """
 
     eats: Eats = "fields"
+    head_gain: ClassVar[float] = 0.2
 
     def __init__(
         self,
