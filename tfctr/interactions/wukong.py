@@ -96,10 +96,7 @@ class WukongLayer(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        if self.products is None:
-            products = ops.matmul(inputs, ops.swapaxes(inputs, -1, -2))
-        else:
-            products = self.products(inputs)
+        products = ops.matmul(inputs, ops.swapaxes(inputs, -1, -2)) if self.products is None else self.products(inputs)
         x = ops.relu(self.block(self.product_norm(as_vector(products)), training=training))
         tokens = [as_tokens(x, self.product_tokens, inputs.shape[-1]), self.linear(inputs)]
         residual = inputs if self.residual is None else self.residual(inputs)
