@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from tfctr.models.presets import ModelConfig
+from tfctr.models.config import ModelConfig
 from tfctr.training.experiment import Evaluation, Experiment, Export, Training
 
 PAGE = (Path(__file__).parents[1] / "docs" / "experiment.md").read_text(encoding="utf-8")

@@ -3,7 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfctr.models.presets import PRESETS, ModelConfig, preset
+from tfctr.models.config import ModelConfig
+from tfctr.models.presets import PRESETS, preset
 
 if TYPE_CHECKING:
     from tfctr.models.model import RankingModel, build_model

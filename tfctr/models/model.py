@@ -20,11 +20,11 @@ from tfctr.interests import SequenceFacts, create_interest
 from tfctr.interests.base import INTERESTS, Shapes
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_auxiliary_loss, create_loss
+from tfctr.models.config import ModelConfig
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.entries import content_of, features_of, module_options
 from tfctr.models.field_facts import field_facts
 from tfctr.models.first_order import FirstOrderWeights
-from tfctr.models.presets import ModelConfig
 from tfctr.models.towers import LOGITS, InterestEntry, Scorer, UserTower
 
 

@@ -18,8 +18,9 @@ from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
+from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entries import module_options
-from tfctr.models.presets import ModelConfig, as_mapping, preset
+from tfctr.models.presets import preset
 from tfctr.training.monitors import MonitorName
 
 # Stands for the sequences of a feature file where there is none at hand.
