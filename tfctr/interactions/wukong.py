@@ -96,7 +96,8 @@ class WukongLayer(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        products = ops.matmul(inputs, ops.swapaxes(inputs, -1, -2)) if self.products is None else self.products(inputs)
+        compressed = self.products
+        products = ops.matmul(inputs, ops.swapaxes(inputs, -1, -2)) if compressed is None else compressed(inputs)
         x = ops.relu(self.block(self.product_norm(as_vector(products)), training=training))
         tokens = [as_tokens(x, self.product_tokens, inputs.shape[-1]), self.linear(inputs)]
         residual = inputs if self.residual is None else self.residual(inputs)
