@@ -21,7 +21,10 @@ def train(
     features: Features,
     data: Data,
     out: Annotated[Path, typer.Option(help="the workspace of the run; a killed run in it is continued")],
-    experiment: Annotated[Path | None, typer.Option(help="the experiment file (YAML); default: preset din")] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(help="the experiment file, or the name of a published run"),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="use that preset instead of the experiment's")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, help="use that seed instead of the experiment's")

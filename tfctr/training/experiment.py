@@ -26,6 +26,8 @@ from tfctr.training.monitors import MonitorName
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
+_PUBLISHED = Path(__file__).parent / "published"
+
 
 class StartFrom(Strict):
     """Weights of single interests from an earlier run, as in MAKE's two stages."""
@@ -197,13 +199,26 @@ def changed(experiment: Experiment, settings: Sequence[str]) -> Experiment:
     return _validated(content, "--set") if settings else experiment
 
 
+def published_experiments() -> tuple[str, ...]:
+    """The names of the published runs whose experiment files come with the package."""
+    return tuple(sorted(path.stem for path in _PUBLISHED.glob("*.yaml")))
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Reads and checks an experiment file.
+
+    Args:
+        path: A file, or the name of a published run.
 
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    return _validated(load_yaml(path), path)
+    if Path(path).exists() or Path(path).suffix:
+        return _validated(load_yaml(path), path)
+    names = published_experiments()
+    if str(path) not in names:
+        raise UserError(f"{path}: can't be read (no such file); published runs: {', '.join(names)}")
+    return _validated(load_yaml(_PUBLISHED / f"{path}.yaml"), path)
 
 
 def _validated(content: dict[str, Any], path: str | Path) -> Experiment:

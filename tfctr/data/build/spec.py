@@ -94,9 +94,7 @@ class Build(Strict):
     histories: dict[Name, History] = Field(default_factory=dict)
     keep_negatives: float = Field(1.0, gt=0, le=1, description="share of train's negatives that is kept, at random")
     split: Split = "user-time"
-    shares: Annotated[Shares, Field(description="of train, valid and test; any split but leave-last-out")] = (
-        USUAL_SHARES
-    )
+    shares: Annotated[Shares, Field(description="of train, valid and test")] = USUAL_SHARES
     slices: dict[Name, Slice] = Field(default_factory=dict, description="slice columns, learned from train alone")
     item_vectors: str | None = Field(None, description="vectors of the items, .npz or .npy with ids")
     seed: int = Field(17, ge=0, lt=2**32)
