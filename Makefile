@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
-JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_layer_checks.py \
+JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.py tests/test_cl4ctr.py tests/test_layer_checks.py \
   tests/test_golden_cases.py
 UNOPTIMIZED := XLA_FLAGS=--xla_backend_optimization_level=0
 MODEL_TESTS := tests/layers tests/interests tests/interactions tests/models
