@@ -118,7 +118,7 @@ def test_gradients_are_finite_for_zero_fields(modulus: float) -> None:
 
 @pytest.mark.parametrize(("option", "still"), [("dropout", "implicit"), ("implicit_dropout", "orders")])
 def test_dropout_acts_in_training_and_on_its_part_only(option: str, still: str) -> None:
-    layer = EulerNet(neurons=[5], layer_norm=False, **{option: 0.5})  # type: ignore[arg-type]
+    layer = EulerNet(neurons=[5], layer_norm=False, **{option: 0.5})
     layer(X)
     np.testing.assert_array_equal(layer(X), layer(X))
     assert not np.allclose(layer(X, training=True), layer(X, training=True))
