@@ -21,6 +21,12 @@ def test_a_covering_set_in_a_bare_process(workbench: Workbench, rows: Path, tmp_
         f"{interest}-{interaction}": small_model(interest, interaction) for interest, interaction in covering_pairs()
     }
     configs["cmm beside make"] = ModelConfig(interests=({"type": "cmm"}, {"type": "make"}))
+    configs["outputs as they are beside raw content"] = ModelConfig(
+        interests=(
+            {"type": "asta", "project": False},
+            {"type": "asta", "features": [], "content": True, "raw": True},
+        )
+    )
     for name, config in configs.items():
         # One trace of each signature is enough here.
         experiment = Experiment(model=config.model_dump(), export={"warmup_candidates": [1]})

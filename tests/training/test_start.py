@@ -79,7 +79,7 @@ def test_frozen_parts_stay_and_the_rest_is_trained(
 
 
 def test_a_frozen_interest_acts_in_training_as_it_is_served(
-    workbench: Workbench, first: tuple[Path, TrainingResult], tmp_path: Path
+    workbench: Workbench, first: tuple[Path, TrainingResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moving statistics of its Dice are used and stay, and its logit is not part of the loss."""
     result = train_in_workspace(FILE, stage_two(first[0]), workbench.data, tmp_path / "run")
@@ -93,11 +93,11 @@ def test_a_frozen_interest_acts_in_training_as_it_is_served(
     seen = []
     original = layer.attend
 
-    def watched(*arguments: Any, training: Any = None) -> Any:
+    def watched(state: Any, candidate: Any, context: Any, training: Any = None) -> Any:
         seen.append(training)
-        return original(*arguments, training=training)
+        return original(state, candidate, context, training=training)
 
-    layer.attend = watched
+    monkeypatch.setattr(layer, "attend", watched)
     logits = result.model(inputs, training=True)
     assert seen == [False]
     loss = result.model.compute_loss(inputs, labels, logits)

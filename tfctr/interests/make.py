@@ -57,10 +57,10 @@ class ContentInterest(FrozenInterest):
 
     References:
         MAKE as a baseline of Fan et al., Decoupled Multimodal Fusion (2025), table 2: content vectors in a DIN-type
-        module trained on clicks for several epochs, its hidden output and logit given to the model over ids. The encoders
-        are not trained here. `training.start_from` gives the module of one run to another, which are the two stages;
-        in one run both are trained side by side, kept apart by `detach`, and the contents see no more epochs than the
-        ids.
+        module trained on clicks for several epochs, its hidden output and logit given to the model over ids. The
+        encoders are not trained here. `training.start_from` gives the module of one run to another, which are the two
+        stages; in one run both are trained side by side, kept apart by `detach`, and the contents see no more epochs
+        than the ids.
     """
 
     weight_kinds = ("kernel",)
