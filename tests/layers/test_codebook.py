@@ -138,10 +138,12 @@ def test_agreement_is_how_often_training_draws_what_serving_takes(noise: str) ->
     assert found == pytest.approx(expected, abs=1e-5 if noise == "none" else 0.1)
 
 
-def test_figures_look_at_the_assignment_without_noise() -> None:
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_figures_look_at_the_assignment_without_noise(similarity: str) -> None:
     """Two groups of events and four codewords, of which two have no event."""
-    words = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, -0.1], [-0.1, -1.0]])
-    layer = identity_book(words, noise="unit", scale=50.0, learning="frozen", reseed_below=0.0)
+    words = np.array([[2.0, 0.0], [0.0, 2.0], [-1.0, -0.1], [-0.1, -1.0]])
+    options = {"similarity": similarity, "noise": "unit", "learning": "frozen", "reseed_below": 0.0}
+    layer = identity_book(words, scale=50.0, **options)
     x = np.array([[[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [-5.0, 0.0]]], "float32")
     layer(x, mask=np.array([[True, True, True, False]]), training=True)
     figures = layer.health.figures()
@@ -152,7 +154,7 @@ def test_figures_look_at_the_assignment_without_noise() -> None:
     assert np.log(figures["effective_words"]) == pytest.approx(
         -2 * third * np.log(2 * third) - third * np.log(third), 1e-2
     )
-    blurred = identity_book(words, noise="unit", scale=0.01, learning="frozen", reseed_below=0.0)
+    blurred = identity_book(words, scale=0.01, **options)
     blurred(x, mask=np.array([[True, True, True, False]]), training=True)
     figures = blurred.health.figures()
     assert figures["effective_words"] == pytest.approx(1.0, abs=1e-3), "scores of one size tell nothing apart"

@@ -14,7 +14,7 @@ from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import zero_padding
 from tfctr.layers.tokens import known_width
-from tfctr.layers.vectors import unit_length
+from tfctr.layers.vectors import length, unit_length
 
 Assignment = Literal["straight_through", "soft"]
 Similarity = Literal["cosine", "dot"]
@@ -239,11 +239,15 @@ class MultiCodebook(ConfiguredLayer):
         self.step.assign(self.step + 1)
 
     def _keep_figures(self, scores: Any, word: Any, compared: Any, words: Any) -> None:
-        agreement = ops.ones_like(scores[..., 0])
+        largest = ops.max(scores, axis=-1)
+        agreement = ops.ones_like(largest)
         if self.noise != "none":
-            agreement = ops.max(self._softmax(scores / self._noise_scale()), axis=-1)
-        own = ops.einsum("blnw,nwd->blnd", word, unit_length(words))
-        fit = ops.sum(unit_length(compared) * own, axis=-1)
+            # The largest of the softmax, without the others.
+            agreement = 1.0 / ops.sum(ops.exp((scores - largest[..., None]) / self._noise_scale()), axis=-1)
+        fit = largest / self._scale(words.shape[-1])
+        if self.similarity == "dot":
+            lengths = length(compared) * ops.einsum("blnw,nw->bln", word, length(words))
+            fit = fit / ops.maximum(lengths, 1e-12)
         self.health(scores, word=word, agreement=agreement, fit=fit)
 
     def _random_events(self, compared: Any, mask: Any) -> tuple[Any, Any]:

@@ -64,9 +64,14 @@ class CodebookHealth(ConfiguredLayer):
     @override
     def call(self, inputs: Any, word: Any, agreement: Any, fit: Any) -> Any:
         real = ops.sum(word, axis=-1)
-        # Keras warns about a softmax of one number.
-        chance = ops.softmax(inputs, axis=-1) if self.codewords > 1 else ops.ones_like(inputs)
-        figures = ops.stack([agreement, entropy(chance), fit], axis=-1)
+        largest = ops.max(inputs, axis=-1, keepdims=True)
+        below = inputs - largest
+        chance = ops.exp(below)
+        total = ops.sum(chance, axis=-1, keepdims=True)
+        chance = chance / total
+        # H = -sum p log p = log(total) - sum p (l - largest): without a logarithm for each codeword.
+        spread = ops.log(total[..., 0]) - ops.sum(chance * below, axis=-1)
+        figures = ops.stack([agreement, spread, fit], axis=-1)
         new = ops.concatenate(
             [ops.sum(one, axis=(0, 1)) for one in (word, chance * real[..., None], figures * real[..., None])], axis=-1
         )
