@@ -160,10 +160,13 @@ def test_the_model_code_knows_no_backend() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_keras_2_stays_in_processes_of_its_own() -> None:
-    """Neither a source of ours nor what it imports brings Keras 2 beside Keras 3."""
+def test_no_source_imports_keras_2() -> None:
     wrong = [str(item) for item in _all_imports() if item.imported.split(".")[0] in KERAS_2]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+def test_training_export_and_server_load_no_keras_2() -> None:
     code = f"""
 import sys, tfctr.cli, tfctr.client, tfctr.export.saved_model, tfctr.models, tfctr.training.run, serving.server
 print(*(name for name in {KERAS_2!r} if name in sys.modules))

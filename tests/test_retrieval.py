@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -18,12 +19,14 @@ import tensorflow as tf
 from tests.workbench import ROOT, small_features
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
+from tfctr.errors import UserError
 from tfctr.export.op_check import check_ops
 from tfctr.export.saved_model import export_model
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import finished_run, train_in_workspace
 
 pytestmark = pytest.mark.e2e
+EXAMPLE = ROOT / "examples" / "retrieve_and_rank.py"
 ITEMS, HISTORY = 600, 20
 EXPERIMENT = Experiment.model_validate(
     {"preset": "dmf", "training": {"epochs": 2, "learning_rate": 0.01, "jit_compile": False, "seed": 3}}
@@ -46,7 +49,7 @@ class Ran:
 
 
 def example(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / "examples" / "retrieve_and_rank.py", *map(str, arguments)]
+    command = [sys.executable, EXAMPLE, *map(str, arguments)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -124,15 +127,25 @@ def test_padding_and_the_other_rows_of_a_batch_change_nothing(ran: Ran) -> None:
     assert (alone["item_id"][0] == padded["item_id"][0]).mean() > 0.99  # equal scores may change places
 
 
-def test_it_says_what_is_wrong(ran: Ran, tmp_path: Path) -> None:
-    def error(*arguments: Any) -> str:
-        done = example(*arguments)
-        assert (done.returncode, done.stdout) == (1, "")
-        return done.stderr.splitlines()[-1]
+def test_it_says_what_is_wrong(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = example(ran.data, tmp_path, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: no version of a model; ")
 
-    out = tmp_path / "out"
-    assert error(ran.data, tmp_path, out).startswith(f"error: {tmp_path}: no version of a model; ")
-    assert error(ran.data, ran.ranker, tmp_path) == f"error: {tmp_path} exists; name a new directory, or remove it"
-    assert error(ran.data, ran.ranker, out, "--users", 0) == "error: --users must be at least 1. Received: 0"
+    spec = importlib.util.spec_from_file_location("retrieve_and_rank", EXAMPLE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+
+    def error(*arguments: Any) -> str:
+        monkeypatch.setattr(sys, "argv", ["retrieve_and_rank.py", *map(str, arguments)])
+        with pytest.raises(UserError) as raised:
+            module.main()
+        return str(raised.value)
+
+    assert error(ran.data, ran.ranker, tmp_path) == f"{tmp_path} exists; name a new directory, or remove it"
+    assert error(ran.data, ran.ranker, tmp_path / "out", "--users", 0) == "--users must be at least 1. Received: 0"
     shutil.copy(ran.data / "items.csv", tmp_path)
-    assert "/train: no file of a log" in error(tmp_path, ran.ranker, out)
+    assert "/train: no file of a log" in error(tmp_path, ran.ranker, tmp_path / "out")
