@@ -35,7 +35,7 @@ class Afm(HeadedInteraction):
         (8, 50)
 
     References:
-        Xiao et al., Attentional Factorization Machines (2017), equations 4 to 6. Without attention and projection it is
+        Xiao et al., Attentional Factorization Machines (2017). Without attention and projection it is
         `Fm`.
     """
 

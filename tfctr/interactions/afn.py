@@ -42,7 +42,7 @@ class LogarithmicNeurons(ConfiguredLayer):
         (8, 50, 4, 16)
 
     References:
-        Cheng et al., Adaptive Factorization Network (2020), equations 5 to 7, with the normalizations of the public
+        Cheng et al., Adaptive Factorization Network (2020), with the normalizations of the public
         implementations.
     """
 
@@ -103,8 +103,8 @@ class Afn(HeadedInteraction):
         (8, 50)
 
     References:
-        Cheng et al., Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions (2020), equations 5
-        to 10, and its ensemble AFN+.
+        Cheng et al., Adaptive Factorization Network: Learning Adaptive-Order Feature Interactions (2020), with
+        its ensemble AFN+.
     """
 
     eats: Eats = "fields"

@@ -41,7 +41,7 @@ class FieldAttention(ConfiguredLayer):
         (8, 50, 7, 8)
 
     References:
-        Song et al., AutoInt (2019), equations 5 to 8. Scale, layer norm and dropout are those of the public benchmarks.
+        Song et al., AutoInt (2019). Scale, layer norm and dropout are those of the public benchmarks.
     """
 
     weight_kinds = ("kernel",)
@@ -117,8 +117,8 @@ class AutoInt(HeadedInteraction):
         (8, 50)
 
     References:
-        Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks (2019),
-        equations 5 to 9, and its section 5.5 for AutoInt+.
+        Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks (2019), with
+        AutoInt+.
     """
 
     eats: Eats = "fields"

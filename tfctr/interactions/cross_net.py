@@ -194,7 +194,7 @@ class CrossGated(SameShapeLayer):
         (8, 50, 12)
 
     References:
-        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023), equation 2.
+        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023).
         The bias starts uniform between 0 and 1, as in the released code.
     """
 

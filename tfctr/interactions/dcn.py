@@ -157,8 +157,7 @@ class Gdcn(DcnV2):
         (8, 50)
 
     References:
-        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023), equations 1
-        and 2.
+        Wang et al., Towards Deeper, Lighter and Interpretable Cross Network for CTR Prediction (2023).
     """
 
     version: ClassVar[str] = "gated"

@@ -44,8 +44,8 @@ class FactorizedInteraction(ConfiguredLayer):
         (8, 50, 6)
 
     References:
-        Zhu et al., FINAL: Factorized Interaction Layer for CTR Prediction (SIGIR 2023), the fast exponentiation of its
-        section 2, in the form of the public implementation, which has both ways to join.
+        Zhu et al., FINAL: Factorized Interaction Layer for CTR Prediction (SIGIR 2023), the fast exponentiation, in
+        the form of the public implementation, which has both ways to join.
     """
 
     weight_kinds = ("kernel",)

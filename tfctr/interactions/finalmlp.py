@@ -41,7 +41,7 @@ class BilinearFusion(ConfiguredLayer):
         (8, 50)
 
     References:
-        Mao et al., FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction (AAAI 2023), equations 10 to 12. The
+        Mao et al., FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction (AAAI 2023). The
         bilinear weights start as in the public implementation: Xavier-normal, as one column of all of them.
     """
 
@@ -99,7 +99,7 @@ class FeatureSelection(ConfiguredLayer):
         (8, 50, 12)
 
     References:
-        Mao et al., FinalMLP (AAAI 2023), equations 5 to 8.
+        Mao et al., FinalMLP (AAAI 2023).
     """
 
     weight_kinds = ("kernel",)

@@ -32,7 +32,7 @@ class Lr(Interaction):
         (8, 50)
 
     References:
-        Richardson et al., Predicting Clicks: Estimating the Click-Through Rate for New Ads (2007), equation 4.
+        Richardson et al., Predicting Clicks: Estimating the Click-Through Rate for New Ads (2007).
     """
 
     weight_kinds = ("kernel",)
