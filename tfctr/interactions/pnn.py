@@ -38,9 +38,9 @@ class Pnn(HeadedInteraction):
         (8, 50)
 
     References:
-        Qu et al., Product-based Neural Networks for User Response Prediction (2016), whose equations 8 to 11 are of outer
-        products, of the superposition of all fields. Its product layer, which has weights for x and for p and one bias,
-        is here the first layer of the network over both.
+        Qu et al., Product-based Neural Networks for User Response Prediction (2016), whose equations 8 to 11 are of
+        outer products, of the superposition of all fields. Its product layer, which has weights for x and for p and one
+        bias, is here the first layer of the network over both.
     """
 
     eats: Eats = "fields"
