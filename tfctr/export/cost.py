@@ -28,8 +28,8 @@ _FREE = _names("""
     TensorScatterUpdate Tile TopKV2 Transpose Unpack ZerosLike
 """)
 _BY_OUTPUT = _names("""
-    Abs Add AddV2 BiasAdd ClipByValue Cos Div DivNoNan Elu Erf Exp Expm1 FloorDiv FloorMod LeakyRelu Log Log1p Maximum
-    Minimum Mul MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Rsqrt Sigmoid Sign Sin Softplus Sqrt Square
+    Abs Add AddV2 Atan2 BiasAdd ClipByValue Cos Div DivNoNan Elu Erf Exp Expm1 FloorDiv FloorMod LeakyRelu Log Log1p
+    Maximum Minimum Mul MulNoNan Neg Pow RealDiv Reciprocal Relu Relu6 Rsqrt Sigmoid Sign Sin Softplus Sqrt Square
     SquaredDifference Sub Tanh
 """)
 _BY_INPUT = _names("Cumsum Cumprod Max Mean Min Prod SegmentSum Sum UnsortedSegmentSum")
