@@ -76,6 +76,44 @@ def check_layer(
     return expected
 
 
+def check_padding(layer: Any, inputs: Any, mask: Any, **call_arguments: Any) -> None:
+    """Check that what masked rows hold changes no bit: not the outputs of the others, and not what a step moves.
+
+    Args:
+        layer: a layer, built or not.
+        inputs: float `[..., more]`, where `mask` has the leading axes.
+        mask: bool, true for the rows that count.
+        **call_arguments: further arguments of the call.
+    """
+    layer(inputs, **call_arguments)
+    start = layer.get_weights()
+    other = np.random.default_rng(9).normal(0.0, 1e6, inputs.shape)
+    rows = mask.reshape(mask.shape + (1,) * (inputs.ndim - mask.ndim))
+    outputs, moved = [], []
+    for fed in (inputs, np.where(rows, inputs, other).astype(inputs.dtype)):
+        layer.set_weights(start)
+        outputs.append(ops.convert_to_numpy(layer(fed, mask=mask, training=True, **call_arguments))[mask])
+        moved.append(layer.get_weights())
+    np.testing.assert_array_equal(*outputs)
+    for one, two in zip(*moved, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def check_gradients_at_zero_fields(layer: Any, fields: Any) -> None:
+    """Check that gradients are finite where the last field is zero in every row, and the first row in every field.
+
+    Args:
+        layer: a built layer over fields.
+        fields: float `[n, ..., F, E]`.
+    """
+    places = np.arange(fields.shape[-2])[:, None]
+    fed = np.where(places < fields.shape[-2] - 1, fields, 0.0).astype(fields.dtype)
+    fed[0] = 0.0
+    total, found, by_weights = gradients(lambda one: ops.sum(layer(one)), tensors(fed), layer.trainable_weights)
+    for tensor in (total, *found, *by_weights):
+        assert np.isfinite(ops.convert_to_numpy(tensor)).all()
+
+
 def _assert(condition: Any, message: str) -> None:
     if not condition:
         raise AssertionError(message)

@@ -6,7 +6,7 @@ from keras import ops
 
 from tests.backends import gradients, tensors
 from tests.golden_cases import check, load, names
-from tests.layer_checks import check_layer
+from tests.layer_checks import check_gradients_at_zero_fields, check_layer
 from tfctr.interactions import EulerNet
 from tfctr.interactions.eulernet import EulerLayer, polar
 
@@ -106,14 +106,7 @@ def test_gradients_are_finite_for_zero_fields(modulus: float) -> None:
     layer = EulerNet(neurons=[3, 2])
     layer.build(X.shape)
     layer.modulus.assign(np.full(3, modulus))
-    fields = np.where(np.arange(3)[:, None] < 2, X, 0.0).astype("float32")
-    fields[0] = 0.0
-    total, found, by_weights = gradients(
-        lambda inputs: ops.sum(layer(inputs)), tensors(fields), layer.trainable_weights
-    )
-    assert np.isfinite(ops.convert_to_numpy(total))
-    for gradient in (*found, *by_weights):
-        assert np.isfinite(ops.convert_to_numpy(gradient)).all()
+    check_gradients_at_zero_fields(layer, X)
 
 
 @pytest.mark.parametrize(("option", "still"), [("dropout", "implicit"), ("implicit_dropout", "orders")])

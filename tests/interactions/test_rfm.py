@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.backends import gradients, tensors
 from tests.golden_cases import check, load, present
-from tests.layer_checks import check_layer
+from tests.layer_checks import check_gradients_at_zero_fields, check_layer
 from tfctr.interactions import Rfm
 from tfctr.interactions.rfm import GroupNormalization, RotationAttention
 
@@ -119,14 +118,7 @@ def test_groups_are_normalized_by_themselves() -> None:
 def test_gradients_are_finite_for_zero_fields(first_order: bool) -> None:
     layer = Rfm(units=8, hidden=[4], first_order=first_order)
     layer.build(X.shape)
-    fields = np.where(np.arange(3)[:, None] < 2, X, 0.0).astype("float32")
-    fields[0] = 0.0
-    total, found, by_weights = gradients(
-        lambda inputs: ops.sum(layer(inputs)), tensors(fields), layer.trainable_weights
-    )
-    assert np.isfinite(ops.convert_to_numpy(total))
-    for gradient in (*found, *by_weights):
-        assert np.isfinite(ops.convert_to_numpy(gradient)).all()
+    check_gradients_at_zero_fields(layer, X)
 
 
 @pytest.mark.parametrize("option", ["dropout", "hidden_dropout"])

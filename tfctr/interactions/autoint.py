@@ -105,8 +105,8 @@ class AutoInt(HeadedInteraction):
 
     Args:
         layers: K.
-        deep: the deep part, which may be any backbone with a linear head; without its head; None, the
-            AutoInt of the paper, for none.
+        deep: the deep part, which may be any backbone with a linear head, without its head; None, the AutoInt of the
+            paper, for none.
         first_order: whether the logit has first-order weights, as in some rows of the public benchmarks.
         units, heads, residual, scale, layer_norm, dropout: see `FieldAttention`.
 

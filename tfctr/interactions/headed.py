@@ -105,6 +105,9 @@ def create_part(whole: Interaction, argument: str, table: Mapping[str, type[Part
 
 
 def create_deep(whole: Interaction, config: DeepConfig, argument: str = "deep") -> HeadedInteraction:
-    """Make the deep part of a backbone, which may be any headed backbone of the registry; see `create_part`."""
+    """Make the deep part of a backbone, which may be any headed backbone of the registry; see `create_part`.
+
+    A deep part gets no first-order weights. Where there are some, the whole adds them.
+    """
     headed = {name: made for name, made in INTERACTIONS.items() if issubclass(made, HeadedInteraction)}
     return create_part(whole, argument, headed, config)
