@@ -13,8 +13,8 @@ def say(line: str) -> None:
     console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def subplots(columns: int, **options: Any) -> tuple[Any, Any]:
-    """An empty figure and its axes, `[columns]`."""
+def subplots(columns: int, rows: int = 1, **options: Any) -> tuple[Any, Any]:
+    """An empty figure and its axes, `[columns]`, or `[rows][columns]` for several rows."""
     # matplotlib takes a second to import, and most benchmarks draw nothing.
     import matplotlib as mpl
 
@@ -22,8 +22,8 @@ def subplots(columns: int, **options: Any) -> tuple[Any, Any]:
     mpl.rcParams["svg.hashsalt"] = "tfctr"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, columns, layout="constrained", squeeze=False, **options)
-    return figure, axes[0]
+    figure, axes = pyplot.subplots(rows, columns, layout="constrained", squeeze=False, **options)
+    return figure, axes[0] if rows == 1 else axes
 
 
 def by_history(ax: Any, title: str) -> None:
