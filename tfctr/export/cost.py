@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfctr.export.fold import served_weights
 from tfctr.features.inputs import model_inputs
 from tfctr.models.model import RankingModel, dummy_inputs
-from tfctr.models.towers import Scorer
+from tfctr.models.scorer import Scorer
 
 _MANY = 101
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tfctr.models.model import RankingModel
-from tfctr.models.towers import Scorer
+from tfctr.models.scorer import Scorer
 
 
 def served_scorer(model: RankingModel, fold: bool = True) -> Scorer:

@@ -15,7 +15,7 @@ from tfctr.features.inputs import raw_inputs
 from tfctr.features.parsing import parse_examples
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel
-from tfctr.models.towers import Scorer
+from tfctr.models.scorer import Scorer
 
 PROBABILITIES = "probabilities"
 _BAD_TAG = -1

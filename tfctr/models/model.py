@@ -25,7 +25,8 @@ from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.entries import content_of, features_of, module_options
 from tfctr.models.field_facts import field_facts
 from tfctr.models.first_order import FirstOrderWeights
-from tfctr.models.towers import LOGITS, InterestEntry, Scorer, UserTower
+from tfctr.models.scorer import LOGITS, Scorer
+from tfctr.models.user_tower import InterestEntry, UserTower
 
 
 @tfctr_export
