@@ -6,6 +6,7 @@ Beam workers and containers import all three by dotted path, so they are package
 from setuptools import find_packages, setup
 
 BASE = [
+    "fsspec>=2025.3",
     "google-crc32c>=1.5",
     "grpcio>=1.76",
     "numpy>=1.26",
@@ -44,6 +45,7 @@ EXTRAS = {
     # For examples/retrieve_and_rank.py; it runs on Keras 2 (tf-keras), in processes of its own.
     "retrieval": [*SERVING, *DATA, "tensorflow-recommenders>=0.7.7", "tf-keras>=2.21,<2.22"],
     "redis": ["redis>=5"],
+    "s3": ["s3fs>=2025.3"],  # s3:// and minio://
     "dev": [
         "cryptography>=42",  # certificates
         "grpcio-tools>=1.70",
@@ -53,6 +55,9 @@ EXTRAS = {
         "kubernetes-validate>=1.31",  # the schemas of the manifests
         "matplotlib>=3.9",  # the plots of the benchmarks
         "mkdocs-material>=9",
+        "flask>=3",  # moto's server
+        "flask-cors>=5",
+        "moto[s3]>=5",  # an S3 store for the tests
         "mypy>=1.15",
         "packaging>=24",
         "pytest>=8",

@@ -23,6 +23,7 @@ from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
 from tfctr.models import build_model
 from tfctr.training import loop
+from tfctr.training.checkpoints import Checkpoints
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult
@@ -286,7 +287,7 @@ class TestKilledRun:
     def test_killed_between_the_best_weights_and_the_progress_file(
         self, tiny: Workbench, whole: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        original = loop._Checkpoints.save
+        original = Checkpoints.save
 
         def killing(self: Any, progress: Any) -> None:
             if progress.epoch == 2:
@@ -294,7 +295,7 @@ class TestKilledRun:
             original(self, progress)
 
         with monkeypatch.context() as patch:
-            patch.setattr(loop._Checkpoints, "save", killing)
+            patch.setattr(Checkpoints, "save", killing)
             with pytest.raises(Killed):
                 run(tiny, small_experiment(checkpoint_steps=4), tmp_path)
         same_ending(run(tiny, small_experiment(checkpoint_steps=4), tmp_path), whole)
@@ -308,9 +309,9 @@ class TestKilledRun:
         experiment = small_experiment(batch_size=640)
         with monkeypatch.context() as patch:
             seen = script(patch, [0.6, 0.7])
-            original = loop._Checkpoints.save
+            original = Checkpoints.save
             patch.setattr(
-                loop._Checkpoints,
+                Checkpoints,
                 "save",
                 lambda self, progress: original(self, progress) if progress.epoch < 2 else raise_killed(),
             )

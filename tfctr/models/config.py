@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict
-from tfctr.models.entries import check_entry
+from tfctr.models.entry_keys import check_entry
 
 
 def as_mapping(part: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tfctr.features.columns import Side
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions.base import FieldFacts
-from tfctr.models.user_tower import InterestEntry
+from tfctr.models.interest_entry import InterestEntry
 
 
 def field_facts(file: FeatureFile, entries: Mapping[str, InterestEntry]) -> list[FieldFacts]:

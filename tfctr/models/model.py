@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import UserError, user_errors
+from tfctr.errors import user_errors
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.columns import CANDIDATE_MASK, InputSpec
 from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interactions.base import INTERACTIONS
-from tfctr.interests import SequenceFacts, create_interest
-from tfctr.interests.base import INTERESTS, Shapes
+from tfctr.interests.base import INTERESTS
 from tfctr.layers.export import tfctr_export
 from tfctr.losses import BinaryCrossentropy, create_auxiliary_loss, create_loss
 from tfctr.models.config import ModelConfig
 from tfctr.models.embeddings import FeatureEmbeddings
-from tfctr.models.entries import content_of, features_of, module_options
 from tfctr.models.field_facts import field_facts
 from tfctr.models.first_order import FirstOrderWeights
+from tfctr.models.interest_entry import entry_shapes, make_entry
 from tfctr.models.scorer import LOGITS, Scorer
-from tfctr.models.user_tower import InterestEntry, UserTower
+from tfctr.models.user_tower import UserTower
 
 
 @tfctr_export
@@ -72,7 +70,7 @@ class RankingModel(keras.Model):
         )
         self.loss_function = create_loss(self.model_config.loss)
         interests = {
-            name: self._interest(sequence, entry)
+            name: make_entry(self.file, self.embeddings, sequence, entry)
             for name, (sequence, entry) in self.model_config.interests_of(self.file).items()
         }
         interaction = create_interaction(
@@ -104,36 +102,6 @@ class RankingModel(keras.Model):
         }
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
-
-    def _interest(self, sequence: str, entry: dict[str, Any]) -> InterestEntry:
-        """An interest in a sequence, completed with what only the feature file knows."""
-        shared = tuple(self.file.shared_fields(sequence).values())
-        facts = SequenceFacts(
-            sequence,
-            max_length=self.file.sequences[sequence].max_length,
-            frozen=tuple(sorted(self.file.frozen_of_sequence(sequence))),
-            features={name: self.embeddings.table_rows.get(name) for name in shared},
-        )
-        interest = create_interest(module_options(entry), facts, dtype=self.dtype_policy.name)
-        unknown = [name for name in interest.id_names if name not in shared]
-        if unknown:
-            raise UserError(
-                f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
-                f"Allowed: {', '.join(shared)}"
-            )
-        features, content = (parts_of(entry, sequence, self.file) for parts_of in (features_of, content_of))
-        raw, project = entry.get("raw", False), entry.get("project", True)
-        of_field = self.embeddings.width
-        of_content = [self.embeddings.frozen_shapes[table][1] if raw else of_field for table in content]
-        width = len(features) * of_field + sum(of_content)
-        given = width if project else interest.output_width(width)
-        if not project and given % of_field:
-            raise UserError(
-                f"interest {entry['type']}: with `project: false` its output must be whole fields, a multiple of the "
-                f"embedding_dimension {of_field}. Received: a width of {given}"
-            )
-        fields = math.ceil(given / of_field)
-        return InterestEntry(interest, sequence, width, fields, project, features, content, raw)
 
     @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -232,25 +200,11 @@ class RankingModel(keras.Model):
             self.scorer.first_order.build()
         for entry in self.scorer.entries.values():
             with user_errors(f"interest {INTERESTS.name_of(type(entry.interest))} of sequence '{entry.sequence}'"):
-                entry.interest.build(self._interest_shapes(entry))
+                entry.interest.build(entry_shapes(self.file, self.embeddings, entry))
         inputs = dummy_inputs(self.file)
         state = self.user_tower(self._pick("user", inputs))
         self.score(state, inputs, inputs)
         self.built = True
-
-    def _interest_shapes(self, entry: InterestEntry) -> Shapes:
-        length = self.file.sequences[entry.sequence].max_length
-        vectors = {
-            f"vectors/{table}": (None, length, self.embeddings.frozen_shapes[table][1])
-            for table in self.file.frozen_of_sequence(entry.sequence)
-        }
-        in_context = sum(len(feature.kind.fields(feature)) for feature in self.file.of_side("context"))
-        count = in_context + sum(len(feature.kind.request_fields(feature)) for feature in self.file.features)
-        return {
-            "sequence": {"events": (None, length, entry.width), **vectors},
-            "candidate": {"target": (None, None, entry.width)},
-            "context": {"fields": (None, count, self.embeddings.width)} if count else {},
-        }
 
     def freeze(self, interest: str) -> None:
         """Keeps the weights of an interest: in training it acts as it is served, and has no loss of its own."""

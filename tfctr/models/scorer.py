@@ -14,7 +14,8 @@ from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.losses.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
-from tfctr.models.user_tower import USER_FIELDS, USER_LINEAR, InterestEntry
+from tfctr.models.interest_entry import InterestEntry
+from tfctr.models.user_tower import USER_FIELDS, USER_LINEAR
 
 LOGITS = "logits"
 

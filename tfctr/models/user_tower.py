@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,37 +10,12 @@ from typing_extensions import override
 
 from tfctr.features.columns import length_name
 from tfctr.features.kinds.base import Feature
-from tfctr.interests.base import Interest
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
+from tfctr.models.interest_entry import InterestEntry
 
 USER_FIELDS = "user/fields"
 USER_LINEAR = "user/linear"
-
-
-@dataclass(frozen=True)
-class InterestEntry:
-    """One interest module and the sequence it reads.
-
-    Attributes:
-        interest: The module.
-        sequence: The sequence.
-        width: The width of an event, and of a candidate as the interest sees it.
-        fields: The number of fields that the interest gives the backbone.
-        project: Whether its output is projected to these fields, or already is these fields side by side.
-        features: Candidate features that events share, in order; an event is their fields side by side.
-        content: Frozen tables whose vectors follow them in events and candidates.
-        raw: Whether these vectors stay as they are, or are projected to E.
-    """
-
-    interest: Interest
-    sequence: str
-    width: int
-    fields: int
-    project: bool
-    features: tuple[str, ...]
-    content: tuple[str, ...] = ()
-    raw: bool = False
 
 
 class UserTower(keras.layers.Layer):

@@ -19,7 +19,7 @@ from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
-from tfctr.models.entries import module_options
+from tfctr.models.entry_keys import module_options
 from tfctr.models.presets import preset
 from tfctr.training.monitors import MonitorName
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +19,12 @@ from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
-from tfctr.storage import write_text
+from tfctr.training.checkpoints import Checkpoints, Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
 from tfctr.training.monitors import MONITORS
 
 _REPORT_SECONDS = 10.0
-
-
-@dataclass
-class Progress:
-    """Where a run is; written beside its checkpoint.
-
-    Attributes:
-        epoch: The epoch under way.
-        step: Steps done in it.
-        best: The best value of the monitor so far.
-        best_epoch: The epoch that reached it, from 1; 0 before the first.
-        waited: Epochs since then.
-        learning_rate: The present one.
-        finished: Whether training has ended.
-        history: One entry an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best: float = -math.inf
-    best_epoch: int = 0
-    waited: int = 0
-    learning_rate: float = 0.0
-    finished: bool = False
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(
@@ -81,7 +54,7 @@ def train(
         jit_compile=training.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
-    checkpoints = _Checkpoints(model, directory)
+    checkpoints = Checkpoints(model, directory)
     progress = checkpoints.restore() or Progress(learning_rate=training.learning_rate)
     if progress.finished:
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
@@ -95,7 +68,7 @@ def train(
 
 
 def _run_epoch(
-    model: RankingModel, training: Training, data: RankingData, progress: Progress, checkpoints: _Checkpoints
+    model: RankingModel, training: Training, data: RankingData, progress: Progress, checkpoints: Checkpoints
 ) -> None:
     model.optimizer.learning_rate.assign(progress.learning_rate)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
@@ -112,7 +85,7 @@ def _finish_epoch(
     training: Training,
     valid_data: RankingData,
     progress: Progress,
-    checkpoints: _Checkpoints,
+    checkpoints: Checkpoints,
     logs: Path,
     weighting: Weighting,
 ) -> None:
@@ -194,79 +167,10 @@ def validate(
     return {name: value for one in named for name, value in one.items()}
 
 
-class _Checkpoints:
-    """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
-
-    def __init__(self, model: RankingModel, directory: Path) -> None:
-        # TensorFlow's tracking of a Keras model reaches trainable weights only: no moving statistics, no codebook that
-        # moves with the events, no state of dropout's random numbers. So every variable is named. Given tables are
-        # large and never change, and what Keras counts in an epoch is shown only.
-        left_out = {id(variable) for variable in (*model.embeddings.frozen_tables.values(), *model.metrics_variables)}
-        state = [variable.value for variable in model.variables if id(variable) not in left_out]
-        weights = [weight.value for weight in model.weights if id(weight) not in left_out]
-        self._checkpoint = tf.train.Checkpoint(
-            state=state, optimizer=[variable.value for variable in model.optimizer.variables]
-        )
-        self._best = tf.train.Checkpoint(weights=weights)
-        self._directory = directory / "checkpoints"
-        self._state = directory / "progress.json"
-
-    def save(self, progress: Progress) -> None:
-        name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
-        self._write(self._checkpoint, self._directory / name)
-        with disk_errors(self._state):
-            # The progress file names the checkpoint and the best one, so replacing it is what commits them.
-            write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
-            for old in self._directory.iterdir():
-                if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
-                    old.unlink(missing_ok=True)
-
-    def restore(self) -> Progress | None:
-        if not self._state.exists():
-            return None
-        try:
-            state = json.loads(self._state.read_text(encoding="utf-8"))
-            path = self._directory / state.pop("checkpoint")
-            progress = Progress(**state)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._unreadable(self._state) from None
-        self._read(self._checkpoint, path)
-        return progress
-
-    def save_best(self, progress: Progress) -> None:
-        self._write(self._best, self._directory / _best_name(progress))
-
-    def load_best(self, progress: Progress) -> None:
-        self._read(self._best, self._directory / _best_name(progress))
-
-    def _write(self, checkpoint: Any, path: Path) -> None:
-        try:
-            checkpoint.write(str(path))
-        except tf.errors.OpError as error:
-            raise UserError(f"cannot write {path}: {error.message.splitlines()[0]}") from None
-
-    def _read(self, checkpoint: Any, path: Path) -> None:
-        try:
-            checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
-        except (tf.errors.OpError, AssertionError, ValueError):
-            raise self._unreadable(path) from None
-
-    def _unreadable(self, path: Path) -> UserError:
-        return UserError(
-            f"{path}: the checkpoint can't be read; remove {self._state.parent} to train from the start again"
-        )
-
-
-def _best_name(progress: Progress) -> str:
-    # A name of its own for every epoch: were the best weights overwritten, a kill before the progress file is replaced
-    # would leave weights that it does not tell of.
-    return f"best-epoch{progress.best_epoch:04d}"
-
-
 class _Watch(keras.callbacks.Callback):
     """Counts steps, saves checkpoints, says how far the epoch is, stops a run that has lost its numbers."""
 
-    def __init__(self, training: Training, progress: Progress, checkpoints: _Checkpoints) -> None:
+    def __init__(self, training: Training, progress: Progress, checkpoints: Checkpoints) -> None:
         super().__init__()
         self._training, self._progress, self._checkpoints = training, progress, checkpoints
         self._started = self._reported = time.monotonic()

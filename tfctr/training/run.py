@@ -12,9 +12,10 @@ import keras
 from tfctr.console import console
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel, build_model
+from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.training.loop import Progress, train
+from tfctr.training.loop import train
 from tfctr.training.start import start_from
 
 
