@@ -22,6 +22,7 @@ from tfctr.features.assets import (
 from tfctr.features.columns import STATISTICS
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens
+from tfctr.storage import local_copy
 
 
 def vocabulary_file(owner: str) -> str:
@@ -44,12 +45,13 @@ def assets_from_transform(
     Raises:
         UserError: the training split is empty, or a feature has no value that something can be learned from.
     """
-    output = tft.TFTransformOutput(transform_graph)
-    # Transform was given escaped tokens, so its files are in the format of all vocabulary files.
-    vocabularies = {
-        owner: read_tokens(Path(output.vocabulary_file_by_name(vocabulary_file(owner))))
-        for owner in learned_vocabularies(file)
-    }
+    with local_copy(transform_graph) as graph:
+        output = tft.TFTransformOutput(str(graph))
+        # Transform was given escaped tokens, so its files are in the format of all vocabulary files.
+        vocabularies = {
+            owner: read_tokens(output.vocabulary_file_by_name(vocabulary_file(owner)))
+            for owner in learned_vocabularies(file)
+        }
     return write_assets(directory, file, vocabularies, _statistics(examples, file), data_directory)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -20,6 +19,7 @@ from tfctr.data.sources import serialized, split_files
 from tfctr.features.row_checks import ColumnRule, column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.table_format import TableFormat
+from tfctr.storage import parent
 
 
 def log_example_gen(data: str, file: FeatureFile, splits: Mapping[str, str], code: str) -> FileBasedExampleGen:
@@ -59,7 +59,7 @@ def _read_log(pipeline: Any, exec_properties: dict[str, Any], split_pattern: str
     custom = json_format.Parse(exec_properties["custom_config"], example_gen_pb2.CustomConfig())
     told = wrappers_pb2.StringValue()
     custom.custom_config.Unpack(told)
-    paths = split_files(exec_properties["input_base"], str(Path(split_pattern).parent))
+    paths = split_files(exec_properties["input_base"], parent(split_pattern))
     return pipeline | beam.Create(paths) | beam.Reshuffle() | beam.FlatMap(_examples, told.value)
 
 

@@ -1,7 +1,6 @@
 """The gate after ExampleValidator: TFX only records that data is anomalous, and this component stops the run."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component function as objects.
-from pathlib import Path
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
@@ -9,6 +8,7 @@ from tfx.types import artifact_utils
 
 from pipeline.configs import SPLITS
 from tfctr.errors import UserError
+from tfctr.storage import join, read_bytes
 
 _ANOMALIES = tfx.types.standard_artifacts.ExampleAnomalies
 #: Anomalies that stop no run: neither Transform nor training reads a column that the schema does not name.
@@ -45,7 +45,7 @@ def describe(uri: str, splits: list[str]) -> list[str]:
     """
     lines: list[str] = []
     for split in splits:
-        content = (Path(uri) / f"Split-{split}" / "SchemaDiff.pb").read_bytes()
+        content = read_bytes(join(uri, f"Split-{split}", "SchemaDiff.pb"))
         anomalies = anomalies_pb2.Anomalies.FromString(content)
         folder = SPLITS.get(split, split)
         if anomalies.HasField("dataset_anomaly_info"):

@@ -16,7 +16,7 @@ import tensorflow_transform as tft
 from typing_extensions import override
 
 from pipeline.assets import vocabulary_file
-from tfctr.features.assets import given_tables, given_vocabularies, learned_numbers, learned_vocabularies
+from tfctr.features.assets import given_files, given_tables, given_vocabularies, learned_numbers, learned_vocabularies
 from tfctr.features.columns import GROUP, STATISTICS
 from tfctr.features.inputs import model_inputs
 from tfctr.features.kinds.base import Lookups
@@ -26,6 +26,7 @@ from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
 from tfctr.features.vocabulary import escape_tensor, indices, lookup_table, write_tokens
+from tfctr.storage import local_copy
 
 
 def preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,8 +72,9 @@ class AnalyzerLookups(Lookups):
 
     def __init__(self, file: FeatureFile, columns: Mapping[str, Any], data_directory: str) -> None:
         self._columns = columns
-        self._given = given_vocabularies(file, data_directory)
-        self._keys = {name: table.keys for name, table in given_tables(file, data_directory).items()}
+        with local_copy(data_directory, only=given_files(file)) as data:
+            self._given = given_vocabularies(file, data)
+            self._keys = {name: table.keys for name, table in given_tables(file, data).items()}
         self._paths = {owner: self._learn(owner, feeds) for owner, feeds in learned_vocabularies(file).items()}
         self.numbers = learned_numbers(file)
         if self.numbers:

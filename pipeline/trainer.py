@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tfctr.data.keys import rows_key
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
+from tfctr.storage import check_place, is_remote, join, local_path
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
@@ -30,21 +32,41 @@ def run_fn(fn_args: Any) -> None:
         fn_args: TFX's arguments; `custom_config` holds features, experiment, data and checkpoints.
     """
     config = fn_args.custom_config
+    for place in (config["checkpoints"], fn_args.serving_model_dir):
+        check_place(place)
+    if is_remote(config["checkpoints"]):
+        with tempfile.TemporaryDirectory(prefix="tfctr-") as here:
+            _train(fn_args, Path(here), config["checkpoints"])
+    else:
+        _train(fn_args, local_path(config["checkpoints"], "checkpoints"), None)
+
+
+def _train(fn_args: Any, here: Path, kept: str | None) -> None:
+    """Trains and exports.
+
+    Args:
+        fn_args: TFX's arguments.
+        here: The local directory for assets, rows and checkpoints.
+        kept: The place in a store where checkpoints are kept, if they are.
+    """
+    config = fn_args.custom_config
     file = FeatureFile.model_validate_json(config["features"])
     experiment = Experiment.model_validate_json(config["experiment"])
     # Where the local runner has checked them, its notes lie there and nothing is read.
     for split in SPLITS.values():
-        check_split_once(file, config["data"], split, Path(config["checkpoints"]))
+        check_split_once(file, config["data"], split, here)
     train_files, valid_files = _files(fn_args.train_files), _files(fn_args.eval_files)
-    directory = Path(config["checkpoints"]) / rows_key(file, [*train_files, *valid_files])
+    rows = rows_key(file, [*train_files, *valid_files])
+    directory = here / rows
     assets = assets_from_transform(
         fn_args.transform_graph_path, train_files, file, directory / "assets", config["data"]
     )
     train_rows, valid_rows = (
-        _rows(file, paths, Path(config["checkpoints"]) / "rows", split)
-        for split, paths in (("train", train_files), ("valid", valid_files))
+        _rows(file, paths, here / "rows", split) for split, paths in (("train", train_files), ("valid", valid_files))
     )
-    result = run_training(assets, experiment, train_rows, valid_rows, directory)
+    result = run_training(
+        assets, experiment, train_rows, valid_rows, directory, kept=None if kept is None else join(kept, rows)
+    )
     history = result.progress.history
     example = first_example(file, split_files(config["data"], "train"))
     export_model(result.model, assets, experiment, fn_args.serving_model_dir, example, history)

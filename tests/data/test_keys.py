@@ -11,6 +11,7 @@ import pytest
 import tfctr
 from tests.workbench import ROOT
 from tfctr.data.keys import code_digest, files_key
+from tfctr.errors import UserError
 
 
 @pytest.fixture
@@ -63,5 +64,5 @@ def test_files_of_a_pipeline_may_be_remote() -> None:
             file.write(content)
         keys.add(files_key([path]))
     assert len(keys) >= 2
-    with pytest.raises(tf.errors.NotFoundError):
+    with pytest.raises(UserError, match=r"ram://artifacts/examples\.lost: not there"):
         files_key([f"{path}.lost"])

@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipeline.preprocessing import preprocessing_fn
 from tests.records import write_records
 from tfctr.features import FeatureFile
-from tfctr.features.inputs import columns as log_columns
+from tfctr.features.row_checks import column_rules
 
 
 def run_transform(file: FeatureFile, data: Path, splits: dict[str, Path]) -> dict[str, list[str]]:
@@ -29,8 +29,7 @@ def run_transform(file: FeatureFile, data: Path, splits: dict[str, Path]) -> dic
     from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
     config = {"features": file.model_dump_json(exclude_unset=True), "data": str(data)}
-    types = {spec.name: tf.as_dtype(spec.dtype) for spec in log_columns(file)}
-    types |= dict.fromkeys(file.labels.columns, tf.int64)
+    types = {rule.column: tf.as_dtype(rule.dtype) for rule in column_rules(file).values()}
     columns = {name: tf.io.VarLenFeature(dtype) for name, dtype in types.items()}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(columns))
     transformed: dict[str, list[str]] = {}

@@ -19,12 +19,17 @@ def model(tmp_path: Path) -> Path:
     return directory
 
 
+def push(source: Path, destination: Path) -> tuple[Path, bool]:
+    version, is_new = pusher.push(source, destination)
+    return Path(version), is_new
+
+
 def files(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
 def test_push_copies_everything_to_a_number(model: Path, tmp_path: Path) -> None:
-    version, is_new = pusher.push(model, tmp_path / "serving")
+    version, is_new = push(model, tmp_path / "serving")
 
     assert is_new
     assert version.name.isdigit()
@@ -46,7 +51,7 @@ def test_a_version_is_whole_whenever_a_poll_sees_it(model: Path, tmp_path: Path)
     watcher = threading.Thread(target=poll)
     watcher.start()
     try:
-        pusher.push(model, serving)
+        push(model, serving)
         while not seen:
             pass
     finally:
@@ -62,11 +67,11 @@ def test_a_push_that_dies_leaves_no_version(model: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "fsync", die)
     with pytest.raises(OSError, match="no space"):
-        pusher.push(model, tmp_path / "serving")
+        push(model, tmp_path / "serving")
     assert not [path for path in (tmp_path / "serving").iterdir() if path.name.isdigit()]
 
     monkeypatch.undo()
-    version, _ = pusher.push(model, tmp_path / "serving")
+    version, _ = push(model, tmp_path / "serving")
     assert [path.name for path in (tmp_path / "serving").iterdir()] == [version.name]
 
 
@@ -78,7 +83,7 @@ def test_everything_is_on_disk_before_the_name_appears(
     monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), fsync(descriptor))[1])
     monkeypatch.setattr(os, "rename", lambda *paths: (calls.append("rename"), rename(*paths))[1])
 
-    pusher.push(model, tmp_path / "serving")
+    push(model, tmp_path / "serving")
 
     # The directory of versions, the version itself, and all files and directories in it.
     entries = 1 + 1 + sum(1 for _ in (model).rglob("*"))
@@ -86,8 +91,8 @@ def test_everything_is_on_disk_before_the_name_appears(
 
 
 def test_the_same_model_is_not_pushed_twice(model: Path, tmp_path: Path) -> None:
-    first, _ = pusher.push(model, tmp_path / "serving")
-    again, is_new = pusher.push(model, tmp_path / "serving")
+    first, _ = push(model, tmp_path / "serving")
+    again, is_new = push(model, tmp_path / "serving")
 
     assert (again, is_new) == (first, False)
 
@@ -96,6 +101,6 @@ def test_versions_rise_even_when_the_clock_does_not(model: Path, tmp_path: Path)
     far = tmp_path / "serving" / "99999999999"
     far.mkdir(parents=True)
 
-    version, _ = pusher.push(model, tmp_path / "serving")
+    version, _ = push(model, tmp_path / "serving")
 
     assert version.name == "100000000000"

@@ -99,7 +99,7 @@ def synthesize(
 
 @app.command()
 def check(
-    directory: Annotated[Path, typer.Argument(help="Directory with train/, valid/ and test/.")],
+    directory: Annotated[str, typer.Argument(help="Directory, here or in a store, with train/, valid/ and test/.")],
     features: Annotated[Path, typer.Option(help="The feature file.")],
     rows: Annotated[int | None, typer.Option(min=1, help="Read this many rows of each split at most.")] = None,
 ) -> None:

@@ -12,8 +12,11 @@ from tfctr.console import console, resumable
 def predict(
     model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
     data: Annotated[
-        Path,
-        typer.Option(help="a directory with files of a log, or one with train/, valid/, test/", show_default=False),
+        str,
+        typer.Option(
+            help="a directory, here or in a store, with files of a log, or one with train/, valid/, test/",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="the Parquet file to write; a killed run of it is continued")],
     keys: Annotated[str, typer.Option(help="columns to keep beside the score, joined by commas")] = "",
@@ -24,11 +27,12 @@ def predict(
     from tfctr.data.sources import files_of, split_files
     from tfctr.data.splits import SPLITS
     from tfctr.export.describe import describe
+    from tfctr.storage import names
     from tfctr.training.scores import write_scores
 
     file = describe(model).feature_file
     # A data directory may hold items.csv too, which is no log.
-    parted = any((data / name).is_dir() for name in SPLITS)
+    parted = any(name in SPLITS for name in names(data))
     paths = (not parted and files_of(data)) or split_files(data, split)
     with resumable():
         rows = write_scores(model, file, paths, out, [key for key in keys.split(",") if key])

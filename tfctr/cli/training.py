@@ -14,7 +14,9 @@ from tfctr.errors import UserError
 from tfctr.features import load_feature_file
 
 Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
-Data = Annotated[Path, typer.Option("--data", help="a data directory: train/, valid/, test/", show_default=False)]
+Data = Annotated[
+    str, typer.Option("--data", help="a data directory, here or in a store: train/, valid/, test/", show_default=False)
+]
 
 
 def train(
@@ -65,18 +67,24 @@ def train(
 
 def export(
     run: Annotated[Path, typer.Option(help="the workspace of a finished `tfctr train`", show_default=False)],
-    to: Annotated[Path, typer.Option(help="the model directory; a numbered version appears in it", show_default=False)],
+    to: Annotated[str, typer.Option(help="the model directory, here or in a store; a numbered version appears in it")],
     version: Annotated[int | None, typer.Option(min=1, help="the version; default: the time in seconds")] = None,
 ) -> None:
     """Write a finished run as a SavedModel version with its signatures."""
     import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
+    from tfctr.storage import join
     from tfctr.training.workspace import finished_run
 
     found, example = finished_run(run)
     with step("export"):
         directory = export_model(
-            found.model, found.assets, found.experiment, to / str(version or next_version(to)), example, found.history
+            found.model,
+            found.assets,
+            found.experiment,
+            join(to, str(version or next_version(to))),
+            example,
+            found.history,
         )
     console().print(str(directory))
 

@@ -7,11 +7,16 @@ from tfctr.data.log import checked_rows
 from tfctr.data.sources import split_files
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
-from tfctr.features.assets import given_tables, given_vocabularies
+from tfctr.features.assets import given_files, given_tables, given_vocabularies
 from tfctr.features.spec import FeatureFile
+from tfctr.storage import exists, local_copy
+
+_ITEMS = "items.csv"
 
 
-def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) -> tuple[dict[str, int], list[str]]:
+def check_dataset(
+    directory: str | Path, file: FeatureFile, limit: int | None = None
+) -> tuple[dict[str, int], list[str]]:
     """Reads impressions and refuses the first that the feature file does not allow.
 
     Rows and splits must be what training, evaluation and the pipeline ask of them: see `tfctr.features.row_checks`.
@@ -26,11 +31,12 @@ def check_dataset(directory: Path, file: FeatureFile, limit: int | None = None) 
     Raises:
         UserError: What is wrong, in which row of which file.
     """
-    if not directory.is_dir():
+    if not exists(directory) or Path(directory).is_file():
         raise UserError(f"{directory}: no such directory")
-    given_vocabularies(file, directory)
-    given_tables(file, directory)
-    _check_items(directory / "items.csv")
+    with local_copy(directory, only=[*given_files(file), _ITEMS]) as given:
+        given_vocabularies(file, given)
+        given_tables(file, given)
+        _check_items(given / _ITEMS)
     counts, unread = dict.fromkeys(SPLITS, 0), set[str]()
     for split in SPLITS:
         paths = split_files(directory, split)

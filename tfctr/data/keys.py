@@ -7,9 +7,11 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import tfctr
 from tfctr.features.spec import FeatureFile
+from tfctr.storage import is_remote, state_of
 
 _READING = ("tfctr/data", "tfctr/features", "tfctr/training")
 """Where rows are read, checked, transformed, copied and scored."""
@@ -31,12 +33,9 @@ def files_key(paths: Sequence[str | Path], options: str = "") -> str:
     return hashlib.sha256((options + json.dumps(seen) + code_digest(*_READING)).encode()).hexdigest()[:16]
 
 
-def _state(path: str) -> list[int]:
-    if "://" in path:
-        import tensorflow as tf
-
-        remote = tf.io.gfile.stat(path)
-        return [remote.length, remote.mtime_nsec]
+def _state(path: str) -> list[Any]:
+    if is_remote(path):
+        return state_of(path)
     # The time of the last change of the file's entry can't be set, as that of its content can by copying.
     local = Path(path).stat()
     return [local.st_size, local.st_mtime_ns, local.st_ctime_ns]

@@ -12,6 +12,7 @@ from tfctr.errors import UserError
 from tfctr.features.columns import Column
 from tfctr.features.row_checks import ColumnRule, SplitCheck
 from tfctr.features.spec import FeatureFile
+from tfctr.storage import parent
 
 
 def checked_rows(
@@ -39,7 +40,7 @@ def checked_rows(
     Raises:
         UserError: what is wrong, in which row of which file.
     """
-    check = SplitCheck(file, str(Path(paths[0]).parent), labelled, keys)
+    check = SplitCheck(file, parent(paths[0]), labelled, keys)
     for rows in track(read(paths, check.rules, file.csv), title, size=len):
         left = None if limit is None else limit - check.rows
         some = rows if left is None else _first_rows(rows, left)

@@ -19,7 +19,7 @@ from tfctr.export.signatures import RankingModule
 from tfctr.export.warmup import write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
-from tfctr.storage import new_directory
+from tfctr.storage import exists, names, new_version
 from tfctr.training.experiment import Experiment
 
 
@@ -30,7 +30,7 @@ def export_model(
     directory: str | Path,
     example: bytes | None = None,
     history: list[dict[str, float]] | None = None,
-) -> Path:
+) -> str:
     """Writes a SavedModel directory with its signatures.
 
     The files are written to a temporary directory, which is renamed at the end. The directory is therefore never
@@ -45,23 +45,22 @@ def export_model(
     Raises:
         UserError: The directory exists, or the newest TF Serving release does not have an op of the graph.
     """
-    directory = Path(directory)
-    if directory.exists():
+    if exists(directory):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
     module = RankingModule(model, assets, experiment.export.state_dtype, experiment.export.fold)
-    with new_directory(directory) as unfinished:
+    with new_version(directory) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
         (unfinished / "assets.extra").mkdir(exist_ok=True)
         write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
         described = json.dumps(_description(model, module, experiment, history), indent=1)
         (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
-    return directory
+    return str(directory)
 
 
 def next_version(model_directory: str | Path) -> int:
     """A new version number for a model directory: the time in seconds, or more if a version there is newer."""
-    taken = [int(path.name) for path in Path(model_directory).glob("*") if path.name.isdigit()]
+    taken = [int(name) for name in names(model_directory) if name.isdigit()]
     return max(int(time.time()), max(taken, default=0) + 1)
 
 

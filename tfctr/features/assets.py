@@ -18,7 +18,7 @@ from tfctr.features.kinds.fields import Table
 from tfctr.features.kinds.learned import Numbers, Tokens
 from tfctr.features.spec import FeatureFile
 from tfctr.features.vocabulary import read_tokens, write_tokens
-from tfctr.storage import new_directory
+from tfctr.storage import local_copy, new_directory
 
 Statistics = dict[str, dict[str, Any]]
 
@@ -138,8 +138,9 @@ def write_assets(
                 f"{file.feature(name).path}: the training split holds no token for its vocabulary (a value, seen "
                 "`min_count` times); leave the feature out of the file or lower its `min_count`"
             )
-    all_tokens = {**given_vocabularies(file, data_directory), **vocabularies}
-    tables = given_tables(file, data_directory)
+    with local_copy(data_directory, only=given_files(file)) as data:
+        all_tokens = {**given_vocabularies(file, data), **vocabularies}
+        tables = given_tables(file, data)
     with disk_errors(directory), new_directory(directory, replace=True) as unfinished:
         (unfinished / "vocabularies").mkdir()
         (unfinished / "frozen").mkdir()

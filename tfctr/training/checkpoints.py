@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfctr.errors import UserError, disk_errors
 from tfctr.models.model import RankingModel
-from tfctr.storage import write_text
+from tfctr.storage import Mirror, write_text
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Progress:
 class Checkpoints:
     """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
 
-    def __init__(self, model: RankingModel, directory: Path) -> None:
+    def __init__(self, model: RankingModel, directory: Path, kept: str | None = None) -> None:
         # TensorFlow's tracking of a Keras model reaches trainable weights only: no moving statistics, no codebook that
         # moves with the events, no state of dropout's random numbers. So every variable is named. Given tables are
         # large and never change, and what Keras counts in an epoch is shown only.
@@ -56,6 +56,7 @@ class Checkpoints:
         self._best = tf.train.Checkpoint(weights=weights)
         self._directory = directory / "checkpoints"
         self._state = directory / "progress.json"
+        self._mirror = Mirror(directory, kept, self._state.name)
 
     def save(self, progress: Progress) -> None:
         """Writes all that a resumed run needs, and removes what it no longer does."""
@@ -67,9 +68,11 @@ class Checkpoints:
             for old in self._directory.iterdir():
                 if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
                     old.unlink(missing_ok=True)
+        self._mirror.send()
 
     def restore(self) -> Progress | None:
         """Reads the last checkpoint; returns the progress that goes with it, or None where there is none."""
+        self._mirror.fetch()
         if not self._state.exists():
             return None
         try:

@@ -21,6 +21,7 @@ from tfctr.features.parsing import dense, densify, outcomes, ragged
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import RawFunction
+from tfctr.storage import parent
 
 _READ_ROWS = 4096
 _TAKEN_BYTES = 1 << 21
@@ -58,7 +59,7 @@ class RankingData:
         transform = _graph(file, function)
 
         def pieces() -> Iterator[Arrays]:
-            for rows in checked_rows(file, paths, f"transforming {Path(paths[0]).parent.name}", training):
+            for rows in checked_rows(file, paths, f"transforming {parent(paths[0]).rpartition('/')[2]}", training):
                 yield _piece(file, *transform({name: (one.flat, one.lengths) for name, one in rows.columns.items()}))
 
         if not copy.is_dir():

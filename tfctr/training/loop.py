@@ -34,6 +34,7 @@ def train(
     valid_data: RankingData,
     directory: Path,
     weighting: Weighting = "impressions",
+    kept: str | None = None,
 ) -> Progress:
     """Trains a model and leaves it with the weights of its best epoch.
 
@@ -43,6 +44,7 @@ def train(
 
     Args:
         weighting: The weight of a group in the GAUC of the validation.
+        kept: A place in a store where the directory is kept too; a run that another machine began there is continued.
 
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
@@ -54,7 +56,7 @@ def train(
         jit_compile=training.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
-    checkpoints = Checkpoints(model, directory)
+    checkpoints = Checkpoints(model, directory, kept)
     progress = checkpoints.restore() or Progress(learning_rate=training.learning_rate)
     if progress.finished:
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)

@@ -12,6 +12,7 @@ import keras
 from tfctr.console import console
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel, build_model
+from tfctr.storage import join
 from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
@@ -41,6 +42,7 @@ def run_training(
     valid_data: RankingData,
     directory: str | Path,
     source: RankingModel | None = None,
+    kept: str | None = None,
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
@@ -48,6 +50,7 @@ def run_training(
         directory: One for exactly these rows (and this source); runs lie in `<directory>/<fingerprint of experiment and
             features>`.
         source: The trained model that `training.start_from` names.
+        kept: A place in a store where the directory's runs are kept too, to be continued on another machine.
     """
     start = experiment.training.start_from
     if (start is None) != (source is None):
@@ -62,7 +65,7 @@ def run_training(
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
     )
-    run = Path(directory) / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
-    weighting = experiment.evaluation.weighting
-    progress = train(model, experiment.training, train_data, valid_data, run, weighting)
+    name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
+    weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)
+    progress = train(model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept)
     return TrainingResult(model, progress, time.monotonic() - started)

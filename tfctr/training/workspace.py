@@ -19,7 +19,7 @@ from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
-from tfctr.storage import finish_file, only_one, write_text
+from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import TrainingResult, run_training
@@ -36,7 +36,7 @@ class FinishedRun:
     assets: FeatureAssets
     experiment: Experiment
     history: list[dict[str, float]]
-    data: Path
+    data: str
 
 
 def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Path, out: str | Path) -> TrainingResult:
@@ -51,7 +51,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     """
     experiment.model_config_of().interests_of(file)
     experiment.evaluation.slice_columns(file)
-    data, out = Path(data), Path(out)
+    out = local_path(out, "--out")
     paths = {split: split_files(data, split) for split in ("train", "valid")}
     start = experiment.training.start_from
     if start is not None and Path(start.run).resolve() == out.resolve():
@@ -64,7 +64,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
 def _train(
     file: FeatureFile,
     experiment: Experiment,
-    data: Path,
+    data: str | Path,
     paths: dict[str, list[str]],
     out: Path,
     source: FinishedRun | None,
@@ -85,7 +85,7 @@ def _train(
         "experiment": experiment.model_dump(mode="json"),
         "assets": assets.directory.name,
         "history": result.progress.history,
-        "data": str(data.resolve()),
+        "data": whole_place(data),
         "examples": [first_example(file, paths["valid"]).hex()],
     }
     with disk_errors(out):
@@ -118,7 +118,7 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
         assets = FeatureAssets(workspace / content["assets"])
         model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
         model.load_weights(workspace / content["weights"])
-        run = FinishedRun(content["weights"], model, assets, experiment, content["history"], Path(content["data"]))
+        run = FinishedRun(content["weights"], model, assets, experiment, content["history"], content["data"])
         return run, bytes.fromhex(content["examples"][0])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -133,9 +133,9 @@ def first_example(file: FeatureFile, paths: list[str]) -> bytes:
     return next(one for path in paths for one in serialized(path, rules, file.csv))
 
 
-def _assets(file: FeatureFile, paths: list[str], data: Path, out: Path) -> FeatureAssets:
+def _assets(file: FeatureFile, paths: list[str], data: str | Path, out: Path) -> FeatureAssets:
     """Feature assets of exactly this feature file and these rows, made when they aren't there."""
-    given = [str(data / path) for path in given_files(file) if (data / path).is_file()]
+    given = [place for path in given_files(file) if exists(place := join(data, path))]
     directory = out / f"assets-{rows_key(file, [*paths, *given])}"
     if directory.is_dir():
         console().print("features: analyzed before, nothing has changed", markup=False)

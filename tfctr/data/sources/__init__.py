@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
 from tfctr.features.row_checks import ColumnRule
 from tfctr.features.table_format import TableFormat
+from tfctr.storage import join, local_copy, names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +38,7 @@ __all__ = [
 
 def source_of(path: str | Path) -> Source | None:
     """The format of a file, by its name."""
-    return next((source for source in SOURCES if source.is_one(Path(path).name)), None)
+    return next((source for source in SOURCES if source.is_one(str(path).rpartition("/")[2])), None)
 
 
 def files_of(directory: str | Path) -> list[str]:
@@ -47,11 +49,11 @@ def files_of(directory: str | Path) -> list[str]:
     Raises:
         UserError: when they are of two formats.
     """
-    found = sorted(path for path in Path(directory).glob("[!.]*") if source_of(path) is not None)
-    formats = {source.name: str(path) for path in found if (source := source_of(path)) is not None}
+    found = [name for name in names(directory) if not name.startswith(".") and source_of(name) is not None]
+    formats = {source.name: join(directory, name) for name in found if (source := source_of(name)) is not None}
     if len(formats) > 1:
         raise UserError(f"{directory}: files of several formats, {' and '.join(sorted(formats.values()))}; keep one")
-    return [str(path) for path in found]
+    return [join(directory, name) for name in found]
 
 
 def split_files(data: str | Path, split: str) -> list[str]:
@@ -60,7 +62,7 @@ def split_files(data: str | Path, split: str) -> list[str]:
     Raises:
         UserError: when there are none, or of two formats.
     """
-    directory = Path(data) / split
+    directory = join(data, split)
     found = files_of(directory)
     if not found:
         raise UserError(
@@ -80,7 +82,8 @@ def types(path: str | Path, tables: TableFormat) -> dict[str, str]:
     Raises:
         UserError: a file that is no log, or is damaged.
     """
-    return _known(str(path)).types(str(path), tables)
+    with local_copy(path) as copy:
+        return _known(str(path)).types(str(copy), tables)
 
 
 def read(paths: Sequence[str | Path], rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[Rows]:
@@ -95,7 +98,9 @@ def read(paths: Sequence[str | Path], rules: Mapping[str, ColumnRule], tables: T
         UserError: a file that is no log, or is damaged; a value that can't be what a rule says.
     """
     for path in map(str, paths):
-        yield from _known(path).read(path, rules, tables)
+        with local_copy(path) as copy:
+            for rows in _known(path).read(str(copy), rules, tables):
+                yield rows if str(copy) == path else _placed(rows, str(copy), path)
 
 
 def serialized(path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) -> Iterator[bytes]:
@@ -104,7 +109,8 @@ def serialized(path: str, rules: Mapping[str, ColumnRule], tables: TableFormat) 
     Raises:
         UserError: a file that is no log, or is damaged; a value that can't be what a rule says.
     """
-    return _known(path).serialized(path, rules, tables)
+    with local_copy(path) as copy:
+        yield from _known(path).serialized(str(copy), rules, tables)
 
 
 def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> Iterator[pa.RecordBatch]:
@@ -113,12 +119,19 @@ def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> I
     Raises:
         UserError: a file that is no log, or is damaged.
     """
-    return _known(path).batches(path, wanted, tables)
+    with local_copy(path) as copy:
+        yield from _known(path).batches(str(copy), wanted, tables)
 
 
 def bytes_in_memory(path: str, tables: TableFormat) -> int:
     """About how many bytes the rows of a file take as Arrow columns."""
-    return _known(path).bytes_in_memory(path, tables)
+    with local_copy(path) as copy:
+        return _known(path).bytes_in_memory(str(copy), tables)
+
+
+def _placed(rows: Rows, copy: str, path: str) -> Rows:
+    """Rows that were read from a copy of a file, told to be those of the file."""
+    return replace(rows, where=lambda row: rows.where(row).replace(copy, path))
 
 
 def _known(path: str) -> Source:

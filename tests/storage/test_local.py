@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tfctr import storage
 from tfctr.errors import UserError
 from tfctr.storage import discard_work, new_directory, only_one, unfinished_work, write_text
+from tfctr.storage import local as storage
 
 HELD = """
 import sys, time
@@ -25,7 +25,7 @@ with only_one(out, out / ".lock"):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tfctr import storage
+from tfctr.storage import local as storage
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 os.rename = os.replace = die

@@ -1,0 +1,262 @@
+"""Places: a local path or the address of a store, such as `gs://bucket/models`. What is there is read and written here.
+
+Bytes go through local files: a copy is fetched before something is read, and what is written is whole on disk before
+it leaves. So everything else needs to know paths only, and no store has to have a rename.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from tfctr.errors import UserError
+from tfctr.storage.local import new_directory
+from tfctr.storage.systems import file_system, has_folders, path_on, scheme_of
+
+_BLOCK = 1 << 20
+
+
+def is_remote(place: str | Path) -> bool:
+    """Whether a place is the address of a store, and not a local path."""
+    return bool(scheme_of(str(place)))
+
+
+def check_place(place: str | Path) -> None:
+    """Check that there is a store for a place, before anything is done for it.
+
+    Raises:
+        UserError: nobody knows the scheme, or its package is missing.
+    """
+    file_system(scheme_of(str(place)))
+
+
+def local_path(place: str | Path, what: str) -> Path:
+    """The path of a place that must be a local one.
+
+    Args:
+        place: The place.
+        what: What it is for, for the message: `--out`.
+
+    Raises:
+        UserError: it is the address of a store.
+    """
+    if is_remote(place):
+        raise UserError(f"{what}: must be a local directory. Received: {place}")
+    return Path(str(place).removeprefix("file://"))
+
+
+def join(place: str | Path, *parts: str) -> str:
+    """The place of something below a place."""
+    return "/".join([str(place).rstrip("/"), *parts]) if is_remote(place) else str(Path(place, *parts))
+
+
+def whole_place(place: str | Path) -> str:
+    """A place that does not depend on the working directory."""
+    return str(place) if is_remote(place) else str(Path(place).resolve())
+
+
+def parent(place: str | Path) -> str:
+    """The place of the directory that a place lies in."""
+    return str(place).rstrip("/").rpartition("/")[0] if is_remote(place) else str(Path(place).parent)
+
+
+def exists(place: str | Path) -> bool:
+    """Whether a file or a directory is there."""
+    system, path = _at(place)
+    with _store_errors(place):
+        return bool(system.exists(path))
+
+
+def names(place: str | Path) -> list[str]:
+    """The names in a directory, sorted; none where it is not there."""
+    system, path = _at(place)
+    with _store_errors(place):
+        found = [str(one).rstrip("/") for one in system.ls(path, detail=False)] if system.exists(path) else []
+    # S3 can hold an empty object that stands for the directory itself.
+    return sorted(one.rpartition("/")[2] for one in found if one != path)
+
+
+def read_bytes(place: str | Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UserError: it is not there, or the store refuses.
+    """
+    system, path = _at(place)
+    with _store_errors(place), system.open(path, "rb") as file:
+        return cast(bytes, file.read())
+
+
+def state_of(place: str | Path) -> list[Any]:
+    """What changes when a remote file does: its size, and its time or its store's digest."""
+    system, path = _at(place)
+    with _store_errors(place):
+        about = system.info(path)
+    changed = (about.get(key) for key in ("ETag", "etag", "modified", "mtime", "LastModified", "created"))
+    return [about["size"], str(next((one for one in changed if one), ""))]
+
+
+@contextmanager
+def local_copy(place: str | Path, only: Sequence[str] | None = None) -> Iterator[Path]:
+    """Yield the local path of a file or a directory: its own, or that of a copy that is removed after the block.
+
+    A `UserError` of the block that names the copy is told of the place.
+
+    Args:
+        place: The file or directory.
+        only: The files of a directory that are needed, relative to it; those that are not there are left out.
+
+    Raises:
+        UserError: it is not there, or the store refuses.
+    """
+    if not is_remote(place):
+        yield Path(str(place).removeprefix("file://"))
+        return
+    whole = str(place).rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
+        copy = Path(temporary) / (whole.rpartition("/")[2] or "copy")
+        with _store_errors(place):
+            _fetch(whole, copy, only)
+        try:
+            yield copy
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), whole)) from error
+
+
+@contextmanager
+def new_version(place: str | Path, last: str = "saved_model.pb") -> Iterator[Path]:
+    """Make a directory that is there whole or not at all; yields the local directory to write it in.
+
+    On disk one rename makes it appear. A store has no rename of many files: all but `last` are sent, read back and
+    compared; then `last` is, without which no reader takes the directory for a version.
+
+    Raises:
+        UserError: what is read back is not what was sent, or the store refuses. What was sent is removed then.
+        OSError: the directory cannot be written, or its name is taken.
+    """
+    if not is_remote(place):
+        with new_directory(local_path(place, "the version")) as unfinished:
+            yield unfinished
+        return
+    with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
+        yield Path(temporary)
+        if exists(place):
+            raise FileExistsError(f"{place}: exists already")
+        try:
+            send(Path(temporary), str(place), last)
+        except BaseException:
+            remove_files(str(place), files(str(place)))
+            raise
+
+
+def send(directory: Path, place: str, last: str) -> None:
+    """Send the files of a directory, `last` at the end, and read each of them back.
+
+    Raises:
+        UserError: what is read back is not what was sent, or the store refuses.
+    """
+    here = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+    for name in sorted(here, key=lambda name: (name == last, name)):
+        send_file(directory / name, join(place, name))
+    if missing := sorted(here - set(files(place))):
+        raise UserError(f"{place}: not written; after sending, the store does not list {', '.join(missing[:3])}")
+
+
+def send_file(path: Path, place: str) -> None:
+    """Send a file and read it back.
+
+    Raises:
+        UserError: what is read back is not what was sent, or the store refuses.
+    """
+    system, target_path = _at(place)
+    with _store_errors(place):
+        if has_folders(scheme_of(place)):
+            system.makedirs(target_path.rpartition("/")[0], exist_ok=True)
+        with path.open("rb") as source, system.open(target_path, "wb") as target:
+            while block := source.read(_BLOCK):
+                target.write(block)
+        with path.open("rb") as source, system.open(target_path, "rb") as target:
+            if _digest(source) != _digest(target):
+                raise UserError(f"{place}: not written; what the store gives back is not what was sent")
+
+
+def remove_files(place: str, which: Iterable[str]) -> None:
+    """Remove files below a place of a store; those that are not there are passed by."""
+    system, path = _at(place)
+    there = set(files(place))
+    with _store_errors(place):
+        for name in there.intersection(which):
+            system.rm_file(f"{path}/{name}")
+
+
+def digest(directory: Path) -> str:
+    """A digest of the names and contents of all files of a local directory."""
+    found = hashlib.sha256()
+    for path in sorted(one for one in directory.rglob("*") if one.is_file()):
+        found.update(path.relative_to(directory).as_posix().encode())
+        with path.open("rb") as content:
+            found.update(_digest(content))
+    return found.hexdigest()
+
+
+def _fetch(place: str, copy: Path, only: Sequence[str] | None) -> None:
+    system, path = _at(place)
+    if only is None and system.isfile(path):
+        _fetch_file(system, path, copy)
+        return
+    there = files(place) if only is None else [name for name in only if system.exists(f"{path}/{name}")]
+    if only is None and not there:
+        raise FileNotFoundError(place)
+    copy.mkdir()
+    for name in there:
+        _fetch_file(system, f"{path}/{name}", copy / name)
+
+
+def _fetch_file(system: Any, path: str, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with system.open(path, "rb") as source, copy.open("wb") as target:
+        while block := source.read(_BLOCK):
+            target.write(block)
+
+
+def files(place: str) -> list[str]:
+    """The files below a place, relative to it."""
+    system, path = _at(place)
+    with _store_errors(place):
+        found = system.find(path) if system.exists(path) else []
+    return [name for name in (str(one).removeprefix(f"{path}/") for one in found) if name and name != path]
+
+
+def _digest(file: Any) -> bytes:
+    found = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        found.update(block)
+    return found.digest()
+
+
+def _at(place: str | Path) -> tuple[Any, str]:
+    """The file system of a place, and the place as that calls it."""
+    scheme = scheme_of(str(place))
+    system = file_system(scheme)
+    return system, path_on(system, scheme, str(place))
+
+
+@contextmanager
+def _store_errors(place: str | Path) -> Iterator[None]:
+    """Turn what a store raises into a `UserError` that names the place; errors of the disk stay what they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        if not is_remote(place):
+            raise
+        raise UserError(f"{place}: not there (no such file, folder or bucket)") from error
+    except Exception as error:  # botocore, aiohttp, TensorFlow and fsspec each have errors of their own
+        if not is_remote(place):
+            raise
+        raise UserError(f"{place}: the store refuses: {' '.join(str(error).split())[:300]}") from error
