@@ -39,9 +39,14 @@ def main(
     tables: Annotated[bool, typer.Option("--tables", help="Only print the table.")] = False,
 ) -> None:
     """Train every model with every seed, then print the table."""
+    for path, what in ((plan_file, "file"), (data / "items.csv", "synthetic data with planted topics")):
+        if not path.is_file():
+            raise typer.BadParameter(f"{path}: no such {what}")
     plan = yaml.safe_load(plan_file.read_text(encoding="utf-8"))
     work.mkdir(parents=True, exist_ok=True)
     names = only.split(",") if only else list(plan["models"])
+    if unknown := [name for name in names if name not in plan["models"]]:
+        raise typer.BadParameter(f"--only: no model {unknown}. Allowed: {', '.join(plan['models'])}")
     # Seed by seed, so that an interrupted run has complete results for some seeds.
     for seed in [] if tables else plan["seeds"]:
         for name in names:

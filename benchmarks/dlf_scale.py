@@ -33,10 +33,16 @@ def main(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
 ) -> None:
     """Print a table with one row for each form and depth and one column for each scale."""
+    try:
+        numbers = [int(one) for one in depths.split(",")]
+    except ValueError:
+        numbers = [0]
+    if min(numbers) < 1:
+        raise typer.BadParameter(f"must be positive whole numbers, joined by commas. Received: {depths}")
     say("| form | layers | " + " | ".join(map(str, SCALES)) + " |")
     say("|---|---|" + "---|" * len(SCALES))
     for name, make in FORMS.items():
-        for layers in map(int, depths.split(",")):
+        for layers in numbers:
             cells = [_spread([_deviation(make, layers, scale, seed) for seed in range(seeds)]) for scale in SCALES]
             say(f"| {name} | {layers} | " + " | ".join(cells) + " |")
 

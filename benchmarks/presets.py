@@ -10,18 +10,24 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from benchmarks.report import say
 from tfctr.models.presets import PRESETS
 
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "presets.md"
 FEATURES = ROOT / "configs" / "synthetic.yaml"
 _TABLE_ROWS, _VECTOR_WIDTH = 1000, 128
 _MANY = 12
+_TAG = 8
+"""Bytes of `model_tag`, which a state has when it is served."""
 
 _START = f"""# Presets
 
@@ -30,8 +36,8 @@ docstrings, where arguments and shapes stand too, and from the models as they ar
 settings of each; `tfctr train --preset NAME` trains it. Names in backticks below an equation are classes of `tfctr`.
 
 Figures: the features of `configs/synthetic.yaml` with E = 16 and one frozen table of {_VECTOR_WIDTH} numbers, a history
-of 50 events, float32, before folding. *Parameters* are those that train, without the tables of the features and their
-first-order weights, which depend on the data. *State* is what a cache holds for a user, with the user's own fields.
+of 50 events, float32, before folding. *Parameters* are those that train, without first-order weights and the tables of
+features and positions, which depend on the data. *State* is what a cache holds for a user, `model_tag` included.
 *FLOPs* are those of `score` for each further candidate of a request. A loss other than cross-entropy stands in the row.
 
 | preset | what it is | interests | interaction | loss | parameters | state, bytes | FLOPs a candidate |
@@ -39,8 +45,9 @@ first-order weights, which depend on the data. *State* is what a cache holds for
 """
 
 
+@app.command()
 def main() -> None:
-    """Write the page."""
+    """Write docs/presets.md."""
     PAGE.write_text(page({name: figures(name) for name in PRESETS}), encoding="utf-8")
     say(f"{PAGE.relative_to(ROOT)}: {len(PRESETS)} presets")
 
@@ -70,17 +77,18 @@ def figures(name: str) -> tuple[int, int, int]:
     of_user = {spec.name: inputs[spec.name] for spec in model_inputs(file) if spec.side == "user"}
     state = model.user_tower(of_user, training=False)
     size = sum(np.asarray(tensor).nbytes for tensor in state.values())
-    tower = model.user_tower
-    of_tables = {id(one) for part in (tower.embeddings, tower.first_order) if part for one in part.weights}
-    trained = [weight for weight in model.trainable_weights if id(weight) not in of_tables]
-    return sum(int(np.prod(one.shape)) for one in trained), size, model_cost(model).flops_per_candidate
+    scorer = model.scorer
+    tables = [*scorer.embeddings.tables.values(), *scorer.bias_tables.values()]
+    left_out = {id(weight) for table in (*tables, scorer.first_order) if table for weight in table.weights}
+    trained = [weight for weight in model.trainable_weights if id(weight) not in left_out]
+    return sum(int(np.prod(one.shape)) for one in trained), size + _TAG, model_cost(model).flops_per_candidate
 
 
 def _row(name: str, found: tuple[int, int, int]) -> str:
     about, config = PRESETS[name]
     interests = ", ".join(_link(entry["type"]) for entry in config.interests or ()) or _link("mean")
     loss = config.loss["type"] if config.loss["type"] != "binary_crossentropy" else ""
-    losses = ", ".join([*([f"`{loss}`"] if loss else []), *(f"`{one['type']}`" for one in config.auxiliary)])
+    losses = ", ".join([*([_link(loss)] if loss else []), *(f"+ {_link(one['type'])}" for one in config.auxiliary)])
     parameters, state, operations = (f"{number:,}" for number in found)
     return (
         f"| `{name}` | {about} | {interests} | {_link(config.interaction['type'])} | {losses} "
@@ -95,11 +103,15 @@ def _link(kind: str) -> str:
 def _sections() -> Iterator[str]:
     from tfctr.interactions.base import INTERACTIONS
     from tfctr.interests.base import INTERESTS
+    from tfctr.losses import AUXILIARY_LOSSES, LOSSES
 
     for title, registry in (("Interests", INTERESTS), ("Interactions", INTERACTIONS)):
         yield f"## {title}\n"
         for kind, made in registry.items():
             yield _section(kind, made)
+    yield "## Losses\n"
+    for kind, made in {**LOSSES, **AUXILIARY_LOSSES}.items():
+        yield _section(kind, made)
 
 
 def _section(kind: str, made: type[Any]) -> str:
@@ -108,6 +120,9 @@ def _section(kind: str, made: type[Any]) -> str:
     lines = [f"### `{kind}` {{: #{kind} }}\n", first + "\n"]
     if equations:
         lines.append(f"```text\n{equations}\n```\n")
+    for part in _parts(made):
+        first, equations, _ = described(part)
+        lines.append(f"`{part.__name__}`: {first}\n\n```text\n{equations}\n```\n")
     if references:
         lines.append(f"Paper: {references}\n")
     if len(named) > _MANY:
@@ -118,17 +133,34 @@ def _section(kind: str, made: type[Any]) -> str:
 
 
 def _types(config: Any) -> set[str]:
-    return {config.interaction["type"], *(entry["type"] for entry in config.interests or ({"type": "mean"},))}
+    interests = config.interests or ({"type": "mean"},)
+    return {one["type"] for one in (config.interaction, config.loss, *config.auxiliary, *interests)}
+
+
+def _parts(made: type[Any]) -> list[type[Any]]:
+    """The layers with equations of their own that the module of an architecture makes it of."""
+    import keras
+
+    from tfctr.interactions.base import INTERACTIONS
+    from tfctr.interests.base import INTERESTS
+
+    known = {*INTERACTIONS.values(), *INTERESTS.values(), made}
+    found = vars(sys.modules[made.__module__]).values()
+    classes = {one: None for one in found if isinstance(one, type) and issubclass(one, keras.layers.Layer)}
+    parts = [one for one in classes if one not in known and not issubclass(made, one)]
+    return [one for one in parts if one.__module__.startswith("tfctr.") and described(one)[1]]
 
 
 def described(made: type[Any]) -> tuple[str, str, str]:
     """The first line, the first block of equations and the references of a docstring."""
     text = inspect.cleandoc(made.__doc__ or "")
-    before = re.split(r"^(?:Args|Inputs|Shapes|Example|Raises|References)\b", text, maxsplit=1, flags=re.MULTILINE)[0]
+    before = re.split(
+        r"^(?:Args|Call arguments|Inputs|Shapes|Example|Raises|References)\b", text, maxsplit=1, flags=re.MULTILINE
+    )[0]
     block = re.search(r"(?:^(?: {4}.*)?\n)*^ {4}.*$", before, re.MULTILINE)
     _, _, references = text.partition("References:\n")
     return before.split("\n")[0], inspect.cleandoc(block[0]) if block else "", " ".join(references.split())
 
 
 if __name__ == "__main__":
-    main()
+    app()

@@ -17,12 +17,12 @@ _Item = TypeVar("_Item")
 def console() -> Console:
     """A console on standard output, which prints text as it is. In a file or a pipe, tables may be 140 columns wide."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    return Console(soft_wrap=True, width=width, highlight=False, markup=False)
+    return Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False)
 
 
 def error_console() -> Console:
     """A console on standard error, which prints text as it is."""
-    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ import yaml
 
 from tests.cli.conftest import SHIPPED, Ran
 from tests.workbench import Workbench
+from tfctr.features import load_feature_file
 from tfctr.interactions import INTERACTIONS
 from tfctr.interests import INTERESTS
 from tfctr.models.presets import PRESETS
+from tfctr.training.experiment import Experiment
 
 Call = Callable[..., Ran]
 
@@ -67,3 +69,12 @@ def test_models_table(tfctr: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = tfctr("models").output
     for name in (*INTERESTS, *INTERACTIONS, *PRESETS):
         assert name in printed
+
+
+def test_the_settings_of_a_preset(tfctr: Call) -> None:
+    found = json.loads(tfctr("models", "dmqn", "--json").output)
+    assert found["interests"][0].items() >= {"type": "dmqn", "codebooks": 4, "codewords": 32, "noise": "none"}.items()
+    assert found["interaction"]["hidden"] == [256, 128, 64]
+    again = Experiment.model_validate({"preset": "mlp", "model": yaml.safe_load(tfctr("models", "dmf").output)})
+    assert again.model_config_of().interests_of(load_feature_file(SHIPPED[0]))
+    assert tfctr("models", "nope").error.startswith("preset: no preset 'nope'. Allowed: mlp, ")

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,9 @@ def test_terciles_hold_a_third_of_the_train_rows_each() -> None:
 def test_terciles_of_equal_counts_are_all_medium() -> None:
     slices = Terciles.of(np.arange(6))
     assert {slices.name(key) for key in range(6)} == {"medium"}
+
+
+@pytest.mark.parametrize("given", [[8, 1], [], {"train": 8}, [8, 1, 1, 1], [8, 0, 1], [8, 1.5, 1], "811", [True, 1, 1]])
+def test_shares_are_three_positive_whole_numbers(given: Any) -> None:
+    with pytest.raises(ValueError, match="must be three positive whole numbers, of train, valid and test"):
+        Shares.of(given)

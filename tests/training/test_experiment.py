@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.models.presets import PRESETS
-from tfctr.training.experiment import Demand, Experiment, changed, load_experiment
+from tfctr.training.experiment import Demand, Experiment, changed, load_experiment, note_on, published_experiments
 
 
 def experiment(**content: Any) -> Experiment:
@@ -238,3 +238,21 @@ def test_a_demand_that_no_model_can_meet(bounds: dict[str, float], message: str)
 
 def test_a_demand_for_one_value() -> None:
     assert Demand(metric="copc", minimum=1.0, maximum=1.0).minimum == 1.0
+
+
+def test_a_directory_does_not_hide_a_published_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qnn-alpha-frappe").mkdir()
+    assert load_experiment("qnn-alpha-frappe").preset == "qnn-alpha-released"
+
+
+@pytest.mark.parametrize("name", ["qin-microlens", "qin-microlens-modules"])
+def test_published_runs_of_qin_have_its_interest_unprojected(name: str) -> None:
+    interests = load_experiment(name).model_config_of().interests
+    assert interests is not None
+    assert [entry["project"] for entry in interests] == [False]
+
+
+@pytest.mark.parametrize("name", published_experiments())
+def test_a_published_run_says_whose_it_is(name: str) -> None:
+    assert "The feature file says the rest: " in note_on(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def test_errors(workbench: Workbench, first: tuple[Path, TrainingResult], tmp_pa
         (stage_two(tmp_path / "run"), "run is where this run goes; train into another directory"),
         (stage_two(out, parts=("din",)), f"{out} has no interest of type 'din'. Allowed: make"),
         (stage_two(out, parts=("cmm",)), "this experiment has no interest of type 'cmm'. Allowed: din, make"),
-        (stage_two(out, units=5), f"interest make has other weights in {out}: give it the options that it has there"),
+        (stage_two(out, units=5), f"interest make has `units: 5` here and `units: None` in {out}; give it the same"),
     ]:
         with pytest.raises(UserError, match=message):
             train_in_workspace(FILE, chosen, workbench.data, tmp_path / "run")
@@ -170,3 +171,53 @@ def test_a_source_is_needed_where_an_experiment_asks_for_one(workbench: Workbenc
     rows = workbench.split("valid")
     with pytest.raises(ValueError, match="`source` must be given where the experiment has"):
         run_training(workbench.assets, stage_two(tmp_path), rows, rows, tmp_path)
+
+
+def test_a_module_of_another_form_is_refused(
+    workbench: Workbench, first: tuple[Path, TrainingResult], tmp_path: Path
+) -> None:
+    other = stage_two(first[0], activation="relu")
+    with pytest.raises(UserError, match="interest make has `activation: relu` here and `activation: dice` in "):
+        train_in_workspace(FILE, other, workbench.data, tmp_path / "run")
+
+
+def test_frozen_weights_for_embeddings_that_start_anew_are_refused(workbench: Workbench, tmp_path: Path) -> None:
+    train_in_workspace(FILE, experiment([DIN]), workbench.data, tmp_path / "ids")
+    start = {"run": str(tmp_path / "ids"), "parts": ("din",)}
+    with pytest.raises(UserError, match="interest din reads item_id, whose embeddings start anew here"):
+        train_in_workspace(
+            FILE, experiment([DIN], start_from={**start, "freeze": True}), workbench.data, tmp_path / "run"
+        )
+    train_in_workspace(FILE, experiment([DIN], start_from=start), workbench.data, tmp_path / "run")
+
+
+def test_features_in_another_order_are_refused(workbench: Workbench, tmp_path: Path) -> None:
+    content = FILE.model_dump(mode="json", exclude_unset=True)
+    candidate, fields = content["candidate"], content["sequences"]["history"]["fields"]
+    candidate["genres"] = {"dtype": "string", "max_values": 4}
+    fields["history_genres"] = {"share": "genres", "max_values": 2}
+    one = FeatureFile.model_validate(content)
+    turned = {**content, "candidate": dict(reversed(candidate.items()))}
+    turned["sequences"] = {"history": {"max_length": 4, "fields": dict(reversed(fields.items()))}}
+    run = tmp_path / "one"
+    train_in_workspace(one, experiment([DIN]), workbench.data, run)
+    with pytest.raises(UserError, match="interest din has `features: "):
+        train_in_workspace(
+            FeatureFile.model_validate(turned),
+            experiment([DIN], start_from={"run": str(run), "parts": ("din",)}),
+            workbench.data,
+            tmp_path / "other",
+        )
+
+
+def test_weights_without_a_gradient_are_no_warning(workbench: Workbench, tmp_path: Path) -> None:
+    """`make` alone reads no embedding of the events' own features, so their tables get no gradient."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        train_in_workspace(workbench.file, experiment([MAKE]), workbench.data, tmp_path / "run")
+
+
+def test_the_same_part_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="the same type twice"):
+        stage_two(Path("run"), parts=("make", "make"))

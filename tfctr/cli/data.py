@@ -116,9 +116,9 @@ def check(
 
 def _shares(text: str) -> Shares:
     try:
-        return Shares(*map(int, text.split(":", 2)))
-    except (TypeError, ValueError):
-        raise UserError(f"--shares must be three whole numbers, as 7:2:1. Received: {text}") from None
+        return Shares.of([int(one) for one in text.split(":")])
+    except ValueError:
+        raise UserError(f"--shares must be three positive whole numbers, as 7:2:1. Received: {text}") from None
 
 
 def _print_splits(manifest: dict[str, Any]) -> None:

@@ -3,19 +3,30 @@
 import ast
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.table import Table
 
 import tfctr
+from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console
 
 
-def show_models(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
-    """List interests, interactions and presets."""
+def show_models(
+    name: Annotated[
+        str | None, typer.Argument(help="a preset: show all its settings, defaults too", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List interests, interactions, presets and published runs, or show the settings of a preset."""
     from tfctr.models.presets import PRESETS
 
+    if name is not None:
+        settings = _settings(name)
+        typer.echo(json.dumps(settings, indent=1) if as_json else yaml.safe_dump(settings, sort_keys=False).strip())
+        return
     interests, interactions = _registered("interest"), _registered("interaction")
     if as_json:
         presets = {
@@ -30,7 +41,46 @@ def show_models(as_json: Annotated[bool, typer.Option("--json", help="print JSON
         table.add_section()
     for name, (about, _) in PRESETS.items():
         table.add_row("preset", name, about)
+    table.add_section()
+    for path in sorted((Path(tfctr.__file__).parent / "training" / "published").glob("*.yaml")):
+        about = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        table.add_row("published run", path.stem, about)
     console().print(table)
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """The configuration of a preset with the defaults of its modules, in the form of an experiment's `model`.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    from tfctr.models.presets import preset
+
+    config = preset(name)
+    import_tensorflow()
+    from tfctr.interactions import create_interaction
+    from tfctr.interests import create_interest
+    from tfctr.models.entry_keys import module_options
+    from tfctr.training.experiment import ANY_SEQUENCE
+
+    interests = config.interests or ({"type": "mean"},)
+    return {
+        **config.model_dump(mode="json"),
+        "interests": [
+            {**entry, **_options(create_interest(module_options(entry), ANY_SEQUENCE), ANY_SEQUENCE)}
+            for entry in interests
+        ],
+        "interaction": {"type": config.interaction["type"], **_options(create_interaction(config.interaction))},
+    }
+
+
+def _options(layer: Any, filled_in: Any = None) -> dict[str, Any]:
+    """The arguments of a module, without those of any layer and those that the feature file fills in."""
+    left_out = {"name", "dtype", "trainable", "fields"}
+    if filled_in is not None:
+        left_out |= {"frozen", "category", "max_length"}
+    plain = json.loads(json.dumps(layer.get_config(), default=str))
+    return {key: value for key, value in plain.items() if key not in left_out and value is not None}
 
 
 def _registered(axis: str) -> dict[str, str]:

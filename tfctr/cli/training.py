@@ -45,11 +45,13 @@ def train(
         raise UserError(f"{out}: is a file; --out names a directory")
     import_tensorflow()
     from tfctr.models.presets import preset as find_preset
-    from tfctr.training.experiment import Experiment, changed, load_experiment
+    from tfctr.training.experiment import Experiment, changed, load_experiment, note_on, published_experiments
     from tfctr.training.monitors import MONITORS
     from tfctr.training.workspace import train_in_workspace
 
     found = load_experiment(experiment) if experiment else Experiment()
+    if str(experiment) in published_experiments() and not Path(str(experiment)).is_file():
+        console().print(f"{experiment}: {note_on(str(experiment))}")
     if preset is not None:
         find_preset(preset)
         found = found.model_copy(update={"preset": preset})

@@ -15,9 +15,21 @@ _Ints = npt.NDArray[np.int64]
 class Shares(NamedTuple):
     """How many of as many rows as their sum are train, valid and test."""
 
-    train: int = 8
-    valid: int = 1
-    test: int = 1
+    train: int
+    valid: int
+    test: int
+
+    @classmethod
+    def of(cls, given: Any) -> "Shares":
+        """Three positive whole numbers, as shares.
+
+        Raises:
+            ValueError: they are something else.
+        """
+        whole = isinstance(given, list | tuple) and [one for one in given if type(one) is int and one > 0]
+        if not whole or len(whole) != 3 or len(given) != 3:
+            raise ValueError(f"must be three positive whole numbers, of train, valid and test. Received: {given}")
+        return cls(*whole)
 
     @property
     def cuts(self) -> tuple[float, float]:
@@ -25,7 +37,7 @@ class Shares(NamedTuple):
         return self.train / sum(self), (self.train + self.valid) / sum(self)
 
 
-USUAL_SHARES = Shares()
+USUAL_SHARES = Shares(8, 1, 1)
 
 
 def by_time(group: _Ints, time: _Ints, shares: Shares = USUAL_SHARES) -> npt.NDArray[np.int8]:

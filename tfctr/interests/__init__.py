@@ -1,6 +1,6 @@
 """Interests: what a user's history says about a candidate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfctr.interests.base import INTERESTS as INTERESTS
@@ -39,13 +39,17 @@ def interest_arguments(kind: str) -> dict[str, Any]:
 
 
 def create_interest(
-    config: str | Mapping[str, Any], sequence: SequenceFacts | None = None, **layer_arguments: Any
+    config: str | Mapping[str, Any],
+    sequence: SequenceFacts | None = None,
+    other_keys: Sequence[str] = (),
+    **layer_arguments: Any,
 ) -> Interest:
     """Make an interest from its name or from `{"type": name, argument: value, ...}`.
 
     Args:
         config: a key of `INTERESTS`, or a mapping with `type` and arguments of its class.
         sequence: what the feature file knows of the sequence, from which the interest completes its arguments.
+        other_keys: what else an entry of a configuration may say, for the message about an unknown argument.
         **layer_arguments: `name` and `dtype` of the layer.
 
     Raises:
@@ -55,4 +59,4 @@ def create_interest(
     def complete(made: type[Interest], options: dict[str, Any]) -> dict[str, Any]:
         return options if sequence is None else made.complete(options, sequence)
 
-    return create("interest", INTERESTS, config, complete, **layer_arguments)
+    return create("interest", INTERESTS, config, complete, other_keys, **layer_arguments)

@@ -80,6 +80,9 @@ class Interest(ConfiguredLayer):
     frozen_names: tuple[str, ...] = ()
     """The frozen tables whose rows and vectors this module needs."""
 
+    reads_events: bool = True
+    """Whether the module reads the events' embeddings, and not only ids or rows of frozen tables."""
+
     id_names: tuple[str, ...] = ()
     """The candidate's features whose ids this module compares with those of the events."""
 
@@ -167,6 +170,21 @@ class Interest(ConfiguredLayer):
     def target(self, candidate: Tensors) -> Tensor:
         """The candidate's embedding in the compute dtype, `[B, C, d]`."""
         return ops.cast(candidate["target"], self.compute_dtype)
+
+
+def with_max_length(options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
+    """The options with `max_length`, which is that of the sequence where they leave it out.
+
+    Raises:
+        ValueError: it is less than that of the sequence.
+    """
+    given = options.get("max_length", sequence.max_length)
+    if isinstance(given, int) and given < sequence.max_length:
+        raise ValueError(
+            f"`max_length` must be at least {sequence.max_length}, that of sequence '{sequence.name}'; "
+            f"a shorter history is a sequence of its own in the feature file. Received: {given}"
+        )
+    return {**options, "max_length": given}
 
 
 INTERESTS: Registry[Interest] = Registry()

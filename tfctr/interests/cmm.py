@@ -10,7 +10,7 @@ from tfctr.interests.base import Shapes, Tensor, Tensors, interest
 from tfctr.interests.dta import DecoupledTargetAttention
 from tfctr.interests.frozen import Frozen, FrozenInterest
 from tfctr.interests.simtier import SimilarityHistogram
-from tfctr.layers.arguments import check_choice, check_count
+from tfctr.layers.arguments import check_choice, check_count, check_number
 
 Mixing = Literal["fixed", "learned", "gated"]
 
@@ -80,7 +80,7 @@ class ComplementaryModality(FrozenInterest):
             of_histogram["bins"] = histogram_bins
         super().__init__(frozen, **kwargs)
         self.mixing = check_choice("mixing", mixing, get_args(Mixing))
-        if not 0.0 <= alpha <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
+        if not 0.0 <= check_number("alpha", alpha) <= 1.0 or (mixing != "fixed" and alpha in (0.0, 1.0)):
             raise ValueError(f"`alpha` must be from 0 to 1, and between them unless it is fixed. Received: {alpha}")
         self.alpha = alpha
         self.gate_units = check_count("gate_units", gate_units)

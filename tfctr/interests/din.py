@@ -9,7 +9,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
-from tfctr.layers.arguments import check_flag, check_rate, check_units
+from tfctr.layers.arguments import check_activation, check_flag, check_rate, check_units
 from tfctr.layers.dice import Dice
 from tfctr.layers.masking import length_mask, masked_softmax
 
@@ -71,7 +71,7 @@ class Din(Interest):
         self.hidden = tuple(check_units("hidden", hidden))
         if not self.hidden:
             raise ValueError(f"`hidden` must have at least one width. Received: {hidden!r}")
-        self.activation = activation
+        self.activation = check_activation("activation", activation, ("dice",))
         self.softmax = check_flag("softmax", softmax)
         self.scale = check_flag("scale", scale)
         self.padding_statistics = check_flag("padding_statistics", padding_statistics)

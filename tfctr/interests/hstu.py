@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest
+from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest, with_max_length
 from tfctr.interests.target_attention import TargetAttention
 from tfctr.layers.arguments import check_choice, check_count, check_rate
 from tfctr.layers.hstu import HstuBlock, RelativeBias, Variant
@@ -85,7 +85,7 @@ class Hstu(TargetAttention):
     @classmethod
     @override
     def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
-        return {"max_length": sequence.max_length, **options}
+        return with_max_length(options, sequence)
 
     @override
     def build_width(self, width: int) -> None:

@@ -63,6 +63,7 @@ class ContentInterest(FrozenInterest):
         than the ids.
     """
 
+    reads_events = False
     weight_kinds = ("kernel",)
 
     def __init__(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, interest
+from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, interest, with_max_length
 from tfctr.layers.arguments import check_count, check_heads, check_rate
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads, zero_padding
@@ -74,7 +74,7 @@ class SasRec(Interest):
     @classmethod
     @override
     def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
-        return {"max_length": sequence.max_length, **options}
+        return with_max_length(options, sequence)
 
     @override
     def build_width(self, width: int) -> None:

@@ -50,6 +50,7 @@ class SimilarityHistogram(BucketInterest):
         Multimodal Fusion (2025), section 4.4: a histogram and an MLP.
     """
 
+    reads_events = False
     weight_kinds = ("kernel",)
 
     def __init__(

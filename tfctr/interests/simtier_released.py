@@ -6,7 +6,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest
+from tfctr.interests.base import SequenceFacts, Tensor, Tensors, interest, with_max_length
 from tfctr.interests.frozen import Frozen, FrozenInterest, known_similarity
 from tfctr.layers.arguments import check_count
 from tfctr.layers.masking import length_mask
@@ -53,6 +53,7 @@ class ReleasedSimilarityHistogram(FrozenInterest):
         mask and a bucket for missing vectors.
     """
 
+    reads_events = False
     weight_kinds = ("embeddings",)
 
     def __init__(self, frozen: Frozen, max_length: int, tiers: int = 10, units: int = 1, **kwargs: Any) -> None:
@@ -64,7 +65,7 @@ class ReleasedSimilarityHistogram(FrozenInterest):
     @classmethod
     @override
     def complete(cls, options: dict[str, Any], sequence: SequenceFacts) -> dict[str, Any]:
-        return {"max_length": sequence.max_length, **super().complete(options, sequence)}
+        return with_max_length(super().complete(options, sequence), sequence)
 
     @property
     def slots(self) -> int:

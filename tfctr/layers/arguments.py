@@ -1,6 +1,7 @@
 """Checks of constructor arguments: each gives the value back or raises a ValueError that names the argument."""
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -26,6 +27,13 @@ def check_units(name: str, units: Any) -> list[int]:
     if isinstance(units, str) or not isinstance(units, Sequence) or not all(_is_positive(unit) for unit in units):
         raise ValueError(f"`{name}` must be a list of positive whole numbers. Received: {units!r}")
     return list(units)
+
+
+def check_number(name: str, number: Any) -> float:
+    """A finite number."""
+    if not _is_number(number):
+        raise ValueError(f"`{name}` must be a finite number. Received: {number!r}")
+    return float(number)
 
 
 def check_rate(name: str, rate: Any) -> float:
@@ -58,14 +66,14 @@ def check_flag(name: str, flag: Any) -> bool:
 
 def check_choice(name: str, choice: Choice, allowed: Collection[Any]) -> Choice:
     """One of the allowed values."""
-    if choice not in allowed:
+    if not isinstance(choice, Hashable) or choice not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(str, allowed))}. Received: {choice!r}")
     return choice
 
 
 def check_names(name: str, names: Any, what: str) -> tuple[str, ...]:
     """One name or several different ones; `what` says of what."""
-    found = (names,) if isinstance(names, str) else tuple(names)
+    found = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Sequence) else ()
     if not found or not all(isinstance(one, str) and one for one in found) or len(set(found)) < len(found):
         raise ValueError(f"`{name}` must name one {what} or a list of different ones. Received: {names!r}")
     return found
@@ -74,14 +82,14 @@ def check_names(name: str, names: Any, what: str) -> tuple[str, ...]:
 def check_heads(width: int, heads: int) -> int:
     """The width of the events, which the heads must divide."""
     if width % heads:
-        raise ValueError(f"The width of the events must be a multiple of the {heads} heads. Received: {width}")
+        raise ValueError(f"`num_heads` must divide the width of the events, {width}. Received: {heads}")
     return width
 
 
 def check_attention_dim(width: Any, heads: int) -> int | None:
     """The width of an attention over all heads, which they must divide, or None."""
     if width is not None and check_count("attention_dim", width) % heads:
-        raise ValueError(f"`attention_dim` must be a multiple of the {heads} heads. Received: {width}")
+        raise ValueError(f"`attention_dim` must be a multiple of `num_heads`, {heads}. Received: {width}")
     return check_optional_count("attention_dim", width)
 
 
@@ -117,4 +125,4 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

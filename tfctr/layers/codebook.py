@@ -7,7 +7,14 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.layers.arguments import check_choice, check_count, check_not_negative, check_positive, check_rate
+from tfctr.layers.arguments import (
+    check_choice,
+    check_count,
+    check_not_negative,
+    check_number,
+    check_positive,
+    check_rate,
+)
 from tfctr.layers.codebook_health import CodebookHealth
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
@@ -108,7 +115,7 @@ class MultiCodebook(ConfiguredLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0.0 < tau_end <= tau_start:
+        if not 0.0 < check_number("tau_end", tau_end) <= check_number("tau_start", tau_start):
             raise ValueError(f"0 < `tau_end` <= `tau_start` must hold. Received: {tau_end} and {tau_start}")
         self.codebooks = check_count("codebooks", codebooks)
         self.codewords = check_count("codewords", codewords)

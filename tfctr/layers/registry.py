@@ -1,7 +1,7 @@
 """Classes by the names that a configuration uses, and objects made from a piece of a configuration."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from tfctr.errors import UserError, user_errors
@@ -45,6 +45,7 @@ def create(
     table: Mapping[str, type[Made]],
     config: str | Mapping[str, Any],
     complete: Callable[[type[Made], dict[str, Any]], dict[str, Any]] | None = None,
+    other_keys: Sequence[str] = (),
     **layer_arguments: Any,
 ) -> Made:
     """Make the object that `config` describes.
@@ -55,6 +56,7 @@ def create(
         config: a name, or a mapping with `type` and arguments of the class.
         complete: gives the arguments of the class from those in `config`; a ValueError of it is reported as one of the
             constructor is.
+        other_keys: what may stand in `config` too, for the message; whoever calls this has taken it out.
         **layer_arguments: arguments of `keras.layers.Layer` (`name`, `dtype`); these come from code, never from a file.
 
     Raises:
@@ -74,15 +76,15 @@ def create(
     with user_errors(f"{kind} {chosen}"):
         if complete is not None:
             arguments = complete(made, arguments)
-        _check_names(made, arguments)
+        _check_names(made, arguments, other_keys)
         return made(**arguments, **layer_arguments)
 
 
-def _check_names(made: type[Any], arguments: Mapping[str, Any]) -> None:
+def _check_names(made: type[Any], arguments: Mapping[str, Any], other_keys: Sequence[str]) -> None:
     allowed = arguments_of(made)
     unknown = ", ".join(repr(name) for name in arguments if name not in allowed)
     if unknown:
-        raise ValueError(f"unknown argument {unknown}. Allowed: {', '.join(allowed) or 'none'}")
+        raise ValueError(f"unknown argument {unknown}. Allowed: {', '.join([*allowed, *other_keys]) or 'none'}")
     required = [name for name, default in allowed.items() if default is inspect.Parameter.empty]
     missing = ", ".join(f"`{name}`" for name in required if name not in arguments)
     if missing:

@@ -42,9 +42,9 @@ class ModelConfig(Strict):
     interaction: Part = Field(default_factory=lambda: {"type": "mlp"})
     loss: Part = Field(default_factory=lambda: {"type": "binary_crossentropy"})
     auxiliary: tuple[Part, ...] = ()
-    embedding_start: float = Field(0.01, gt=0)
-    embedding_l2: float = Field(0.0, ge=0)
-    network_l2: float = Field(0.0, ge=0)
+    embedding_start: float = Field(0.01, gt=0, le=100)
+    embedding_l2: float = Field(0.0, ge=0, le=1e6)
+    network_l2: float = Field(0.0, ge=0, le=1e6)
 
     def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:
         """The sequence and the entry of every interest, by a name: that of the sequence, if it has one interest only.

@@ -11,7 +11,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.interests.base import Interest, Shapes
 from tfctr.models.embeddings import FeatureEmbeddings
-from tfctr.models.entry_keys import content_of, features_of, module_options
+from tfctr.models.entry_keys import ENTRY_KEYS, content_of, features_of, module_options
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,19 @@ def make_entry(file: FeatureFile, embeddings: FeatureEmbeddings, sequence: str, 
         frozen=tuple(sorted(file.frozen_of_sequence(sequence))),
         features={name: embeddings.table_rows.get(name) for name in shared},
     )
-    interest = create_interest(module_options(entry), facts, dtype=embeddings.dtype_policy.name)
+    interest = create_interest(module_options(entry), facts, ENTRY_KEYS, dtype=embeddings.dtype_policy.name)
     unknown = [name for name in interest.id_names if name not in shared]
     if unknown:
         raise UserError(
             f"interest {entry['type']}: sequence '{sequence}' shares no candidate feature {unknown}. "
             f"Allowed: {', '.join(shared)}"
+        )
+    tables = file.frozen_of_sequence(sequence)
+    unknown = [name for name in interest.frozen_names if name not in tables]
+    if unknown:
+        raise UserError(
+            f"interest {entry['type']}: `frozen`: sequence '{sequence}' has no frozen table {unknown}. "
+            f"Allowed: {', '.join(sorted(tables)) or 'none; the sequence shares no key of one'}"
         )
     features, content = (parts_of(entry, sequence, file) for parts_of in (features_of, content_of))
     raw, project = entry.get("raw", False), entry.get("project", True)

@@ -137,7 +137,7 @@ PRESETS: dict[str, Preset] = {
         field_gate=True,
     ),
     "finalmlp": _interaction(
-        "FinalMLP: two MLPs, one over what the user selects and one over what the candidate does, fused",
+        "FinalMLP: two MLPs, whose inputs are gated by the user's and by the candidate's fields, fused",
         "finalmlp",
         mlp1={"hidden": [400], "batch_norm": True, "dropout": 0.4},
         mlp2={"hidden": [100], "batch_norm": True, "dropout": 0.4},
@@ -148,7 +148,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "ecn": _interaction("ECN, the exponential cross network", "ecn", layers=2, dropout=0.2),
     "fcn": _interaction(
-        "FCN: an exponential and a linear cross network, with the loss of three",
+        "FCN: an exponential and a linear cross network, with losses on both logits and their mean",
         "fcn",
         {"type": "tri_bce", "over": "branches", "mean": "logit"},
         exponential={"layers": 3, "dropout": 0.1},

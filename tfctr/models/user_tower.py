@@ -48,7 +48,7 @@ class UserTower(keras.layers.Layer):
         self.first_order = first_order
         self.side_projections: dict[str, keras.layers.Dense] = {}
         for name, entry in self.entries.items():
-            if self._side_features(entry.sequence):
+            if entry.interest.reads_events and self._side_features(entry.sequence):
                 self.side_projections[name] = keras.layers.Dense(
                     entry.width, name=f"{name}_side", dtype=self.dtype_policy
                 )
@@ -91,8 +91,8 @@ class UserTower(keras.layers.Layer):
         parts = self._fields(shared, inputs)
         parts += [self.embeddings.content(table, inputs[rows[table]], entry.raw) for table in entry.content]
         events = ops.concatenate(parts, axis=-1)
-        side = self._fields(self._side_features(sequence), inputs)
-        if side:
+        if name in self.side_projections:
+            side = self._fields(self._side_features(sequence), inputs)
             # Features that candidates do not have are added to the event by a linear map, so that its width stays.
             events = events + self.side_projections[name](ops.concatenate(side, axis=-1))
         found = {"events": events, "length": inputs[length_name(sequence)]}

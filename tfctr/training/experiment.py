@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, create_model, model_validator
+from pydantic import AfterValidator, Field, ValidationError, create_model, field_validator, model_validator
 
 from tfctr.errors import UserError
 from tfctr.features.parsing import sliceable
@@ -19,7 +19,7 @@ from tfctr.losses import create_auxiliary_loss, create_loss
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
-from tfctr.models.entry_keys import module_options
+from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.presets import preset
 from tfctr.training.monitors import MonitorName
 
@@ -35,6 +35,13 @@ class StartFrom(Strict):
     run: str = Field(min_length=1, description="the directory of a finished `tfctr train`")
     parts: tuple[str, ...] = Field(min_length=1, description="types of interests that this run and that one have")
     freeze: bool = Field(False, description="keep these weights: no gradient, no dropout, no loss of their own")
+
+    @field_validator("parts")
+    @classmethod
+    def _named_once(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(parts)) < len(parts):
+            raise ValueError(f"the same type twice in {list(parts)}")
+        return parts
 
 
 class Training(Strict):
@@ -160,7 +167,7 @@ class Experiment(Strict):
         """The preset with the changes; `interaction` and `loss` are merged key by key unless their `type` changes."""
         base = preset(self.preset).model_dump()
         for key, given in self.model.items():
-            value = as_mapping(given)
+            value = as_mapping(given) if isinstance(base.get(key), dict) else given
             merges = isinstance(value, dict) and isinstance(base.get(key), dict)
             same_type = merges and value.get("type", base[key].get("type")) == base[key].get("type")
             base[key] = {**base[key], **value} if same_type else value
@@ -204,6 +211,12 @@ def published_experiments() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _PUBLISHED.glob("*.yaml")))
 
 
+def note_on(name: str) -> str:
+    """What the file of a published run says first: whose run it is, and what the feature file must say."""
+    lines = (_PUBLISHED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
 def load_experiment(path: str | Path) -> Experiment:
     """Reads and checks an experiment file.
 
@@ -213,7 +226,7 @@ def load_experiment(path: str | Path) -> Experiment:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    if Path(path).exists() or Path(path).suffix:
+    if Path(path).is_file() or Path(path).suffix:
         return _validated(load_yaml(path), path)
     names = published_experiments()
     if str(path) not in names:
@@ -242,4 +255,4 @@ def _try_layers(config: ModelConfig) -> None:
     for entry in config.auxiliary:
         create_auxiliary_loss(entry)
     for entry in config.interests or ():
-        create_interest(module_options(entry), ANY_SEQUENCE)
+        create_interest(module_options(entry), ANY_SEQUENCE, ENTRY_KEYS)

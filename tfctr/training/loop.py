@@ -79,6 +79,9 @@ def _run_epoch(
     with warnings.catch_warnings():
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
+        # An interest over frozen vectors reads no embedding of its events, so the embeddings of a feature that only
+        # events have may get no gradient. That no weight of a layer is left out is tested.
+        warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
         model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(training, progress, checkpoints)])
 
 
@@ -113,6 +116,7 @@ def _finish_epoch(
     console().print(
         f"epoch {progress.epoch + 1}: validation "
         + ", ".join(f"{METRICS[name].title} {value:.5f}" for name, value in result.items())
+        + ("" if training.monitor in result else f", {MONITORS[training.monitor].title} {monitored:.5f}")
         + (" (best)" if better else "")
         + "".join(f", {name} {value:.3g}" for name, value in diagnostics.items()),
         highlight=False,

@@ -6,8 +6,12 @@ from typing import Any
 
 from tfctr.console import console
 from tfctr.errors import UserError
+from tfctr.models.interest_entry import InterestEntry
 from tfctr.models.model import RankingModel
 from tfctr.training.experiment import StartFrom
+
+_OF_A_LAYER = frozenset({"name", "dtype", "trainable", "seed"})
+"""What may differ between two modules of one form."""
 
 
 def start_from(model: RankingModel, source: RankingModel, start: StartFrom) -> None:
@@ -19,13 +23,14 @@ def start_from(model: RankingModel, source: RankingModel, start: StartFrom) -> N
         start: Which interests, and whether they are frozen.
 
     Raises:
-        UserError: one of the models has no such interest, or its weights have other shapes.
+        UserError: one of the models has no such interest, or it is of another form or reads something else.
     """
     for kind in start.parts:
         own, given = _of_type(model, kind, "this experiment"), _of_type(source, kind, start.run)
         for place, name in own.items():
             if place not in given:
                 raise UserError(f"training.start_from: {start.run} has no {_told(kind, *place)}")
+            _check_reading(model.scorer.entries[name], source.scorer.entries[given[place]], kind, start)
             _copy(model.scorer.interests[name], source.scorer.interests[given[place]], kind, start.run)
             if start.freeze:
                 model.freeze(name)
@@ -48,6 +53,33 @@ def _of_type(model: RankingModel, kind: str, where: str) -> dict[tuple[str, int]
 
 def _told(kind: str, sequence: str, number: int) -> str:
     return f"interest {kind} of sequence '{sequence}'" + (f", number {number}" if number > 1 else "")
+
+
+def _check_reading(own: InterestEntry, given: InterestEntry, kind: str, start: StartFrom) -> None:
+    """Checks that the interest reads here what it read there, in the same way."""
+    here, there = ({**entry.interest.get_config(), **_reads(entry)} for entry in (own, given))
+    for key in sorted({*here, *there} - _OF_A_LAYER):
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"training.start_from: interest {kind} has `{key}: {here.get(key)}` here and `{key}: {there.get(key)}` "
+                f"in {start.run}; give it the same"
+            )
+    if start.freeze and _reads_ids(own):
+        raise UserError(
+            f"training.start_from: interest {kind} reads {', '.join(own.features)}, whose embeddings start anew here, "
+            "so frozen weights would not fit them. Leave `freeze` out, or give the interest `features: []` in both runs"
+        )
+
+
+def _reads(entry: InterestEntry) -> dict[str, Any]:
+    return (
+        {"features": entry.features, "content": entry.content, "raw": entry.raw} if entry.interest.reads_events else {}
+    )
+
+
+def _reads_ids(entry: InterestEntry) -> bool:
+    """Whether the module's weights are made for embeddings of the model around it."""
+    return entry.interest.reads_events and bool(entry.features)
 
 
 def _copy(own: Any, given: Any, kind: str, run: str) -> None:

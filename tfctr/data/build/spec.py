@@ -133,12 +133,10 @@ class Build(Strict):
                 )
         return value
 
-    @field_validator("shares")
+    @field_validator("shares", mode="before")
     @classmethod
-    def _some_of_each(cls, shares: Shares) -> Shares:
-        if min(shares) < 1:
-            raise ValueError("each of train, valid and test must have a share of at least 1")
-        return shares
+    def _some_of_each(cls, shares: Any) -> Shares:
+        return Shares.of(shares)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
