@@ -40,6 +40,7 @@ from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
 from tfctr.data.staging import staged_directory
 from tfctr.errors import UserError, disk_errors
+from tfctr.storage import local_directory
 
 _BUCKET_BYTES = 32 << 20
 
@@ -240,7 +241,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(
     file: Annotated[Path, typer.Argument(help="The build file.")],
-    out: Annotated[Path, typer.Option(help="Directory to make; it must be new or empty.")],
+    out: Annotated[Path, typer.Option(parser=local_directory, help="Directory to make; it must be new or empty.")],
     source: Annotated[
         Path | None, typer.Option(help="Directory that the paths of the build file start from; else its own.")
     ] = None,

@@ -26,6 +26,7 @@ from tfctr.data.prepare import Options, prepare_movielens
 from tfctr.data.synthesize import synthesize
 from tfctr.data.synthetic_world import Settings
 from tfctr.features import FeatureFile, load_feature_file, raw_inputs
+from tfctr.storage import local_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MODEL_NAME = "tfctr"
@@ -178,7 +179,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def main(
-    out: Annotated[Path, typer.Option(help="Where everything goes; a second run is served from what is there.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=local_directory, help="Where everything goes; a second run is served from what is there."),
+    ],
     data: Annotated[Path | None, typer.Option(help="A MovieLens-1M directory; default: synthetic data.")] = None,
     rows: Annotated[int, typer.Option(min=1000, help="Synthetic impressions.")] = 20_000,
     seed: Annotated[int, typer.Option(help="Of the synthetic data and the candidates shown.")] = 17,

@@ -19,7 +19,7 @@ from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
-from tfctr.storage import only_one
+from tfctr.storage import local_directory, only_one
 
 REFUSED = 3
 _WORKERS_HAVE_TFX = "--sdk_container_image=this_machine"
@@ -170,7 +170,9 @@ def main(
     data: Annotated[Path, typer.Option(help="Directory with train/, valid/ and test/, Parquet, CSV or TFRecord.")],
     features: Annotated[Path, typer.Option(help="The feature file.")],
     experiment: Annotated[Path, typer.Option(help="The experiment file.")],
-    out: Annotated[Path, typer.Option(help="Output directory; runs on the same one share what is cached.")],
+    out: Annotated[
+        Path, typer.Option(parser=local_directory, help="Output directory; runs on the same one share what is cached.")
+    ],
     workers: Annotated[int, typer.Option(min=1, help="Beam worker processes.")] = 1,
     cache: Annotated[bool, typer.Option(help="Serve unchanged components from earlier runs.")] = True,
 ) -> None:

@@ -255,3 +255,23 @@ class TestInspect:
 
     def test_nothing_there(self, tfctr: Call, tmp_path: Path) -> None:
         assert tfctr("inspect", tmp_path).error == f"{tmp_path}: holds no SavedModel (saved_model.pb is missing)"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--features", "f.yaml", "--data", "d"),
+        ("predict", "--model", "m", "--data", "d"),
+        ("init", "--data", "d"),
+        ("data", "synthesize"),
+        ("data", "prepare", "frappe", "--source", "s"),
+        ("data", "build", "b.yaml"),
+    ],
+)
+def test_an_address_for_out_makes_no_folder_of_its_scheme(
+    tfctr: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = tfctr(*arguments, "--out", "gs://bucket/x").error
+    assert error == "--out: must be a local directory. Received: gs://bucket/x"
+    assert not list(tmp_path.iterdir())

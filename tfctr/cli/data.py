@@ -11,10 +11,13 @@ from tfctr.data.splits import Shares, Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
 from tfctr.errors import UserError
+from tfctr.storage import local_directory
 
 app = typer.Typer(help="Data sets: of a log, a public one, a synthetic one; and their check.", no_args_is_help=True)
 
-OutOption = Annotated[Path, typer.Option("--out", help="Directory to make; it must be new or empty.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", parser=local_directory, help="Directory to make; it must be new or empty.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")]
 HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a history.")]
 

@@ -11,6 +11,7 @@ from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features.columns import Side
 from tfctr.features.table_format import TableFormat
+from tfctr.storage import local_directory
 
 
 def _column(about: str) -> Any:
@@ -23,7 +24,10 @@ def _columns(about: str) -> Any:
 
 def init(
     data: Annotated[Path, typer.Option(help="a data directory: train/, valid/, test/", show_default=False)],
-    out: Annotated[Path, typer.Option(help="the project: a directory that is new or empty", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(parser=local_directory, help="the project: a directory that is new or empty", show_default=False),
+    ],
     label: Annotated[str | None, _column("the column that says 1 for a click, else 0")] = None,
     group: Annotated[str | None, _column("the column GAUC groups by")] = None,
     timestamp: Annotated[str | None, _column("the time of the request, in seconds since 1970")] = None,

@@ -7,6 +7,7 @@ import typer
 
 from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, resumable
+from tfctr.storage import local_directory
 
 
 def predict(
@@ -18,7 +19,9 @@ def predict(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="the Parquet file to write; a killed run of it is continued")],
+    out: Annotated[
+        Path, typer.Option(parser=local_directory, help="the Parquet file to write; a killed run of it is continued")
+    ],
     keys: Annotated[str, typer.Option(help="columns to keep beside the score, joined by commas")] = "",
     split: Annotated[str, typer.Option(help="the folder to score, where --data has train/, valid/, test/")] = "test",
 ) -> None:

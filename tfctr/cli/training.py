@@ -12,6 +12,7 @@ from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, resumable, step
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file
+from tfctr.storage import local_directory
 
 Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
 Data = Annotated[
@@ -22,7 +23,9 @@ Data = Annotated[
 def train(
     features: Features,
     data: Data,
-    out: Annotated[Path, typer.Option(help="the workspace of the run; a killed run in it is continued")],
+    out: Annotated[
+        Path, typer.Option(parser=local_directory, help="the workspace of the run; a killed run in it is continued")
+    ],
     experiment: Annotated[
         Path | None,
         typer.Option(help="the experiment file, or the name of a published run"),

@@ -49,6 +49,15 @@ def local_path(place: str | Path, what: str) -> Path:
     return Path(str(place).removeprefix("file://"))
 
 
+def local_directory(text: str) -> Path:
+    """What a command line calls `--out`: the path of a local directory.
+
+    Raises:
+        UserError: it is the address of a store.
+    """
+    return local_path(text, "--out")
+
+
 def join(place: str | Path, *parts: str) -> str:
     """The place of something below a place."""
     return "/".join([str(place).rstrip("/"), *parts]) if is_remote(place) else str(Path(place, *parts))

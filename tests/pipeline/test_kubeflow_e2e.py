@@ -1,0 +1,156 @@
+"""The compiled pipeline on a store, every container command in order, in both forms of Kubeflow's executor input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
+from typer.testing import CliRunner
+
+from pipeline.kubeflow_v2_runner import app
+from pipeline.schema import curate
+from tests.pipeline.launcher import Ended, Form, Launcher
+from tests.pipeline.logs import rewrite_log, turn_training_labels, write_experiment, write_features, write_log
+from tests.storage.stores import BUCKET, new_place, s3_store
+from tfctr.features.spec import load_feature_file
+from tfctr.storage import join, names
+from tfctr.storage.places import send
+
+pytestmark = pytest.mark.e2e
+
+TASKS = {
+    "ExampleGen",
+    "StatisticsGen",
+    "CuratedSchema",
+    "ExampleValidator",
+    "AnomalyGate",
+    "Transform",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "Pusher",
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A launcher, what was compiled for it, and where models are pushed."""
+
+    launcher: Launcher
+    directory: Path
+    data: str
+    pushed: str
+    root: str
+
+    def compiled(self, data: str, version: str, schema: Path | None = None) -> Path:
+        target = self.directory / f"pipeline-{version}.yaml"
+        options = {
+            "--platform": "kubeflow",
+            "--data": data,
+            "--data-version": version,
+            "--features": self.directory / "features.yaml",
+            "--experiment": self.directory / "experiment.yaml",
+            "--schema": schema or self.directory / "schema.pbtxt",
+            "--root": self.root,
+            "--image": f"registry/tfctr@sha256:{'0' * 64}",
+            "--pushed": self.pushed,
+            "--checkpoints": new_place("s3"),
+            "--target": target,
+        }
+        done = CliRunner().invoke(app, [str(part) for pair in options.items() for part in pair], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return target
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    with s3_store() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log with its feature file, experiment and schema."""
+    directory = tmp_path_factory.mktemp("kubeflow")
+    write_log(directory / "data")
+    file = load_feature_file(write_features(directory / "features.yaml"))
+    write_experiment(directory / "experiment.yaml")
+    schema = curate(schema_pb2.Schema(), file)
+    (directory / "schema.pbtxt").write_text(text_format.MessageToString(schema), "utf-8")
+    return directory
+
+
+def cluster(files: Path, tmp_path: Path, environment: dict[str, str], form: Form) -> Cluster:
+    data = new_place("s3")
+    send(files / "data", data, "")
+    launcher = Launcher(tmp_path, environment, form)
+    return Cluster(launcher, files, data, new_place("s3"), f"minio://{BUCKET}/root-{form}")
+
+
+def states(ended: dict[str, Ended]) -> dict[str, str]:
+    return {name: one.state for name, one in ended.items()}
+
+
+def told(ended: dict[str, Ended]) -> str:
+    name, last = list(ended.items())[-1]
+    return f"{name}: {last.printed}"
+
+
+def test_without_ml_metadata(files: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    made = cluster(files, tmp_path, environment, "without_mlmd")
+    ended = made.launcher.run(made.compiled(made.data, "1"))
+    assert states(ended) == dict.fromkeys(ended, "done"), told(ended)
+    assert set(ended) == TASKS
+    [version] = names(made.pushed)
+    assert ended["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version
+
+
+def test_first_run_second_run_worse_model_and_a_schema_that_stops(
+    files: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    made = cluster(files, tmp_path, environment, "with_mlmd")
+    first = made.launcher.run(made.compiled(made.data, "1"))
+    assert states(first) == dict.fromkeys(first, "done"), told(first)
+    assert set(first) == TASKS
+    assert first["Baseline"].outputs["model"]["metadata"]["absent"] == 1
+    assert first["Evaluator"].outputs["blessing"]["metadata"]["blessed"] == 1
+    [version] = names(made.pushed)
+    assert "saved_model.pb" in names(join(made.pushed, version))
+    assert first["Pusher"].outputs["pushed_model"]["metadata"]["pushed_destination"] == join(made.pushed, version)
+
+    # The same again: only what may not be cached runs, and finds the model that stands there.
+    again = made.launcher.run(made.compiled(made.data, "1"))
+    assert {name for name, state in states(again).items() if state == "done"} >= {"Baseline"}
+    assert states(again)["Trainer"] == "cached"
+    assert again["Baseline"].outputs["model"]["metadata"]["pushed_version"] == version
+    assert names(made.pushed) == [version]
+
+    # A log whose labels are turned in training makes a worse model, which the baseline shows.
+    worse = rewrite_log(files / "data", tmp_path / "worse", turn_training_labels)
+    place = new_place("s3")
+    send(worse, place, "")
+    refused = made.launcher.run(made.compiled(place, "2"))
+    assert states(refused)["Pusher"] == "done", told(refused)
+    assert refused["Evaluator"].outputs["blessing"]["metadata"]["blessed"] == 0
+    pushed = refused["Pusher"].outputs["pushed_model"]["metadata"]
+    assert pushed["pushed"] == 0
+    assert pushed["message"].startswith("not pushed: ")
+    assert names(made.pushed) == [version]
+
+    # A schema by which no label is 0 stops at the gate, in words.
+    schema = text_format.Parse((files / "schema.pbtxt").read_text(), schema_pb2.Schema())
+    for feature in schema.feature:
+        if feature.name == "label":
+            feature.int_domain.min = 1
+    strict = tmp_path / "strict.pbtxt"
+    strict.write_text(text_format.MessageToString(schema), "utf-8")
+    stopped = made.launcher.run(made.compiled(made.data, "1", strict))
+    assert list(stopped)[-1] == "AnomalyGate"
+    assert states(stopped)["AnomalyGate"] == "failed"
+    assert "error: the data does not fit the schema:" in stopped["AnomalyGate"].printed
+    assert "train/label: " in stopped["AnomalyGate"].printed
+    assert "Traceback" not in stopped["AnomalyGate"].printed
