@@ -136,7 +136,8 @@ def _with_own_parameters(parameters: Json) -> Json:
     if "custom_config" not in parameters:
         return dict(parameters)
     custom = json.loads(parameters["custom_config"]) or {}
-    own = {name: parameters[name] for name in custom if name in parameters}
+    # ExampleGen's is a message with a field of this very name.
+    own = {name: parameters[name] for name in custom if name in parameters and name != "custom_config"}
     others = {name: value for name, value in parameters.items() if name not in own}
     return {**others, "custom_config": json.dumps({**custom, **own}, sort_keys=True)}
 

@@ -196,6 +196,17 @@ def test_a_runtime_parameter_is_put_into_the_custom_config(tmp_path: Path) -> No
     assert "data" not in parameters
 
 
+def test_the_custom_config_of_an_example_gen_is_no_parameter_of_its_own(tmp_path: Path) -> None:
+    given = recorded("first_run/ExampleGen", tmp_path)
+    message = json.dumps({"custom_config": {"value": "told"}}, sort_keys=True)
+    given["inputs"]["parameterValues"]["custom_config"] = message
+
+    parameters = for_tfx(given, COMPONENTS["ExampleGen"], Places(tmp_path))["inputs"]["parameterValues"]
+
+    assert parameters["custom_config"] == message
+    assert parameters["input_base"]
+
+
 def test_a_mistake_of_the_user_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("first_run/ExampleGen", "Refusing", tmp_path) == 1
 
