@@ -42,7 +42,10 @@ class PipelineConfig:
         experiment: The experiment.
         checkpoints: Where training keeps its checkpoints, so that a killed run continues.
         pushed: The directory a model server watches.
-        schema: The curated schema; None makes the short pipeline that infers one.
+        schema: The curated schema, a file; without one, and without its text, the short pipeline infers one.
+        schema_text: Its content instead, for containers that can't read the file.
+        baseline_is_pushed: Whether a new model is compared with the newest version in `pushed` and not with the latest
+            blessed model of ML Metadata, which open-source Kubeflow does not look up for TFX.
         metadata: SQLite file of ML Metadata; None for runners that bring their own.
         beam_args: Beam's pipeline arguments.
         cache: Whether components with the same inputs are served from earlier runs.
@@ -57,6 +60,8 @@ class PipelineConfig:
     checkpoints: str
     pushed: str
     schema: str | None = None
+    schema_text: str | None = None
+    baseline_is_pushed: bool = False
     metadata: str | None = None
     beam_args: tuple[str, ...] = ()
     cache: bool = True

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from tfx import v1 as tfx
 
+from pipeline.baseline import Baseline
 from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
 from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
 from pipeline.pusher import AtomicPusher
+from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.experiment import Evaluation
@@ -38,7 +40,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
     components = [examples, statistics]
-    if config.schema is None:
+    if config.schema is None and config.schema_text is None:
         # Without shapes Transform sees every column as sparse, so a missing value is missing and not an error.
         components.append(
             tfx.components.SchemaGen(
@@ -68,7 +70,10 @@ def _after_schema(
     statistics: tfx.components.StatisticsGen,
     judging: EvalConfig,
 ) -> list[object]:
-    schema = tfx.components.ImportSchemaGen(schema_file=config.schema)
+    if config.schema_text is None:
+        schema = tfx.components.ImportSchemaGen(schema_file=config.schema)
+    else:
+        schema = CuratedSchema(text=config.schema_text)
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
@@ -111,11 +116,14 @@ def _after_schema(
         },
     )
     trainer.add_upstream_node(gate)
-    baseline = tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
-    ).with_id("Baseline")
+    if config.baseline_is_pushed:
+        baseline = Baseline(destination=config.pushed)
+    else:
+        baseline = tfx.dsl.Resolver(
+            strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        ).with_id("Baseline")
     # The latest blessed model is looked up when the evaluation begins, not when the run does.
     baseline.add_upstream_node(trainer)
     evaluator = tfx.components.Evaluator(

@@ -94,6 +94,15 @@ def _without_domain(file: FeatureFile) -> set[str]:
     return {file.column_of(name) for name in free | {spec.name for f in normal for spec in f.kind.columns(f)}}
 
 
+def text_for_transform(schema: schema_pb2.Schema) -> str:
+    """The schema as text, without shapes: with one, Transform would see dense tensors and fail on a missing value."""
+    shapeless = schema_pb2.Schema()
+    shapeless.CopyFrom(schema)
+    for feature in shapeless.feature:
+        feature.ClearField("shape")
+    return str(text_format.MessageToString(shapeless))
+
+
 class CuratedSchema:
     """The schema file of a run's output directory.
 
@@ -131,10 +140,7 @@ class CuratedSchema:
 
     def freeze(self, schema: schema_pb2.Schema) -> str:
         """Writes a copy named by its content: ImportSchemaGen caches by name and would miss an edit."""
-        for feature in schema.feature:
-            # With a shape, Transform would see dense tensors and fail on a missing value.
-            feature.ClearField("shape")
-        text = text_format.MessageToString(schema)
+        text = text_for_transform(schema)
         path = self._versions / hashlib.sha256(text.encode()).hexdigest()[:16] / "schema.pbtxt"
         if not path.exists():
             write_text(path, text)

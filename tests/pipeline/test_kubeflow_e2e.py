@@ -44,6 +44,7 @@ class Cluster:
     directory: Path
     data: str
     pushed: str
+    checkpoints: str
     root: str
 
     def compiled(self, data: str, version: str, schema: Path | None = None) -> Path:
@@ -58,7 +59,7 @@ class Cluster:
             "--root": self.root,
             "--image": f"registry/tfctr@sha256:{'0' * 64}",
             "--pushed": self.pushed,
-            "--checkpoints": new_place("s3"),
+            "--checkpoints": self.checkpoints,
             "--target": target,
         }
         done = CliRunner().invoke(app, [str(part) for pair in options.items() for part in pair], catch_exceptions=False)
@@ -88,7 +89,7 @@ def cluster(files: Path, tmp_path: Path, environment: dict[str, str], form: Form
     data = new_place("s3")
     send(files / "data", data, "")
     launcher = Launcher(tmp_path, environment, form)
-    return Cluster(launcher, files, data, new_place("s3"), f"minio://{BUCKET}/root-{form}")
+    return Cluster(launcher, files, data, new_place("s3"), new_place("s3"), f"minio://{BUCKET}/root-{form}")
 
 
 def states(ended: dict[str, Ended]) -> dict[str, str]:

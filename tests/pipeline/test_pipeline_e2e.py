@@ -19,8 +19,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.configs import PipelineConfig, code_digests
-from pipeline.kubeflow_v2_runner import compile_pipeline
 from pipeline.local_runner import OutputLayout
 from pipeline.schema import CuratedSchema
 from pipeline.store import Store, text_property
@@ -41,7 +39,6 @@ from tfctr.features.parsing import outcomes, parse_examples
 from tfctr.features.spec import load_feature_file
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.training.dataset import RankingData
-from tfctr.training.experiment import load_experiment
 
 pytestmark = pytest.mark.e2e
 
@@ -335,31 +332,6 @@ def test_an_edit_of_the_schema_is_not_served_from_cache(first: Run) -> None:
 
     assert done.returncode == 1
     assert "train/label: " in done.stderr
-
-
-def test_it_compiles_for_kubeflow(first: Run, tmp_path: Path) -> None:
-    config = PipelineConfig(
-        root="gs://bucket/tfctr",
-        data="/mnt/data",
-        data_digest="1",
-        code=code_digests(),
-        features=load_feature_file(first.features),
-        experiment=load_experiment(first.experiment),
-        checkpoints="/mnt/checkpoints",
-        pushed="/mnt/serving",
-        schema="/mnt/schema.pbtxt",
-        beam_args=("--beam_plugin=pipeline.beam_compat",),
-    )
-    written = compile_pipeline(config, "registry.example/tfctr:1", tmp_path / "pipeline.json")
-
-    spec = json.loads(written.read_text())["pipelineSpec"]
-    tasks = spec["root"]["dag"]["tasks"]
-    assert set(tasks) >= {"ExampleGen", "AnomalyGate", "Transform", "Trainer", "Evaluator", "Pusher"}
-    assert "AnomalyGate" in tasks["Transform"]["dependentTasks"]
-    assert "AnomalyGate" in tasks["Trainer"]["dependentTasks"]
-    container = spec["deploymentSpec"]["executors"]["Transform_executor"]["container"]
-    assert container["image"] == "registry.example/tfctr:1"
-    assert "--beam_plugin=pipeline.beam_compat" in container["args"]
 
 
 def test_two_runs_on_one_directory_do_not_meet(first: Run) -> None:

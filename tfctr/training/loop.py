@@ -22,6 +22,7 @@ from tfctr.models.model import RankingModel
 from tfctr.training.checkpoints import Checkpoints, Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
+from tfctr.training.interruption import Interruption, held_back
 from tfctr.training.monitors import MONITORS
 
 _REPORT_SECONDS = 10.0
@@ -40,7 +41,8 @@ def train(
 
     The directory is for checkpoints and TensorBoard logs. If it holds a checkpoint of an earlier, killed run,
     that run is continued: the same order of rows, the optimizer's moments, the plateau and the early stopping go on
-    where they were.
+    where they were. Ctrl-C and SIGTERM leave a checkpoint of the step under way and raise KeyboardInterrupt;
+    during a validation they leave the one before.
 
     Args:
         weighting: The weight of a group in the GAUC of the validation.
@@ -76,13 +78,16 @@ def _run_epoch(
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
     batches = data.batches(training.batch_size, seed, progress.step)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), held_back() as interruption:
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         # An interest over frozen vectors reads no embedding of its events, so the embeddings of a feature that only
         # events have may get no gradient. That no weight of a layer is left out is tested.
         warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
-        model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[_Watch(training, progress, checkpoints)])
+        watch = _Watch(training, progress, checkpoints, interruption)
+        model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
+        if interruption.came:
+            raise KeyboardInterrupt
 
 
 def _finish_epoch(
@@ -174,11 +179,14 @@ def validate(
 
 
 class _Watch(keras.callbacks.Callback):
-    """Counts steps, saves checkpoints, says how far the epoch is, stops a run that has lost its numbers."""
+    """Counts steps, saves checkpoints, says how far the epoch is, stops a run that has lost its numbers or must go."""
 
-    def __init__(self, training: Training, progress: Progress, checkpoints: Checkpoints) -> None:
+    def __init__(
+        self, training: Training, progress: Progress, checkpoints: Checkpoints, interruption: Interruption
+    ) -> None:
         super().__init__()
         self._training, self._progress, self._checkpoints = training, progress, checkpoints
+        self._interruption = interruption
         self._started = self._reported = time.monotonic()
         self._first_step = progress.step
 
@@ -186,9 +194,11 @@ class _Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self._progress
         progress.step += 1
-        if progress.step % self._training.checkpoint_steps == 0:
+        if progress.step % self._training.checkpoint_steps == 0 or self._interruption.came:
             self._check_loss(logs)
             self._checkpoints.save(progress)
+        if self._interruption.came:
+            raise KeyboardInterrupt
         if time.monotonic() - self._reported > _REPORT_SECONDS:
             self._reported = time.monotonic()
             speed = (progress.step - self._first_step) * self._training.batch_size / (self._reported - self._started)
