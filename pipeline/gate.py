@@ -1,28 +1,17 @@
 """The gate after ExampleValidator: TFX only records that data is anomalous, and this component stops the run."""
 
 # No `from __future__ import annotations`: TFX reads the annotations of a component function as objects.
-
-from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx import v1 as tfx
-from tfx.types import artifact_utils
 
-from pipeline.configs import SPLITS
-from tfctr.errors import UserError
-from tfctr.storage import join, read_bytes
+from pipeline.plain import check_anomalies
 
-_ANOMALIES = tfx.types.standard_artifacts.ExampleAnomalies
-#: Anomalies that stop no run: neither Transform nor training reads a column that the schema does not name.
-_HARMLESS = frozenset({anomalies_pb2.AnomalyInfo.SCHEMA_NEW_COLUMN})
-
-
-class AnomaliesFoundError(UserError):
-    """The data does not conform to the schema."""
+_TYPES = tfx.types.standard_artifacts
 
 
 @tfx.dsl.components.component
 def AnomalyGate(  # noqa: N802
-    anomalies: tfx.dsl.components.InputArtifact[_ANOMALIES],
-    verdict: tfx.dsl.components.OutputArtifact[tfx.types.standard_artifacts.String],
+    anomalies: tfx.dsl.components.InputArtifact[_TYPES.ExampleAnomalies],
+    verdict: tfx.dsl.components.OutputArtifact[_TYPES.String],
 ) -> None:
     """Fails when the data has an anomaly, with every anomaly in words.
 
@@ -30,32 +19,4 @@ def AnomalyGate(  # noqa: N802
         anomalies: What ExampleValidator found.
         verdict: A text; it exists only when the run may go on.
     """
-    found = describe(anomalies.uri, artifact_utils.decode_split_names(anomalies.split_names))
-    if found:
-        raise AnomaliesFoundError("the data does not fit the schema:\n" + "\n".join(f"  {line}" for line in found))
-    verdict.value = "no anomalies"
-
-
-def describe(uri: str, splits: list[str]) -> list[str]:
-    """One line an anomaly: which split, which column, what is wrong.
-
-    Args:
-        uri: Directory of the ExampleAnomalies artifact.
-        splits: Names of its splits.
-    """
-    lines: list[str] = []
-    for split in splits:
-        content = read_bytes(join(uri, f"Split-{split}", "SchemaDiff.pb"))
-        anomalies = anomalies_pb2.Anomalies.FromString(content)
-        folder = SPLITS.get(split, split)
-        if anomalies.HasField("dataset_anomaly_info"):
-            lines.append(f"{folder}: {_sentence(anomalies.dataset_anomaly_info)}")
-        for column, info in sorted(anomalies.anomaly_info.items()):
-            if any(reason.type not in _HARMLESS for reason in info.reason):
-                lines.append(f"{folder}/{column}: {_sentence(info)}")
-    return lines
-
-
-def _sentence(info: anomalies_pb2.AnomalyInfo) -> str:
-    reasons = [f"{reason.short_description}: {reason.description}".strip(": ") for reason in info.reason]
-    return "; ".join(dict.fromkeys(reasons)) or info.description or info.short_description
+    check_anomalies(anomalies, verdict)

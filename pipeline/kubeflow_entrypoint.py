@@ -23,6 +23,8 @@ from tfctr.storage import write_text
 
 _PLAIN = {
     "pipeline.baseline.Baseline_Executor": "write_baseline",
+    "pipeline.gate.AnomalyGate_Executor": "check_anomalies",
+    "pipeline.pusher.AtomicPusher_Executor": "push_blessed",
     "pipeline.schema_by_content.CuratedSchema_Executor": "write_schema",
 }
 """Executors that need no TFX -> the function of `pipeline.plain` that does the same."""
@@ -90,9 +92,14 @@ def _run(given: argparse.Namespace, beam_args: list[str]) -> None:
 
 def _run_plain(name: str, executor_input: Json) -> Json:
     inputs, outputs = executor_input["inputs"], executor_input["outputs"]["artifacts"]
+    read = {
+        key: PlainArtifact(one["uri"], one["metadata"])
+        for key, given in inputs["artifacts"].items()
+        for one in given["artifacts"]
+    }
     written = {key: PlainArtifact(given["artifacts"][0]["uri"]) for key, given in outputs.items()}
     function = getattr(importlib.import_module(PlainArtifact.__module__), name)
-    function(**written, **inputs["parameterValues"])
+    function(**read, **written, **inputs["parameterValues"])
     version = metadata.version("tfx")  # TFX takes an artifact without it for one of an old layout
     return {
         "artifacts": {

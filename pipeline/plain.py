@@ -1,35 +1,38 @@
 """What small components of ours do, in functions that need neither TFX nor TensorFlow.
 
-TFX's components wrap them (`pipeline.baseline`, `pipeline.schema_by_content`). In a container of Kubeflow they are
-called as they are: importing TFX would cost more than all that they do.
+TFX's components wrap them (`pipeline.baseline`, `pipeline.gate`, `pipeline.pusher`, `pipeline.schema_by_content`). In a
+container of Kubeflow they are called as they are: importing TFX would cost more than all that they do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import fsspec
-
-from tfctr.storage import write_text
+from pipeline.push import push
+from tfctr.storage import exists, join, local_copy, names, new_version, write_text
 
 SERVING = "Format-Serving"
 """The folder of a Model artifact in which TFX looks for the SavedModel."""
 SCHEMA_FILE = "schema.pbtxt"
 
 
-class Output(Protocol):
-    """An output artifact: TFX's own or `PlainArtifact`."""
+class Artifact(Protocol):
+    """An artifact: TFX's own or `PlainArtifact`. A text is the `value` of an artifact that is one file."""
 
     uri: str
+    value: Any
 
     def set_int_custom_property(self, key: str, value: int) -> None:
         """Sets a custom property to a number."""
 
     def set_string_custom_property(self, key: str, value: str) -> None:
         """Sets a custom property to a text."""
+
+    def get_int_custom_property(self, key: str) -> int:
+        """A custom property that is a number; 0 where it is not there."""
 
 
 @dataclass
@@ -52,8 +55,64 @@ class PlainArtifact:
         """Sets a custom property to a text."""
         self.metadata[key] = value
 
+    def get_int_custom_property(self, key: str) -> int:
+        """A custom property that is a number; 0 where it is not there."""
+        return int(self.metadata.get(key, 0))
 
-def write_baseline(model: Output, destination: str) -> None:
+    @property
+    def split_names(self) -> str:
+        """The splits of an artifact that has such, as a list in JSON."""
+        return str(self.metadata["split_names"])
+
+    @property
+    def value(self) -> str:
+        """The text of an artifact that is one file."""
+        raise AttributeError("only written here")
+
+    @value.setter
+    def value(self, text: str) -> None:
+        write_text(self.uri, text)
+        self.metadata["__is_null__"] = 0  # by which TFX tells an empty text from none
+
+
+def check_anomalies(anomalies: Any, verdict: Artifact) -> None:
+    """Raises an error with every anomaly in words, or says that there is none.
+
+    Args:
+        anomalies: The ExampleAnomalies artifact.
+        verdict: The String artifact.
+
+    Raises:
+        AnomaliesFoundError: the data does not fit the schema.
+    """
+    from pipeline.anomalies import AnomaliesFoundError, describe
+
+    found = describe(anomalies.uri, json.loads(anomalies.split_names))
+    if found:
+        raise AnomaliesFoundError("the data does not fit the schema:\n" + "\n".join(f"  {line}" for line in found))
+    verdict.value = "no anomalies"
+
+
+def push_blessed(
+    model: Artifact, blessing: Artifact, evaluation: Artifact, pushed_model: Artifact, destination: str
+) -> None:
+    """Pushes a blessed model, or says why it is not pushed; see `pipeline.pusher`."""
+    if blessing.get_int_custom_property("blessed") != 1:
+        from pipeline.evaluation import blessing_reasons  # which needs all of TFMA
+
+        reasons = "; ".join(blessing_reasons(evaluation.uri))
+        pushed_model.set_int_custom_property("pushed", 0)
+        pushed_model.set_string_custom_property("message", f"not pushed: {reasons}")
+        return
+    version, is_new = push(join(model.uri, SERVING), destination)
+    pushed_model.set_int_custom_property("pushed", 1)
+    pushed_model.set_string_custom_property("pushed_destination", version)
+    pushed_model.set_string_custom_property("pushed_version", version.rpartition("/")[2])
+    message = f"pushed to {version}" if is_new else f"this very model already stands at {version}"
+    pushed_model.set_string_custom_property("message", message)
+
+
+def write_baseline(model: Artifact, destination: str) -> None:
     """Copies the newest pushed version into `model`, or marks it absent when none is there.
 
     Only blessed models are pushed, so the newest version is what a new model has to beat.
@@ -62,32 +121,25 @@ def write_baseline(model: Output, destination: str) -> None:
         model: The Model artifact. It holds a copy because Kubeflow refuses an artifact that lies elsewhere.
         destination: The directory a model server watches.
     """
-    files, root = fsspec.url_to_fs(destination)
-    newest = max(_versions(files, root), default=None)
-    if newest is None:
+    versions = [int(name) for name in names(destination) if name.isdigit()]
+    # A version without this file is not complete, and no server takes it for one.
+    whole = [version for version in versions if exists(join(destination, str(version), "saved_model.pb"))]
+    if not whole:
         # A file, because Kubeflow takes an output without any for missing.
-        write_text(Path(model.uri) / "ABSENT", f"{destination} has no version yet\n")
+        write_text(join(model.uri, "ABSENT"), f"{destination} has no version yet\n")
         model.set_int_custom_property("absent", 1)
         return
-    files.get(f"{root.rstrip('/')}/{newest}/", f"{Path(model.uri) / SERVING}/", recursive=True)
-    model.set_string_custom_property("pushed_version", str(newest))
+    newest = str(max(whole))
+    with local_copy(join(destination, newest)) as version, new_version(join(model.uri, SERVING)) as copy:
+        shutil.copytree(version, copy, dirs_exist_ok=True)
+    model.set_string_custom_property("pushed_version", newest)
 
 
-def write_schema(schema: Output, text: str) -> None:
+def write_schema(schema: Artifact, text: str) -> None:
     """Writes the curated schema into its artifact.
 
     Args:
         schema: The Schema artifact.
         text: The schema as text.
     """
-    write_text(Path(schema.uri) / SCHEMA_FILE, text)
-
-
-def _versions(files: Any, root: str) -> Iterator[int]:
-    """The complete versions below a directory, as TensorFlow Serving sees them."""
-    if not files.isdir(root):
-        return
-    for path in files.ls(root, detail=False):
-        name = path.rstrip("/").rpartition("/")[2]
-        if name.isdigit() and files.exists(f"{path.rstrip('/')}/saved_model.pb"):
-            yield int(name)
+    write_text(join(schema.uri, SCHEMA_FILE), text)

@@ -6,7 +6,7 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from pipeline import pusher
+from pipeline import push as pushing
 from pipeline.baseline import Baseline
 from pipeline.kubeflow_artifacts import ABSENT
 from pipeline.plain import PlainArtifact, write_baseline, write_schema
@@ -33,7 +33,7 @@ def serving(model: PlainArtifact) -> Path:
 
 def test_the_baseline_is_what_was_pushed_last(tmp_path: Path) -> None:
     for content in ("first", "second"):
-        version, _ = pusher.push(saved_model(tmp_path / content, content), tmp_path / "pushed")
+        version, _ = pushing.push(saved_model(tmp_path / content, content), tmp_path / "pushed")
 
     model = baseline_of(tmp_path / "pushed", tmp_path / "model")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import pusher
+from pipeline import push as pushing
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def push(source: Path, destination: Path) -> tuple[Path, bool]:
-    version, is_new = pusher.push(source, destination)
+    version, is_new = pushing.push(source, destination)
     return Path(version), is_new
 
 

@@ -10,7 +10,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 
 import tensorflow_data_validation as tfdv  # isort: skip
 from tensorflow_data_validation.statistics import stats_impl  # isort: skip
-from pipeline import gate
+from pipeline import anomalies as found_anomalies
 from pipeline.schema import CuratedSchema, add_missing_columns, curate
 from tests.pipeline.logs import FEATURES
 from tfctr.errors import UserError
@@ -79,7 +79,7 @@ def anomalies(examples: list[tf.train.Example], schema: schema_pb2.Schema, direc
     uri = directory / "anomalies"
     (uri / "Split-eval").mkdir(parents=True, exist_ok=True)
     (uri / "Split-eval" / "SchemaDiff.pb").write_bytes(found.SerializeToString())
-    return gate.describe(str(uri), ["eval"])
+    return found_anomalies.describe(str(uri), ["eval"])
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_dataset_anomalies_are_told(tmp_path: Path) -> None:
     (tmp_path / "Split-train").mkdir()
     (tmp_path / "Split-train" / "SchemaDiff.pb").write_bytes(found.SerializeToString())
 
-    assert gate.describe(str(tmp_path), ["train"]) == ["train: too few examples"]
+    assert found_anomalies.describe(str(tmp_path), ["train"]) == ["train: too few examples"]
 
 
 def test_a_weight_may_be_missing_and_a_meta_group_is_a_string(file: FeatureFile, tmp_path: Path) -> None:

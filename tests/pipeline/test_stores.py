@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from pipeline import gate, pusher, trainer
+from pipeline import anomalies, trainer
+from pipeline import push as pushing
 from tests.features.beam import run_transform
 from tests.pipeline.logs import FEATURES, write_experiment, write_log
 from tests.storage.stores import new_place, s3_store
@@ -115,7 +116,7 @@ def test_a_model_is_trained_killed_resumed_exported_and_pushed(
     assert "training: resumes in epoch 2 after step 2" in capsys.readouterr().out
 
     served = new_place(scheme)
-    version, is_new = pusher.push(given.serving_model_dir, served)
+    version, is_new = pushing.push(given.serving_model_dir, served)
     assert is_new
     assert names(served) == [version.rpartition("/")[2]]
     with local_copy(version) as copy, local_copy(given.serving_model_dir) as model:
@@ -123,7 +124,7 @@ def test_a_model_is_trained_killed_resumed_exported_and_pushed(
         records = tf.data.TFRecordDataset(split_files(made / "data", "test"), "GZIP").take(3)
         answered = tf.saved_model.load(str(copy)).signatures["serving_default"](examples=tf.stack(list(records)))
         assert answered["probabilities"].shape == [3]
-    assert pusher.push(given.serving_model_dir, served) == (version, False)
+    assert pushing.push(given.serving_model_dir, served) == (version, False)
 
 
 def parent_of(place: str) -> str:
@@ -155,7 +156,7 @@ def test_the_gate_reads_anomalies(scheme: str, tmp_path: Path) -> None:
     directory = tmp_path / "anomalies" / "Split-train"
     directory.mkdir(parents=True)
     (directory / "SchemaDiff.pb").write_bytes(found.SerializeToString())
-    assert gate.describe(sent(directory.parent, scheme), ["train"]) == ["train/label: Unexpected value"]
+    assert anomalies.describe(sent(directory.parent, scheme), ["train"]) == ["train/label: Unexpected value"]
 
 
 def test_an_unknown_store_is_refused_before_training(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,4 +166,4 @@ def test_an_unknown_store_is_refused_before_training(made: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"gss://: no store has this scheme\. Allowed: a local path, gs://"):
         trainer.run_fn(given)
     with pytest.raises(UserError, match="gss://: no store has this scheme"):
-        pusher.push(made / "data", "gss://bucket/served")
+        pushing.push(made / "data", "gss://bucket/served")

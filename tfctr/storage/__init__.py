@@ -11,7 +11,6 @@ from tfctr.storage.local import (
     remove_directory,
     remove_partial,
     unfinished_work,
-    write_text,
 )
 from tfctr.storage.mirror import Mirror
 from tfctr.storage.places import (
@@ -29,6 +28,7 @@ from tfctr.storage.places import (
     read_bytes,
     state_of,
     whole_place,
+    write_text,
 )
 
 __all__ = [

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from tfctr.errors import UserError
 from tfctr.storage.local import new_directory
+from tfctr.storage.local import write_text as write_local_text
 from tfctr.storage.systems import file_system, has_folders, path_on, scheme_of
 
 _BLOCK = 1 << 20
@@ -107,6 +108,21 @@ def state_of(place: str | Path) -> list[Any]:
         about = system.info(path)
     changed = (about.get(key) for key in ("ETag", "etag", "modified", "mtime", "LastModified", "created"))
     return [about["size"], str(next((one for one in changed if one), ""))]
+
+
+def write_text(place: str | Path, text: str) -> None:
+    """Write a file in UTF-8, whose readers see either the old content or all of the new one.
+
+    Raises:
+        UserError: the store refuses, or gives back something else.
+    """
+    if not is_remote(place):
+        write_local_text(Path(str(place).removeprefix("file://")), text)
+        return
+    with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
+        path = Path(temporary) / "text"
+        path.write_text(text, encoding="utf-8")
+        send_file(path, str(place))
 
 
 @contextmanager
