@@ -104,5 +104,5 @@ def test_every_codebook_has_maps_of_its_own() -> None:
 def test_bad_arguments_are_told() -> None:
     with pytest.raises(ValueError, match="`blocks` must be a whole number"):
         Dmqn(blocks=-1)
-    with pytest.raises(ValueError, match="multiple of the 3 heads"):
+    with pytest.raises(ValueError, match="`num_heads` must divide the width of the events, 8"):
         Dmqn(num_heads=3, blocks=0).build({"sequence": {"events": (None, None, 8)}})

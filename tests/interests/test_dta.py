@@ -284,7 +284,7 @@ def test_state_does_not_depend_on_bins_or_vectors() -> None:
         ({"soft_buckets": 1}, "`soft_buckets` must be true or false"),
         ({"activation": "tanh"}, "`activation` must be one of softmax, sigmoid, relu"),
         ({"num_heads": 0}, "`num_heads` must be a positive whole number"),
-        ({"attention_dim": 10}, "`attention_dim` must be a multiple of the 4 heads"),
+        ({"attention_dim": 10}, "`attention_dim` must be a multiple of `num_heads`, 4"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
@@ -293,5 +293,5 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="must be a multiple of the 3 heads"):
+    with pytest.raises(ValueError, match="`num_heads` must divide the width of the events"):
         build(num_heads=3)

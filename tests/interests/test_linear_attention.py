@@ -66,7 +66,7 @@ def test_the_state_does_not_grow(length: int) -> None:
     ("arguments", "message"),
     [
         ({"num_heads": 0}, "`num_heads` must be a positive whole number"),
-        ({"attention_dim": 9}, "`attention_dim` must be a multiple of the 4 heads"),
+        ({"attention_dim": 9}, "`attention_dim` must be a multiple of `num_heads`, 4"),
         ({"output_projection": "no"}, "`output_projection` must be true or false"),
     ],
 )

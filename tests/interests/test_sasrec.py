@@ -114,7 +114,7 @@ def test_dropout_only_in_training() -> None:
         ({"num_blocks": 0}, "`num_blocks` must be a positive whole number"),
         ({"max_length": 0}, "`max_length` must be a positive whole number"),
         ({"dropout": 1.0}, "`dropout` must be at least 0 and less than 1"),
-        ({"num_heads": 3}, "must be a multiple of the 3 heads"),
+        ({"num_heads": 3}, "`num_heads` must divide the width of the events"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -213,8 +213,8 @@ def test_state_of_the_soft_search() -> None:
         ({"auxiliary_weight": 0.0}, "`auxiliary_weight` must be a positive number"),
         ({"auxiliary_units": 3}, "`auxiliary_units` must be a list"),
         ({"top_k": 0}, "`top_k` must be a positive whole number"),
-        ({"attention_dim": 5}, "`attention_dim` must be a multiple of the 2 heads"),
-        ({"num_heads": 3}, "must be a multiple of the 3 heads"),
+        ({"attention_dim": 5}, "`attention_dim` must be a multiple of `num_heads`, 2"),
+        ({"num_heads": 3}, "`num_heads` must divide the width of the events"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -97,5 +97,5 @@ def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_heads_must_divide_the_width() -> None:
-    with pytest.raises(ValueError, match="must be a multiple of the 3 heads"):
+    with pytest.raises(ValueError, match="`num_heads` must divide the width of the events"):
         build(num_heads=3)

@@ -217,7 +217,7 @@ def test_unknown_names_are_told(workbench: Workbench) -> None:
         (
             {"num_heads": 3},
             {"type": "mlp"},
-            r"interest target_attention of sequence .history.: The width .* Received: \d+",
+            r"interest target_attention of sequence .history.: `num_heads` must divide the width of .* Received: \d+",
         ),
         (
             {"kernel_initializer": {"class_name": "Orthogonal", "config": {"gain": "much"}}},

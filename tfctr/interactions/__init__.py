@@ -56,8 +56,6 @@ def create_interaction(
     """
 
     def complete(made: type[Interaction], options: dict[str, Any]) -> dict[str, Any]:
-        if "fields" in options:
-            raise ValueError("`fields` is not an option: the model fills it in. Leave it out")
         return options if fields is None else made.complete(options, fields)
 
     return create("interaction", INTERACTIONS, config, complete, **layer_arguments)

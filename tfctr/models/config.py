@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
@@ -45,6 +45,13 @@ class ModelConfig(Strict):
     embedding_start: float = Field(0.01, gt=0, le=100)
     embedding_l2: float = Field(0.0, ge=0, le=1e6)
     network_l2: float = Field(0.0, ge=0, le=1e6)
+
+    @field_validator("interaction")
+    @classmethod
+    def _leaves_fields_to_the_model(cls, interaction: dict[str, Any]) -> dict[str, Any]:
+        if "fields" in interaction:
+            raise ValueError("`fields` is not an option: the model fills it in. Leave it out")
+        return interaction
 
     def interests_of(self, file: FeatureFile) -> dict[str, tuple[str, dict[str, Any]]]:
         """The sequence and the entry of every interest, by a name: that of the sequence, if it has one interest only.
