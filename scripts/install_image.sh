@@ -34,8 +34,8 @@ case ${1-} in
     install --require-hashes --build-constraints requirements.lock -r requirements.lock
     ;;
   package)
-    # setuptools is locked too, so nothing comes from the network.
-    install --no-build-isolation .
+    # setuptools is locked too, so nothing comes from the network. In a directory, and so a layer, of its own.
+    install --no-build-isolation --target "$environment-code" .
     ;;
   runtime)
     packages ca-certificates python3

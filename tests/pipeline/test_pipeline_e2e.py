@@ -103,6 +103,7 @@ def test_a_person_sees_a_line_per_component_and_no_noise(first: Run) -> None:
         "AnomalyGate",
         "Transform",
         "Trainer",
+        "ModelCheck",
         "Baseline",
         "Evaluator",
         "Pusher",
@@ -208,9 +209,8 @@ def test_the_second_run_is_served_from_cache(first: Run) -> None:
     third = first.again()
 
     assert second.returncode == 0, second.stdout + second.stderr
-    assert {name: states(second.stdout)[name] for name in (*CACHED, "Trainer")} == dict.fromkeys(
-        (*CACHED, "Trainer"), "cached"
-    )
+    unchanged = (*CACHED, "Trainer", "ModelCheck")
+    assert {name: states(second.stdout)[name] for name in unchanged} == dict.fromkeys(unchanged, "cached")
     # The baseline of the second run is the model of the first run, so that its Evaluator runs once more. Nothing is new
     # in the third run.
     assert states(third.stdout)["Evaluator"] == "cached"
@@ -357,6 +357,8 @@ def test_it_compiles_for_kubeflow(first: Run, tmp_path: Path) -> None:
     assert set(tasks) >= {"ExampleGen", "AnomalyGate", "Transform", "Trainer", "Evaluator", "Pusher"}
     assert "AnomalyGate" in tasks["Transform"]["dependentTasks"]
     assert "AnomalyGate" in tasks["Trainer"]["dependentTasks"]
+    assert "ModelCheck" in tasks["Evaluator"]["dependentTasks"]
+    assert "ModelCheck" in tasks["Pusher"]["dependentTasks"]
     container = spec["deploymentSpec"]["executors"]["Transform_executor"]["container"]
     assert container["image"] == "registry.example/tfctr:1"
     assert "--beam_plugin=pipeline.beam_compat" in container["args"]
