@@ -1,7 +1,7 @@
 """Asks every signature of a SavedModel in a process that has neither keras nor tfctr, as a model server has neither.
 
-`pipeline.model_check` runs it as a script, `python -P ask_model.py DIRECTORY SECONDS BYTES`. It imports nothing of ours.
-Each line of its standard output is a JSON pair: ("asks", what), ("fault", why) or ("done", summary).
+`pipeline.model_check` runs it as a script, `python -P ask_model.py DIRECTORY SECONDS BYTES`. It imports nothing of
+ours. Each line of its standard output is a JSON pair: ("asks", what), ("fault", why) or ("done", summary).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ case ${1-} in
     ;;
   runtime)
     packages ca-certificates python3
-    useradd --system --uid 65532 --create-home tfctr
+    useradd --uid 65532 --create-home tfctr
     ;;
   *)
     echo "error: the step must be tools, lock, package or runtime. Received: ${1-nothing}" >&2

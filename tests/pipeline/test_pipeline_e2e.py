@@ -103,8 +103,8 @@ def test_a_person_sees_a_line_per_component_and_no_noise(first: Run) -> None:
         "AnomalyGate",
         "Transform",
         "Trainer",
-        "ModelCheck",
         "Baseline",
+        "ModelCheck",
         "Evaluator",
         "Pusher",
     ]
