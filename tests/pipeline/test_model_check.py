@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from pipeline.ask_model import WARMUP_FILE
+from pipeline.ask_model import WARMUP_FILE, _Blocker
 from pipeline.model_check import ModelUnservableError, check_model
 
 pytestmark = pytest.mark.e2e
@@ -129,8 +129,14 @@ def test_warm_up_requests_must_be_there(tmp_path: Path) -> None:
     assert f"{WARMUP_FILE}: not there; an export writes it" in refused(directory)
 
 
-def test_the_process_can_import_neither_keras_nor_tfctr(tmp_path: Path) -> None:
+def test_a_model_that_needs_the_python_of_its_maker(tmp_path: Path) -> None:
     def needs_python(values: Any) -> Any:
         return tf.ensure_shape(tf.numpy_function(lambda x: x, [values], tf.float32), [None, None])
 
     assert "score, warm-up request" in refused(save(tmp_path / "model", needs_python))
+
+
+@pytest.mark.parametrize("name", ["keras", "keras.ops", "tf_keras", "tfctr.layers"])
+def test_what_a_model_server_lacks_is_not_imported(name: str) -> None:
+    with pytest.raises(ImportError, match="a model server has no such package"):
+        _Blocker().find_spec(name)
