@@ -26,6 +26,7 @@ SOURCES = {
     "ExampleGen": ("tfctr/data/sources", "tfctr/data/examples.py", "pipeline/example_gen.py"),
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
     "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),
+    "ModelCheck": ("pipeline/servable.py", "pipeline/ask_model.py"),
 }
 
 

@@ -24,6 +24,7 @@ from tfctr.storage import write_text
 _PLAIN = {
     "pipeline.baseline.Baseline_Executor": "write_baseline",
     "pipeline.gate.AnomalyGate_Executor": "check_anomalies",
+    "pipeline.model_check.ModelCheck_Executor": "check_servable",
     "pipeline.pusher.AtomicPusher_Executor": "push_blessed",
     "pipeline.schema_by_content.CuratedSchema_Executor": "write_schema",
 }

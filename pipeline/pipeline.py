@@ -11,6 +11,7 @@ from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TE
 from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
+from pipeline.model_check import ModelCheck
 from pipeline.pusher import AtomicPusher
 from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
@@ -27,7 +28,8 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
 
     Without a curated schema it ends at SchemaGen; with one it goes on to the Pusher:
 
-        ExampleGen -> StatisticsGen -> ExampleValidator -> AnomalyGate -> Transform -> Trainer -> Evaluator -> Pusher
+        ExampleGen -> StatisticsGen -> ExampleValidator -> AnomalyGate -> Transform -> Trainer -> ModelCheck
+        -> Evaluator -> Pusher
 
     Args:
         config: What it is made of.
@@ -116,6 +118,7 @@ def _after_schema(
         },
     )
     trainer.add_upstream_node(gate)
+    check = ModelCheck(model=trainer.outputs["model"], code=config.code["ModelCheck"])
     if config.baseline_is_pushed:
         baseline = Baseline(destination=config.pushed)
     else:
@@ -133,13 +136,16 @@ def _after_schema(
         baseline_model=baseline.outputs["model"],
         eval_config=judging,
     )
+    # What can't be served is never blessed, or it would be the baseline of later models.
+    evaluator.add_upstream_node(check)
     pusher = AtomicPusher(
         model=trainer.outputs["model"],
         blessing=evaluator.outputs["blessing"],
         evaluation=evaluator.outputs["evaluation"],
         destination=config.pushed,
     ).with_id("Pusher")
-    return [schema, validator, gate, transform, trainer, baseline, evaluator, pusher]
+    pusher.add_upstream_node(check)
+    return [schema, validator, gate, transform, trainer, check, baseline, evaluator, pusher]
 
 
 def _eval_config(config: PipelineConfig) -> EvalConfig:

@@ -1,6 +1,7 @@
 """What small components of ours do, in functions that need neither TFX nor TensorFlow.
 
-TFX's components wrap them (`pipeline.baseline`, `pipeline.gate`, `pipeline.pusher`, `pipeline.schema_by_content`). In a
+TFX's components wrap them (`pipeline.baseline`, `pipeline.gate`, `pipeline.model_check`, `pipeline.pusher`,
+`pipeline.schema_by_content`). In a
 container of Kubeflow they are called as they are: importing TFX would cost more than all that they do.
 """
 
@@ -91,6 +92,13 @@ def check_anomalies(anomalies: Any, verdict: Artifact) -> None:
     if found:
         raise AnomaliesFoundError("the data does not fit the schema:\n" + "\n".join(f"  {line}" for line in found))
     verdict.value = "no anomalies"
+
+
+def check_servable(model: Artifact, verdict: Artifact, code: str, seconds: int, gibibytes: int) -> None:
+    """Raises an error when a model can't be served; see `pipeline.model_check`."""
+    from pipeline.servable import check_model
+
+    verdict.value = check_model(join(model.uri, SERVING), seconds, gibibytes)
 
 
 def push_blessed(

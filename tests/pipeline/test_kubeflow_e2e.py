@@ -30,6 +30,7 @@ TASKS = {
     "AnomalyGate",
     "Transform",
     "Trainer",
+    "ModelCheck",
     "Baseline",
     "Evaluator",
     "Pusher",
