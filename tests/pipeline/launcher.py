@@ -12,9 +12,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +31,7 @@ from tfctr.storage.places import send, send_file
 
 Json = dict[str, Any]
 Form = Literal["with_mlmd", "without_mlmd"]
+_STOPPED = 143
 _FOLDERS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 
 
@@ -53,8 +58,22 @@ class Launcher:
         self._cache: dict[str, dict[str, Json]] = {}
         self._count = 0
 
-    def run(self, specification: Path, parameters: Json | None = None) -> dict[str, Ended]:
-        """Runs a compiled pipeline until a task fails; returns what became of each task, in order."""
+    def run(
+        self,
+        specification: Path,
+        parameters: Json | None = None,
+        stopped: str | None = None,
+        when: Callable[[], bool] = lambda: True,
+    ) -> dict[str, Ended]:
+        """Runs a compiled pipeline until a task fails; returns what became of each task, in order.
+
+        Args:
+            specification: What was compiled.
+            parameters: What is given anew for this run.
+            stopped: A task whose pod is stopped once, as soon as `when` says so, and then tried again.
+            when: Asked several times a second.
+        """
+        self._stopped, self._when = stopped, when
         document = yaml.safe_load(specification.read_text(encoding="utf-8"))
         root, run = document["defaultPipelineRoot"], uuid.uuid4().hex[:8]
         given = {
@@ -89,13 +108,18 @@ class Launcher:
         cached = task.get("cachingOptions", {}).get("enableCache", False)
         if cached and key in self._cache:
             return Ended("cached", self._cache[key])
-        result = self._container(container, component, parameters, inputs, join(root, name, str(uuid.uuid4())))
+        place = join(root, name, str(uuid.uuid4()))
+        result = self._container(container, component, parameters, inputs, place, name == self._stopped)
+        if result.state == "stopped":  # the driver is not run again, so a retry has the same places
+            before = result.printed
+            result = self._container(container, component, parameters, inputs, place, False)
+            result.printed = before + result.printed
         if cached and result.state == "done":
             self._cache[key] = result.outputs
         return result
 
     def _container(
-        self, container: Json, component: Json, parameters: Json, inputs: dict[str, Json], place: str
+        self, container: Json, component: Json, parameters: Json, inputs: dict[str, Json], place: str, stop: bool
     ) -> Ended:
         mounts = self._directory / "mounts"
         shutil.rmtree(mounts, ignore_errors=True)
@@ -119,9 +143,9 @@ class Launcher:
             },
             "outputs": {"artifacts": outputs, "outputFile": str(output_file)},
         }
-        done = self._call(container, executor_input, parameters, mounts)
-        if done.returncode:
-            return Ended("failed", printed=done.stdout + done.stderr)
+        status, printed = self._call(container, executor_input, parameters, mounts, stop)
+        if status:
+            return Ended("stopped" if status == _STOPPED else "failed", printed=printed)
         written = json.loads(output_file.read_text(encoding="utf-8"))["artifacts"]
         made = {}
         for key in component.get("outputDefinitions", {}).get("artifacts", {}):
@@ -133,9 +157,11 @@ class Launcher:
             self._upload(uri, mounts)
             self._count += 1
             made[key] = {"id": str(self._count), "key": key, "uri": uri, "type": kinds[key], "metadata": metadata}
-        return Ended("done", made, done.stdout + done.stderr)
+        return Ended("done", made, printed)
 
-    def _call(self, container: Json, executor_input: Json, parameters: Json, mounts: Path) -> Any:
+    def _call(
+        self, container: Json, executor_input: Json, parameters: Json, mounts: Path, stop: bool
+    ) -> tuple[int, str]:
         def filled(argument: str) -> str:
             for name, value in parameters.items():
                 argument = argument.replace(f"{{{{$.inputs.parameters['{name}']}}}}", str(value))
@@ -147,9 +173,16 @@ class Launcher:
         empty.mkdir(exist_ok=True)
         own = {one["name"]: one["value"] for one in container.get("env", ())}
         environment = {**os.environ, **self._environment, **own, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
-        assert not list(empty.iterdir()), "a container leaves nothing in the folder it starts in"
-        return done
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+            process = subprocess.Popen(command, cwd=empty, env=environment, stdout=printed, stderr=subprocess.STDOUT)
+            while process.poll() is None:
+                if stop and self._when():
+                    process.send_signal(signal.SIGTERM)
+                    stop = False
+                time.sleep(0.1)
+            printed.seek(0)
+            assert not list(empty.iterdir()), "a container leaves nothing in the folder it starts in"
+            return process.returncode, printed.read()
 
     def _told(self, artifact: Json) -> Json:
         """An input as the form has it; its metadata is what Kubeflow makes of it."""

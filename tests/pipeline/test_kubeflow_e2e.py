@@ -17,7 +17,7 @@ from tests.pipeline.launcher import Ended, Form, Launcher
 from tests.pipeline.logs import rewrite_log, turn_training_labels, write_experiment, write_features, write_log
 from tests.storage.stores import BUCKET, new_place, s3_store
 from tfctr.features.spec import load_feature_file
-from tfctr.storage import join, names
+from tfctr.storage import exists, join, names
 from tfctr.storage.places import send
 
 pytestmark = pytest.mark.e2e
@@ -48,14 +48,14 @@ class Cluster:
     checkpoints: str
     root: str
 
-    def compiled(self, data: str, version: str, schema: Path | None = None) -> Path:
+    def compiled(self, data: str, version: str, schema: Path | None = None, experiment: Path | None = None) -> Path:
         target = self.directory / f"pipeline-{version}.yaml"
         options = {
             "--platform": "kubeflow",
             "--data": data,
             "--data-version": version,
             "--features": self.directory / "features.yaml",
-            "--experiment": self.directory / "experiment.yaml",
+            "--experiment": experiment or self.directory / "experiment.yaml",
             "--schema": schema or self.directory / "schema.pbtxt",
             "--root": self.root,
             "--image": f"registry/tfctr@sha256:{'0' * 64}",
@@ -102,11 +102,17 @@ def told(ended: dict[str, Ended]) -> str:
     return f"{name}: {last.printed}"
 
 
-def test_without_ml_metadata(files: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_without_ml_metadata_and_with_a_stopped_trainer(
+    files: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     made = cluster(files, tmp_path, environment, "without_mlmd")
-    ended = made.launcher.run(made.compiled(made.data, "1"))
+    # The Trainer's pod is stopped when it has left a checkpoint; the retry goes on from there, on another disk.
+    long = made.compiled(made.data, "1", experiment=write_experiment(tmp_path / "long.yaml", epochs=30, patience=30))
+    ended = made.launcher.run(long, stopped="Trainer", when=lambda: exists(made.checkpoints))
     assert states(ended) == dict.fromkeys(ended, "done"), told(ended)
     assert set(ended) == TASKS
+    assert "stopped; a retry goes on from what is saved" in ended["Trainer"].printed
+    assert "training: resumes in epoch" in ended["Trainer"].printed
     [version] = names(made.pushed)
     assert ended["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version
 

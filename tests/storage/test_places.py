@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.storage.stores import new_place, s3_store
+from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.storage import (
     Mirror,
@@ -205,3 +207,14 @@ class TestMirror:
         Mirror(make(tmp_path / "old", **{"progress.json": "old"}), place, "progress.json").send()
         Mirror(make(tmp_path / "new", **{"progress.json": "new"}), place, "progress.json").fetch()
         assert (tmp_path / "new" / "progress.json").read_text() == "new"
+
+
+def test_no_path_is_made_of_an_address() -> None:
+    """Components give an artifact's address to the room of storage, and never to pathlib, which would make it local."""
+    address = re.compile(r"\bPath\(\s*(?:str\()?\w*(?:\.uri|destination|serving_model_dir|transform_graph|pushed)\b")
+    allowed = {("pipeline/local_runner.py", 'Path(latest["schema"].uri'), ("pipeline/push.py", "Path(destination")}
+    found = set()
+    for path in sorted((ROOT / "pipeline").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        found |= {(path.relative_to(ROOT).as_posix(), one) for one in address.findall(text)}
+    assert found <= allowed
