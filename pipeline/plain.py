@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.push import push
+from pipeline.servable import GIBIBYTES, SECONDS, check_model
 from tfctr.storage import exists, join, local_copy, names, new_version, write_text
 
 SERVING = "Format-Serving"
@@ -94,10 +95,10 @@ def check_anomalies(anomalies: Any, verdict: Artifact) -> None:
     verdict.value = "no anomalies"
 
 
-def check_servable(model: Artifact, verdict: Artifact, code: str, seconds: int, gibibytes: int) -> None:
+def check_servable(
+    model: Artifact, verdict: Artifact, code: str, seconds: int = SECONDS, gibibytes: int = GIBIBYTES
+) -> None:
     """Raises an error when a model can't be served; see `pipeline.model_check`."""
-    from pipeline.servable import check_model
-
     verdict.value = check_model(join(model.uri, SERVING), seconds, gibibytes)
 
 

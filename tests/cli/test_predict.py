@@ -477,7 +477,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import pyarrow.parquet as pq
-from tfctr import storage
+from tfctr.storage import local as storage
 from tfctr.cli import main
 from tfctr.cli.quiet import import_tensorflow
 import_tensorflow()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.configs import PipelineConfig
+from pipeline.configs import SOURCES, PipelineConfig
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file
@@ -25,7 +25,7 @@ def test_demands_of_the_experiment_reach_the_evaluator(tmp_path: Path) -> None:
         root=str(tmp_path),
         data=str(tmp_path),
         data_digest="",
-        code={"ExampleGen": "", "Transform": "", "Trainer": ""},
+        code=dict.fromkeys(SOURCES, ""),
         features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
         experiment=Experiment.model_validate({"evaluation": {"demands": [demand], "weighting": "clicks"}}),
         checkpoints=str(tmp_path),

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx import v1 as tfx
 
-from pipeline.configs import PipelineConfig
+from pipeline.configs import SOURCES, PipelineConfig
 from pipeline.kubeflow_document import check_root
 from pipeline.kubeflow_settings import Settings, gigabytes, load_settings
 from pipeline.kubeflow_v2_runner import ENTRY_POINT, check_image, compile_pipeline, schema_text, submission
@@ -70,7 +70,7 @@ def config() -> PipelineConfig:
         root="s3://bucket/tfctr",
         data="s3://bucket/log",
         data_digest="2026-11-27",
-        code={"ExampleGen": "", "Transform": "", "Trainer": ""},
+        code=dict.fromkeys(SOURCES, ""),
         features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
         experiment=Experiment(),
         checkpoints="/checkpoints",

@@ -6,7 +6,8 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from tfctr.storage.systems import file_system
 
 BUCKET = "models"
 ENVIRONMENT = {
@@ -31,11 +32,13 @@ def s3_store() -> Iterator[dict[str, str]]:
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        _client(environment).create_bucket(Bucket=BUCKET)
+        _forget_clients()
+        file_system("s3").mkdir(BUCKET)
         yield environment
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+        _forget_clients()
         server.stop()
 
 
@@ -44,7 +47,9 @@ def new_place(scheme: str) -> str:
     return f"{scheme}://{BUCKET}/{uuid.uuid4().hex}"
 
 
-def _client(environment: dict[str, str]) -> Any:
-    import boto3
+def _forget_clients() -> None:
+    """A client keeps the address of the store that it was made for."""
+    from s3fs import S3FileSystem
 
-    return boto3.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL"])
+    file_system.cache_clear()
+    S3FileSystem.clear_instance_cache()

@@ -25,7 +25,7 @@ from tfctr.errors import UserError
 from tfctr.features import FeatureFile, assets
 from tfctr.features.assets import FeatureAssets
 from tfctr.storage import only_one
-from tfctr.training import loop, workspace
+from tfctr.training import checkpoints, workspace
 from tfctr.training.experiment import Experiment, changed
 
 pytestmark = pytest.mark.slow
@@ -163,7 +163,7 @@ def test_two_runs_in_one_workspace_do_not_meet(data: Path, tmp_path: Path) -> No
     ("module", "name", "what"),
     [
         (assets, "write_tokens", "run/assets-[0-9a-f]+"),
-        (loop, "write_text", "run/runs/.*/progress.json"),
+        (checkpoints, "write_text", "run/runs/.*/progress.json"),
         (workspace, "write_text", "run"),
     ],
 )

@@ -19,7 +19,7 @@ from tfctr.export.signatures import RankingModule
 from tfctr.export.warmup import write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
-from tfctr.storage import exists, names, new_version
+from tfctr.storage import exists, is_remote, names, new_version
 from tfctr.training.experiment import Experiment
 
 
@@ -30,7 +30,7 @@ def export_model(
     directory: str | Path,
     example: bytes | None = None,
     history: list[dict[str, float]] | None = None,
-) -> str:
+) -> str | Path:
     """Writes a SavedModel directory with its signatures.
 
     The files are written to a temporary directory, which is renamed at the end. The directory is therefore never
@@ -55,7 +55,7 @@ def export_model(
         write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
         described = json.dumps(_description(model, module, experiment, history), indent=1)
         (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
-    return str(directory)
+    return str(directory) if is_remote(directory) else Path(directory)
 
 
 def next_version(model_directory: str | Path) -> int:
