@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e  # importing TFX takes ten seconds
 IMAGE = f"registry.example/tfctr@sha256:{'a' * 64}"
 COMPONENTS = {
     *("ExampleGen", "StatisticsGen", "CuratedSchema", "ExampleValidator", "AnomalyGate"),
-    *("Transform", "Trainer", "Baseline", "Evaluator", "Pusher"),
+    *("Transform", "Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher"),
 }
 SETTINGS = {
     "default": {

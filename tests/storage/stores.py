@@ -33,7 +33,7 @@ def s3_store() -> Iterator[dict[str, str]]:
     os.environ.update(environment)
     try:
         _forget_clients()
-        file_system("s3").mkdir(BUCKET)
+        file_system("s3").makedirs(BUCKET, exist_ok=True)
         yield environment
     finally:
         for name, value in before.items():
@@ -49,7 +49,5 @@ def new_place(scheme: str) -> str:
 
 def _forget_clients() -> None:
     """A client keeps the address of the store that it was made for."""
-    from s3fs import S3FileSystem
-
+    type(file_system("s3")).clear_instance_cache()
     file_system.cache_clear()
-    S3FileSystem.clear_instance_cache()
