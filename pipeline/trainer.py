@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
 from tfctr.data.columnar import remove_other_copies
-from tfctr.data.keys import rows_key
+from tfctr.data.keys import contents_key, rows_key
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
@@ -64,9 +64,10 @@ def _train(fn_args: Any, here: Path, kept: str | None) -> None:
     train_rows, valid_rows = (
         _rows(file, paths, here / "rows", split) for split, paths in (("train", train_files), ("valid", valid_files))
     )
-    result = run_training(
-        assets, experiment, train_rows, valid_rows, directory, kept=None if kept is None else join(kept, rows)
-    )
+    if kept is not None:
+        # A retry on another machine has the same examples in files of another time.
+        kept = join(kept, contents_key(file, [*train_files, *valid_files]))
+    result = run_training(assets, experiment, train_rows, valid_rows, directory, kept=kept)
     history = result.progress.history
     example = first_example(file, split_files(config["data"], "train"))
     export_model(result.model, assets, experiment, fn_args.serving_model_dir, example, history)

@@ -22,6 +22,23 @@ def rows_key(file: FeatureFile, paths: Sequence[str]) -> str:
     return files_key(paths, file.model_dump_json(exclude_unset=True))
 
 
+def contents_key(file: FeatureFile, paths: Sequence[str]) -> str:
+    """The key of the rows of some files by what they hold, wherever and whenever they were copied to.
+
+    Args:
+        file: The feature file.
+        paths: The files. Of those in a store, size and time tell what they hold.
+    """
+    seen = [state_of(path) if is_remote(path) else _content(path) for path in paths]
+    text = file.model_dump_json(exclude_unset=True) + json.dumps(seen) + code_digest(*_READING)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _content(path: str) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def files_key(paths: Sequence[str | Path], options: str = "") -> str:
     """The key of what is made of some files.
 
