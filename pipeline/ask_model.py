@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ class FaultError(Exception):
     """What a model server would meet."""
 
 
-class _Blocker:
+class _Blocker(MetaPathFinder):
     """Refuses every import of what a model server lacks."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name.split(".")[0] in BLOCKED:
-            raise ImportError(f"{name}: a model server has no such package")
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname.split(".")[0] in BLOCKED:
+            raise ImportError(f"{fullname}: a model server has no such package")
 
 
 class Model:
@@ -64,8 +65,6 @@ class Model:
         Raises:
             FaultError: there is no such signature, its inputs have other names, or what comes back is no answer.
         """
-        if name not in self.signatures:
-            raise FaultError(f"there is no such signature; the model has {', '.join(sorted(self.signatures))}")
         if name not in self.signatures:
             raise FaultError(f"there is no such signature; the model has {', '.join(sorted(self.signatures))}")
         signature = self.signatures[name]
@@ -110,7 +109,7 @@ def check(directory: str) -> str:
 
     for name in [name for name in sys.modules if name.split(".")[0] in BLOCKED]:
         del sys.modules[name]
-    sys.meta_path.insert(0, _Blocker())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _Blocker())
     model = Model(directory)
     _say("asks", "signatures")
     if missing := sorted(set(NEEDED) - set(model.signatures)):

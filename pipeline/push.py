@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from tfctr.storage import check_place, digest, is_remote, join, local_copy, names, new_version
+from tfctr.storage import check_place, digest, is_remote, join, local_copy, local_path, names, new_version
 
 
 def push(source: str | Path, destination: str | Path) -> tuple[str, bool]:
@@ -28,7 +28,7 @@ def push(source: str | Path, destination: str | Path) -> tuple[str, bool]:
     """
     check_place(destination)
     if not is_remote(destination):
-        for leftover in Path(destination).glob(".*.partial"):
+        for leftover in local_path(destination, "the destination").glob(".*.partial"):
             shutil.rmtree(leftover)
     versions = sorted(int(name) for name in names(destination) if name.isdigit())
     with local_copy(source) as model:

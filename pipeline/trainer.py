@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipeline.assets import assets_from_transform
 from pipeline.configs import SPLITS
 from tfctr.data.columnar import remove_other_copies
-from tfctr.data.keys import contents_key, rows_key
+from tfctr.data.keys import contents_key
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
@@ -56,7 +56,8 @@ def _train(fn_args: Any, here: Path, kept: str | None) -> None:
     for split in SPLITS.values():
         check_split_once(file, config["data"], split, here)
     train_files, valid_files = _files(fn_args.train_files), _files(fn_args.eval_files)
-    rows = rows_key(file, [*train_files, *valid_files])
+    # By content: on a cluster a retry has the same examples in files of another time, and must find its checkpoints.
+    rows = contents_key(file, [*train_files, *valid_files])
     directory = here / rows
     assets = assets_from_transform(
         fn_args.transform_graph_path, train_files, file, directory / "assets", config["data"]
@@ -64,9 +65,7 @@ def _train(fn_args: Any, here: Path, kept: str | None) -> None:
     train_rows, valid_rows = (
         _rows(file, paths, here / "rows", split) for split, paths in (("train", train_files), ("valid", valid_files))
     )
-    if kept is not None:
-        # A retry on another machine has the same examples in files of another time.
-        kept = join(kept, contents_key(file, [*train_files, *valid_files]))
+    kept = None if kept is None else join(kept, rows)
     result = run_training(assets, experiment, train_rows, valid_rows, directory, kept=kept)
     history = result.progress.history
     example = first_example(file, split_files(config["data"], "train"))
@@ -75,7 +74,7 @@ def _train(fn_args: Any, here: Path, kept: str | None) -> None:
 
 def _rows(file: FeatureFile, paths: list[str], directory: Path, split: str) -> RankingData:
     """The rows of a split, from their columnar copy, which later trainings on them use again."""
-    copy = directory / f"{split}-{rows_key(file, paths)}"
+    copy = directory / f"{split}-{contents_key(file, paths)}"
     rows = RankingData.of_transformed(file, paths, copy)
     remove_other_copies(copy, split)
     return rows

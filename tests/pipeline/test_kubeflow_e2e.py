@@ -86,6 +86,20 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+# A model of the contents learns from a log as small as this one; no bound but the fall against the baseline is asked.
+EXPERIMENT = """
+preset: dmf
+training: {{epochs: {epochs}, batch_size: 128, learning_rate: {learning_rate}, checkpoint_steps: 2}}
+evaluation: {{min_auc: 0.0, min_gauc: 0.0, max_auc_fall: 0.02, max_gauc_fall: 1.0}}
+export: {{warmup_candidates: [1]}}
+"""
+
+
+def experiment(path: Path, epochs: int, learning_rate: float) -> Path:
+    path.write_text(EXPERIMENT.format(epochs=epochs, learning_rate=learning_rate), "utf-8")
+    return path
+
+
 def cluster(files: Path, tmp_path: Path, environment: dict[str, str], form: Form) -> Cluster:
     data = new_place("s3")
     send(files / "data", data, "")
@@ -117,9 +131,12 @@ def test_without_ml_metadata_and_with_a_stopped_trainer(
     assert ended["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version
 
 
-def test_first_run_second_run_and_a_schema_that_stops(files: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_first_run_second_run_worse_model_and_a_schema_that_stops(
+    files: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
     made = cluster(files, tmp_path, environment, "with_mlmd")
-    first = made.launcher.run(made.compiled(made.data, "1"))
+    good = experiment(tmp_path / "good.yaml", epochs=3, learning_rate=0.01)
+    first = made.launcher.run(made.compiled(made.data, "1", experiment=good))
     assert states(first) == dict.fromkeys(first, "done"), told(first)
     assert set(first) == TASKS
     assert first["Baseline"].outputs["model"]["metadata"]["absent"] == 1
@@ -129,10 +146,23 @@ def test_first_run_second_run_and_a_schema_that_stops(files: Path, tmp_path: Pat
     assert first["Pusher"].outputs["pushed_model"]["metadata"]["pushed_destination"] == join(made.pushed, version)
 
     # The same again: only what may not be cached runs, and finds the model that stands there.
-    again = made.launcher.run(made.compiled(made.data, "1"))
+    again = made.launcher.run(made.compiled(made.data, "1", experiment=good))
     assert {name for name, state in states(again).items() if state == "done"} >= {"Baseline"}
     assert states(again)["Trainer"] == "cached"
     assert again["Baseline"].outputs["model"]["metadata"]["pushed_version"] == version
+    assert names(made.pushed) == [version]
+
+    # One that has hardly been trained is worse than the baseline, and nothing else is asked of it.
+    worse = experiment(tmp_path / "worse.yaml", epochs=1, learning_rate=1e-6)
+    refused = made.launcher.run(made.compiled(made.data, "1", experiment=worse))
+    assert {name: state for name, state in states(refused).items() if state != "cached"} == dict.fromkeys(
+        ("Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher"), "done"
+    ), told(refused)
+    assert refused["Baseline"].outputs["model"]["metadata"]["pushed_version"] == version
+    assert refused["Evaluator"].outputs["blessing"]["metadata"]["blessed"] == 0
+    pushed = refused["Pusher"].outputs["pushed_model"]["metadata"]
+    assert pushed["pushed"] == 0
+    assert pushed["message"].startswith("not pushed: overall: auc ")
     assert names(made.pushed) == [version]
 
     # A schema by which no label is 0 stops at the gate, in words.
@@ -142,7 +172,7 @@ def test_first_run_second_run_and_a_schema_that_stops(files: Path, tmp_path: Pat
             feature.int_domain.min = 1
     strict = tmp_path / "strict.pbtxt"
     strict.write_text(text_format.MessageToString(schema), "utf-8")
-    stopped = made.launcher.run(made.compiled(made.data, "1", strict))
+    stopped = made.launcher.run(made.compiled(made.data, "1", strict, good))
     assert list(stopped)[-1] == "AnomalyGate"
     assert states(stopped)["AnomalyGate"] == "failed"
     assert "error: the data does not fit the schema:" in stopped["AnomalyGate"].printed

@@ -11,7 +11,8 @@ import pytest
 
 from tfctr.errors import UserError
 from tfctr.models import build_model
-from tfctr.training.experiment import load_experiment, published_experiments
+from tfctr.training.experiment import load_experiment
+from tfctr.training.published import published_experiments
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench

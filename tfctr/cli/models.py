@@ -22,6 +22,7 @@ def show_models(
 ) -> None:
     """List interests, interactions, presets and published runs, or show the settings of a preset."""
     from tfctr.models.presets import PRESETS
+    from tfctr.training.published import note_on, published_experiments
 
     if name is not None:
         settings = _settings(name)
@@ -42,9 +43,8 @@ def show_models(
     for name, (about, _) in PRESETS.items():
         table.add_row("preset", name, about)
     table.add_section()
-    for path in sorted((Path(tfctr.__file__).parent / "training" / "published").glob("*.yaml")):
-        about = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        table.add_row("published run", path.stem, about)
+    for name in published_experiments():
+        table.add_row("published run", name, note_on(name).split("\n")[0])
     console().print(table)
 
 
@@ -67,18 +67,19 @@ def _settings(name: str) -> dict[str, Any]:
     return {
         **config.model_dump(mode="json"),
         "interests": [
-            {**entry, **_options(create_interest(module_options(entry), ANY_SEQUENCE), ANY_SEQUENCE)}
+            {
+                **entry,
+                **_options(create_interest(module_options(entry), ANY_SEQUENCE), "frozen", "category", "max_length"),
+            }
             for entry in interests
         ],
         "interaction": {"type": config.interaction["type"], **_options(create_interaction(config.interaction))},
     }
 
 
-def _options(layer: Any, filled_in: Any = None) -> dict[str, Any]:
-    """The arguments of a module, without those of any layer and those that the feature file fills in."""
-    left_out = {"name", "dtype", "trainable", "fields"}
-    if filled_in is not None:
-        left_out |= {"frozen", "category", "max_length"}
+def _options(layer: Any, *filled_in: str) -> dict[str, Any]:
+    """The arguments of a module, without those that any layer has and those that the model fills in."""
+    left_out = {"name", "dtype", "trainable", "fields", *filled_in}
     plain = json.loads(json.dumps(layer.get_config(), default=str))
     return {key: value for key, value in plain.items() if key not in left_out and value is not None}
 

@@ -48,8 +48,9 @@ def train(
         raise UserError(f"{out}: is a file; --out names a directory")
     import_tensorflow()
     from tfctr.models.presets import preset as find_preset
-    from tfctr.training.experiment import Experiment, changed, load_experiment, note_on, published_experiments
+    from tfctr.training.experiment import Experiment, changed, load_experiment
     from tfctr.training.monitors import MONITORS
+    from tfctr.training.published import note_on, published_experiments
     from tfctr.training.workspace import train_in_workspace
 
     found = load_experiment(experiment) if experiment else Experiment()

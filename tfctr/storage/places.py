@@ -47,7 +47,7 @@ def local_path(place: str | Path, what: str) -> Path:
     """
     if is_remote(place):
         raise UserError(f"{what}: must be a local directory. Received: {place}")
-    return Path(str(place).removeprefix("file://"))
+    return _path(place)
 
 
 def local_directory(text: str) -> Path:
@@ -61,17 +61,17 @@ def local_directory(text: str) -> Path:
 
 def join(place: str | Path, *parts: str) -> str:
     """The place of something below a place."""
-    return "/".join([str(place).rstrip("/"), *parts]) if is_remote(place) else str(Path(place, *parts))
+    return "/".join([str(place).rstrip("/"), *parts]) if is_remote(place) else str(Path(_path(place), *parts))
 
 
 def whole_place(place: str | Path) -> str:
     """A place that does not depend on the working directory."""
-    return str(place) if is_remote(place) else str(Path(place).resolve())
+    return str(place) if is_remote(place) else str(_path(place).resolve())
 
 
 def parent(place: str | Path) -> str:
     """The place of the directory that a place lies in."""
-    return str(place).rstrip("/").rpartition("/")[0] if is_remote(place) else str(Path(place).parent)
+    return str(place).rstrip("/").rpartition("/")[0] if is_remote(place) else str(_path(place).parent)
 
 
 def exists(place: str | Path) -> bool:
@@ -88,6 +88,14 @@ def names(place: str | Path) -> list[str]:
         found = [str(one).rstrip("/") for one in system.ls(path, detail=False)] if system.exists(path) else []
     # S3 can hold an empty object that stands for the directory itself.
     return sorted(one.rpartition("/")[2] for one in found if one != path)
+
+
+def files(place: str) -> list[str]:
+    """The files below a place, relative to it."""
+    system, path = _at(place)
+    with _store_errors(place):
+        found = system.find(path) if system.exists(path) else []
+    return [name for name in (str(one).removeprefix(f"{path}/") for one in found) if name and name != path]
 
 
 def read_bytes(place: str | Path) -> bytes:
@@ -117,7 +125,7 @@ def write_text(place: str | Path, text: str) -> None:
         UserError: the store refuses, or gives back something else.
     """
     if not is_remote(place):
-        write_local_text(Path(str(place).removeprefix("file://")), text)
+        write_local_text(_path(place), text)
         return
     with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
         path = Path(temporary) / "text"
@@ -139,7 +147,7 @@ def local_copy(place: str | Path, only: Sequence[str] | None = None) -> Iterator
         UserError: it is not there, or the store refuses.
     """
     if not is_remote(place):
-        yield Path(str(place).removeprefix("file://"))
+        yield _path(place)
         return
     whole = str(place).rstrip("/")
     with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
@@ -167,10 +175,10 @@ def new_version(place: str | Path, last: str = "saved_model.pb") -> Iterator[Pat
         with new_directory(local_path(place, "the version")) as unfinished:
             yield unfinished
         return
+    if exists(place):
+        raise FileExistsError(f"{place}: exists already")
     with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
         yield Path(temporary)
-        if exists(place):
-            raise FileExistsError(f"{place}: exists already")
         try:
             send(Path(temporary), str(place), last)
         except BaseException:
@@ -248,19 +256,16 @@ def _fetch_file(system: Any, path: str, copy: Path) -> None:
             target.write(block)
 
 
-def files(place: str) -> list[str]:
-    """The files below a place, relative to it."""
-    system, path = _at(place)
-    with _store_errors(place):
-        found = system.find(path) if system.exists(path) else []
-    return [name for name in (str(one).removeprefix(f"{path}/") for one in found) if name and name != path]
-
-
 def _digest(file: Any) -> bytes:
     found = hashlib.sha256()
     while block := file.read(_BLOCK):
         found.update(block)
     return found.digest()
+
+
+def _path(place: str | Path) -> Path:
+    """The path of a local place."""
+    return Path(str(place).removeprefix("file://"))
 
 
 def _at(place: str | Path) -> tuple[Any, str]:

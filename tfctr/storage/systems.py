@@ -93,27 +93,17 @@ class _TensorflowFileSystem(fsspec.AbstractFileSystem):
 
     @override
     def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
-        import tensorflow as tf
-
-        if mode == "wb" and path.startswith("ram://") and tf.io.gfile.exists(path):
-            tf.io.gfile.remove(path)  # it would be added to
-        return tf.io.gfile.GFile(path, mode)
+        if mode == "wb" and path.startswith("ram://") and self._files.exists(path):
+            self._files.remove(path)  # it would be added to
+        return self._files.GFile(path, mode)
 
     @override
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         self._files.makedirs(path)
 
     @override
-    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
-        self._files.makedirs(path)
-
-    @override
     def rm_file(self, path: str) -> None:
         self._files.remove(path)
-
-    @override
-    def rmdir(self, path: str) -> None:
-        self._files.rmtree(path)
 
     @property
     def _files(self) -> Any:

@@ -22,11 +22,10 @@ from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.presets import preset
 from tfctr.training.monitors import MonitorName
+from tfctr.training.published import published_experiments, published_path
 
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
-
-_PUBLISHED = Path(__file__).parent / "published"
 
 
 class StartFrom(Strict):
@@ -206,17 +205,6 @@ def changed(experiment: Experiment, settings: Sequence[str]) -> Experiment:
     return _validated(content, "--set") if settings else experiment
 
 
-def published_experiments() -> tuple[str, ...]:
-    """The names of the published runs whose experiment files come with the package."""
-    return tuple(sorted(path.stem for path in _PUBLISHED.glob("*.yaml")))
-
-
-def note_on(name: str) -> str:
-    """What the file of a published run says first: whose run it is, and what the feature file must say."""
-    lines = (_PUBLISHED / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
-
-
 def load_experiment(path: str | Path) -> Experiment:
     """Reads and checks an experiment file.
 
@@ -231,7 +219,7 @@ def load_experiment(path: str | Path) -> Experiment:
     names = published_experiments()
     if str(path) not in names:
         raise UserError(f"{path}: can't be read (no such file); published runs: {', '.join(names)}")
-    return _validated(load_yaml(_PUBLISHED / f"{path}.yaml"), path)
+    return _validated(load_yaml(published_path(str(path))), path)
 
 
 def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
