@@ -32,8 +32,9 @@ _TAG = 8
 _START = f"""# Presets
 
 Every preset with its paper, its equations and what it costs. `python -m benchmarks.presets` makes this page from the
-docstrings, where arguments and shapes stand too, and from the models as they are built. `tfctr models --json` has the
-settings of each; `tfctr train --preset NAME` trains it. Names in backticks below an equation are classes of `tfctr`.
+docstrings, where arguments and shapes stand too, and from the models as they are built. `tfctr models NAME`
+shows all settings of one; `tfctr train --preset NAME` trains it. Names in backticks below an equation are classes of
+`tfctr`.
 
 Figures: the features of `configs/synthetic.yaml` with E = 16 and one frozen table of {_VECTOR_WIDTH} numbers, a history
 of 50 events, float32, before folding. *Parameters* are those that train, without first-order weights and the tables of
@@ -69,9 +70,9 @@ def figures(name: str) -> tuple[int, int, int]:
     keras.backend.clear_session()
     file = load_feature_file(FEATURES)
     fields = [field for feature in file.features for field in feature.kind.fields(feature)]
-    tables = {field.table.name: _TABLE_ROWS for field in fields if field.table is not None}
+    rows = {field.table.name: _TABLE_ROWS for field in fields if field.table is not None}
     frozen = dict.fromkeys(file.frozen_of_sequence("history"), (_TABLE_ROWS, _VECTOR_WIDTH))
-    model = RankingModel(file, tables, frozen, PRESETS[name][1])
+    model = RankingModel(file, rows, frozen, PRESETS[name][1])
     inputs = dummy_inputs(file)
     model(inputs)
     of_user = {spec.name: inputs[spec.name] for spec in model_inputs(file) if spec.side == "user"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ import pytest
 
 import tfctr
 from tests.workbench import ROOT
-from tfctr.data.keys import code_digest, files_key
+from tfctr.data.keys import code_digest, contents_key, files_key
 from tfctr.errors import UserError
+from tfctr.features import FeatureFile
 
 
 @pytest.fixture
@@ -66,3 +68,16 @@ def test_files_of_a_pipeline_may_be_remote() -> None:
     assert len(keys) >= 2
     with pytest.raises(UserError, match=r"ram://artifacts/examples\.lost: not there"):
         files_key([f"{path}.lost"])
+
+
+def test_contents_tell_wherever_and_whenever_they_were_copied(tmp_path: Path) -> None:
+    """A retry on a cluster has its inputs downloaded anew, to folders of other names at another time."""
+    file = FeatureFile.model_validate({"labels": {"click": "label"}, "candidate": {"item_id": {}}})
+    other = FeatureFile.model_validate({"labels": {"click": "label"}, "candidate": {"shop_id": {}}})
+    paths = [tmp_path / name for name in ("one", "two", "three")]
+    for path, content in zip(paths, ("same", "same", "else"), strict=True):
+        path.write_text(content)
+    os.utime(paths[1], (1, 1))
+    one, two, three = (contents_key(file, [str(path)]) for path in paths)
+    assert one == two != three
+    assert contents_key(other, [str(paths[0])]) != one

@@ -26,10 +26,10 @@ class Shares(NamedTuple):
         Raises:
             ValueError: they are something else.
         """
-        whole = isinstance(given, list | tuple) and [one for one in given if type(one) is int and one > 0]
-        if not whole or len(whole) != 3 or len(given) != 3:
+        three = isinstance(given, list | tuple) and len(given) == 3
+        if not three or not all(type(one) is int and one > 0 for one in given):
             raise ValueError(f"must be three positive whole numbers, of train, valid and test. Received: {given}")
-        return cls(*whole)
+        return cls(*given)
 
     @property
     def cuts(self) -> tuple[float, float]:
