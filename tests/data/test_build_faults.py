@@ -130,7 +130,7 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
         ({"request": "clicks_item"}, "the column 'clicks_item' is made twice"),
         ({"keep_negatives": 0}, "keep_negatives: .*greater than 0"),
         ({"split": "weekly"}, "split: .*'user-time'"),
-        ({"shares": [7, 2, 0]}, "shares: each of train, valid and test must have a share of at least 1"),
+        ({"shares": [7, 2, 0]}, "shares: must be three positive whole numbers, of train, valid and test"),
         ({"split": "leave-last-out", "shares": [7, 2, 1]}, "shares: leave-last-out has none"),
         ({"log": LOG | {"path": {"train": "a.parquet"}}}, "train, valid and test"),
         ({"log": LOG | {"path": {"train": "a", "valid": "b", "test": "c"}}, "split": "random"}, "nothing to split"),
