@@ -6,6 +6,7 @@ Beam workers and containers import all three by dotted path, so they are package
 from setuptools import find_packages, setup
 
 BASE = [
+    "cachetools>=5",
     "fsspec>=2025.3",
     "google-crc32c>=1.5",
     "grpcio>=1.76",
@@ -19,6 +20,7 @@ BASE = [
     "typing-extensions>=4.12",
 ]
 SERVING = [
+    "aiohttp>=3.10",  # the REST API
     "grpcio-health-checking>=1.76,<1.77",  # newer ones need protobuf 7, which TensorFlow does not allow
     "tensorflow>=2.21,<2.22",
     "tensorflow-serving-api>=2.19",
@@ -45,6 +47,8 @@ EXTRAS = {
     # For examples/retrieve_and_rank.py; it runs on Keras 2 (tf-keras), in processes of its own.
     "retrieval": [*SERVING, *DATA, "tensorflow-recommenders>=0.7.7", "tf-keras>=2.21,<2.22"],
     "redis": ["redis>=5"],
+    "metrics": ["prometheus-client>=0.20"],  # of the client; the server writes the names of TensorFlow Serving
+    "tracing": ["opentelemetry-api>=1.27"],
     "s3": ["s3fs>=2025.3"],  # s3:// and minio://
     "dev": [
         "cryptography>=42",  # certificates
@@ -66,6 +70,8 @@ EXTRAS = {
         "scikit-learn>=1.5",
         "tensorflow-data-validation>=1.16,<1.22",
         "tfx-bsl>=1.21,<1.22",
+        "opentelemetry-sdk>=1.27",
+        "types-cachetools",
         "types-pyyaml",
     ],
 }
