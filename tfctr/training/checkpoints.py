@@ -22,6 +22,7 @@ class Progress:
     Attributes:
         epoch: The epoch under way.
         step: Steps done in it.
+        trained: Whether all its steps are done, so that only its validation is left.
         best: The best value of the monitor so far.
         best_epoch: The epoch that reached it, from 1; 0 before the first.
         waited: Epochs since then.
@@ -32,6 +33,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    trained: bool = False
     best: float = -math.inf
     best_epoch: int = 0
     waited: int = 0
