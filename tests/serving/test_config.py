@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "serving.yaml"
 RENDERED = ROOT / "serving" / "k8s" / "base" / "config"
 BATCHED = Deployment(
-    model=Model(name="ranker", base_path="/models/ranker"),
+    model=Model(name="ranking", base_path="/models/ranking"),
     image="tensorflow/serving:2.19.0",
     batching=Batching(allowed_batch_sizes=(1, 4, 16)),
 )
@@ -26,7 +26,7 @@ def test_models_config() -> None:
     text = render(load_deployment(CONFIG))["models.config"]
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     (model,) = config.model_config_list.config
-    assert (model.name, model.base_path, model.model_platform) == ("ranker", "/models/ranker", "tensorflow")
+    assert (model.name, model.base_path, model.model_platform) == ("ranking", "/models/ranking", "tensorflow")
     assert model.model_version_policy.latest.num_versions == 2
 
 

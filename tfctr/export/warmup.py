@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfctr import MODEL_NAME
 from tfctr.export.signatures import RankingModule
 from tfctr.features.parsing import parse_examples
 
@@ -41,7 +42,7 @@ def write_warmup_requests(
 def _request(signature: str, inputs: Mapping[str, Any]) -> Any:
     log = prediction_log_pb2.PredictionLog()
     request = log.predict_log.request
-    request.model_spec.name = "ranking"
+    request.model_spec.name = MODEL_NAME
     request.model_spec.signature_name = signature
     for name, tensor in inputs.items():
         request.inputs[name].CopyFrom(tf.make_tensor_proto(np.asarray(tensor)))
