@@ -80,16 +80,16 @@ def export(
     import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
     from tfctr.storage import join
-    from tfctr.training.workspace import finished_run
+    from tfctr.training.workspace import finished_run, warmup_row
 
-    found, example = finished_run(run)
+    found = finished_run(run)
     with step("export"):
         directory = export_model(
             found.model,
             found.assets,
             found.experiment,
             join(to, str(version or next_version(to))),
-            example,
+            warmup_row(found.assets.file, found.experiment, found.data),
             found.history,
         )
     console().print(str(directory))
