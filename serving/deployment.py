@@ -18,6 +18,7 @@ from tfctr.features.yaml_file import Strict, describe_validation_error, load_yam
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_DIRECTORY = "/etc/serving"
+_SCRIPTS = ("entrypoint.sh", "ready.sh")
 _ALERTS = Path(__file__).with_name("alerts.yaml")
 _HEADER = "# Rendered by `python -m serving.render`; change {source} instead.\n"
 
@@ -88,7 +89,8 @@ def load_deployment(path: str | Path) -> Deployment:
 
 def render(deployment: Deployment) -> dict[str, str]:
     """The rendered files by their path below serving/."""
-    config = {f"k8s/base/config/{name}": text for name, text in server_files(deployment).items()}
+    served = server_files(deployment)
+    config = {f"k8s/base/config/{name}": text for name, text in served.items()}
     images = {
         f"k8s/images/{variant}/kustomization.yaml": _image_component(deployment.image + suffix)
         for variant, suffix in (("cpu", ""), ("gpu", "-gpu"))
@@ -96,6 +98,7 @@ def render(deployment: Deployment) -> dict[str, str]:
     variables = {"IMAGE": deployment.image, "BASE_IMAGE": deployment.base_image}
     return {
         **config,
+        "k8s/base/kustomization.yaml": _base(deployment.model.name, sorted(served)),
         **images,
         "k8s/monitoring/alerts.yaml": _alerts(deployment.model.name),
         "compose/.env": _said("configs/serving.yaml")
@@ -117,6 +120,18 @@ def server_files(deployment: Deployment) -> dict[str, str]:
 
 def _said(source: str) -> str:
     return _HEADER.format(source=source)
+
+
+def _base(name: str, files: list[str]) -> str:
+    """The kustomization that gives the pods these files."""
+    names = [f"config/{file}" for file in [*files, *_SCRIPTS]]
+    base = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["serving.yaml", "models-claim.yaml"],
+        "configMapGenerator": [{"name": f"{name}-config", "files": names}],
+    }
+    return _said("configs/serving.yaml") + yaml.safe_dump(base, sort_keys=False)
 
 
 def _image_component(image: str) -> str:

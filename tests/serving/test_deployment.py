@@ -17,7 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving.deployment import flags, load_deployment, render
+from serving.deployment import CONFIG_DIRECTORY, Batching, flags, load_deployment, render
 from tests.serving.conftest import PATIENCE
 from tests.serving.kustomize import build
 from tfctr import MODEL_NAME
@@ -110,8 +110,7 @@ def test_overlays_differ_in_image_card_and_what_they_scale_by() -> None:
 def test_the_image_is_said_once(tmp_path: Path) -> None:
     """Another image in the deployment file is the one that is deployed, and no manifest names it itself."""
     other = DEPLOYMENT.model_copy(update={"image": "registry:5000/other:3.0"})
-    (tmp_path / "k8s").mkdir()
-    shutil.copytree(KUBERNETES, tmp_path / "k8s", dirs_exist_ok=True)
+    shutil.copytree(KUBERNETES, tmp_path / "k8s")
     for name, text in render(other).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -122,6 +121,18 @@ def test_the_image_is_said_once(tmp_path: Path) -> None:
     written = [path for path in (ROOT / "serving").rglob("*") if path.is_file() and path.suffix in ("", ".yaml")]
     said = [path for path in written if any(name in path.read_text("utf-8") for name in names)]
     assert said == [ROOT / "serving" / "compose" / ".env"]
+
+
+def test_pods_have_every_file_that_a_flag_names(tmp_path: Path) -> None:
+    batched = DEPLOYMENT.model_copy(update={"batching": Batching(allowed_batch_sizes=(1, 4))})
+    shutil.copytree(KUBERNETES, tmp_path / "k8s")
+    for name, text in render(batched).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    files = by_name(build(tmp_path / "k8s" / "base"))["ConfigMap", "ranking-config"]["data"]
+    named = re.findall(rf"={CONFIG_DIRECTORY}/(\S+)", files["server.flags"])
+    assert "batching.config" in named
+    assert set(named) <= set(files)
 
 
 def test_what_is_deployed_has_jemalloc() -> None:
