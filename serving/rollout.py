@@ -288,14 +288,17 @@ def _status(rollout: Rollout) -> str:
     """
     replies, problems = call_all(rollout.replicas, rollout.served)
     name = get_model_status_pb2.ModelVersionStatus.State.Name
-    lines = []
+    lines, differing = [], []
     for address, served in replies.items():
         for version, status in sorted(served.statuses.items()):
             labels = sorted(label for label, number in served.labels.items() if number == version)
             lines.append(" ".join([address, str(version), name(status.state), *labels]))
         if found := rollout.differences(served):
-            problems.append(f"{address}: {', '.join(found)}; run the last step again")
-    if problems:
+            differing.append(f"{address}: {', '.join(found)}")
+    if differing and STABLE in rollout.labels:
+        # A step that has ended may not be taken again: a second rollback goes back further.
+        differing.append(f"`pin {rollout.labels[STABLE]}` gives all what the file says")
+    if problems := [*problems, *differing]:
         typer.echo("".join(f"{line}\n" for line in lines), nl=False)
         raise UserError("; ".join(problems))
     return "\n".join(lines)

@@ -371,11 +371,11 @@ def test_status_is_what_each_replica_says(config: Path, addresses: list[str], se
         f"{first} 2 AVAILABLE canary stable",
         f"{second} 1 AVAILABLE stable",
         f"error: {second}: canary is version none, not 2, previous is version none, not 1, stable is version 1, not 2, "
-        "version 2 is not available; run the last step again",
+        "version 2 is not available; `pin 2` gives all what the file says",
     ]
 
 
-def test_a_step_again_brings_a_replica_to_what_the_file_says(
+def test_a_pin_brings_a_replica_to_what_the_file_says(
     config: Path, addresses: list[str], services: list[ModelService]
 ) -> None:
     Rollout(config, addresses).canary(2)
@@ -383,12 +383,12 @@ def test_a_step_again_brings_a_replica_to_what_the_file_says(
     services[1].loaded, services[1].labels = {1}, {"stable": 1}
     seen: list[dict[str, int]] = []
     services[1].before_labels = lambda labels: seen.append(dict(labels))
-    change = Rollout(config, addresses).promote()
+    change = Rollout(config, addresses).pin(2)
     assert change.startswith(f"{addresses[1]}: canary is version none, not 2, ")
     # It keeps its own label until it has the version.
     assert seen == [{"stable": 1}, {"stable": 2, "canary": 2, "previous": 1}]
     assert services[0].labels == services[1].labels == {"stable": 2, "canary": 2, "previous": 1}
-    assert Rollout(config, addresses).promote() == ""
+    assert Rollout(config, addresses).pin(2) == ""
 
 
 def test_only_one_step_changes_a_file(config: Path, addresses: list[str], services: list[ModelService]) -> None:
