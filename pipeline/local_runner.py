@@ -15,6 +15,7 @@ import typer
 from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
 from pipeline.errors import ends_in_words, for_people
 from pipeline.progress import Progress, quiet
+from tfctr import MODEL_NAME
 from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
@@ -53,7 +54,7 @@ class OutputLayout:
         self.artifacts = self.out / "artifacts"
         self.metadata = self.out / "metadata.sqlite"
         self.checkpoints = self.out / "checkpoints"
-        self.serving = self.out / "serving" / "tfctr"
+        self.serving = self.out / "serving" / MODEL_NAME
         self.logs = self.out / "logs"
 
 

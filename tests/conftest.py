@@ -115,10 +115,7 @@ def exported(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> 
     from tfctr.training.experiment import Experiment
 
     directory = tmp_path_factory.mktemp("exported")
-    example = bytes(workbench.serialized("test", 1)[0])
     return {
-        name: export_model(
-            workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1", example
-        )
+        name: export_model(workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1")
         for name in PRESETS
     }

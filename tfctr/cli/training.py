@@ -80,18 +80,18 @@ def export(
     import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
     from tfctr.storage import check_place, check_writable, join
-    from tfctr.training.workspace import finished_run
+    from tfctr.training.workspace import finished_run, warmup_row
 
     check_place(to, lasting=True)
     check_writable(to)
-    found, example = finished_run(run)
+    found = finished_run(run)
     with step("export"):
         directory = export_model(
             found.model,
             found.assets,
             found.experiment,
             join(to, str(version or next_version(to))),
-            example,
+            warmup_row(found.assets.file, found.experiment, found.data),
             found.history,
         )
     console().print(str(directory))

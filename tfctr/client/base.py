@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import grpc
 
+from tfctr import MODEL_NAME
 from tfctr.client.cache import MemoryStateCache, StateCache
 from tfctr.client.calls import Caller
 from tfctr.client.counts import Counts
@@ -25,7 +26,7 @@ class ClientBase:
     def __init__(
         self,
         target: str,
-        model_name: str = "ranking",
+        model_name: str = MODEL_NAME,
         timeout_seconds: float = 1.0,
         cache: StateCache | Literal["memory"] | None = "memory",
         *,

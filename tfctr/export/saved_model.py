@@ -16,7 +16,7 @@ from tfctr.export.cost import model_cost
 from tfctr.export.describe import DESCRIPTION
 from tfctr.export.op_check import check_ops
 from tfctr.export.signatures import RankingModule
-from tfctr.export.warmup import write_warmup_requests
+from tfctr.export.warmup import made_example, write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
 from tfctr.storage import MARKER, exists, is_remote, join, new_version, version_numbers
@@ -40,7 +40,8 @@ def export_model(
     Args:
         experiment: The experiment of the training, whose `export` section has the options of the export.
         directory: The SavedModel directory.
-        example: A serialized raw example for the warm-up requests; without one all their features are missing.
+        example: A serialized raw example for the warm-up requests; without one, a made
+            one that is nobody's.
         history: Validation metrics of each epoch, for the description.
         replace: Whether a version that stands there is replaced; else it is an error.
 
@@ -54,7 +55,7 @@ def export_model(
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
         (unfinished / "assets.extra").mkdir(exist_ok=True)
-        write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
+        write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example or made_example(assets))
         described = json.dumps(_description(model, module, experiment, history), indent=1)
         (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
     return str(directory) if is_remote(directory) else Path(directory)
