@@ -9,6 +9,7 @@ import yaml
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file, model_inputs, raw_inputs
+from tfctr.features.spec import FeatureFile
 
 
 @pytest.fixture
@@ -134,3 +135,8 @@ def test_broken_yaml(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
         load_feature_file(tmp_path / "none.yaml")
+
+
+def test_true_is_no_number() -> None:
+    with pytest.raises(ValueError, match="must be a number, and not true or false"):
+        FeatureFile.model_validate({"embedding_dimension": True})

@@ -231,7 +231,8 @@ class TestSettings:
 
     def test_the_example_is_taken(self, config: PipelineConfig, tmp_path: Path) -> None:
         settings = load_settings(ROOT / "configs" / "kubeflow.yaml")
-        assert compile_pipeline(config, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", settings)
+        in_a_store = replace(config, checkpoints="s3://bucket/checkpoints")
+        assert compile_pipeline(in_a_store, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", settings)
 
     @pytest.mark.parametrize(
         ("content", "message"),

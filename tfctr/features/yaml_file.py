@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -100,9 +101,19 @@ class Strict(BaseModel):
 
     @classmethod
     def _is_number(cls, key: str) -> bool:
-        annotation = cls.model_fields[key].annotation
-        allowed = {annotation, *get_args(annotation)}
+        allowed = set(_alternatives(cls.model_fields[key].annotation))
         return bool(allowed & {int, float}) and bool not in allowed
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation allows side by side."""
+    if get_origin(annotation) is Annotated:
+        yield from _alternatives(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for one in get_args(annotation):
+            yield from _alternatives(one)
+    else:
+        yield annotation
 
 
 def registered_name(model: type[BaseModel], key: str) -> str:
