@@ -17,6 +17,7 @@ from tfctr.client.codec import Array
 from tfctr.client.errors import BadRequestError
 from tfctr.client.metadata import LENGTH_SUFFIX, ServedModel, TensorSpec
 from tfctr.client.values import SEPARATOR, column, missing
+from tfctr.errors import UserError
 
 Features = Mapping[str, Any]
 Candidates = Sequence[Features] | Mapping[str, Any]
@@ -40,11 +41,18 @@ class Declared:
 
     @classmethod
     def of(cls, feature_file: Any) -> "Declared":
-        """Reads a feature file, given as its path or loaded."""
+        """Reads a feature file, given as its path or loaded.
+
+        Raises:
+            BadRequestError: it cannot be read.
+        """
         from tfctr.features import load_feature_file
         from tfctr.features.inputs import columns, raw_inputs
 
-        file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
+        try:
+            file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
+        except UserError as error:
+            raise BadRequestError(f"feature_file: {error}") from None
         return cls(
             frozenset(spec.name for spec in raw_inputs(file)),
             {name: tuple(spec.name for spec in columns(file, name)) for name in file.sequences},

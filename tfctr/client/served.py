@@ -5,7 +5,7 @@ import threading
 import time
 
 from tfctr.client.calls import Caller
-from tfctr.client.counts import Counts
+from tfctr.client.counts import Counts, Warnings
 from tfctr.client.errors import ClientError
 from tfctr.client.flight import SingleFlight
 from tfctr.client.metadata import parse_metadata
@@ -45,6 +45,7 @@ class ServedVersions:
         self._declared = declared
         self._strict = strict
         self._refresh = refresh_seconds
+        self._warnings = Warnings()
         self._lock = threading.Lock()
         self._builders: dict[int, RequestBuilder] = {}
         self._current: RequestBuilder | None = None
@@ -82,7 +83,7 @@ class ServedVersions:
             return await self._fetch(None, deadline.part(REFRESH_SHARE, "metadata"))
         except ClientError as error:
             # The known version probably still works. If it does not, the call to it fails with an error of its own.
-            logger.warning("could not look for a newer version: %s", error)
+            self._warnings.log("could not look for a newer version: %s", error)
             return current
 
     async def get(self, version: int, deadline: Deadline) -> RequestBuilder:
