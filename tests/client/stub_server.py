@@ -33,8 +33,8 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
     with, an event to wait for, a function to call, or `None`. `after` maps a signature to a function that is called
     once, after the signature's next run. `replace_output` maps the name of an output to the array that is sent in its
     place. With `tensor_content`, floats are sent as raw content and not in a repeated field. With `ignore_pin`, the
-    newest version answers all requests. `state` is the reported state of all versions. `on_call` is given the context of
-    each call.
+    newest version answers all requests. `state` is the reported state of all versions. `on_call` is given the context
+    of each call.
     """
 
     def __init__(self, name: str = "ranking"):
@@ -81,6 +81,11 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self.port = self._server.add_insecure_port(f"localhost:{self.port}")
         self._server.start()
         return self
+
+    def add(self, service: Callable[[grpc.Server], Any]) -> None:
+        """Adds another service to the running server."""
+        assert self._server is not None
+        service(self._server)
 
     def __exit__(self, *_: object) -> None:
         for event in [*self.hang.values(), *(step for steps in self.script.values() for step in steps)]:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from tests.client.connect import Connect
 from tests.client.replicas import DRIVERS, Outcomes, Replica, replicas
@@ -93,23 +96,66 @@ def test_a_replica_that_signals_but_does_not_answer_is_left_out(toy_models: Path
 # --- the servers' side: gRPC's default limits for pings
 
 
-@pytest.mark.parametrize("seconds", [12, pytest.param(200, marks=pytest.mark.night)])
-@pytest.mark.parametrize("health_check", [False, True])
+@pytest.mark.parametrize("seconds", [10, pytest.param(400, marks=pytest.mark.night)])
+@pytest.mark.parametrize("connection", [Connection(ping_after_seconds=1), Connection(health_check=True)])
 def test_a_server_with_default_limits_allows_the_pings(
-    server: StubServer, connect: Connect, seconds: float, health_check: bool
+    server: StubServer, connect: Connect, seconds: float, connection: Connection
 ) -> None:
-    """After a call of several pings, and after an idle time, the first connection still is in use."""
+    """After calls that last for several pings, and after an idle time, the first connection still is in use."""
     seen: set[str] = set()
     server.on_call = lambda context: seen.add(context.peer())
-    slow = threading.Event()
-    connection = Connection(ping_after_seconds=1, health_check=health_check)
+    with_health(server, HealthServicer())
     target = f"ipv4:127.0.0.1:{server.port}"  # localhost is two addresses
     with connect(target, timeout_seconds=300, connection=connection, retry=Retry(0)) as client:
-        client.rank(USER, CANDIDATES, CONTEXT)
-        server.script["score"] = [slow]
-        timer = threading.Timer(5, slow.set)
-        timer.start()
-        client.rank(USER, CANDIDATES, CONTEXT)
+        for _ in range(3):
+            slow = threading.Event()
+            server.script["score"] = [slow]
+            threading.Timer(4, slow.set).start()
+            client.rank(USER, CANDIDATES, CONTEXT)
         time.sleep(seconds)
         client.rank(USER, CANDIDATES, CONTEXT)
-    assert health_check or len(seen) == 1, seen
+    assert len(seen) == 1, seen
+
+
+# --- the health service
+
+
+def with_health(server: StubServer, service: HealthServicer) -> None:
+    """Gives a server that is running a health service; gRPC takes handlers at any time."""
+    service.set("", HealthCheckResponse.SERVING)
+    server.add(lambda grpc_server: add_HealthServicer_to_server(service, grpc_server))
+
+
+def test_a_replica_whose_health_service_says_no_gets_no_calls(toy_models: Path, connect: Connect) -> None:
+    with StubServer() as first, StubServer() as second:
+        services = [HealthServicer(), HealthServicer()]
+        for one, service in zip((first, second), services, strict=True):
+            one.load(1, toy_models / "1")
+            with_health(one, service)
+        target = f"ipv4:127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        with connect(target, timeout_seconds=300, connection=Connection(health_check=True)) as client:
+
+            def asked() -> tuple[bool, bool]:
+                first.calls.clear()
+                second.calls.clear()
+                for _ in range(4):
+                    client.rank(USER, CANDIDATES, CONTEXT)
+                return bool(first.calls), bool(second.calls)
+
+            until(lambda: asked() == (True, True))
+            services[0].set("", HealthCheckResponse.NOT_SERVING)
+            until(lambda: asked() == (False, True))
+            services[0].set("", HealthCheckResponse.SERVING)
+            until(lambda: asked() == (True, True))
+
+
+def test_without_a_health_service_all_replicas_count_as_healthy(toy_models: Path, connect: Connect) -> None:
+    with StubServer() as first, StubServer() as second:
+        for one in (first, second):
+            one.load(1, toy_models / "1")
+        target = f"ipv4:127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        with connect(target, timeout_seconds=300, connection=Connection(health_check=True)) as client:
+            for _ in range(10):
+                client.rank(USER, CANDIDATES, CONTEXT)
+        # In turn, so that one gets all user_tower and the other all score if the calls come one after the other.
+        assert min(sum(one.calls.values()) for one in (first, second)) >= 10

@@ -10,12 +10,12 @@ from tfctr.client.cache import MemoryStateCache, StateCache
 from tfctr.client.call_metadata import CallMetadata, MetadataSource
 from tfctr.client.calls import DEFAULT_RETRY, Caller
 from tfctr.client.counts import Counts, Observer
+from tfctr.client.declared import Declared
 from tfctr.client.drivers import Driver
 from tfctr.client.errors import BadRequestError
 from tfctr.client.guarded_cache import GuardedCache
 from tfctr.client.policies import Connection, Hedge, Retry, merged, number, whole
 from tfctr.client.ranking import Ranking
-from tfctr.client.requests import Declared
 from tfctr.client.served import ServedVersions
 from tfctr.client.transport import Deadline
 

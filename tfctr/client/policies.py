@@ -90,14 +90,15 @@ class Connection:
 
     Attributes:
         ping_after_seconds: how long nothing may arrive while calls wait, before the connection is asked. `None`: as
-            long as a request of the client may take, and at least a second. A server with the default limits of gRPC
-            allows that.
+            long as a request of the client may take, and at least a second; with `health_check`, five minutes. A
+            server with the default limits of gRPC allows that.
         ping_timeout_seconds: how long the sign of life may take.
         ejection_seconds: how long a server whose calls fail gets none, the first time; later for longer, at most six
             times that. 0 turns this off.
         ejection_share: the share of failed calls in a second, of at least two, that takes a server out.
         health_check: ask the servers' health service (`grpc.health.v1.Health/Watch`) which of them are in order. A
             server without it counts as healthy; gRPC then writes a line to the standard error for each connection.
+            TensorFlow Serving's says that all is well whatever its models do, so this is off.
 
     Raises:
         BadRequestError: a value is not allowed.
@@ -119,7 +120,8 @@ class Connection:
 
     def options(self, timeout_seconds: float) -> list[tuple[str, Any]]:
         """The gRPC channel options of a client whose requests may take this long."""
-        after = self.ping_after_seconds or max(1.0, timeout_seconds)
+        # A health check is a call that never ends, and without answers a server allows one ping in five minutes.
+        after = self.ping_after_seconds or (310.0 if self.health_check else max(1.0, timeout_seconds))
         config: dict[str, Any] = {"loadBalancingConfig": [self._balancing()]}
         if self.health_check:
             config["healthCheckConfig"] = {"serviceName": ""}
@@ -129,8 +131,6 @@ class Connection:
             ("grpc.keepalive_timeout_ms", _milliseconds(self.ping_timeout_seconds)),
             # Newer gRPC gives every ping a minute unless told otherwise, the keepalive's too.
             ("grpc.http2.ping_timeout_ms", _milliseconds(self.ping_timeout_seconds)),
-            # A health check is a call that is never over, so that an idle client would ping until the server minds.
-            *([("grpc.client_idle_timeout_ms", 30_000)] if self.health_check else []),
         ]
 
     def _balancing(self) -> dict[str, Any]:

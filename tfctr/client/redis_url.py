@@ -82,9 +82,9 @@ class RedisUrl:
 def _check(url: str) -> list[str]:
     """The passwords in a URL, each form of it, longest first."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if isinstance(url, str) else "")
         host, port = parts.hostname, parts.port
-    except (ValueError, AttributeError):
+    except ValueError:
         raise BadRequestError(f"Redis URL: it cannot be read. {_FORM}") from None
     if "cluster" in parts.scheme or "sentinel" in parts.scheme:
         raise BadRequestError(

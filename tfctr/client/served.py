@@ -6,11 +6,12 @@ import time
 
 from tfctr.client.calls import Caller
 from tfctr.client.counts import Counts, Warnings
+from tfctr.client.declared import Declared
 from tfctr.client.errors import ClientError
 from tfctr.client.flight import SingleFlight
 from tfctr.client.metadata import parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
-from tfctr.client.requests import Declared, RequestBuilder
+from tfctr.client.requests import RequestBuilder
 from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
