@@ -11,18 +11,24 @@ from typing import Any
 import redis
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class RedisServer:
     """A redis-server on a free port. Without redis-server on the machine, the test fails.
 
-    Its arguments are `--port` or others, with `{port}` for the port; `client` are those of `plain`, a client.
+    Its arguments are `--port` or others, with `{port}` for the port and `{bus}` for another free one; `client` are
+    those of `plain`, a client.
     """
 
     def __init__(self, *arguments: str, client: dict[str, Any] | None = None) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port, bus = _free_port(), _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._arguments = [one.format(port=self.port) for one in arguments or ("--port", "{port}")]
+        self._arguments = [one.format(port=self.port, bus=bus) for one in arguments or ("--port", "{port}")]
         self._client = client or {}
         self.start()
 
@@ -40,6 +46,7 @@ class RedisServer:
                 self.plain.ping()
                 return
             except redis.ConnectionError:
+                assert self.process.poll() is None, "redis-server has ended"
                 assert time.monotonic() < end, "redis-server does not answer"
                 time.sleep(0.05)
 

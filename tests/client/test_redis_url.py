@@ -159,7 +159,7 @@ def test_cluster_and_sentinel_are_refused(scheme: str) -> None:
 
 
 def test_a_node_of_a_cluster_says_what_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cluster = ["--port", "{port}", "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    cluster = ["--port", "{port}", "--cluster-enabled", "yes", "--cluster-port", "{bus}", "--dir", str(tmp_path)]
     with running(*cluster) as server:
         cache: StateCache = RedisStateCache(server.url, timeout_seconds=5)
         assert cache.get(KEY) is None

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tfctr.client import BadRequestError, ClientError, UnsupportedModelError
+from tfctr.client import BadRequestError, ClientError, CodecError, UnsupportedModelError
 from tfctr.client.declared import Declared
-from tfctr.client.metadata import ServedModel, Signature, TensorSpec
+from tfctr.client.metadata import ServedModel, Signature, TensorSpec, parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import RequestBuilder
 
@@ -310,6 +310,13 @@ def test_a_request_time_in_milliseconds_is_refused_as_in_training() -> None:
     assert _timed().context({})["timestamp"].tolist() == [INT64_MISSING]
     with pytest.raises(BadRequestError, match=r"context\.timestamp must be seconds since 1970"):
         _timed().context({"timestamp": 978_300_400_000})
+
+
+def test_signatures_that_cannot_be_read() -> None:
+    reply = wire.GetModelMetadataResponse()
+    reply.metadata["signature_def"].value = b"\xff\xff"
+    with pytest.raises(CodecError, match="must send a readable signature_def"):
+        parse_metadata(reply, "ranking")
 
 
 # --- whatever is given, the error is one of the client

@@ -110,6 +110,11 @@ class ClientBase:
         self._ranking = Ranking(caller, self._versions, self._cache, self._counts, chunk_size)
 
     @property
+    def model_name(self) -> str:
+        """The name of the model on the server."""
+        return self._versions.name
+
+    @property
     def counts(self) -> dict[str, int]:
         """Events so far; those that never happened are left out.
 
@@ -147,7 +152,7 @@ class ClientBase:
             outcome = type(error).__name__
             raise
         finally:
-            self._counts.observer.request_ended(method, outcome, time.perf_counter() - started)
+            self._counts.tell("request_ended", method, outcome, time.perf_counter() - started)
 
     async def _close(self) -> None:
         await self._driver.close()

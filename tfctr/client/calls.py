@@ -84,7 +84,7 @@ class Caller:
         begun = time.perf_counter()
 
         def ended(index: int, outcome: str) -> None:
-            self._counts.observer.call_ended(calls[index].kind, outcome, time.perf_counter() - begun)
+            self._counts.tell("call_ended", calls[index].kind, outcome, time.perf_counter() - begun)
 
         def start(index: int, is_hedge: bool) -> None:
             seconds = deadline.remaining(calls[index].step)

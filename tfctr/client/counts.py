@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 logger = logging.getLogger("tfctr.client")
 
@@ -35,6 +36,14 @@ class Counts:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self.observer = Observer()
+        self._warnings = Warnings()
+
+    def tell(self, what: str, *about: Any) -> None:
+        """Calls a method of the observer. What it raises is logged, because no request may fail of it."""
+        try:
+            getattr(self.observer, what)(*about)
+        except Exception as error:
+            self._warnings.log("the observer of the client failed (%s: %s)", type(error).__name__, error)
 
     def add(self, what: str, by: int = 1) -> None:
         """Adds to a counter."""

@@ -92,9 +92,8 @@ class Ranking:
     async def model_status(self, timeout_seconds: float) -> list[VersionStatus]:
         """Implements `RankingClient.model_status`."""
         reply = await self._caller.one(Call.status(self._versions.spec()), Deadline(timeout_seconds))
-        state = wire.ModelVersionStatus.State.Name
         found = [
-            VersionStatus(entry.version, state(entry.state), entry.status.error_code, entry.status.error_message)
+            VersionStatus(entry.version, _state_name(entry.state), entry.status.error_code, entry.status.error_message)
             for entry in reply.model_version_status
         ]
         return sorted(found, key=lambda status: -status.version)
@@ -212,7 +211,7 @@ class Ranking:
         replies = await self._caller.all(calls, deadline, hedged=True)
         parts = [_read(reply, model, end - begin) for reply, (begin, end) in zip(replies, edges, strict=True)]
         probabilities = refuse_nan(np.concatenate(parts), model)
-        self._counts.observer.state_used(state.version, time.time() - state.created)
+        self._counts.tell("state_used", state.version, time.time() - state.created)
         return probabilities
 
     def _request(self, signature: str, version: int, inputs: Mapping[str, Array]) -> wire.PredictRequest:
@@ -224,6 +223,13 @@ class Ranking:
 
 def _key(state: UserState, identity: Identity) -> StateKey:
     return StateKey(state.model, state.version, state.fingerprint, *identity)
+
+
+def _state_name(state: int) -> str:
+    try:
+        return str(wire.ModelVersionStatus.State.Name(state))
+    except ValueError:  # of a newer server
+        return f"STATE {state}"
 
 
 def _check_version(reply: wire.PredictResponse, version: int) -> None:
