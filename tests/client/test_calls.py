@@ -260,7 +260,7 @@ def test_a_bad_target(connect: Connect, target: Any) -> None:
         (Hedge, {"after_seconds": -1}),
         (Hedge, {"after_seconds": "soon"}),
         (Connection, {"ping_after_seconds": 0}),
-        (Connection, {"ping_timeout_seconds": None}),
+        (Connection, {"ping_timeout_seconds": "long"}),
         (Connection, {"ejection_seconds": -1}),
         (Connection, {"ejection_share": 1.5}),
     ],

@@ -90,7 +90,7 @@ class ClientBase:
                 f'cache must be "memory", None or a StateCache, RedisStateCache(url) for instance. Received: {cache!r}'
             )
         # The arguments are checked now, not at the first request.
-        self._timeout = number("timeout_seconds", timeout_seconds, above=0)
+        self._timeout = number("timeout_seconds", timeout_seconds)
         self._counts = Counts()
         self._driver = self._driver_type(
             target, credentials, merged(connection.options(self._timeout), options), CallMetadata(metadata)
@@ -104,7 +104,7 @@ class ClientBase:
             label=version_label,
             declared=None if feature_file is None else Declared.of(feature_file),
             strict=strict,
-            refresh_seconds=number("refresh_seconds", refresh_seconds, least=0),
+            refresh_seconds=number("refresh_seconds", refresh_seconds, positive=False),
         )
         self._cache = GuardedCache(MemoryStateCache() if cache == "memory" else cache, self._driver, self._counts)
         self._ranking = Ranking(caller, self._versions, self._cache, self._counts, chunk_size)

@@ -130,7 +130,7 @@ class MemoryStateCache(StateCache):
     def __init__(self, max_entries: int = 10_000, max_bytes: int = 256 << 20, ttl_seconds: float = 600.0):
         whole("max_entries of a state cache", max_entries, 1)
         whole("max_bytes of a state cache", max_bytes, 1)
-        number("ttl_seconds of a state cache", ttl_seconds, above=0)
+        number("ttl_seconds of a state cache", ttl_seconds)
         self._lock = threading.Lock()
         self._too_large = 0
         share = max_bytes / max_entries

@@ -1,7 +1,6 @@
 """What a client does when a server is slow, hung or gone: retries, hedges, and the care of its connections."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +10,19 @@ import numpy as np
 from tfctr.client.errors import BadRequestError
 
 
-def number(name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf) -> float:
-    """A finite number, above one bound and at least another.
+def number(name: str, value: Any, positive: bool = True) -> float:
+    """A finite number that is positive, or at least 0.
 
     Raises:
         BadRequestError: it is not; the message begins with the name.
     """
     # A whole number that is too large for a float is no duration either.
     plain = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not plain or not max(above, least) <= value < 1e9 or value == above:
-        allowed = f"above {above:g}" if above > -math.inf else f"{least:g} or more"
+    if not plain or not 0 <= value < 1e9 or (positive and value == 0):
         shown = "a number past a billion" if plain and value >= 1e9 else repr(value)
-        raise BadRequestError(f"{name} must be a number, {allowed}. Received: {shown}")
+        raise BadRequestError(
+            f"{name} must be a {'positive number' if positive else 'number, 0 or more'}. Received: {shown}"
+        )
     return float(value)
 
 
@@ -57,7 +57,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         whole("times of Retry", self.times, 0)
-        number("wait_seconds of Retry", self.wait_seconds, least=0)
+        number("wait_seconds of Retry", self.wait_seconds, positive=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Hedge:
     after_seconds: float
 
     def __post_init__(self) -> None:
-        number("after_seconds of Hedge", self.after_seconds, least=0)
+        number("after_seconds of Hedge", self.after_seconds, positive=False)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class Connection:
         ping_after_seconds: how long nothing may arrive while calls wait, before the connection is asked. `None`: as
             long as a request of the client may take, and at least a second; with `health_check`, five minutes. A
             server with the default limits of gRPC allows that.
-        ping_timeout_seconds: how long the sign of life may take.
+        ping_timeout_seconds: how long the sign of life may take. `None`: as long as a request may take, and at least a
+            second.
         ejection_seconds: how long a server whose calls fail gets none, the first time; later for longer, at most six
             times that. 0 turns this off.
         ejection_share: the share of failed calls in a second, of at least two, that takes a server out.
@@ -105,32 +106,34 @@ class Connection:
     """
 
     ping_after_seconds: float | None = None
-    ping_timeout_seconds: float = 1.0
+    ping_timeout_seconds: float | None = None
     ejection_seconds: float = 10.0
     ejection_share: float = 0.8
     health_check: bool = False
 
     def __post_init__(self) -> None:
         if self.ping_after_seconds is not None:
-            number("ping_after_seconds of Connection", self.ping_after_seconds, above=0)
-        number("ping_timeout_seconds of Connection", self.ping_timeout_seconds, above=0)
-        number("ejection_seconds of Connection", self.ejection_seconds, least=0)
-        if number("ejection_share of Connection", self.ejection_share, above=0) > 1:
+            number("ping_after_seconds of Connection", self.ping_after_seconds)
+        if self.ping_timeout_seconds is not None:
+            number("ping_timeout_seconds of Connection", self.ping_timeout_seconds)
+        number("ejection_seconds of Connection", self.ejection_seconds, positive=False)
+        if number("ejection_share of Connection", self.ejection_share) > 1:
             raise BadRequestError(f"ejection_share of Connection must be at most 1. Received: {self.ejection_share!r}")
 
     def options(self, timeout_seconds: float) -> list[tuple[str, Any]]:
         """The gRPC channel options of a client whose requests may take this long."""
         # A health check is a call that never ends, and without answers a server allows one ping in five minutes.
         after = self.ping_after_seconds or (310.0 if self.health_check else max(1.0, timeout_seconds))
+        timeout = _milliseconds(self.ping_timeout_seconds or max(1.0, timeout_seconds))
         config: dict[str, Any] = {"loadBalancingConfig": [self._balancing()]}
         if self.health_check:
             config["healthCheckConfig"] = {"serviceName": ""}
         return [
             ("grpc.service_config", json.dumps(config)),
             ("grpc.keepalive_time_ms", _milliseconds(after)),
-            ("grpc.keepalive_timeout_ms", _milliseconds(self.ping_timeout_seconds)),
+            ("grpc.keepalive_timeout_ms", timeout),
             # Newer gRPC gives every ping a minute unless told otherwise, the keepalive's too.
-            ("grpc.http2.ping_timeout_ms", _milliseconds(self.ping_timeout_seconds)),
+            ("grpc.http2.ping_timeout_ms", timeout),
         ]
 
     def _balancing(self) -> dict[str, Any]:

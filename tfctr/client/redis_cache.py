@@ -57,10 +57,10 @@ class RedisStateCache(AsyncStateCache):
             import redis
         except ImportError:
             raise BadRequestError("a Redis cache needs redis-py. Install it with: pip install 'tfctr[redis]'") from None
-        number("timeout_seconds of a Redis cache", timeout_seconds, above=0)
-        self._ttl = number("ttl_seconds of a Redis cache", ttl_seconds, above=0)
+        number("timeout_seconds of a Redis cache", timeout_seconds)
+        self._ttl = number("ttl_seconds of a Redis cache", ttl_seconds)
         self.failures = whole("failures of a Redis cache", failures, 1)
-        self.pause_seconds = number("pause_seconds of a Redis cache", pause_seconds, least=0)
+        self.pause_seconds = number("pause_seconds of a Redis cache", pause_seconds, positive=False)
         if precision not in get_args(Precision):
             raise BadRequestError(f"precision must be one of {list(get_args(Precision))}. Received: {precision!r}")
         self._url = RedisUrl(url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)

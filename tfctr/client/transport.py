@@ -57,7 +57,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float):
-        self.seconds = number("timeout_seconds", seconds, above=0)
+        self.seconds = number("timeout_seconds", seconds)
         self._end = time.monotonic() + self.seconds
 
     @property
