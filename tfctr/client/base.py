@@ -85,10 +85,17 @@ class ClientBase:
         whole("chunk_size", chunk_size, 1)
         if version is not None:
             whole("version", version, 0)
-        if isinstance(cache, str) and cache != "memory":
-            raise BadRequestError(
-                f'cache must be "memory", None or a StateCache, RedisStateCache(url) for instance. Received: {cache!r}'
-            )
+        kept = MemoryStateCache() if cache == "memory" else cache
+        for name, value, kind, allowed in (
+            ("model_name", model_name, str, "text"),
+            ("version_label", version_label, str | None, "text or None"),
+            ("cache", kept, StateCache | None, '"memory", None or a StateCache, such as RedisStateCache(url)'),
+            ("retry", retry, Retry, "a Retry, such as Retry(times=2)"),
+            ("hedge", hedge, Hedge | None, "None or a Hedge, such as Hedge(after_seconds=0.05)"),
+            ("connection", connection, Connection, "a Connection"),
+        ):
+            if not isinstance(value, kind):
+                raise BadRequestError(f"{name} must be {allowed}. Received: {value!r}")
         # The arguments are checked now, not at the first request.
         self._timeout = number("timeout_seconds", timeout_seconds)
         self._counts = Counts()
@@ -106,7 +113,7 @@ class ClientBase:
             strict=strict,
             refresh_seconds=number("refresh_seconds", refresh_seconds, positive=False),
         )
-        self._cache = GuardedCache(MemoryStateCache() if cache == "memory" else cache, self._driver, self._counts)
+        self._cache = GuardedCache(kept, self._driver, self._counts)
         self._ranking = Ranking(caller, self._versions, self._cache, self._counts, chunk_size)
 
     @property
