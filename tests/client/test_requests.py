@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tfctr.client import BadRequestError, ClientError, CodecError, UnsupportedModelError
@@ -319,10 +319,16 @@ def test_signatures_that_cannot_be_read() -> None:
         parse_metadata(reply, "ranking")
 
 
+@pytest.mark.parametrize("name", ["item_id", "genres", "price"])
+def test_a_number_that_python_does_not_write_out(name: str) -> None:
+    with pytest.raises(BadRequestError, match=rf"candidates\[0\]\.{name} must .*an integer of thousands of digits"):
+        BUILDER.candidates({name: [10**5000]})
+
+
 # --- whatever is given, the error is one of the client
 
 
-HUGE = [10**400, -(10**400), 10**5000, 2**64, -(2**63) - 1]
+HUGE = [10**400, -(10**400), 2**64, -(2**63) - 1]
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -352,7 +358,7 @@ def _hashable(value: Any) -> bool:
 
 @given(_features(USER), _features(CANDIDATE) | st.lists(_features(CANDIDATE), max_size=3), _features(CONTEXT))
 @example({"age": 10**400}, {"price": [10**400]}, {})
-@example({"user_id": 10**5000}, [{"price": 10**5000}], {"timestamp": 10**5000})
+@settings(deadline=None)
 def test_every_error_is_one_of_the_client(user: Any, candidates: Any, context: Any) -> None:
     for build, given_ in ((BUILDER.user, user), (BUILDER.candidates, candidates), (BUILDER.context, context)):
         with contextlib.suppress(ClientError):
