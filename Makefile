@@ -5,6 +5,7 @@ PYTHON ?= python3
 DATA ?=
 OUT ?= demo
 PYTEST_FLAGS ?=
+SEED ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ MODEL_TESTS := tests/layers tests/interests tests/interactions tests/models
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-jax test-night golden lint format docs lock install clean need-python need-redis
+.PHONY: help demo check test test-jax test-night test-fuzz golden lint format docs lock install clean need-python need-redis
 
 help:
 	@echo "make demo    synthetic data through the pipeline to a ranked answer (DATA=DIR: MovieLens-1M files)"
@@ -59,6 +60,10 @@ test-jax: $(READY)
 # Budget: 60 minutes. Every interest with every interaction.
 test-night: $(READY)
 	$(PYTEST) -m night $(PYTEST_FLAGS)
+
+# Budget: 5 minutes. Inputs that were found to break something stay in .hypothesis and come first in the next run.
+test-fuzz: $(READY)
+	$(PYTEST) --dist load --hypothesis-profile fuzz --hypothesis-seed $(SEED) -s tests/fuzz $(PYTEST_FLAGS)
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden_table

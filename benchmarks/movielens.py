@@ -86,7 +86,7 @@ def _tables(work: Path, names: list[str], seeds: range) -> None:
     from tfctr.metrics.report import report
 
     found: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
-    loaded = {(name, seed): np.load(work / f"{name}-{seed}.npz", allow_pickle=True) for name in names for seed in seeds}
+    loaded = {(name, seed): np.load(work / f"{name}-{seed}.npz") for name in names for seed in seeds}
     for (name, _), rows in loaded.items():
         slices = {key.removeprefix("slice/"): rows[key] for key in rows.files if key.startswith("slice/")}
         for row in report(rows["labels"], rows["scores"], rows["groups"], slices=slices):

@@ -66,8 +66,8 @@ def measure(
     )
     file = load_feature_file(ROOT / "configs" / "synthetic.yaml")
     train_in_workspace(file, experiment, data, run)
-    finished, example = finished_run(run)
-    path = export_model(finished.model, finished.assets, experiment, run / "models" / "1", example)
+    finished = finished_run(run)
+    path = export_model(finished.model, finished.assets, experiment, run / "models" / "1")
     # Kept in a variable, because the signatures cannot be called after the loaded object is deleted.
     loaded = tf.saved_model.load(str(path))
     user_tower, score = loaded.signatures["user_tower"], loaded.signatures["score"]

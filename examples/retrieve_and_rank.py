@@ -28,6 +28,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from tfctr import MODEL_NAME
 from tfctr.client import ClientError, RankingClient
 from tfctr.data.sources import serialized, split_files
 from tfctr.errors import UserError
@@ -38,11 +39,6 @@ from tfctr.features.row_checks import column_rules
 
 TOP, LIKED = 10, 4
 NEEDED = {"user_id", "history_item_id", "history_rating", "item_id", "timestamp"}
-MODELS = """model_config_list {{
-  config {{ name: "retrieval" base_path: {retrieval} model_platform: "tensorflow" }}
-  config {{ name: "ranker" base_path: {ranker} model_platform: "tensorflow" }}
-}}
-"""
 
 
 def feature_file(ranker: Path) -> FeatureFile:
@@ -114,8 +110,12 @@ def train_index(data: Path, file: FeatureFile, catalogue: list[int], out: Path, 
 @contextmanager
 def serve(ranker: Path, out: Path) -> Iterator[str]:
     """One server with both models, in a process of its own; yields its address."""
-    paths = {"retrieval": out / "retrieval", "ranker": ranker}
-    (out / "models.config").write_text(MODELS.format(**{n: json.dumps(str(p.resolve())) for n, p in paths.items()}))
+    paths = {"retrieval": out / "retrieval", MODEL_NAME: ranker}
+    models = "".join(
+        f'  config {{ name: "{name}" base_path: {json.dumps(str(path.resolve()))} model_platform: "tensorflow" }}\n'
+        for name, path in paths.items()
+    )
+    (out / "models.config").write_text(f"model_config_list {{\n{models}}}\n")
     command = [sys.executable, "-m", "serving.server", "--port", "0", "--model-config-file", out / "models.config"]
     with (
         (out / "server.log").open("w") as log,
@@ -217,7 +217,7 @@ def main() -> None:
     before, after, found, seconds = Order(), Order(), [], []
     with serve(given.ranker, given.out) as address, grpc.insecure_channel(address) as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        with RankingClient(address, "ranker", timeout_seconds=30) as client:
+        with RankingClient(address, timeout_seconds=30) as client:
             for request in requests(given.data, file)[: given.users]:
                 times = [time.perf_counter()]
                 retrieved = retrieve(stub, request.user)

@@ -20,6 +20,7 @@ from pipeline.errors import ends_in_words
 from pipeline.local_runner import REFUSED, OutputLayout, run
 from pipeline.progress import quiet
 from pipeline.show import slice_table
+from tfctr import MODEL_NAME
 from tfctr.client import RankingClient
 from tfctr.console import console, step
 from tfctr.data.prepare import Options, prepare_movielens
@@ -29,7 +30,6 @@ from tfctr.features import FeatureFile, load_feature_file, raw_inputs
 from tfctr.storage import local_directory
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-MODEL_NAME = "tfctr"
 CANDIDATES, TOP, REPETITIONS = 500, 10, 30
 
 

@@ -1,12 +1,15 @@
-"""The deployment file: one YAML file from which the configuration files of TensorFlow Serving are rendered."""
+"""The deployment file: one YAML file, from which is rendered what servers, manifests and compose have in common."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from textwrap import indent
+from typing import Annotated
 
+import yaml
 from google.protobuf import message, text_format
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.text_protos import batching_parameters, monitoring_config
@@ -15,6 +18,22 @@ from tfctr.features.yaml_file import Strict, describe_validation_error, load_yam
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_DIRECTORY = "/etc/serving"
+_SCRIPTS = ("entrypoint.sh", "ready.sh")
+_ALERTS = Path(__file__).with_name("alerts.yaml")
+_HEADER = "# Rendered by `python -m serving.render`; change {source} instead.\n"
+
+
+def _without_variant(image: str) -> str:
+    if image.endswith("-gpu"):
+        raise ValueError(f"must be named without -gpu, which is added for the GPU. Received: {image!r}")
+    return image
+
+
+Image = Annotated[
+    str,
+    Field(pattern=r"^[^\s:]+(:\d+/[^\s:]+)?:\d[^\s:]*$", description="with a tag that is a version"),
+    AfterValidator(_without_variant),
+]
 
 
 class Model(Strict):
@@ -47,7 +66,8 @@ class Deployment(Strict):
     """The content of a deployment file."""
 
     model: Model
-    image: str = Field(pattern=r"^[^\s:]+:\d[^\s:]*$", description="with a tag that is a version")
+    image: Image
+    base_image: Image
     load_threads: int = Field(2, ge=1, description="threads that load versions")
     batching: Batching | None = None
     xla: bool = Field(False, description="compile with XLA on the GPU; needs fixed shapes")
@@ -68,7 +88,26 @@ def load_deployment(path: str | Path) -> Deployment:
 
 
 def render(deployment: Deployment) -> dict[str, str]:
-    """The configuration files by name. Each is printed from the protobuf message that the server parses it into."""
+    """The rendered files by their path below serving/."""
+    served = server_files(deployment)
+    config = {f"k8s/base/config/{name}": text for name, text in served.items()}
+    images = {
+        f"k8s/images/{variant}/kustomization.yaml": _image_component(deployment.image + suffix)
+        for variant, suffix in (("cpu", ""), ("gpu", "-gpu"))
+    }
+    variables = {"IMAGE": deployment.image, "BASE_IMAGE": deployment.base_image}
+    return {
+        **config,
+        "k8s/base/kustomization.yaml": _base(deployment.model.name, sorted(served)),
+        **images,
+        "k8s/monitoring/alerts.yaml": _alerts(deployment.model.name),
+        "compose/.env": _said("configs/serving.yaml")
+        + "".join(f"{name}={value}\n" for name, value in variables.items()),
+    }
+
+
+def server_files(deployment: Deployment) -> dict[str, str]:
+    """The files of the server by name. Each is printed from the protobuf message that the server parses it into."""
     files = {
         "models.config": text_format.MessageToString(models_config(deployment.model)),
         "monitoring.config": text_format.MessageToString(_monitoring()),
@@ -77,6 +116,44 @@ def render(deployment: Deployment) -> dict[str, str]:
     if deployment.batching:
         files["batching.config"] = text_format.MessageToString(_batching(deployment.batching))
     return files
+
+
+def _said(source: str) -> str:
+    return _HEADER.format(source=source)
+
+
+def _base(name: str, files: list[str]) -> str:
+    """The kustomization that gives the pods these files."""
+    names = [f"config/{file}" for file in [*files, *_SCRIPTS]]
+    base = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["serving.yaml", "models-claim.yaml"],
+        "configMapGenerator": [{"name": f"{name}-config", "files": names}],
+    }
+    return _said("configs/serving.yaml") + yaml.safe_dump(base, sort_keys=False)
+
+
+def _image_component(image: str) -> str:
+    """A part of a kustomization that sets the image, which the base leaves open."""
+    name, _, tag = image.rpartition(":")
+    component = {
+        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
+        "kind": "Component",
+        "images": [{"name": "serving", "newName": name, "newTag": tag}],
+    }
+    return _said("configs/serving.yaml") + yaml.safe_dump(component, sort_keys=False)
+
+
+def _alerts(name: str) -> str:
+    """The alert rules for Prometheus Operator. Prometheus itself reads them as they are."""
+    rule = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": name, "labels": {"app": name}},
+    }
+    spec = indent(_ALERTS.read_text(encoding="utf-8"), "  ")
+    return f"{_said('serving/alerts.yaml')}{yaml.safe_dump(rule, sort_keys=False)}spec:\n{spec}"
 
 
 def models_config(model: Model) -> model_server_config_pb2.ModelServerConfig:

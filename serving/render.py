@@ -1,4 +1,4 @@
-"""Command line: `python -m serving.render --config configs/serving.yaml --out DIR [--check]`."""
+"""Command line: `python -m serving.render --config configs/serving.yaml --out serving [--check]`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     config: Annotated[Path, typer.Option(help="The deployment file (YAML).")],
-    out: Annotated[Path, typer.Option(help="Directory for the rendered files.", file_okay=False)],
+    out: Annotated[Path, typer.Option(help="The directory serving/, or another one.", file_okay=False)],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file differs.")] = False,
 ) -> None:
-    """Render the configuration files of TensorFlow Serving from one YAML file."""
+    """Render the files of TensorFlow Serving, the images of the manifests, and the alert rules."""
     try:
         files = render(load_deployment(config))
     except UserError as error:
@@ -33,8 +33,8 @@ def main(
             )
             raise typer.Exit(1)
         return
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(text)
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
 from tensorflow_serving.config import model_server_config_pb2
 
 from tfctr.errors import UserError
@@ -22,18 +29,51 @@ _POLL_SECONDS = 0.2
 _Reply = TypeVar("_Reply")
 
 
+# A server that does not have a label says INVALID_ARGUMENT; NOT_FOUND if the version of the label is not available.
+_NO_SUCH_LABEL = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server says that it serves of a model.
+
+    Attributes:
+        statuses: The status of each version.
+        labels: The version that answers each label.
+    """
+
+    statuses: dict[int, get_model_status_pb2.ModelVersionStatus]
+    labels: dict[str, int]
+
+    @property
+    def available(self) -> set[int]:
+        """The versions that answer requests."""
+        return {version for version, status in self.statuses.items() if status.state == AVAILABLE}
+
+
 class Replica:
-    """One model server, called through its ModelService.
+    """One model server.
 
     Args:
         address: HOST:PORT.
         timeout: How many seconds a version may take to load.
+        credentials: gRPC channel credentials (TLS); plain text without.
+        name: The host name that its certificate must have.
     """
 
-    def __init__(self, address: str, timeout: float) -> None:
+    def __init__(
+        self, address: str, timeout: float, credentials: grpc.ChannelCredentials | None = None, name: str = ""
+    ) -> None:
         self.address = address
         self._timeout = timeout
-        self._stub = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(address))
+        # The signatures of a version may be longer than gRPC's 4 MiB.
+        options: list[tuple[str, Any]] = [("grpc.max_receive_message_length", -1)]
+        if credentials is None:
+            channel = grpc.insecure_channel(address, options)
+        else:
+            channel = grpc.secure_channel(address, credentials, [*options, ("grpc.ssl_target_name_override", name)])
+        self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
     def status(self, model: str) -> dict[int, get_model_status_pb2.ModelVersionStatus]:
         """The status of each version of a model.
@@ -48,6 +88,28 @@ class Replica:
         except grpc.RpcError as error:
             raise self._problem(error.details()) from None
         return {status.version: status for status in reply.model_version_status}
+
+    def served(self, model: str, labels: Iterable[str]) -> Served:
+        """What the server serves of a model, and which version answers each of these labels.
+
+        Raises:
+            UserError: The server does not answer, or does not have the model.
+        """
+        found = {label: self._version_of(model, label) for label in labels}
+        return Served(self.status(model), {label: version for label, version in found.items() if version is not None})
+
+    def _version_of(self, model: str, label: str) -> int | None:
+        """GetModelStatus does not know labels; the metadata says which version it is of."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = model
+        request.model_spec.version_label = label
+        try:
+            reply = self._prediction.GetModelMetadata(request, timeout=_STATUS_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() in _NO_SUCH_LABEL:
+                return None
+            raise self._problem(error.details()) from None
+        return int(reply.model_spec.version.value)
 
     def send(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Replaces the configuration of the server.
@@ -108,13 +170,15 @@ def call_all(replicas: Sequence[Replica], call: Callable[[Replica], _Reply]) -> 
     return replies, problems
 
 
-def resolve(addresses: Sequence[str]) -> list[str]:
-    """The addresses of the replicas. dns:///HOST:PORT is replaced by all addresses of the host name.
+def resolve(addresses: Sequence[str]) -> dict[str, str]:
+    """The address of each replica, and the host name that it was given by, which stands in its certificate.
+
+    dns:///HOST:PORT is replaced by all addresses of the host name.
 
     Raises:
         UserError: An address is malformed, or a host name cannot be resolved.
     """
-    found = []
+    found: dict[str, str] = {}
     for address in addresses:
         host, _, port = address.removeprefix(_DNS).rpartition(":")
         if not host or "/" in host or not port.isdecimal():
@@ -122,7 +186,7 @@ def resolve(addresses: Sequence[str]) -> list[str]:
                 f"an address must be HOST:PORT, or {_DNS}HOST:PORT for all of a name. Received: {address!r}"
             )
         if not address.startswith(_DNS):
-            found.append(address)
+            found.setdefault(address, host.strip("[]"))
             continue
         try:
             # The name of a headless Kubernetes Service has one address for each pod that is ready.
@@ -130,5 +194,6 @@ def resolve(addresses: Sequence[str]) -> list[str]:
         except OSError as error:
             raise UserError(f"{address}: {host} has no address ({error.strerror})") from None
         hosts = sorted({str(info[4][0]) for info in infos})
-        found += [f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in hosts]
-    return list(dict.fromkeys(found))
+        for one in hosts:
+            found.setdefault(f"[{one}]:{port}" if ":" in one else f"{one}:{port}", host)
+    return found

@@ -3,31 +3,46 @@
 The servers start from the models.config file. A step sends the changed configuration to every replica
 (`HandleReloadConfigRequest`), and writes the file when all replicas have accepted it. A version stays loaded while it
 has a label and for a grace period after that, because cached user states can only be scored by the version that
-computed them.
+computed them. Only one step at a time changes a file.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
+import grpc
 import typer
-from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.replicas import AVAILABLE, Replica, call_all, resolve
+from serving.models_config import PREVIOUS, difference, read_models_config, with_labels, write_models_config
+from serving.replicas import Replica, Served, call_all, resolve
+from tfctr.cli.tls import Ca, Certificate, Key, Tls, channel_credentials
 from tfctr.errors import UserError
-from tfctr.storage import write_text
+from tfctr.storage import only_one
 
-STABLE, CANARY, PREVIOUS = "stable", "canary", "previous"
-# The time since when no label directs new requests to a version. The server ignores it as a comment; `drop` uses it.
-_NOTE = re.compile(r"^# version (\d+) retired since (\S+)$", re.MULTILINE)
+STABLE, CANARY = "stable", "canary"
+_BUSY = "another rollout is changing it; wait until that has ended"
 _Reply = TypeVar("_Reply")
+_Arguments = ParamSpec("_Arguments")
+
+
+def _one_at_a_time(
+    step: Callable[Concatenate[Rollout, _Arguments], str],
+) -> Callable[Concatenate[Rollout, _Arguments], str]:
+    """A step that keeps others from the file until it ends, and starts from what the last one left."""
+
+    @wraps(step)
+    def alone(rollout: Rollout, /, *arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> str:
+        with rollout.lock():
+            return step(rollout, *arguments, **keywords)
+
+    return alone
 
 
 class Rollout:
@@ -35,13 +50,14 @@ class Rollout:
 
     Args:
         config: The models.config file, with exactly one model.
-        addresses: HOST:PORT of every replica.
+        addresses: HOST:PORT of every replica, or dns:///HOST:PORT for all addresses of a name.
         timeout: How many seconds a version may take to load.
         dry_run: Send and write nothing.
         clock: Returns the seconds since 1970.
+        credentials: gRPC channel credentials (TLS); plain text without.
 
     Raises:
-        UserError: The file cannot be read or parsed.
+        UserError: The file cannot be read or parsed, or an address cannot be resolved.
     """
 
     def __init__(
@@ -51,27 +67,38 @@ class Rollout:
         timeout: float = 600.0,
         dry_run: bool = False,
         clock: Callable[[], float] = time.time,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self._path = config
         self._dry_run = dry_run
         self._clock = clock
-        try:
-            text = config.read_text()
-            self.config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-            (self.model,) = self.config.model_config_list.config
-            noted = {int(version): datetime.fromisoformat(since).timestamp() for version, since in _NOTE.findall(text)}
-            # A file that was not written by a step has no such comments; the age of the file counts instead.
-            written = config.stat().st_mtime
-            self._retired = {version: noted.get(version, written) for version in _retired(self.config)}
-        except (OSError, text_format.ParseError, ValueError) as error:
-            raise UserError(f"{config}: must be a models.config file with one model. Received: {error}") from None
-        self.replicas = [Replica(address, timeout) for address in addresses]
+        self._read()
+        self.replicas = [Replica(address, timeout, credentials, name) for address, name in resolve(addresses).items()]
+
+    def _read(self) -> None:
+        self.config, self._retired = read_models_config(self._path)
+        (self.model,) = self.config.model_config_list.config
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other rollouts from the file, and reads it, because one may have changed it. A dry run does not.
+
+        Raises:
+            UserError: Another rollout is changing the file.
+        """
+        if self._dry_run:
+            yield
+            return
+        with only_one(self._path, self._path.with_name(f".{self._path.name}.lock"), _BUSY):
+            self._read()
+            yield
 
     @property
     def labels(self) -> dict[str, int]:
         """The version of each label."""
         return dict(self.model.version_labels)
 
+    @_one_at_a_time
     def canary(self, version: int) -> str:
         """Loads a version in addition to the served ones, and gives it the label `canary`.
 
@@ -88,19 +115,22 @@ class Rollout:
             labels[STABLE] = others[-1]
         return self._apply({*self._loaded(), *labels.values(), version}, {**labels, CANARY: version})
 
+    @_one_at_a_time
     def pin(self, version: int) -> str:
         """Gives a version the label `stable`. All loaded versions stay loaded."""
         return self._apply({*self._loaded(), version}, {**self.labels, STABLE: version})
 
+    @_one_at_a_time
     def promote(self) -> str:
         """Makes the canary the stable version. The old one, now `previous`, stays loaded until it is dropped."""
         if CANARY not in self.labels:
             raise UserError("there is no canary to promote; run `canary VERSION` first")
         canary, stable = self.labels[CANARY], self.labels[STABLE]
         if canary == stable:
-            return ""
+            return self._apply(self._loaded(), self.labels)
         return self._apply(self._loaded(), {STABLE: canary, CANARY: canary, PREVIOUS: stable})
 
+    @_one_at_a_time
     def rollback(self) -> str:
         """Moves `canary` back to the stable version or, after a promotion, both labels back to the previous version."""
         labels = self.labels
@@ -109,9 +139,10 @@ class Rollout:
         if labels.get(CANARY, labels[STABLE]) != labels[STABLE]:
             return self._apply(self._loaded(), {**labels, CANARY: labels[STABLE]})
         if PREVIOUS not in labels:
-            return ""
+            return self._apply(self._loaded(), labels)
         return self._apply(self._loaded(), {STABLE: labels[PREVIOUS], CANARY: labels[PREVIOUS]})
 
+    @_one_at_a_time
     def drop(self, version: int, grace_seconds: float) -> str:
         """Unloads a version that no label directs requests to and whose cached user states have expired."""
         labels = {label: number for label, number in self.labels.items() if (label, number) != (PREVIOUS, version)}
@@ -131,30 +162,58 @@ class Rollout:
 
     def _served(self) -> set[int]:
         """The versions that are available on any replica."""
-        replies = self._all(lambda replica: replica.status(self.model.name)).values()
-        return {number for reply in replies for number, status in reply.items() if status.state == AVAILABLE}
+        return {version for served in self._all(self.served).values() for version in served.available}
+
+    def served(self, replica: Replica) -> Served:
+        """What a replica serves, by version and by label."""
+        return replica.served(self.model.name, sorted({STABLE, CANARY, PREVIOUS, *self.labels}))
+
+    def differences(self, served: Served) -> list[str]:
+        """What a replica serves otherwise than the file says."""
+        found = []
+        for label in sorted({*served.labels, *self.labels}):
+            has, says = (labels.get(label, "none") for labels in (served.labels, self.labels))
+            if has != says:
+                found.append(f"{label} is version {has}, not {says}")
+        if named := set(self.model.model_version_policy.specific.versions):
+            found += [f"version {version} is not available" for version in sorted(named - served.available)]
+            found += [f"version {version} is loaded too" for version in sorted(served.available - named)]
+        return found
 
     def _apply(self, versions: Iterable[int], labels: dict[str, int]) -> str:
-        wanted = _with_labels(self.config, labels)
+        wanted = with_labels(self.config, labels)
         (model,) = wanted.model_config_list.config
         model.model_version_policy.specific.versions[:] = sorted(set(versions))
-        change = _difference(self.config, wanted)
+        change = difference(self.config, wanted)
+        if not change:
+            # A replica that started with an older file, or that an interrupted step left, is given what the file says.
+            change = "\n".join(
+                f"{address}: {', '.join(found)}"
+                for address, served in self._all(self.served).items()
+                if (found := self.differences(served))
+            )
         if not change or self._dry_run:
             return change
         # A label needs an available version, and a state that one replica computed may be scored by any other one. So
         # the version is loaded on all replicas, with the old labels, before a label moves on any of them.
-        kept = {label: number for label, number in self.labels.items() if number in set(versions)}
         try:
-            self._all(lambda replica: replica.load(_with_labels(wanted, kept)))
+            self._all(lambda replica: self._load(replica, wanted))
             self._all(lambda replica: replica.send(wanted))
-            self._write(wanted)
+            write_models_config(self._path, wanted, self._retired, self._clock())
         except UserError as error:
-            self._restore(kept, error)
+            self._restore(error)
         return change
 
-    def _restore(self, kept: dict[str, int], error: UserError) -> None:
+    def _load(self, replica: Replica, config: model_server_config_pb2.ModelServerConfig) -> None:
+        """Loads the versions of a configuration on a replica, which keeps its own labels for the versions that stay."""
+        (model,) = config.model_config_list.config
+        stay = set(model.model_version_policy.specific.versions)
+        kept = {label: number for label, number in self.served(replica).labels.items() if number in stay}
+        replica.load(with_labels(config, kept))
+
+    def _restore(self, error: UserError) -> None:
         def restore(replica: Replica) -> None:
-            replica.load(_with_labels(self.config, kept))
+            self._load(replica, self.config)
             replica.send(self.config)
 
         _, problems = call_all(self.replicas, restore)
@@ -167,47 +226,6 @@ class Rollout:
         if problems:
             raise UserError("; ".join(problems))
         return replies
-
-    def _write(self, config: model_server_config_pb2.ModelServerConfig) -> None:
-        notes = ""
-        for version in sorted(_retired(config)):
-            since = datetime.fromtimestamp(self._retired.get(version, self._clock()), UTC)
-            notes += f"# version {version} retired since {since.isoformat(timespec='seconds')}\n"
-        try:
-            write_text(self._path, notes + text_format.MessageToString(config))
-        except OSError as error:
-            raise UserError(f"{self._path} cannot be written: {error.strerror}") from None
-
-
-def _retired(config: model_server_config_pb2.ModelServerConfig) -> set[int]:
-    """The versions that are loaded although no label directs new requests to them."""
-    (model,) = config.model_config_list.config
-    requested = {number for label, number in model.version_labels.items() if label != PREVIOUS}
-    return set(model.model_version_policy.specific.versions) - requested
-
-
-def _with_labels(
-    config: model_server_config_pb2.ModelServerConfig, labels: dict[str, int]
-) -> model_server_config_pb2.ModelServerConfig:
-    changed = model_server_config_pb2.ModelServerConfig()
-    changed.CopyFrom(config)
-    (model,) = changed.model_config_list.config
-    model.version_labels.clear()
-    for label, version in sorted(labels.items()):
-        model.version_labels[label] = version
-    return changed
-
-
-def _difference(old: model_server_config_pb2.ModelServerConfig, new: model_server_config_pb2.ModelServerConfig) -> str:
-    if old == new:
-        return ""
-    lines = []
-    for sign, config in (("-", old), ("+", new)):
-        (model,) = config.model_config_list.config
-        policy = text_format.MessageToString(model.model_version_policy, as_one_line=True)
-        labels = " ".join(f"{label}={number}" for label, number in sorted(model.version_labels.items()))
-        lines.append(f"{sign} {policy} labels: {labels or 'none'}")
-    return "\n".join(lines)
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -231,10 +249,15 @@ def main(
         float, typer.Option(help="How long user states stay cached; `drop` waits for them.", min=0)
     ] = 3600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the changes.")] = False,
+    tls: Tls = False,
+    ca: Ca = None,
+    certificate: Certificate = None,
+    key: Key = None,
 ) -> None:
     """Move the labels of a model between versions."""
     try:
-        rollout = Rollout(config, resolve(address), timeout, dry_run)
+        credentials = channel_credentials(tls, ca, certificate, key)
+        rollout = Rollout(config, address, timeout, dry_run, credentials=credentials)
         typer.echo(_run(rollout, verb, version, grace_seconds) or "nothing to change")
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
@@ -258,14 +281,24 @@ def _run(rollout: Rollout, verb: str, version: int | None, grace_seconds: float)
 
 
 def _status(rollout: Rollout) -> str:
-    replies, problems = call_all(rollout.replicas, lambda replica: replica.status(rollout.model.name))
+    """The versions and labels as each replica tells them.
+
+    Raises:
+        UserError: A replica does not answer, or serves otherwise than the file says.
+    """
+    replies, problems = call_all(rollout.replicas, rollout.served)
     name = get_model_status_pb2.ModelVersionStatus.State.Name
-    lines = []
-    for address, statuses in replies.items():
-        for version, status in sorted(statuses.items()):
-            labels = sorted(label for label, number in rollout.labels.items() if number == version)
+    lines, differing = [], []
+    for address, served in replies.items():
+        for version, status in sorted(served.statuses.items()):
+            labels = sorted(label for label, number in served.labels.items() if number == version)
             lines.append(" ".join([address, str(version), name(status.state), *labels]))
-    if problems:
+        if found := rollout.differences(served):
+            differing.append(f"{address}: {', '.join(found)}")
+    if differing and STABLE in rollout.labels:
+        # A step that has ended may not be taken again: a second rollback goes back further.
+        differing.append(f"`pin {rollout.labels[STABLE]}` gives all what the file says")
+    if problems := [*problems, *differing]:
         typer.echo("".join(f"{line}\n" for line in lines), nl=False)
         raise UserError("; ".join(problems))
     return "\n".join(lines)

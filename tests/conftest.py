@@ -21,8 +21,19 @@ if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 
+FUZZ_INPUTS = 7_500
+"""Inputs of each test of tests/fuzz: over 100,000 in all, and over 10,000 at each of the five doors."""
+
 # Hypothesis must not judge how long an example takes, which says nothing on a loaded machine.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make test-fuzz`; some of its inputs are tried in every run.
+settings.register_profile(
+    "fuzz",
+    settings.get_profile("tests"),
+    max_examples=FUZZ_INPUTS,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+)
 settings.load_profile("tests")
 
 
@@ -104,10 +115,7 @@ def exported(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> 
     from tfctr.training.experiment import Experiment
 
     directory = tmp_path_factory.mktemp("exported")
-    example = bytes(workbench.serialized("test", 1)[0])
     return {
-        name: export_model(
-            workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1", example
-        )
+        name: export_model(workbench.model(name), workbench.assets, Experiment(preset=name), directory / name / "1")
         for name in PRESETS
     }

@@ -61,8 +61,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     settings = Settings(rows=6000, users=200, items=ITEMS, history_length=HISTORY, vector_width=12, seed=5)
     synthesize(data, settings)
     train_in_workspace(small_features(HISTORY), EXPERIMENT, data, directory / "run")
-    run, row = finished_run(directory / "run")
-    export_model(run.model, run.assets, run.experiment, ranker / "1", row, run.history)
+    run = finished_run(directory / "run")
+    export_model(run.model, run.assets, run.experiment, ranker / "1", history=run.history)
     done = example(data, ranker, directory / "out", "--users", 60)
     assert done.returncode == 0, done.stderr
     print(done.stdout)

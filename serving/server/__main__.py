@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from tfctr import MODEL_NAME
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -30,9 +32,7 @@ def main(
         float, typer.Option(help="How often to read that file again; 0: never.", min=0)
     ] = 0.0,
     port: Annotated[int, typer.Option(help="gRPC port; 0 picks a free one.", min=0, max=65535)] = 8500,
-    model_name: Annotated[
-        str | None, typer.Option(help="Name of the model in requests [default: the name of the directory].")
-    ] = None,
+    model_name: Annotated[str, typer.Option(help="Name of the model in requests.")] = MODEL_NAME,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
     num_versions: Annotated[int, typer.Option(help="How many of the newest versions to serve.", min=1)] = 2,
     poll_seconds: Annotated[float, typer.Option(help="How often to look for new versions.", min=0.01)] = 1.0,

@@ -41,7 +41,7 @@ class Server:
     """Serves one model, or the models of a configuration file, with TensorFlow Serving's gRPC API.
 
     Example:
-        >>> with Server("exports/ranker", "ranker") as server:
+        >>> with Server("exports/ranking", "ranking") as server:
         ...     channel = grpc.insecure_channel(server.address)
 
     Args:

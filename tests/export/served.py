@@ -26,7 +26,8 @@ def main(rows: str, *directories: str) -> None:
     for name in [n for n in sys.modules if n.split(".")[0] in ("keras", "tf_keras", "tfctr")]:
         del sys.modules[name]
     sys.meta_path.insert(0, _Blocker())
-    content = np.load(rows, allow_pickle=True)
+    with np.load(rows) as file:
+        content = {name: _bytes(column) for name, column in file.items()}
     examples = tf.constant(content["examples"])
     results = {}
     for directory in directories:
@@ -36,7 +37,7 @@ def main(rows: str, *directories: str) -> None:
 
         def inputs(signature: str, loaded: object = loaded) -> dict:
             specs = loaded.signatures[signature].structured_input_signature[1]
-            return {n: s for n, s in specs.items() if n in content.files}
+            return {n: s for n, s in specs.items() if n in content}
 
         state = {}
         if "user_tower" in signatures:
@@ -61,6 +62,13 @@ def main(rows: str, *directories: str) -> None:
             "difference_among_others": float(np.abs(several[:, [0, 2]] - whole[:, None]).max()),
         }
     print(json.dumps({"results": results, "import_attempts": _Blocker.attempts}))
+
+
+def _bytes(column: object) -> object:
+    """The bytes of an array of hexadecimal digits; other arrays as they are."""
+    import numpy as np
+
+    return np.vectorize(bytes.fromhex, otypes=[object])(column) if column.dtype.kind == "U" else column
 
 
 def _typed(column: object, spec: object) -> object:

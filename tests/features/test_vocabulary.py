@@ -1,5 +1,6 @@
 """Token files: every reader finds the same tokens in them."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -127,11 +128,12 @@ class Served(tf.Module):
 
 
 FRESH = """
+import json
 import sys
-import numpy as np
 import tensorflow as tf
 
-tokens = np.load(sys.argv[2], allow_pickle=True).tolist()
+with open(sys.argv[2]) as file:
+    tokens = [bytes.fromhex(token) for token in json.load(file)]
 found = tf.saved_model.load(sys.argv[1]).signatures["serving_default"](tf.constant(tokens))
 found = {name: ids.numpy().tolist() for name, ids in found.items()}
 with tf.compat.v1.Session(graph=tf.Graph()) as session:  # as TensorFlow Serving runs it
@@ -157,8 +159,8 @@ def test_a_saved_model_takes_its_files_along(tmp_path: Path) -> None:
         assert vocabulary.read_tokens(tmp_path / "model" / "assets" / path.name) == tokens
         path.unlink()
     assert UGLY[-1] not in (tmp_path / "model" / "saved_model.pb").read_bytes()
-    np.save(tmp_path / "tokens.npy", np.array([*UGLY, b"unknown"], object), allow_pickle=True)
-    arguments = [sys.executable, "-c", FRESH, str(tmp_path / "model"), str(tmp_path / "tokens.npy")]
+    (tmp_path / "tokens.json").write_text(json.dumps([token.hex() for token in [*UGLY, b"unknown"]]))
+    arguments = [sys.executable, "-c", FRESH, str(tmp_path / "model"), str(tmp_path / "tokens.json")]
     subprocess.run(arguments, check=True, cwd=tmp_path)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.workbench import ROOT
+from tfctr import MODEL_NAME
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +27,7 @@ def test_a_cold_demo_ends_with_a_ranking(tmp_path: Path) -> None:
     probabilities = [float(line.split("│")[-2]) for line in places]
     assert probabilities == sorted(probabilities, reverse=True)
     assert re.search(r"user_tower [\d.]+ ms, score of 500 candidates", done.stdout)
-    versions = [path for path in (tmp_path / "demo" / "serving" / "tfctr").iterdir() if path.name.isdigit()]
+    versions = [path for path in (tmp_path / "demo" / "serving" / MODEL_NAME).iterdir() if path.name.isdigit()]
     assert len(versions) == 1
 
 

@@ -17,14 +17,17 @@ def build(directory: Path) -> list[Document]:
         ValueError: The kustomization uses a feature that is not supported here, or a part of it matches no document.
     """
     said = yaml.safe_load((directory / "kustomization.yaml").read_text("utf-8"))
-    _only(said, {"apiVersion", "kind", "resources", "images", "patches", "configMapGenerator"})
+    _only(said, {"apiVersion", "kind", "resources", "components", "images", "patches", "configMapGenerator"})
     documents: list[Document] = []
     for resource in said["resources"]:
         path = directory / resource
         documents += build(path) if path.is_dir() else list(yaml.safe_load_all(path.read_text("utf-8")))
     documents += [_config_map(directory, generator) for generator in said.get("configMapGenerator", [])]
-    for image in said.get("images", []):
-        _set_tag(documents, image)
+    for component in said.get("components", []):
+        part = yaml.safe_load((directory / component / "kustomization.yaml").read_text("utf-8"))
+        _only(part, {"apiVersion", "kind", "images"})
+        _set_images(documents, part)
+    _set_images(documents, said)
     for patch in said.get("patches", []):
         _patch(documents, patch)
     return documents
@@ -42,19 +45,24 @@ def _config_map(directory: Path, said: Document) -> Document:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": said["name"]}, "data": data}
 
 
-def _set_tag(documents: list[Document], said: Document) -> None:
-    _only(said, {"name", "newTag"})
+def _set_images(documents: list[Document], said: Document) -> None:
+    for image in said.get("images", []):
+        _set_image(documents, image)
+
+
+def _set_image(documents: list[Document], said: Document) -> None:
+    _only(said, {"name", "newName", "newTag"})
     containers = [
         container
         for document in documents
         if document["kind"] == "Deployment"
         for container in document["spec"]["template"]["spec"]["containers"]
-        if container["image"].rpartition(":")[0] == said["name"]
+        if container["image"] == said["name"]
     ]
     if not containers:
         raise ValueError(f"no container has the image {said['name']}")
     for container in containers:
-        container["image"] = f"{said['name']}:{said['newTag']}"
+        container["image"] = f"{said['newName']}:{said['newTag']}"
 
 
 def _patch(documents: list[Document], said: Document) -> None:
@@ -76,6 +84,9 @@ def _apply(document: Document, operation: Document) -> None:
     place: Any = document
     for part in parents:
         place = place[int(part)] if isinstance(place, list) else place[part]
+    if operation["op"] == "add" and last == "-" and isinstance(place, list):
+        place.append(operation["value"])
+        return
     if operation["op"] not in ("add", "replace") or not isinstance(place, dict):
         raise ValueError(f"not understood here: {operation}")
     if operation["op"] == "replace" and last not in place:

@@ -1,19 +1,15 @@
-"""The files and images in the compose files exist, and the server has the metrics of the dashboard."""
+"""The files and images that compose names are there. tests/serving/test_redis_server.py starts its Redis."""
 
 from __future__ import annotations
 
-import json
 import re
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from serving.deployment import METRICS_PATH, flags, load_deployment
-from tests.serving.conftest import NAME, Caller
-from tests.serving.requests import SCORE
+from tfctr import MODEL_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = ROOT / "serving"
@@ -25,12 +21,29 @@ def _yaml(path: str) -> Any:
     return yaml.safe_load((COMPOSE / path).read_text(encoding="utf-8"))
 
 
+def _variables() -> dict[str, str]:
+    """What compose reads of .env."""
+    lines = (COMPOSE / ".env").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+
+
 def test_one_image_everywhere() -> None:
-    image = DEPLOYMENT.image
-    assert image.endswith("-gpu")
-    assert _yaml("compose.gpu.yaml")["services"]["serving"]["build"]["args"]["IMAGE"] == image
-    assert _yaml("compose.yaml")["services"]["serving"]["build"]["args"]["IMAGE"] == image.removesuffix("-gpu")
-    assert f"ARG IMAGE={image}\n" in (SERVING / "Dockerfile").read_text(encoding="utf-8")
+    cpu, gpu = (_yaml(name)["services"]["serving"] for name in ("compose.yaml", "compose.gpu.yaml"))
+    assert _variables() == {"IMAGE": DEPLOYMENT.image, "BASE_IMAGE": DEPLOYMENT.base_image}
+    assert (cpu["image"], gpu["image"]) == ("${IMAGE}", "${IMAGE}-gpu")
+    bases = [service["build"]["args"] for service in (cpu, gpu)]
+    assert bases == [{"BASE_IMAGE": "${BASE_IMAGE}"}, {"BASE_IMAGE": "${BASE_IMAGE}-gpu"}]
+    assert "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n" in (SERVING / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_image_and_the_volumes_name_the_model() -> None:
+    assert f"directory that holds {MODEL_NAME}/1" in _yaml("compose.yaml")["services"]["serving"]["volumes"][0]
+    assert f'"/etc/serving/ready.sh", "{MODEL_NAME}"' in (SERVING / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_only_a_gpu_has_its_cache() -> None:
+    assert "cache" not in (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
+    assert _yaml("compose.gpu.yaml")["services"]["serving"]["volumes"] == ["cuda-cache:/cache"]
 
 
 def test_images_are_pinned_and_ports_stay_on_this_machine() -> None:
@@ -43,7 +56,7 @@ def test_images_are_pinned_and_ports_stay_on_this_machine() -> None:
 def test_mounted_and_copied_files_exist() -> None:
     mounts = [mount for service in _yaml("compose.yaml")["services"].values() for mount in service.get("volumes", [])]
     paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
-    assert len(paths) == 4
+    assert len(paths) == 6
     assert all((COMPOSE / path).is_file() for path in paths)
     copied = re.findall(r"^COPY (\S+) (\S+)$", (SERVING / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
     assert copied == [("k8s/base/config", "/etc/serving")]
@@ -53,29 +66,5 @@ def test_mounted_and_copied_files_exist() -> None:
 def test_prometheus_asks_where_the_page_is() -> None:
     (job,) = _yaml("prometheus.yaml")["scrape_configs"]
     port = next(flag.split("=")[1] for flag in flags(DEPLOYMENT) if flag.startswith("--rest_api_port"))
+    assert _yaml("prometheus.yaml")["rule_files"] == ["alerts.yaml"]
     assert (job["metrics_path"], job["static_configs"][0]["targets"]) == (METRICS_PATH, [f"serving:{port}"])
-
-
-@pytest.mark.usefixtures("embedded")
-def test_dashboard_and_autoscaler_ask_for_metrics_that_there_are(rest_address: str, caller: Caller) -> None:
-    caller.run("score", SCORE)
-    with urllib.request.urlopen(f"http://{rest_address}{METRICS_PATH}", timeout=20) as reply:
-        page = reply.read().decode()
-    labels: dict[str, set[str]] = {}
-    for name, pairs in re.findall(r"^(:[\w:]+)\{(.*)\} ", page, re.MULTILINE):
-        labels.setdefault(name, set()).update(re.findall(r"(\w+)=", pairs))
-    dashboard = json.loads((COMPOSE / "grafana" / "serving.json").read_text(encoding="utf-8"))
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(expressions) == 6
-    for expression in expressions:
-        asked = re.findall(r"(:tensorflow:[\w:]+)\{([^}]*)\}", expression)
-        assert asked
-        for name, pairs in asked:
-            grouped = re.findall(r"by \(([^)]*)\)", expression)
-            wanted = set(re.findall(r"(\w+)!?=", pairs)) | {
-                one.strip() for group in grouped for one in group.split(",")
-            }
-            assert wanted <= labels[name], expression
-    (rule,) = yaml.safe_load((SERVING / "k8s" / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
-    assert re.findall(r'__name__="([^"]+)"', rule["seriesQuery"])[0] in labels
-    assert NAME in page

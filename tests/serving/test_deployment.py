@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from serving.deployment import flags, load_deployment
+from serving.deployment import CONFIG_DIRECTORY, Batching, flags, load_deployment, render
 from tests.serving.conftest import PATIENCE
 from tests.serving.kustomize import build
+from tfctr import MODEL_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "serving" / "k8s"
 CONFIG = KUBERNETES / "base" / "config"
 DEPLOYMENT = load_deployment(ROOT / "configs" / "serving.yaml")
+BUILT = ["base", "overlays/cpu", "overlays/gpu", "monitoring"]
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, Any]:
@@ -31,8 +34,17 @@ def of_kind(overlay: str, kind: str) -> dict[str, Any]:
     return document
 
 
+def by_name(documents: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(document["kind"], document["metadata"]["name"]): document for document in documents}
+
+
+def containers_of(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = deployment["spec"]["template"]["spec"]["containers"]
+    return found
+
+
 def container(overlay: str) -> dict[str, Any]:
-    (one,) = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (one,) = containers_of(of_kind(overlay, "Deployment"))
     return one
 
 
@@ -43,20 +55,21 @@ def test_the_base_as_it_is_written_is_valid() -> None:
         kubernetes_validate.validate(document, "1.31", strict=True)
 
 
-@pytest.mark.parametrize("overlay", ["base", "overlays/cpu", "overlays/gpu"])
+@pytest.mark.parametrize("overlay", BUILT)
 def test_what_is_built_is_valid(overlay: str) -> None:
     for document in build(KUBERNETES / overlay):
-        kubernetes_validate.validate(document, "1.31", strict=True)
+        # The kinds of Prometheus Operator are not Kubernetes' own; tests/serving/test_monitoring.py reads them.
+        if document["apiVersion"] != "monitoring.coreos.com/v1":
+            kubernetes_validate.validate(document, "1.31", strict=True)
 
 
 @pytest.mark.skipif(not shutil.which("kubectl"), reason="holds our builder against kubectl")
-@pytest.mark.parametrize("overlay", ["base", "overlays/cpu", "overlays/gpu"])
+@pytest.mark.parametrize("overlay", BUILT)
 def test_kubectl_builds_the_same(overlay: str) -> None:
     command = ["kubectl", "kustomize", str(KUBERNETES / overlay)]
     built = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
-    without_hash = re.sub(r"\branker-config-[a-z0-9]{10}\b", "ranker-config", built)
-    theirs = {document["kind"]: document for document in yaml.safe_load_all(without_hash)}
-    assert theirs == {document["kind"]: document for document in build(KUBERNETES / overlay)}
+    without_hash = re.sub(r"\branking-config-[a-z0-9]{10}\b", "ranking-config", built)
+    assert by_name(yaml.safe_load_all(without_hash)) == by_name(build(KUBERNETES / overlay))
 
 
 @pytest.mark.parametrize(
@@ -64,13 +77,13 @@ def test_kubectl_builds_the_same(overlay: str) -> None:
     [
         ("namespace: ranking", "not understood here: namespace"),
         ("patches: [{target: {kind: Service, name: other}, patch: '[]'}]", "finds no Service other"),
-        ("images: [{name: tensorflow/serving, digest: sha}]", "not understood here: digest"),
+        ("images: [{name: serving, digest: sha}]", "not understood here: digest"),
         (
-            "patches: [{target: {kind: Service, name: ranker}, patch: '[{op: replace, path: /spec/typo, value: 1}]'}]",
+            "patches: [{target: {kind: Service, name: ranking}, patch: '[{op: replace, path: /spec/typo, value: 1}]'}]",
             "nothing to replace",
         ),
         (
-            "patches: [{target: {kind: Service, name: ranker}, patch: '[{op: remove, path: /spec/ports}]'}]",
+            "patches: [{target: {kind: Service, name: ranking}, patch: '[{op: remove, path: /spec/ports}]'}]",
             "not understood here: {'op': 'remove'",
         ),
     ],
@@ -84,8 +97,7 @@ def test_our_builder_refuses_what_it_does_not_know(tmp_path: Path, kustomization
 
 def test_overlays_differ_in_image_card_and_what_they_scale_by() -> None:
     cpu, gpu = (container(f"overlays/{name}") for name in ("cpu", "gpu"))
-    assert gpu["image"] == DEPLOYMENT.image
-    assert cpu["image"] + "-gpu" == gpu["image"]
+    assert (cpu["image"], gpu["image"]) == (DEPLOYMENT.image, f"{DEPLOYMENT.image}-gpu")
     assert gpu["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert "nvidia.com/gpu" not in cpu["resources"]["limits"]
     scaled_by = {
@@ -93,6 +105,84 @@ def test_overlays_differ_in_image_card_and_what_they_scale_by() -> None:
         for name in ("cpu", "gpu")
     }
     assert scaled_by == {"cpu": ["Resource"], "gpu": ["Pods"]}
+
+
+def test_the_image_is_said_once(tmp_path: Path) -> None:
+    """Another image in the deployment file is the one that is deployed, and no manifest names it itself."""
+    other = DEPLOYMENT.model_copy(update={"image": "registry:5000/other:3.0"})
+    shutil.copytree(KUBERNETES, tmp_path / "k8s")
+    for name, text in render(other).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for overlay, image in (("cpu", "registry:5000/other:3.0"), ("gpu", "registry:5000/other:3.0-gpu")):
+        (found,) = containers_of(by_name(build(tmp_path / "k8s" / "overlays" / overlay))["Deployment", MODEL_NAME])
+        assert found["image"] == image
+    names = (DEPLOYMENT.image, DEPLOYMENT.base_image)
+    written = [path for path in (ROOT / "serving").rglob("*") if path.is_file() and path.suffix in ("", ".yaml")]
+    said = [path for path in written if any(name in path.read_text("utf-8") for name in names)]
+    assert said == [ROOT / "serving" / "compose" / ".env"]
+
+
+def test_pods_have_every_file_that_a_flag_names(tmp_path: Path) -> None:
+    batched = DEPLOYMENT.model_copy(update={"batching": Batching(allowed_batch_sizes=(1, 4))})
+    shutil.copytree(KUBERNETES, tmp_path / "k8s")
+    for name, text in render(batched).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    files = by_name(build(tmp_path / "k8s" / "base"))["ConfigMap", "ranking-config"]["data"]
+    named = re.findall(rf"={CONFIG_DIRECTORY}/(\S+)", files["server.flags"])
+    assert "batching.config" in named
+    assert set(named) <= set(files)
+
+
+def test_what_is_deployed_has_jemalloc() -> None:
+    dockerfile = (ROOT / "serving" / "Dockerfile").read_text("utf-8")
+    assert "FROM ${BASE_IMAGE}" in dockerfile
+    assert re.search(r"install .*libjemalloc2", dockerfile)
+    assert "ENV LD_PRELOAD=libjemalloc.so.2" in dockerfile
+    assert DEPLOYMENT.base_image != DEPLOYMENT.image
+
+
+@pytest.mark.parametrize("overlay", ["overlays/cpu", "overlays/gpu"])
+def test_the_autoscaler_alone_sets_the_replicas(overlay: str) -> None:
+    target = of_kind(overlay, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
+    deployment = of_kind(overlay, "Deployment")
+    assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
+    assert "replicas" not in deployment["spec"]
+
+
+def test_only_a_gpu_has_its_cache() -> None:
+    cpu, gpu = (yaml.safe_dump_all(build(KUBERNETES / "overlays" / name)).lower() for name in ("cpu", "gpu"))
+    assert "cache" not in cpu
+    (mount,) = [mount for mount in container("overlays/gpu")["volumeMounts"] if mount["name"] == "cache"]
+    assert {"name": "CUDA_CACHE_PATH", "value": mount["mountPath"]} in container("overlays/gpu")["env"]
+    assert "ranking-cuda-cache" in gpu
+
+
+@pytest.mark.parametrize("overlay", ["overlays/cpu", "overlays/gpu"])
+def test_pods_spread_and_every_node_can_mount_what_they_need(overlay: str) -> None:
+    documents = build(KUBERNETES / overlay)
+    claims = {document["metadata"]["name"]: document["spec"] for document in documents if "Claim" in document["kind"]}
+    pod = of_kind(overlay, "Deployment")["spec"]["template"]
+    asked = [volume["persistentVolumeClaim"] for volume in pod["spec"]["volumes"] if "persistentVolumeClaim" in volume]
+    assert {claim["claimName"] for claim in asked} == set(claims)
+    for claim in claims.values():
+        assert set(claim["accessModes"]) <= {"ReadWriteMany", "ReadOnlyMany"}
+    spread = {one["topologyKey"]: one for one in pod["spec"]["topologySpreadConstraints"]}
+    assert set(spread) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(one["labelSelector"]["matchLabels"] == pod["metadata"]["labels"] for one in spread.values())
+
+
+def test_volumes_are_mounted_and_mounts_have_volumes() -> None:
+    for overlay in ("overlays/cpu", "overlays/gpu"):
+        volumes = of_kind(overlay, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        assert {volume["name"] for volume in volumes} == {mount["name"] for mount in container(overlay)["volumeMounts"]}
+
+
+def test_manifests_have_the_name_of_the_model() -> None:
+    for overlay in BUILT:
+        for document in build(KUBERNETES / overlay):
+            assert document["metadata"]["name"].split("-")[0] == DEPLOYMENT.model.name == MODEL_NAME
 
 
 def test_probes_ask_what_the_server_offers() -> None:
@@ -122,7 +212,7 @@ def test_ready_is_an_available_version(state: str, code: int) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = ["bash", str(CONFIG / "ready.sh"), "ranker", str(server.server_address[1])]
+        command = ["bash", str(CONFIG / "ready.sh"), "ranking", str(server.server_address[1])]
         assert subprocess.run(command, timeout=PATIENCE).returncode == code
         server.shutdown()
 

@@ -235,7 +235,8 @@ def test_f6_a_disk_that_is_full_while_a_version_is_copied(
     within = ["sh", "-c", start, str(disk)]
     if kind == "full disk":
         within = ["unshare", "-rm", "sh", "-c", f'mount -t tmpfs -o size=1m tmpfs "$0" && {start}', str(disk)]
-    process = Process("--model-base-path", f"{disk}/small", "--port", "0", "--poll-seconds", "0.05", within=within)
+    arguments = ("--model-base-path", f"{disk}/small", "--model-name", NAME, "--port", "0", "--poll-seconds", "0.05")
+    process = Process(*arguments, within=within)
     try:
         seen = Path(f"/proc/{process.popen.pid}/root{disk}")  # the directory as the server process sees it
         base, log = seen / "small", seen / "log"

@@ -100,8 +100,8 @@ def _refusal(address: str) -> grpc.StatusCode:
 def test_waits_for_a_version_serves_and_drains(
     base: Path, tmp_path: Path, saved_models: dict[int, Path], started: list[Process]
 ) -> None:
-    arguments = ("--model-base-path", str(base), "--port", "0", "--poll-seconds", "0.1", "--drain-seconds", "600")
-    process = Process(*arguments)
+    options = ("--port", "0", "--poll-seconds", "0.1", "--drain-seconds", "600")
+    process = Process("--model-base-path", str(base), "--model-name", NAME, *options)
     started.append(process)
     process.wait_for(rf"waiting for a version: {NAME}: no numeric directory .*{base} yet")
     shutil.copytree(saved_models[1], base / "copying")

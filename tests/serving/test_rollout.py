@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 from google.protobuf import text_format
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
 from tensorflow_serving.config import model_server_config_pb2
 from typer.testing import CliRunner
 
 from serving.replicas import AVAILABLE, END, resolve
 from serving.rollout import Rollout, app
+from tests.serving.certificates import Authority
 from tfctr.errors import UserError
 
 START = 'model_config_list { config { name: "m" base_path: "/m" model_version_policy { specific { versions: 1 } } } }'
@@ -24,10 +34,10 @@ BROKEN = 9
 UNKNOWN = 2
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class ModelService(model_service_pb2_grpc.ModelServiceServicer, prediction_service_pb2_grpc.PredictionServiceServicer):
     """All versions load except 9. A label can only name a version that was available before the request."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.loaded = {1}
         self.failed: set[int] = set()
         self.labels: dict[str, int] = {}
@@ -36,7 +46,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self.before_labels: Callable[[dict[str, int]], None] = lambda labels: None
         self._server = grpc.server(ThreadPoolExecutor(2))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
+        if credentials is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.address = f"127.0.0.1:{port}"
         self._server.start()
         self._waited = 0
 
@@ -52,6 +67,16 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             status = answer.model_version_status.add(version=version, state=AVAILABLE if available else END)
             if version in self.failed:
                 status.status.error_code, status.status.error_message = UNKNOWN, "bad weights"
+        return answer
+
+    def GetModelMetadata(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
+        label = request.model_spec.version_label
+        if label not in self.labels:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+        if self.labels[label] not in self.loaded:
+            context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
+        answer = get_model_metadata_pb2.GetModelMetadataResponse()
+        answer.model_spec.version.value = self.labels[label]
         return answer
 
     def HandleReloadConfigRequest(self, request, context):  # type: ignore[no-untyped-def]  # noqa: N802
@@ -310,8 +335,8 @@ def test_a_note_that_is_no_time_is_told(config: Path, address: list[str]) -> Non
 
 
 def test_a_name_stands_for_its_addresses() -> None:
-    assert resolve(["127.0.0.1:1", "127.0.0.1:1", "[::1]:2"]) == ["127.0.0.1:1", "[::1]:2"]
-    assert "127.0.0.1:8500" in resolve(["dns:///localhost:8500"])
+    assert resolve(["127.0.0.1:1", "127.0.0.1:1", "[::1]:2"]) == {"127.0.0.1:1": "127.0.0.1", "[::1]:2": "::1"}
+    assert resolve(["dns:///localhost:8500"])["127.0.0.1:8500"] == "localhost"  # which stands in the certificate
     with pytest.raises(UserError, match=r"nobody.invalid has no address"):
         resolve(["dns:///nobody.invalid:8500"])
     for wrong in ("localhost", ":8500", "localhost:http", "http://localhost:8500", ""):
@@ -331,3 +356,93 @@ def test_the_command_line(config: Path, addresses: list[str], services: list[Mod
     assert f"error: {addresses[1]}: " in result.output
     result = CliRunner().invoke(app, ["fly", *options])
     assert (result.exit_code, "Allowed: status" in result.output) == (2, True)
+
+
+def test_status_is_what_each_replica_says(config: Path, addresses: list[str], services: list[ModelService]) -> None:
+    Rollout(config, addresses).canary(2)
+    Rollout(config, addresses).promote()
+    services[1].loaded, services[1].labels = {1}, {"stable": 1}  # it started again, from an older file
+    options = ["--config", str(config), *(f"--address={address}" for address in addresses)]
+    result = CliRunner().invoke(app, ["status", *options])
+    assert result.exit_code == 2
+    first, second = addresses
+    assert result.output.splitlines() == [
+        f"{first} 1 AVAILABLE previous",
+        f"{first} 2 AVAILABLE canary stable",
+        f"{second} 1 AVAILABLE stable",
+        f"error: {second}: canary is version none, not 2, previous is version none, not 1, stable is version 1, not 2, "
+        "version 2 is not available; `pin 2` gives all what the file says",
+    ]
+
+
+def test_a_pin_brings_a_replica_to_what_the_file_says(
+    config: Path, addresses: list[str], services: list[ModelService]
+) -> None:
+    Rollout(config, addresses).canary(2)
+    Rollout(config, addresses).promote()
+    services[1].loaded, services[1].labels = {1}, {"stable": 1}
+    seen: list[dict[str, int]] = []
+    services[1].before_labels = lambda labels: seen.append(dict(labels))
+    change = Rollout(config, addresses).pin(2)
+    assert change.startswith(f"{addresses[1]}: canary is version none, not 2, ")
+    # It keeps its own label until it has the version.
+    assert seen == [{"stable": 1}, {"stable": 2, "canary": 2, "previous": 1}]
+    assert services[0].labels == services[1].labels == {"stable": 2, "canary": 2, "previous": 1}
+    assert Rollout(config, addresses).pin(2) == ""
+
+
+def test_only_one_step_changes_a_file(config: Path, addresses: list[str], services: list[ModelService]) -> None:
+    Rollout(config, addresses).canary(2)
+    waiting, go = threading.Event(), threading.Event()
+
+    def wait(labels: dict[str, int]) -> None:
+        services[0].before_labels = lambda labels: None
+        waiting.set()
+        assert go.wait(300)
+
+    services[0].before_labels = wait
+    with ThreadPoolExecutor(1) as pool:
+        promotion = pool.submit(Rollout(config, addresses).promote)
+        assert waiting.wait(300)
+        try:
+            with pytest.raises(UserError, match=f"^{re.escape(str(config))}: another rollout is changing it"):
+                Rollout(config, addresses).rollback()
+            assert "canary=1" in Rollout(config, addresses, dry_run=True).rollback()
+        finally:
+            go.set()
+        assert "stable=2" in promotion.result()
+    labels = {"stable": 2, "canary": 2, "previous": 1}
+    assert written(config) == ([1, 2], labels)
+    assert [service.labels for service in services] == [labels] * 2
+    assert not list(config.parent.glob(".*"))
+
+
+def test_a_step_starts_from_what_the_last_one_left(config: Path, addresses: list[str]) -> None:
+    first, second = Rollout(config, addresses), Rollout(config, addresses)
+    first.canary(2)
+    assert "stable=2" in second.promote()
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_tls(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutual: bool) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", partial(socket.getaddrinfo, family=socket.AF_INET))  # as it listens
+    authority = Authority()
+    files = {"ca": tmp_path / "ca.pem", "key": tmp_path / "key.pem", "certificate": tmp_path / "certificate.pem"}
+    for file, text in zip(files.values(), (authority.certificate, *authority.issue()), strict=True):
+        file.write_text(text)
+    key, certificate = (text.encode() for text in authority.issue())
+    root = authority.certificate.encode()
+    service = ModelService(grpc.ssl_server_credentials([(key, certificate)], root, mutual))
+    # The name of the service is that of the certificate, and what it stands for is addresses.
+    options = ["--config", str(config), f"--address=dns:///localhost:{service.address.rpartition(':')[2]}"]
+    own = ["--key", str(files["key"]), "--certificate", str(files["certificate"])] if mutual else []
+    try:
+        result = CliRunner().invoke(app, ["canary", "2", *options, "--ca", str(files["ca"]), *own])
+        assert result.exit_code == 0, result.output
+        assert service.labels == {"stable": 1, "canary": 2}
+        refused = [options] + ([[*options, "--ca", str(files["ca"])]] if mutual else [])
+        for arguments in refused:
+            assert CliRunner().invoke(app, ["promote", *arguments]).exit_code == 2
+        assert service.labels == {"stable": 1, "canary": 2}
+    finally:
+        service.die()

@@ -74,7 +74,7 @@ def test_frozen_parts_stay_and_the_rest_is_trained(
     assert not trained & frozen
     assert result.model.auxiliary_weights == {}
     # What the workspace holds is the whole model, which needs the first run no longer.
-    again = finished_run(tmp_path / "run")[0].model
+    again = finished_run(tmp_path / "run").model
     for own, other in zip(again.weights, result.model.weights, strict=True):
         np.testing.assert_array_equal(own, other)
 

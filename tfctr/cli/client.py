@@ -9,19 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
+from tfctr import MODEL_NAME
+from tfctr.cli.tls import Ca, Certificate, Key, Tls, channel_credentials
 from tfctr.console import console
 from tfctr.errors import UserError
 
 app = typer.Typer(help="Ask a model server for a ranking, or for the versions that it has.", no_args_is_help=True)
 
 Target = Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC API, or any gRPC target")]
-Model = Annotated[str, typer.Option(help="name of the model on the server", show_default=False)]
+Model = Annotated[str, typer.Option(help="name of the model on the server")]
 Seconds = Annotated[float, typer.Option(help="time budget of the command, in seconds")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one object in each line")]
-Tls = Annotated[bool, typer.Option("--tls", help="use TLS, and trust the certificate authorities of this system")]
-Ca = Annotated[Path | None, typer.Option(help="use TLS, and trust the certificate authority in this PEM file")]
-Certificate = Annotated[Path | None, typer.Option(help="PEM file with the certificate of this client; needs --key")]
-Key = Annotated[Path | None, typer.Option(help="PEM file with the private key of --certificate")]
 Version = Annotated[int | None, typer.Option(min=0, help="use this version; default: the newest")]
 
 _SHOWN_FEATURES = 8  # what a terminal has room for
@@ -30,7 +28,6 @@ _SOURCE = "a JSON file, - for standard input, or JSON itself"
 
 @app.command("rank")
 def rank(
-    model: Model,
     candidates: Annotated[
         str, typer.Option(help=f"a list of candidates or a mapping of columns: {_SOURCE}; .jsonl: one candidate a line")
     ],
@@ -38,6 +35,7 @@ def rank(
         str | None, typer.Option(help=f"raw user features, where the model reads any: {_SOURCE}", show_default=False)
     ] = None,
     target: Target = "localhost:8500",
+    model: Model = MODEL_NAME,
     context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
     k: Annotated[int, typer.Option("-k", min=0, help="number of candidates to print")] = 10,
     version: Version = None,
@@ -59,7 +57,7 @@ def rank(
     values: dict[str, Any] = {
         option: None if source is None else _read(source, option) for option, source in given.items()
     }
-    credentials = _credentials(tls, ca, certificate, key)
+    credentials = channel_credentials(tls, ca, certificate, key)
     with RankingClient(
         target, model, timeout, cache=None, version=version, feature_file=features, credentials=credentials
     ) as client:
@@ -83,8 +81,8 @@ def rank(
 
 @app.command("status")
 def status(
-    model: Model,
     target: Target = "localhost:8500",
+    model: Model = MODEL_NAME,
     timeout: Seconds = 5.0,
     tls: Tls = False,
     ca: Ca = None,
@@ -95,7 +93,7 @@ def status(
     """Show the versions of a model; the exit status is 2 when none is available."""
     from tfctr.client import RankingClient, UnavailableError
 
-    credentials = _credentials(tls, ca, certificate, key)
+    credentials = channel_credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
         versions = client.model_status()
     if as_json:
@@ -108,19 +106,6 @@ def status(
         console().print(table)
     if all(one.state != "AVAILABLE" for one in versions):
         raise UnavailableError(f"no version of model '{model}' at {target} is available.")
-
-
-def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Any:
-    """Channel credentials for the TLS options, or None for plain text."""
-    if (certificate is None) != (key is None):
-        raise UserError("--certificate and --key go together.")
-    if not tls and ca is None and certificate is None:
-        return None
-    options = {"--ca": ca, "--certificate": certificate, "--key": key}
-    content = {option: path and _text(str(path), option).encode() for option, path in options.items()}
-    import grpc
-
-    return grpc.ssl_channel_credentials(content["--ca"], content["--key"], content["--certificate"])
 
 
 def _read(source: str, option: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import grpc
 
+from tfctr import MODEL_NAME
 from tfctr.client.cache import MemoryStateCache, StateCache
 from tfctr.client.call_metadata import CallMetadata, MetadataSource
 from tfctr.client.calls import DEFAULT_RETRY, Caller
@@ -33,7 +34,7 @@ class ClientBase:
     def __init__(
         self,
         target: str,
-        model_name: str = "ranking",
+        model_name: str = MODEL_NAME,
         timeout_seconds: float = 1.0,
         cache: StateCache | Literal["memory"] | None = "memory",
         *,

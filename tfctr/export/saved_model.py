@@ -16,10 +16,10 @@ from tfctr.export.cost import model_cost
 from tfctr.export.describe import DESCRIPTION
 from tfctr.export.op_check import check_ops
 from tfctr.export.signatures import RankingModule
-from tfctr.export.warmup import write_warmup_requests
+from tfctr.export.warmup import made_example, write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
-from tfctr.storage import exists, is_remote, names, new_version
+from tfctr.storage import MARKER, exists, is_remote, join, new_version, version_numbers
 from tfctr.training.experiment import Experiment
 
 
@@ -30,6 +30,7 @@ def export_model(
     directory: str | Path,
     example: bytes | None = None,
     history: list[dict[str, float]] | None = None,
+    replace: bool = False,
 ) -> str | Path:
     """Writes a SavedModel directory with its signatures.
 
@@ -38,21 +39,23 @@ def export_model(
 
     Args:
         experiment: The experiment of the training, whose `export` section has the options of the export.
-        directory: The SavedModel directory, which must not exist.
-        example: A serialized raw example for the warm-up requests; without one all their features are missing.
+        directory: The SavedModel directory.
+        example: A serialized raw example for the warm-up requests; without one, a made
+            one that is nobody's.
         history: Validation metrics of each epoch, for the description.
+        replace: Whether a version that stands there is replaced; else it is an error.
 
     Raises:
         UserError: The directory exists, or the newest TF Serving release does not have an op of the graph.
     """
-    if exists(directory):
+    if not replace and exists(directory if not is_remote(directory) else join(directory, MARKER)):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
     module = RankingModule(model, assets, experiment.export.state_dtype, experiment.export.fold)
-    with new_version(directory) as unfinished:
+    with new_version(directory, replace) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
         (unfinished / "assets.extra").mkdir(exist_ok=True)
-        write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example)
+        write_warmup_requests(module, unfinished, experiment.export.warmup_candidates, example or made_example(assets))
         described = json.dumps(_description(model, module, experiment, history), indent=1)
         (unfinished / DESCRIPTION).write_text(described, encoding="utf-8")
     return str(directory) if is_remote(directory) else Path(directory)
@@ -60,8 +63,7 @@ def export_model(
 
 def next_version(model_directory: str | Path) -> int:
     """A new version number for a model directory: the time in seconds, or more if a version there is newer."""
-    taken = [int(name) for name in names(model_directory) if name.isdigit()]
-    return max(int(time.time()), max(taken, default=0) + 1)
+    return max([int(time.time()), *(version + 1 for version in version_numbers(model_directory))])
 
 
 def _description(

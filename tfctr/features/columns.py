@@ -19,6 +19,9 @@ INT64_MISSING = -(2**63)
 MISSING: dict[str, Any] = {"int64": INT64_MISSING, "string": "", "float32": float("nan")}
 """The missing value by dtype."""
 
+NOTHING: dict[str, int | float | bytes] = {"int64": 0, "string": b"", "float32": 0.0}
+"""What a made row has where nothing better is known, by dtype."""
+
 CANDIDATE_MASK = "candidate_mask"
 """The model input that says which candidates are real, bool [B, C]."""
 

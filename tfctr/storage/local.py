@@ -139,13 +139,16 @@ def discard_work(directory: Path) -> None:
 
 
 @contextmanager
-def only_one(path: Path, lock: Path) -> Iterator[None]:
+def only_one(
+    path: Path, lock: Path, busy: str = "another run is under way here; wait for it, or choose another --out"
+) -> Iterator[None]:
     """Keep other processes from writing the same; the lock ends with the process, however that ends.
 
     Args:
         path: What is written, for the message.
         lock: A file for the lock, which is removed at the end. Its directory is made when it is missing, and removed
             again when it is left empty.
+        busy: What to say when another process has the lock.
 
     Raises:
         UserError: Another process has the lock, or it cannot be made.
@@ -162,9 +165,7 @@ def only_one(path: Path, lock: Path) -> Iterator[None]:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise UserError(
-                        f"{path}: another run is under way here; wait for it, or choose another --out"
-                    ) from None
+                    raise UserError(f"{path}: {busy}") from None
             if not _has_name(file, lock):
                 continue  # the run that had it has just removed it
             try:

@@ -150,6 +150,9 @@ class Export(Strict):
 
     state_dtype: Literal["float32", "float16"] = "float32"
     warmup_candidates: tuple[int, ...] = Field((1, 500), description="candidates in the warm-up requests of score")
+    warmup_row: Literal["made", "logged"] = Field(
+        "made", description="logged: the warm-up requests hold the first row of the training data, a real user's"
+    )
     fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 

@@ -56,7 +56,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
     start = experiment.training.start_from
     if start is not None and Path(start.run).resolve() == out.resolve():
         raise UserError(f"training.start_from: {out} is where this run goes; train into another directory")
-    source = None if start is None else finished_run(start.run)[0]
+    source = None if start is None else finished_run(start.run)
     with only_one(out, out / ".lock"):
         return _train(file, experiment, data, paths, out, source)
 
@@ -86,7 +86,6 @@ def _train(
         "assets": assets.directory.name,
         "history": result.progress.history,
         "data": whole_place(data),
-        "examples": [first_example(file, paths["valid"]).hex()],
     }
     with disk_errors(out):
         unfinished = weights.with_name(f".{weights.name}")  # Keras asks for its ending
@@ -102,8 +101,8 @@ def _train(
     return result
 
 
-def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
-    """The model that a workspace holds, and one raw example for its warm-up requests.
+def finished_run(workspace: str | Path) -> FinishedRun:
+    """The model that a workspace holds.
 
     Raises:
         UserError: when no run has finished there, or what it left can't be read.
@@ -118,8 +117,7 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
         assets = FeatureAssets(workspace / content["assets"])
         model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
         model.load_weights(workspace / content["weights"])
-        run = FinishedRun(content["weights"], model, assets, experiment, content["history"], content["data"])
-        return run, bytes.fromhex(content["examples"][0])
+        return FinishedRun(content["weights"], model, assets, experiment, content["history"], content["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{workspace}: the finished run can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
@@ -127,10 +125,16 @@ def finished_run(workspace: str | Path) -> tuple[FinishedRun, bytes]:
         ) from None
 
 
-def first_example(file: FeatureFile, paths: list[str]) -> bytes:
-    """The first row of some files as a tf.Example, for the warm-up requests of an export."""
+def warmup_row(file: FeatureFile, experiment: Experiment, data: str | Path) -> bytes | None:
+    """The row of a log that the experiment wants in the warm-up requests of an export, or None for a made one.
+
+    Raises:
+        UserError: The data is not there.
+    """
+    if experiment.export.warmup_row == "made":
+        return None
     rules = column_rules(file)
-    return next(one for path in paths for one in serialized(path, rules, file.csv))
+    return next(one for path in split_files(data, "train") for one in serialized(path, rules, file.csv))
 
 
 def _assets(file: FeatureFile, paths: list[str], data: str | Path, out: Path) -> FeatureAssets:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tfctr.features.columns import Column, Fault, InputSpec, Side
+from tfctr.features.columns import NOTHING, Column, Fault, InputSpec, Side
 from tfctr.features.kinds.fields import Elapsed, FieldSpec
 from tfctr.features.yaml_file import Strict, registered_name
 
@@ -202,6 +202,10 @@ class Kind(Strict):
     def learned_rows(self, at: Feature, assets: FeatureAssets) -> int:
         """Rows of its table, where that depends on what was learned or given."""
         raise NotImplementedError
+
+    def made_values(self, at: Feature, assets: FeatureAssets) -> Mapping[str, int | float | bytes]:
+        """Values that no row of the log need have had, for a made row: what one event or candidate has, by column."""
+        return {spec.name: NOTHING[spec.dtype] for spec in self.columns(at)}
 
     # Files beside the log.
 

@@ -157,6 +157,21 @@ class Categorical(OneColumn):
         return self.vocabulary.given_tokens(data_directory) if self.share is None else None
 
     @override
+    def made_values(self, at: Feature, assets: FeatureAssets) -> Mapping[str, int | float | bytes]:
+        """Its default, or first tokens of a candidate's vocabulary; those of users and requests may be their names."""
+        owner = self.share or at.name
+        if self.default is not None:
+            tokens = [str(self.default).encode()]
+        elif (at.refers or at).side == "candidate" and assets.vocabulary_path(owner).is_file():
+            tokens = assets.tokens(owner)[: self.max_values or 1]
+        else:
+            return super().made_values(at, assets)
+        if _owner(at).dtype == "int64":
+            # A file may give an integer feature any token; no value of the log ever equals one that is no integer.
+            return {at.name: int(tokens[0]) if tokens[0].isdigit() and len(tokens[0]) < 19 else 0}
+        return {at.name: _owner(at).separator.encode().join(tokens)}
+
+    @override
     def inputs(self, at: Feature) -> tuple[InputSpec, ...]:
         values = () if self.max_values is None else (self.max_values,)
         return (InputSpec(at.name, at.side, "int32", (*at.shape, *values)),)

@@ -65,6 +65,11 @@ class Numeric(OneColumn):
         return (InputSpec(at.name, at.side, self.dtype, at.shape, column=self.column),)
 
     @override
+    def made_values(self, at: Feature, assets: FeatureAssets) -> Mapping[str, int | float | bytes]:
+        default = self.default or 0.0
+        return {at.name: round(default) if self.dtype == "int64" else default}
+
+    @override
     def tokens(self, at: Feature) -> tuple[Tokens, ...]:
         if self.transform != "log_squared":
             return ()
