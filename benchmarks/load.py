@@ -67,7 +67,7 @@ class Requests:
                 for number in range(USERS):
                     self(number)
             return
-        self._channel = grpc.insecure_channel(address, list(CHANNEL_OPTIONS.items()))
+        self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         self._predict = self._channel.unary_unary(
             "/tensorflow.serving.PredictionService/Predict",
             request_serializer=wire.PredictRequest.SerializeToString,

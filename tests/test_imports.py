@@ -243,11 +243,11 @@ def _is_provided(imported: str, modules: frozenset[str]) -> bool:
 
 # The extras whose distributions each directory may import, besides those of the base.
 EXTRAS_OF = {
-    "tfctr": ("data", "train", "pipeline", "redis"),
+    "tfctr": ("data", "train", "pipeline", "redis", "metrics"),
     "pipeline": ("pipeline",),
     "serving": ("serving",),
     "examples": ("retrieval",),
-    "tests": ("data", "pipeline", "redis", "retrieval", "dev"),
+    "tests": ("data", "pipeline", "redis", "metrics", "retrieval", "dev"),
     "benchmarks": ("pipeline", "dev"),
 }
 OWN = {*EXTRAS_OF, "scripts"}

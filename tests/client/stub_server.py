@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
     with, an event to wait for, a function to call, or `None`. `after` maps a signature to a function that is called
     once, after the signature's next run. `replace_output` maps the name of an output to the array that is sent in its
     place. With `tensor_content`, floats are sent as raw content and not in a repeated field. With `ignore_pin`, the
-    newest version answers all requests. `state` is the reported state of all versions.
+    newest version answers all requests. `state` is the reported state of all versions. `on_call` is given the context
+    of each call.
     """
 
     def __init__(self, name: str = "ranking"):
@@ -48,6 +50,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self.cancelled: Counter[str] = Counter()
         self.ignore_pin = False
         self.state = "AVAILABLE"
+        self.on_call: Callable[[grpc.ServicerContext], Any] = lambda context: None
         self._lock = threading.Lock()
         self.after: dict[str, Any] = {}
         self.tensor_content = False
@@ -79,6 +82,11 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         self._server.start()
         return self
 
+    def add(self, service: Callable[[grpc.Server], Any]) -> None:
+        """Adds another service to the running server."""
+        assert self._server is not None
+        service(self._server)
+
     def __exit__(self, *_: object) -> None:
         for event in [*self.hang.values(), *(step for steps in self.script.values() for step in steps)]:
             if isinstance(event, threading.Event):
@@ -98,6 +106,7 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
         return version
 
     def _disturb(self, what: str, context: grpc.ServicerContext) -> None:
+        self.on_call(context)
         with self._lock:
             self.calls[what] += 1
             script = self.script.get(what)

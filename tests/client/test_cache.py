@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_least_recently_used_goes_first() -> None:
     assert cache.get(keys[1]) is None
     assert equal(cache.get(keys[0]), state(0))
     assert equal(cache.get(keys[2]), state(2))
-    assert cache.counts == {"put": 3, "evicted": 1, "hit": 3, "miss": 1}
+    assert cache.counts == {"evicted": 1, "unstorable": 0}
 
 
 def test_bounded_in_bytes() -> None:
@@ -53,6 +54,8 @@ def test_bounded_in_bytes() -> None:
     assert len(cache) == 3
     cache.put(KEY, state(size=100_000))  # not kept, because it is larger than the whole cache
     assert cache.get(KEY) is None
+    assert len(cache) == 3
+    assert cache.counts == {"evicted": 7, "unstorable": 1}
     cache.put(KEY, state())
     assert equal(cache.get(KEY), state())
 
@@ -117,10 +120,11 @@ def test_forget_user_forgets_every_version_of_that_user_only() -> None:
 
 
 @pytest.mark.parametrize("bound", ["max_entries", "max_bytes", "ttl_seconds"])
-def test_bounds_are_positive(bound: str) -> None:
+@pytest.mark.parametrize("wrong", [0, -1, "many", None, float("nan")])
+def test_bounds_are_positive(bound: str, wrong: Any) -> None:
     make: Callable[..., MemoryStateCache] = MemoryStateCache
-    with pytest.raises(BadRequestError, match="positive"):
-        make(**{bound: 0})
+    with pytest.raises(BadRequestError, match=bound):
+        make(**{bound: wrong})
 
 
 def test_threads() -> None:

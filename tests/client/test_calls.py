@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ import pytest
 from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tfctr.client import BadRequestError, BadRowError, CodecError, OverloadedError, ServerError, UnavailableError
+from tfctr.client import (
+    BadRequestError,
+    BadRowError,
+    CodecError,
+    Connection,
+    Hedge,
+    OverloadedError,
+    Retry,
+    ServerError,
+    UnavailableError,
+)
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BEST = EXPECTED[[2, 0, 1]]
@@ -34,12 +45,12 @@ def test_unavailable_is_tried_again_once(server: StubServer, connect: Connect, s
         assert client.counts["retry"] == 1
 
 
-@pytest.mark.parametrize("retries", [0, 2])
-def test_as_often_as_asked_for(server: StubServer, connect: Connect, retries: int) -> None:
+@pytest.mark.parametrize("times", [0, 2])
+def test_as_often_as_asked_for(server: StubServer, connect: Connect, times: int) -> None:
     server.script["score"] = [UNAVAILABLE] * 9
-    with connect(server.target, timeout_seconds=300, retries=retries) as client, pytest.raises(UnavailableError):
+    with connect(server.target, timeout_seconds=300, retry=Retry(times)) as client, pytest.raises(UnavailableError):
         client.rank(USER, CANDIDATES, CONTEXT)
-    assert server.calls["score"] == 1 + retries
+    assert server.calls["score"] == 1 + times
 
 
 def test_a_full_queue_is_overload(server: StubServer, connect: Connect) -> None:
@@ -51,11 +62,14 @@ def test_a_full_queue_is_overload(server: StubServer, connect: Connect) -> None:
     assert server.calls["score"] == 1
 
 
-def test_no_time_for_a_retry(server: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_time_for_a_retry(server: StubServer, connect: Connect) -> None:
     """The error of the call is raised at once."""
-    monkeypatch.setattr("tfctr.client.calls.BACKOFF_SECONDS", 1000.0)
     server.script["score"] = [UNAVAILABLE]
-    with connect(server.target, timeout_seconds=300) as client, pytest.raises(UnavailableError, match="as the test"):
+    patient = Retry(wait_seconds=1000)
+    with (
+        connect(server.target, timeout_seconds=300, retry=patient) as client,
+        pytest.raises(UnavailableError, match="as the test"),
+    ):
         client.rank(USER, CANDIDATES, CONTEXT)
     assert server.calls["score"] == 1
 
@@ -77,7 +91,7 @@ def test_retries_stop_when_their_budget_is_spent(server: StubServer, connect: Co
 
 
 def test_the_first_answer_wins_and_the_slow_call_is_cancelled(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=300, hedge_after_seconds=0.05) as client:
+    with connect(server.target, timeout_seconds=300, hedge=Hedge(0.05)) as client:
         client.served_model()
         won = client.counts.get("hedge_won", 0)
         never = threading.Event()
@@ -93,7 +107,7 @@ def test_the_first_answer_wins_and_the_slow_call_is_cancelled(server: StubServer
 
 
 def test_a_fast_answer_is_not_hedged(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=300, hedge_after_seconds=15) as client:
+    with connect(server.target, timeout_seconds=300, hedge=Hedge(15)) as client:
         client.rank(USER, CANDIDATES, CONTEXT)
         assert server.calls == {"metadata": 1, "user_tower": 1, "score": 1}
         assert "hedge" not in client.counts
@@ -110,7 +124,7 @@ def test_one_of_two_copies_may_fail(server: StubServer, connect: Connect) -> Non
         second_came.set()
         time.sleep(0.1)
 
-    with connect(server.target, timeout_seconds=300, hedge_after_seconds=0.02) as client:
+    with connect(server.target, timeout_seconds=300, hedge=Hedge(0.02)) as client:
         state = client.user_state(USER)
         server.script["score"] = [fail, answer]
         np.testing.assert_allclose(client.score(state, CANDIDATES, CONTEXT), EXPECTED, rtol=1e-6)
@@ -119,7 +133,7 @@ def test_one_of_two_copies_may_fail(server: StubServer, connect: Connect) -> Non
 
 def test_a_failed_call_is_not_hedged(server: StubServer, connect: Connect) -> None:
     """A hedge sent after an error would retry a call that must not be retried."""
-    with connect(server.target, timeout_seconds=300, hedge_after_seconds=15) as client:
+    with connect(server.target, timeout_seconds=300, hedge=Hedge(15)) as client:
         server.script["user_tower"] = [grpc.StatusCode.INTERNAL]
         with pytest.raises(ServerError):
             client.rank(USER, CANDIDATES, CONTEXT)
@@ -127,7 +141,7 @@ def test_a_failed_call_is_not_hedged(server: StubServer, connect: Connect) -> No
 
 
 def test_hedges_stop_when_their_budget_is_spent(server: StubServer, connect: Connect) -> None:
-    with connect(server.target, timeout_seconds=300, hedge_after_seconds=0) as client:
+    with connect(server.target, timeout_seconds=300, hedge=Hedge(0)) as client:
         state = client.user_state(USER)
         for _ in range(40):
             np.testing.assert_allclose(client.score(state, CANDIDATES, CONTEXT), EXPECTED, rtol=1e-6)
@@ -208,9 +222,55 @@ def test_an_answer_of_another_version_is_refused(server: StubServer, toy_models:
             client.score(state, CANDIDATES, CONTEXT)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"chunk_size": 0}, {"retries": -1}, {"retries": 1.5}, {"hedge_after_seconds": -1}, {"chunk_size": True}]
-)
+WRONG: list[dict[str, Any]] = [
+    {"chunk_size": 0},
+    {"chunk_size": True},
+    {"refresh_seconds": float("nan")},
+    {"refresh_seconds": "often"},
+    {"version": -1},
+    {"version": "newest"},
+    {"timeout_seconds": 10**400},
+    {"cache": "redis"},
+    {"cache": {}},
+    {"model_name": None},
+    {"version_label": 5},
+    {"retry": 2},
+    {"hedge": 0.1},
+    {"connection": None},
+    {"metadata": "Bearer secret"},
+    {"options": [("grpc.max_reconnect_backoff_ms", 0.5)]},
+    {"options": ["grpc.enable_retries"]},
+    {"feature_file": "no/such/file.yaml"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_bad_arguments(connect: Connect, wrong: dict[str, Any]) -> None:
-    with pytest.raises(BadRequestError, match=next(iter(wrong))):
+    with pytest.raises(BadRequestError, match=next(iter(wrong))) as caught:
         connect("localhost:1", **wrong)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [None, 8500, b"localhost:1"])
+def test_a_bad_target(connect: Connect, target: Any) -> None:
+    with pytest.raises(BadRequestError, match="target"):
+        connect(target)
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"),
+    [
+        (Retry, {"times": -1}),
+        (Retry, {"times": 1.5}),
+        (Retry, {"wait_seconds": float("inf")}),
+        (Hedge, {"after_seconds": -1}),
+        (Hedge, {"after_seconds": "soon"}),
+        (Connection, {"ping_after_seconds": 0}),
+        (Connection, {"ping_timeout_seconds": "long"}),
+        (Connection, {"ejection_seconds": -1}),
+        (Connection, {"ejection_share": 1.5}),
+    ],
+)
+def test_bad_policies(policy: Callable[..., Any], wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError, match=next(iter(wrong))):
+        policy(**wrong)

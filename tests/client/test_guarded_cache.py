@@ -12,8 +12,17 @@ import pytest
 from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
-from tests.client.test_flight import REQUEST, right
-from tfctr.client import AsyncRankingClient, DeadlineError, MemoryStateCache, StateCache, StateKey, UserState
+from tests.client.test_flight import REQUEST, right, until
+from tfctr.client import (
+    AsyncRankingClient,
+    AsyncStateCache,
+    DeadlineError,
+    MemoryStateCache,
+    StateCache,
+    StateKey,
+    UnavailableError,
+    UserState,
+)
 from tfctr.client.drivers import CACHE_THREADS
 
 
@@ -21,7 +30,6 @@ class RaisingCache(StateCache):
     """Every call raises an error."""
 
     def __init__(self, blocking: bool):
-        super().__init__()
         self.blocking = blocking
 
     def get(self, key: StateKey) -> UserState | None:
@@ -42,6 +50,7 @@ class HungCache(RaisingCache):
 
     def __init__(self) -> None:
         super().__init__(blocking=True)
+        self.failures = 1000
         self.go_on = threading.Event()
 
     def get(self, key: StateKey) -> UserState | None:
@@ -69,10 +78,9 @@ class StubbornCache(MemoryStateCache):
         pass
 
 
-class HungAsyncCache(HungCache):
+class HungAsyncCache(HungCache, AsyncStateCache):
     """A cache with coroutines. `aget` never returns, and `aput` raises an error."""
 
-    asynchronous = True
     given_up = False
 
     async def aget(self, key: StateKey) -> UserState | None:
@@ -86,8 +94,50 @@ class HungAsyncCache(HungCache):
     async def aput(self, key: StateKey, state: UserState) -> None:
         raise OSError("disk full")
 
-    async def aclose(self) -> None:
-        pass
+    async def ainvalidate(self, key: StateKey) -> None:
+        raise RuntimeError
+
+    async def aforget_user(self, model: str, user_key: str) -> None:
+        raise RuntimeError(f"{user_key} is still there")
+
+
+class OwnCache(StateCache):
+    """A cache as someone else writes it: four methods, and no word to the base class."""
+
+    def __init__(self, wrong: object = None):
+        self.states: dict[StateKey, UserState] = {}
+        self.wrong = wrong
+        self.calls: list[float] = []
+
+    def get(self, key: StateKey) -> UserState | None:
+        self.calls.append(time.monotonic())
+        return self.wrong or self.states.get(key)  # type: ignore[return-value]
+
+    def put(self, key: StateKey, state: UserState) -> None:
+        self.states[key] = state
+
+    def invalidate(self, key: StateKey) -> None:
+        self.states.pop(key, None)
+
+    def forget_user(self, model: str, user_key: str) -> None:
+        for key in [key for key in self.states if (key.model, key.user_key) == (model, user_key)]:
+            del self.states[key]
+
+
+class OwnAsyncCache(OwnCache, AsyncStateCache):
+    """The same, with coroutines."""
+
+    async def aget(self, key: StateKey) -> UserState | None:
+        return self.get(key)
+
+    async def aput(self, key: StateKey, state: UserState) -> None:
+        self.put(key, state)
+
+    async def ainvalidate(self, key: StateKey) -> None:
+        self.invalidate(key)
+
+    async def aforget_user(self, model: str, user_key: str) -> None:
+        self.forget_user(model, user_key)
 
 
 @pytest.fixture
@@ -100,12 +150,50 @@ def hung() -> Iterator[HungCache]:
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: bool) -> None:
     with connect(server.target, timeout_seconds=300, cache=RaisingCache(blocking)) as client:
-        for _ in range(2):
+        for _ in range(4):
             assert right(client.rank(**REQUEST))
-        assert client.counts["cache_failed"] == 4
-        assert server.calls["user_tower"] == 2
-        with pytest.raises(RuntimeError, match="u5 is still there"):
+        assert client.counts["cache_failed"] == 3
+        assert client.counts["cache_skipped"] == 5  # after three failures in a row, it is left alone for a second
+        assert client.counts["cache_miss"] == server.calls["user_tower"] == 4
+        with pytest.raises(UnavailableError, match="u5 is still there"):
             client.forget_user("u5")
+
+
+@pytest.mark.parametrize("kind", [OwnCache, OwnAsyncCache])
+def test_a_cache_of_ones_own(server: StubServer, connect: Connect, kind: type[OwnCache]) -> None:
+    cache = kind()
+    with connect(server.target, timeout_seconds=300, cache=cache) as client:
+        for user in ("u5", "u6", "u5"):
+            assert right(client.rank(**{**REQUEST, "user_key": user}))
+        assert client.counts == {"cache_hit": 1, "cache_miss": 2, "cache_put": 2, "score": 3, "user_tower": 2}
+        client.forget_user("u5")
+        assert [key.user_key for key in cache.states] == ["u6"]
+
+
+@pytest.mark.parametrize("wrong", ["a string", 7, UserState("ranking", 2, "another", {})])
+def test_a_cache_that_answers_something_else(server: StubServer, connect: Connect, wrong: object) -> None:
+    with connect(server.target, timeout_seconds=300, cache=OwnCache(wrong)) as client:
+        assert right(client.rank(**REQUEST))
+        assert client.counts["cache_failed"] == 1
+
+
+def test_a_cache_that_works_again_is_used_again(server: StubServer, connect: Connect) -> None:
+    cache = OwnCache("not a state")
+    cache.pause_seconds = 0.3
+    with connect(server.target, timeout_seconds=300, cache=cache) as client:
+        for _ in range(6):
+            assert right(client.rank(**REQUEST))
+        cache.wrong = None
+        until(lambda: right(client.rank(**REQUEST)) and client.counts.get("cache_hit", 0) > 0)
+
+
+def test_half_of_an_asynchronous_cache_is_refused() -> None:
+    class Half(OwnCache, AsyncStateCache):
+        async def aget(self, key: StateKey) -> UserState | None:
+            return None
+
+    with pytest.raises(TypeError, match="aforget_user"):
+        Half()
 
 
 @pytest.mark.slow

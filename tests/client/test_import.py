@@ -6,7 +6,19 @@ import pytest
 
 import tfctr.client
 
-HEAVY = ("tensorflow", "tensorflow_serving", "keras", "tf_keras", "torch", "jax", "pandas", "redis", "pydantic", "yaml")
+HEAVY = (
+    "tensorflow",
+    "tensorflow_serving",
+    "keras",
+    "tf_keras",
+    "torch",
+    "jax",
+    "pandas",
+    "redis",
+    "pydantic",
+    "yaml",
+    "prometheus_client",
+)
 SCRIPT = f"""
 import sys, time
 start = time.process_time()

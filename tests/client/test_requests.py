@@ -1,13 +1,17 @@
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from tfctr.client import BadRequestError, UnsupportedModelError
-from tfctr.client.metadata import ServedModel, Signature, TensorSpec
+from tfctr.client import BadRequestError, ClientError, CodecError, UnsupportedModelError
+from tfctr.client.declared import Declared
+from tfctr.client.metadata import ServedModel, Signature, TensorSpec, parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
-from tfctr.client.requests import Declared, RequestBuilder
+from tfctr.client.requests import RequestBuilder
 
 INT64_MISSING = -(2**63)
 TYPES = {"int64": wire.DT_INT64, "string": wire.DT_STRING, "float": wire.DT_FLOAT, "int32": wire.DT_INT32}
@@ -265,3 +269,97 @@ def test_feature_file_guards_names_and_knows_separators(tmp_path: Path) -> None:
     assert builder.dropped == {"user.liked": 1}  # declared, but the served version does not have it
     with pytest.raises(BadRequestError, match=r"Did you mean 'gender'\?.*Received: 'gendr'"):
         builder.user({"gendr": "F"})
+
+
+# --- times, which a feature file declares
+
+
+def _timed() -> RequestBuilder:
+    user = specs(history_item_id=("int64", 3), history_time=("int64", 3), history_length=("int64",))
+    declared = Declared.of(Path(__file__).parents[2] / "configs" / "movielens.yaml")
+    return RequestBuilder(model(user=user, context=specs(timestamp=("int64",))), declared=declared)
+
+
+@pytest.mark.parametrize("times", [[], [978_300_300], [978_300_300, 978_300_300, 978_300_100], [978_300_300, None]])
+def test_times_newest_first_are_taken(times: list[Any]) -> None:
+    assert _timed().user({"history_item_id": [1] * len(times), "history_time": times})["history_time"].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (
+            [978_300_100, 978_300_300],
+            r"user\.history_time must be newest first: reverse every column of the history\. ",
+        ),
+        ([978_300_300, None, 978_300_301], "must be newest first"),
+        (
+            [978_300_300_000, 978_300_100_000],
+            r"user\.history_time must be seconds since 1970, before the year 2100; divide milliseconds by 1000\. "
+            "Received: 978300300000",
+        ),
+    ],
+)
+def test_an_oldest_first_history_and_milliseconds_are_refused_as_in_training(times: list[Any], told: str) -> None:
+    with pytest.raises(BadRequestError, match=told):
+        _timed().user({"history_item_id": [1] * len(times), "history_time": times})
+
+
+def test_a_request_time_in_milliseconds_is_refused_as_in_training() -> None:
+    assert _timed().context({"timestamp": 978_300_400})["timestamp"].tolist() == [978_300_400]
+    assert _timed().context({})["timestamp"].tolist() == [INT64_MISSING]
+    with pytest.raises(BadRequestError, match=r"context\.timestamp must be seconds since 1970"):
+        _timed().context({"timestamp": 978_300_400_000})
+
+
+def test_signatures_that_cannot_be_read() -> None:
+    reply = wire.GetModelMetadataResponse()
+    reply.metadata["signature_def"].value = b"\xff\xff"
+    with pytest.raises(CodecError, match="must send a readable signature_def"):
+        parse_metadata(reply, "ranking")
+
+
+@pytest.mark.parametrize("name", ["item_id", "genres", "price"])
+def test_a_number_that_python_does_not_write_out(name: str) -> None:
+    with pytest.raises(BadRequestError, match=rf"candidates\[0\]\.{name} must .*an integer of thousands of digits"):
+        BUILDER.candidates({name: [10**5000]})
+
+
+# --- whatever is given, the error is one of the client
+
+
+HUGE = [10**400, -(10**400), 2**64, -(2**63) - 1]
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from(HUGE),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters()),
+    st.sampled_from(
+        ["\ud800", b"\xff", object(), 1j, np.datetime64("2020-01-01"), np.float16(1), np.uint64(2**64 - 1)]
+    ),
+    st.sampled_from([np.array(1), np.array([1, 2, 3]), np.array([[1]]), np.array(["a"]), np.array([None, 10**400])]),
+)
+VALUES = ODD | st.lists(ODD, max_size=3) | st.tuples(ODD, ODD) | st.dictionaries(st.text(), ODD, max_size=2)
+
+
+def _features(known: Any) -> st.SearchStrategy[Any]:
+    return st.dictionaries(st.sampled_from([*known, "unknown"]) | ODD.filter(_hashable), VALUES, max_size=4) | VALUES
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@given(_features(USER), _features(CANDIDATE) | st.lists(_features(CANDIDATE), max_size=3), _features(CONTEXT))
+@example({"age": 10**400}, {"price": [10**400]}, {})
+@settings(deadline=None)
+def test_every_error_is_one_of_the_client(user: Any, candidates: Any, context: Any) -> None:
+    for build, given_ in ((BUILDER.user, user), (BUILDER.candidates, candidates), (BUILDER.context, context)):
+        with contextlib.suppress(ClientError):
+            build(given_)

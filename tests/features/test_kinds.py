@@ -17,7 +17,7 @@ from tests.features.place import Place
 from tests.records import example, write_records
 from tfctr.cli import app
 from tfctr.client import RankingClient
-from tfctr.client.requests import Declared
+from tfctr.client.declared import Declared
 from tfctr.data.analyze import analyze
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file, model_inputs, raw_inputs

@@ -46,11 +46,13 @@ class AsyncRankingClient(ClientBase):
     ) -> list[Ranked]:
         """Orders candidates by predicted click-through rate, as `RankingClient.rank`."""
         seconds = self._seconds(timeout_seconds)
-        return await self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds)
+        return await self._timed(
+            "rank", self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds)
+        )
 
     async def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
         """Computes the state of one user, as `RankingClient.user_state`."""
-        return await self._ranking.user_state(user, self._seconds(timeout_seconds))
+        return await self._timed("user_state", self._ranking.user_state(user, self._seconds(timeout_seconds)))
 
     async def score(
         self,
@@ -61,16 +63,18 @@ class AsyncRankingClient(ClientBase):
         timeout_seconds: float | None = None,
     ) -> Array:
         """Probabilities of the candidates in the given order, as `RankingClient.score`."""
-        return await self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
+        return await self._timed(
+            "score", self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
+        )
 
     async def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
         """Deletes all cached states of a user, as `RankingClient.forget_user`."""
-        await self._forget_user(user_key, timeout_seconds)
+        await self._timed("forget_user", self._forget_user(user_key, timeout_seconds))
 
     async def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
         """The versions that the server knows, as `RankingClient.model_status`."""
-        return await self._ranking.model_status(self._seconds(timeout_seconds))
+        return await self._timed("model_status", self._ranking.model_status(self._seconds(timeout_seconds)))
 
     async def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
         """The version that new requests use, as `RankingClient.served_model`."""
-        return await self._ranking.served_model(self._seconds(timeout_seconds))
+        return await self._timed("served_model", self._ranking.served_model(self._seconds(timeout_seconds)))

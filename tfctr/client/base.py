@@ -1,21 +1,29 @@
 """The part that both clients share: arguments, counts, closing."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+import time
+from collections.abc import Awaitable, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
 
 import grpc
 
 from tfctr import MODEL_NAME
 from tfctr.client.cache import MemoryStateCache, StateCache
-from tfctr.client.calls import Caller
-from tfctr.client.counts import Counts
+from tfctr.client.call_metadata import CallMetadata, MetadataSource
+from tfctr.client.calls import DEFAULT_RETRY, Caller
+from tfctr.client.counts import Counts, Observer
+from tfctr.client.declared import Declared
 from tfctr.client.drivers import Driver
 from tfctr.client.errors import BadRequestError
 from tfctr.client.guarded_cache import GuardedCache
+from tfctr.client.policies import Connection, Hedge, Retry, merged, number, whole
 from tfctr.client.ranking import Ranking
-from tfctr.client.requests import Declared
 from tfctr.client.served import ServedVersions
 from tfctr.client.transport import Deadline
+
+DEFAULT_CONNECTION = Connection()
+NO_PAIRS: MetadataSource = {}
+
+T = TypeVar("T")
 
 
 class ClientBase:
@@ -36,8 +44,10 @@ class ClientBase:
         strict: bool = False,
         refresh_seconds: float = 10.0,
         chunk_size: int = 1000,
-        retries: int = 1,
-        hedge_after_seconds: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        hedge: Hedge | None = None,
+        connection: Connection = DEFAULT_CONNECTION,
+        metadata: MetadataSource = NO_PAIRS,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ):
@@ -56,13 +66,14 @@ class ClientBase:
             strict: raise an error for a feature that the served version does not have, instead of dropping it.
             refresh_seconds: how often to look for a newer version.
             chunk_size: the most candidates of one call. More of them are split evenly over several concurrent calls.
-            retries: how often a call that failed with UNAVAILABLE is sent again. All calls only read, so that sending
-                one twice is safe.
-            hedge_after_seconds: send a second copy of a call that is not answered after this long, and take the first
-                answer. This pays with several servers behind the target and a time that few calls exceed. Retries and
-                hedges together add at most a tenth to the number of calls.
+            retry: when a call that failed with UNAVAILABLE is sent again. Retries and hedges together add at most a
+                tenth to the number of calls.
+            hedge: when a second copy of a call is sent; `None` for never.
+            connection: how a server that hangs is found and left out.
+            metadata: sent with each call (an authorization, the id of the request, its trace): a mapping, or a function
+                that makes it for each call.
             credentials: gRPC channel credentials (TLS); plain text without.
-            options: gRPC channel options.
+            options: gRPC channel options, which replace those of the client.
 
         Raises:
             BadRequestError: an argument has a value that is not allowed.
@@ -72,13 +83,27 @@ class ClientBase:
                 "give either version or version_label, not both. "
                 f"Received: version={version!r}, version_label={version_label!r}"
             )
-        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-            raise BadRequestError(f"chunk_size must be a whole number, 1 or more. Received: {chunk_size!r}")
-        Deadline(timeout_seconds)  # raises an error for a bad number now, not at the first request
-        self._timeout = timeout_seconds
-        self._driver = self._driver_type(target, credentials, options)
+        whole("chunk_size", chunk_size, 1)
+        if version is not None:
+            whole("version", version, 0)
+        kept = MemoryStateCache() if cache == "memory" else cache
+        for name, value, kind, allowed in (
+            ("model_name", model_name, str, "text"),
+            ("version_label", version_label, str | None, "text or None"),
+            ("cache", kept, StateCache | None, '"memory", None or a StateCache, such as RedisStateCache(url)'),
+            ("retry", retry, Retry, "a Retry, such as Retry(times=2)"),
+            ("hedge", hedge, Hedge | None, "None or a Hedge, such as Hedge(after_seconds=0.05)"),
+            ("connection", connection, Connection, "a Connection"),
+        ):
+            if not isinstance(value, kind):
+                raise BadRequestError(f"{name} must be {allowed}. Received: {value!r}")
+        # The arguments are checked now, not at the first request.
+        self._timeout = number("timeout_seconds", timeout_seconds)
         self._counts = Counts()
-        caller = Caller(self._driver, self._counts, retries, hedge_after_seconds)
+        self._driver = self._driver_type(
+            target, credentials, merged(connection.options(self._timeout), options), CallMetadata(metadata)
+        )
+        caller = Caller(self._driver, self._counts, retry, hedge)
         self._versions = ServedVersions(
             caller,
             self._counts,
@@ -87,10 +112,15 @@ class ClientBase:
             label=version_label,
             declared=None if feature_file is None else Declared.of(feature_file),
             strict=strict,
-            refresh_seconds=refresh_seconds,
+            refresh_seconds=number("refresh_seconds", refresh_seconds, positive=False),
         )
-        self._cache = GuardedCache(MemoryStateCache() if cache == "memory" else cache, self._driver, self._counts)
+        self._cache = GuardedCache(kept, self._driver, self._counts)
         self._ranking = Ranking(caller, self._versions, self._cache, self._counts, chunk_size)
+
+    @property
+    def model_name(self) -> str:
+        """The name of the model on the server."""
+        return self._versions.name
 
     @property
     def counts(self) -> dict[str, int]:
@@ -101,8 +131,9 @@ class ClientBase:
           that the budget did not allow.
         - `joined`: times a request waited for another one that was doing the same work.
         - `recomputed`: states that were computed again because the model rejected them or their version was gone.
-        - `cache_hit`, `cache_miss` and so on: events of the cache. `cache_failed`, `cache_late`, `cache_busy`: times
-          the client went on without the cache, because it raised an error, was late or hung.
+        - `cache_hit`, `cache_miss`, `cache_put`, and events that only the cache knows of. `cache_failed`, `cache_late`,
+          `cache_busy`, `cache_skipped`: times the client went on without the cache, because it raised an error, was
+          late, hung, or had failed before.
         - `dropped_features`: values left out because the served version does not have the feature.
         """
         counts = self._counts.snapshot() | self._cache.counts
@@ -113,6 +144,23 @@ class ClientBase:
     def dropped_features(self) -> dict[int, dict[str, int]]:
         """How often a version did not have a feature, which was therefore left out: version -> `side.name` -> times."""
         return self._versions.dropped
+
+    def observe(self, observer: Observer) -> None:
+        """Tells an observer of the requests, calls and states from now on; there is one at a time."""
+        self._counts.observer = observer
+
+    async def _timed(self, method: str, work: Awaitable[T]) -> T:
+        """The result of a request, whose end the observer is told of."""
+        started, outcome = time.perf_counter(), "cancelled"
+        try:
+            result = await work
+            outcome = "ok"
+            return result
+        except Exception as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            self._counts.tell("request_ended", method, outcome, time.perf_counter() - started)
 
     async def _close(self) -> None:
         await self._driver.close()

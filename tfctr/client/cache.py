@@ -1,14 +1,13 @@
-"""Caches of user states: the interface, and a cache in the memory of this process."""
+"""Caches of user states: their interface, and a cache in the memory of this process."""
 
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 
+from cachetools import TLRUCache
 from typing_extensions import override
 
-from tfctr.client.counts import Counts
-from tfctr.client.errors import BadRequestError
+from tfctr.client.policies import number, whole
 from tfctr.client.state import StateKey, UserState
 
 TTL_SPREAD = 0.1
@@ -29,21 +28,24 @@ class StateCache(ABC):
     """A cache of user states, for both clients. It may drop any state at any time.
 
     The key includes the version, the fingerprint of its signatures and the user's history version. A new model or a new
-    event therefore makes a new key, and the cache never has to be flushed. Implementations must be thread safe. An
-    error of `get`, `put` or `invalidate` is logged, counted and treated as a miss.
+    event therefore makes a new key, and the cache never has to be flushed. Implementations must be thread safe.
+
+    The client guards every cache. A call that raises an error or is late is logged, counted and treated as a miss, and
+    after some in a row the cache is not called for a while. An error thus means that the cache does not work; for a
+    single record that cannot be read or written, `get` returns `None` and `put` does nothing.
 
     Attributes:
         blocking: whether a call may take longer than a look-up in memory. The client runs such calls in threads and
             waits for them for a share of the request's time only.
-        asynchronous: whether the cache also has the coroutines `aget`, `aput`, `ainvalidate`, `aforget_user` and
-            `aclose`, which the asyncio client then awaits instead of using threads.
+        asynchronous: whether the cache is an `AsyncStateCache`.
+        failures: the cache is left alone after this many failures in a row.
+        pause_seconds: how long it is left alone.
     """
 
     blocking = True
     asynchronous = False
-
-    def __init__(self) -> None:
-        self._counts = Counts()
+    failures = 3
+    pause_seconds = 1.0
 
     @abstractmethod
     def get(self, key: StateKey) -> UserState | None:
@@ -67,75 +69,110 @@ class StateCache(ABC):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Events so far: `hit`, `miss`, `put`, and those that the implementation adds."""
-        return self._counts.snapshot()
+        """Events that only the cache knows of, by name. The client counts hits, misses and failures itself."""
+        return {}
+
+
+class AsyncStateCache(StateCache):
+    """A state cache with coroutines, which the asyncio client awaits in place of the other methods."""
+
+    asynchronous = True
+
+    @abstractmethod
+    async def aget(self, key: StateKey) -> UserState | None:
+        """The cached state, or `None`."""
+
+    @abstractmethod
+    async def aput(self, key: StateKey, state: UserState) -> None:
+        """Stores the state, if possible."""
+
+    @abstractmethod
+    async def ainvalidate(self, key: StateKey) -> None:
+        """Removes the state, if possible."""
+
+    @abstractmethod
+    async def aforget_user(self, model: str, user_key: str) -> None:
+        """Removes all states of a user, or raises an error."""
+
+    async def aclose(self) -> None:
+        """Closes the connections of the cache, those of the other methods too."""
+        self.close()
+
+
+class _Entries(TLRUCache[StateKey, UserState]):
+    """States by key, which counts those that it drops for want of room."""
+
+    evicted = 0
+
+    @override
+    def popitem(self) -> tuple[StateKey, UserState]:
+        self.evicted += 1
+        return super().popitem()
 
 
 class MemoryStateCache(StateCache):
     """A least-recently-used cache in the memory of this process, bounded in entries, bytes and age.
 
+    A state that is larger than the whole cache is not kept.
+
     Args:
         max_entries: the most states that are kept.
-        max_bytes: the most bytes that their tensors may take.
+        max_bytes: the most bytes that their tensors may take. A state counts as at least a fair share of them,
+            `max_bytes / max_entries`.
         ttl_seconds: age at which a state expires at the latest; see `lifetime`.
+
+    Raises:
+        BadRequestError: an argument is not positive.
     """
 
     blocking = False
 
     def __init__(self, max_entries: int = 10_000, max_bytes: int = 256 << 20, ttl_seconds: float = 600.0):
-        super().__init__()
-        if min(max_entries, max_bytes, ttl_seconds) <= 0:
-            raise BadRequestError(
-                "max_entries, max_bytes and ttl_seconds of a state cache must be positive. "
-                f"Received: {max_entries}, {max_bytes}, {ttl_seconds}"
-            )
-        self._max_entries = max_entries
-        self._max_bytes = max_bytes
-        self._ttl = ttl_seconds
+        whole("max_entries of a state cache", max_entries, 1)
+        whole("max_bytes of a state cache", max_bytes, 1)
+        number("ttl_seconds of a state cache", ttl_seconds)
         self._lock = threading.Lock()
-        self._entries: OrderedDict[StateKey, tuple[float, UserState]] = OrderedDict()
-        self._bytes = 0
+        self._too_large = 0
+        share = max_bytes / max_entries
+        self._entries = _Entries(
+            max_bytes,
+            ttu=lambda key, _, now: now + lifetime(key, ttl_seconds),
+            timer=lambda: time.monotonic(),
+            getsizeof=lambda state: max(state.nbytes, share),
+        )
 
     def __len__(self) -> int:
-        return len(self._entries)
+        with self._lock:
+            self._entries.expire()
+            return len(self._entries)
+
+    @property
+    @override
+    def counts(self) -> dict[str, int]:
+        """States that were dropped for want of room (`evicted`), and that were too large to keep (`unstorable`)."""
+        with self._lock:
+            return {"evicted": self._entries.evicted, "unstorable": self._too_large}
 
     @override
     def get(self, key: StateKey) -> UserState | None:
         with self._lock:
-            found = self._entries.get(key)
-            if found is not None and found[0] <= time.monotonic():
-                self._remove(key)
-                found = None
-            if found is not None:
-                self._entries.move_to_end(key)
-        self._counts.add("miss" if found is None else "hit")
-        return None if found is None else found[1]
+            return self._entries.get(key)
 
     @override
     def put(self, key: StateKey, state: UserState) -> None:
         with self._lock:
-            self._remove(key)
-            self._entries[key] = (time.monotonic() + lifetime(key, self._ttl), state)
-            self._bytes += state.nbytes
-            evicted = 0
-            while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
-                self._remove(next(iter(self._entries)))
-                evicted += 1
-        self._counts.add("put")
-        self._counts.add("evicted", evicted)
+            try:
+                self._entries[key] = state
+            except ValueError:  # larger than the whole cache
+                self._too_large += 1
 
     @override
     def invalidate(self, key: StateKey) -> None:
         with self._lock:
-            self._remove(key)
+            self._entries.pop(key, None)
 
     @override
     def forget_user(self, model: str, user_key: str) -> None:
         with self._lock:
             for key in [key for key in self._entries if (key.model, key.user_key) == (model, user_key)]:
-                self._remove(key)
-
-    def _remove(self, key: StateKey) -> None:
-        found = self._entries.pop(key, None)
-        if found is not None:
-            self._bytes -= found[1].nbytes
+                self._entries.pop(key, None)

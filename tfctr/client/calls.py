@@ -12,13 +12,13 @@ import grpc.aio
 
 from tfctr.client.counts import Counts
 from tfctr.client.drivers import Driver, Future
-from tfctr.client.errors import BadRequestError, ClientError
+from tfctr.client.errors import ClientError
+from tfctr.client.policies import Hedge, Retry
 from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
 
-BACKOFF_SECONDS = 0.02
-"""Mean wait before the first retry. It doubles with each retry; the actual wait is between 50% and 150% of it."""
+DEFAULT_RETRY = Retry()
 
 BUDGET_SHARE = 0.1
 BUDGET_RESERVE = 10.0
@@ -54,22 +54,15 @@ class Caller:
     Counts `retry`, `hedge`, `hedge_won` and `over_budget`.
 
     Args:
-        retries: how often a call with a retryable error (UNAVAILABLE) is sent again. After other errors it is not: a
-            server that is out of resources or time would only get more work, and the rest would occur again.
-        hedge_after_seconds: send a second copy of a `hedged` call that is not answered after this long.
+        retry: when a call is sent again.
+        hedge: when a `hedged` call is sent a second time; `None` for never.
     """
 
-    def __init__(self, driver: Driver, counts: Counts, retries: int = 1, hedge_after_seconds: float | None = None):
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise BadRequestError(f"retries must be a whole number, 0 or more. Received: {retries!r}")
-        if hedge_after_seconds is not None and not 0 <= hedge_after_seconds < float("inf"):
-            raise BadRequestError(
-                f"hedge_after_seconds must be a number of seconds, 0 or more. Received: {hedge_after_seconds!r}"
-            )
+    def __init__(self, driver: Driver, counts: Counts, retry: Retry = DEFAULT_RETRY, hedge: Hedge | None = None):
         self.driver = driver
         self._counts = counts
-        self._retries = retries
-        self._hedge_after = hedge_after_seconds
+        self._retry = retry
+        self._hedge = hedge
         self._budget = Budget()
 
     async def one(self, call: Call, deadline: Deadline, hedged: bool = False) -> Any:
@@ -82,12 +75,16 @@ class Caller:
         Raises:
             ClientError: one of them failed.
         """
-        hedge_after = self._hedge_after if hedged else None
+        hedge_after = self._hedge.after_seconds if hedged and self._hedge is not None else None
         alone = len(calls) == 1 and hedge_after is None
         replies: dict[int, Any] = {}
         running: dict[Future, tuple[int, bool]] = {}
         due: list[tuple[float, int, bool]] = []  # (time, call, whether it is a hedge) of copies still to be sent
         retried = [0] * len(calls)
+        begun = time.perf_counter()
+
+        def ended(index: int, outcome: str) -> None:
+            self._counts.tell("call_ended", calls[index].kind, outcome, time.perf_counter() - begun)
 
         def start(index: int, is_hedge: bool) -> None:
             seconds = deadline.remaining(calls[index].step)
@@ -110,6 +107,7 @@ class Caller:
                     if error is None:
                         replies[index] = future.result()
                         due = [entry for entry in due if entry[1] != index]
+                        ended(index, "ok")
                         if is_hedge:
                             self._counts.add("hedge_won")
                     elif all(other != index for other, _ in running.values()):
@@ -124,6 +122,10 @@ class Caller:
                         start(index, False)
                     elif self._spend("hedge"):
                         start(index, True)
+        except ClientError as error:
+            for index in set(range(len(calls))) - set(replies):
+                ended(index, type(error).__name__)
+            raise
         finally:
             for future in running:
                 future.cancel()
@@ -142,8 +144,10 @@ class Caller:
 
     def _pause(self, error: ClientError, failures: int, deadline: Deadline) -> float:
         """Seconds until the call may be sent again. Raises the error if it may not."""
-        seconds: float = BACKOFF_SECONDS * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
-        if not error.retryable or failures > self._retries or seconds >= deadline.left or not self._spend("retry"):
+        if not error.retryable or failures > self._retry.times:
+            raise error
+        seconds: float = self._retry.wait_seconds * 2 ** (failures - 1) * random.uniform(0.5, 1.5)
+        if seconds >= deadline.left or not self._spend("retry"):
             raise error
         logger.info("trying again: %s", error)
         return seconds

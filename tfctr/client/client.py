@@ -62,7 +62,9 @@ class RankingClient(ClientBase):
             ClientError: one of tfctr.client.errors, whose message says what to do.
         """
         seconds = self._seconds(timeout_seconds)
-        return run(self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds))
+        return run(
+            self._timed("rank", self._ranking.rank(user, candidates, context, k, user_key, history_version, seconds))
+        )
 
     def user_state(self, user: Features, *, timeout_seconds: float | None = None) -> UserState:
         """Computes the state of one user with `user_tower`. The cache is not used.
@@ -70,7 +72,7 @@ class RankingClient(ClientBase):
         Raises:
             BadRequestError: the model reads nothing of a user, so there is no state.
         """
-        return run(self._ranking.user_state(user, self._seconds(timeout_seconds)))
+        return run(self._timed("user_state", self._ranking.user_state(user, self._seconds(timeout_seconds))))
 
     def score(
         self,
@@ -89,7 +91,9 @@ class RankingClient(ClientBase):
             BadRowError: some candidates have bad values.
             ModelNotFoundError: the version that computed the state is no longer served.
         """
-        return run(self._ranking.score(state, candidates, context, self._seconds(timeout_seconds)))
+        return run(
+            self._timed("score", self._ranking.score(state, candidates, context, self._seconds(timeout_seconds)))
+        )
 
     def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
         """Deletes all cached states of a user.
@@ -97,12 +101,12 @@ class RankingClient(ClientBase):
         Raises:
             ClientError: the cache did not confirm the deletion.
         """
-        run(self._forget_user(user_key, timeout_seconds))
+        run(self._timed("forget_user", self._forget_user(user_key, timeout_seconds)))
 
     def model_status(self, *, timeout_seconds: float | None = None) -> list[VersionStatus]:
         """The versions of the model that the server knows, newest first."""
-        return run(self._ranking.model_status(self._seconds(timeout_seconds)))
+        return run(self._timed("model_status", self._ranking.model_status(self._seconds(timeout_seconds))))
 
     def served_model(self, *, timeout_seconds: float | None = None) -> ServedModel:
         """The version that new requests use, with its inputs."""
-        return run(self._ranking.served_model(self._seconds(timeout_seconds)))
+        return run(self._timed("served_model", self._ranking.served_model(self._seconds(timeout_seconds))))

@@ -18,6 +18,9 @@ import grpc
 import grpc.aio
 from typing_extensions import override
 
+from tfctr.client.call_metadata import NO_METADATA, CallMetadata
+from tfctr.client.errors import BadRequestError
+from tfctr.client.policies import merged
 from tfctr.client.transport import CHANNEL_OPTIONS, REPLIES, Call
 
 CACHE_THREADS = 8
@@ -45,15 +48,26 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 class Driver(ABC):
     """The connection to a server, the threads for a blocking cache, and how to wait for both.
 
-    The options of the gRPC channel override `CHANNEL_OPTIONS`.
+    Args:
+        target: any gRPC target.
+        credentials: those of the gRPC channel; plain text without.
+        options: gRPC channel options, besides `CHANNEL_OPTIONS` or in place of them.
+        metadata: what is sent with each call.
     """
 
     def __init__(
-        self, target: str, credentials: grpc.ChannelCredentials | None = None, options: Sequence[tuple[str, Any]] = ()
+        self,
+        target: str,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+        metadata: CallMetadata = NO_METADATA,
     ):
+        if not isinstance(target, str) or not target:
+            raise BadRequestError(f"target must be host:port or another gRPC target. Received: {target!r}")
         self.target = target
         self._credentials = credentials
-        self._options = list({**CHANNEL_OPTIONS, **dict(options)}.items())
+        self._options = merged(CHANNEL_OPTIONS, options)
+        self._metadata = metadata
 
     @abstractmethod
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
@@ -111,12 +125,13 @@ class BlockingDriver(Driver):
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
         # A lone call blocks here, because a future of grpc takes a quarter of a millisecond more.
         method = self._methods[call.path]
+        metadata = self._metadata.pairs()
         ended: futures.Future[Any] = futures.Future()
         try:
             if not alone:
-                started: Future = method.future(call.request, timeout=seconds)
+                started: Future = method.future(call.request, timeout=seconds, metadata=metadata)
                 return started
-            ended.set_result(method(call.request, timeout=seconds))
+            ended.set_result(method(call.request, timeout=seconds, metadata=metadata))
         except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed
             ended.set_exception(error)
         return ended
@@ -160,11 +175,12 @@ class AsyncioDriver(Driver):
     @override
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
         del alone
+        metadata = self._metadata.pairs()
 
         async def make() -> Any:
             if self._closed:
                 raise grpc.aio.UsageError("the client was closed.")
-            return await self._opened[1][call.path](call.request, timeout=seconds)
+            return await self._opened[1][call.path](call.request, timeout=seconds, metadata=metadata)
 
         return self.start_task(make())
 

@@ -1,19 +1,16 @@
 """A wrapper around the state cache, which keeps its failures and delays away from requests."""
 
-import logging
 import math
 import threading
 import time
 from typing import Any
 
 from tfctr.client.cache import StateCache
-from tfctr.client.counts import Counts
+from tfctr.client.counts import Counts, Warnings
 from tfctr.client.drivers import CACHE_THREADS, Driver, Future
-from tfctr.client.errors import DeadlineError
+from tfctr.client.errors import ClientError, DeadlineError, UnavailableError
 from tfctr.client.state import StateKey, UserState
 from tfctr.client.transport import Deadline
-
-logger = logging.getLogger("tfctr.client")
 
 CACHE_SHARE = 0.25
 """Share of a request's remaining time that one call of a blocking cache may take."""
@@ -22,15 +19,22 @@ CACHE_SHARE = 0.25
 class GuardedCache:
     """Asks a state cache, if there is one. A cache that raises an error, is late or hangs counts as a miss.
 
-    The driver runs the calls of a blocking cache in threads. Counts `cache_failed`, `cache_late` and `cache_busy`.
+    After some failures in a row the cache is not called for a while, so that a cache that hangs costs little time. The
+    driver runs the calls of a blocking cache in threads.
+
+    Counts `cache_hit`, `cache_miss` and `cache_put`; `cache_failed` (an error), `cache_late`, `cache_busy` (hung in
+    every thread) and `cache_skipped` (not called).
     """
 
     def __init__(self, cache: StateCache | None, driver: Driver, counts: Counts):
         self._cache = cache
         self._driver = driver
         self._counts = counts
+        self._warnings = Warnings()
         self._lock = threading.Lock()
         self._running: dict[int, float] = {}  # thread -> the time after which no request waits for its call
+        self._failures = 0
+        self._paused_until = 0.0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -39,22 +43,31 @@ class GuardedCache:
 
     async def get(self, key: StateKey, deadline: Deadline) -> UserState | None:
         """The cached state, or `None`."""
-        found: UserState | None = await self._call("get", key, deadline=deadline)
-        return found
+        if self._cache is None:
+            return None
+        _, found = await self._call("get", key, deadline=deadline)
+        if isinstance(found, UserState) and key.is_of(found):
+            self._counts.add("cache_hit")
+            return found
+        if found is not None:
+            self._fails("failed", "it answered something else than a state of the key that it was asked for")
+        self._counts.add("cache_miss")
+        return None
 
     async def put(self, key: StateKey, state: UserState, deadline: Deadline) -> None:
         """Stores the state if the cache works."""
-        await self._call("put", key, state, deadline=deadline)
+        works, _ = await self._call("put", key, state, deadline=deadline)
+        self._counts.add("cache_put", int(works))
 
     async def invalidate(self, key: StateKey, deadline: Deadline) -> None:
         """Removes the state if the cache works."""
         await self._call("invalidate", key, deadline=deadline)
 
     async def forget_user(self, model: str, user_key: str, deadline: Deadline) -> None:
-        """Removes all states of a user. Errors of the cache are raised, not counted.
+        """Removes all states of a user. It is tried even if the cache fails otherwise.
 
         Raises:
-            DeadlineError: the cache did not confirm the removal in time.
+            ClientError: the cache did not confirm the removal, or not in time.
         """
         if self._cache is None:
             return
@@ -62,7 +75,14 @@ class GuardedCache:
         await self._driver.wait([started], deadline.left)
         if not started.done():
             raise DeadlineError(f"the cache did not say within {deadline.seconds:g} s that it forgot the user.")
-        started.result()
+        try:
+            started.result()
+        except ClientError:
+            raise
+        except Exception as error:
+            raise UnavailableError(
+                f"the cache may still have states of the user ({type(error).__name__}: {error})."
+            ) from error
 
     async def close(self) -> None:
         """Closes the cache."""
@@ -96,26 +116,47 @@ class GuardedCache:
 
         return self._driver.start_thread(work)
 
-    async def _call(self, name: str, *arguments: Any, deadline: Deadline) -> Any:
+    async def _call(self, name: str, *arguments: Any, deadline: Deadline) -> tuple[bool, Any]:
+        """Whether the cache did what it was asked, and what it answered."""
         if self._cache is None:
-            return None
+            return False, None
+        if time.monotonic() < self._paused_until:
+            self._counts.add("cache_skipped")
+            return False, None
         try:
             if not self._cache.blocking:
-                return getattr(self._cache, name)(*arguments)
+                return self._works(getattr(self._cache, name)(*arguments))
             seconds = deadline.left * CACHE_SHARE
             now = time.monotonic()
             with self._lock:
                 hung = len(self._running) == CACHE_THREADS and max(self._running.values()) < now
             if hung:  # every thread is stuck in a call that nobody waits for any more: more waiting would be in vain
                 self._counts.add("cache_busy")
-                return None
+                return False, None
             started = self._start(name, *arguments, until=now + seconds)
             await self._driver.wait([started], seconds)
             if started.done():
-                return started.result()
+                return self._works(started.result())
             started.cancel()
-            self._counts.add("cache_late")
+            self._fails("late", f"no answer within {1000 * seconds:.0f} ms")
         except Exception as error:
-            self._counts.add("cache_failed")
-            logger.warning("the state cache failed (%s: %s)", type(error).__name__, error)
-        return None
+            self._fails("failed", f"{type(error).__name__}: {error}")
+        return False, None
+
+    def _works(self, answer: Any) -> tuple[bool, Any]:
+        self._failures = 0
+        return True, answer
+
+    def _fails(self, what: str, how: str) -> None:
+        assert self._cache is not None
+        self._counts.add(f"cache_{what}")
+        with self._lock:
+            self._failures += 1
+            pauses = self._failures >= self._cache.failures
+            if pauses:
+                self._failures = 0
+                self._paused_until = time.monotonic() + self._cache.pause_seconds
+        if pauses:
+            self._warnings.log("the state cache fails (%s); it is not called for %g s", how, self._cache.pause_seconds)
+        else:
+            self._warnings.log("the state cache fails (%s)", how)

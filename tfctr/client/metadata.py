@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from google.protobuf.message import DecodeError
+
 from tfctr.client import codec
-from tfctr.client.errors import UnsupportedModelError
+from tfctr.client.errors import CodecError, UnsupportedModelError
 from tfctr.client.protos import wire_pb2 as wire
 
 USER_TOWER = "user_tower"
@@ -179,12 +181,16 @@ def parse_metadata(
 
     Raises:
         UnsupportedModelError: the reply has no signatures, or not those that this client uses.
+        CodecError: the signatures cannot be read.
     """
     if "signature_def" not in response.metadata:
         raise UnsupportedModelError(
             f"model '{name}': the server must send signature_def. Received: {sorted(response.metadata)}"
         )
-    signatures = wire.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+    try:
+        signatures = wire.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+    except DecodeError as error:
+        raise CodecError(f"model '{name}': the server must send a readable signature_def. Received: {error}") from error
     return ServedModel(
         name=name,
         version=response.model_spec.version.value,

@@ -1,6 +1,7 @@
 """The steps of a ranking request, written once for both clients."""
 
 import logging
+import time
 from collections.abc import Mapping
 from itertools import pairwise
 
@@ -9,7 +10,7 @@ import numpy as np
 from tfctr.client import codec
 from tfctr.client.calls import Caller
 from tfctr.client.codec import Array
-from tfctr.client.counts import Counts
+from tfctr.client.counts import Counts, Warnings
 from tfctr.client.errors import BadRequestError, CodecError, ModelNotFoundError, StateRejectedError
 from tfctr.client.flight import SingleFlight
 from tfctr.client.guarded_cache import GuardedCache
@@ -39,6 +40,7 @@ class Ranking:
         self._cache = cache
         self._counts = counts
         self._chunk_size = chunk_size
+        self._warnings = Warnings()
         self._flight: SingleFlight[UserState] = SingleFlight(caller.driver, counts)
 
     async def rank(
@@ -90,9 +92,8 @@ class Ranking:
     async def model_status(self, timeout_seconds: float) -> list[VersionStatus]:
         """Implements `RankingClient.model_status`."""
         reply = await self._caller.one(Call.status(self._versions.spec()), Deadline(timeout_seconds))
-        state = wire.ModelVersionStatus.State.Name
         found = [
-            VersionStatus(entry.version, state(entry.state), entry.status.error_code, entry.status.error_message)
+            VersionStatus(entry.version, _state_name(entry.state), entry.status.error_code, entry.status.error_message)
             for entry in reply.model_version_status
         ]
         return sorted(found, key=lambda status: -status.version)
@@ -121,7 +122,7 @@ class Ranking:
                 raise
             # Another model was deployed under the same version number, the cached state was altered, or another request
             # used the same user_key with bad user features.
-            logger.warning("the model rejected a cached state of version %d; it is computed again", state.version)
+            self._warnings.log("the model rejected a cached state of version %d; it is computed again", state.version)
         self._counts.add("recomputed")
         state, _ = await self._state(user, identity, deadline, use_cache=False)
         return await self._score_or_invalidate(state, candidates, context, identity, deadline)
@@ -209,7 +210,9 @@ class Ranking:
         self._counts.add(SCORE, chunks)
         replies = await self._caller.all(calls, deadline, hedged=True)
         parts = [_read(reply, model, end - begin) for reply, (begin, end) in zip(replies, edges, strict=True)]
-        return refuse_nan(np.concatenate(parts), model)
+        probabilities = refuse_nan(np.concatenate(parts), model)
+        self._counts.tell("state_used", state.version, time.time() - state.created)
+        return probabilities
 
     def _request(self, signature: str, version: int, inputs: Mapping[str, Array]) -> wire.PredictRequest:
         request = wire.PredictRequest(model_spec=self._versions.spec(version, signature))
@@ -220,6 +223,13 @@ class Ranking:
 
 def _key(state: UserState, identity: Identity) -> StateKey:
     return StateKey(state.model, state.version, state.fingerprint, *identity)
+
+
+def _state_name(state: int) -> str:
+    try:
+        return str(wire.ModelVersionStatus.State.Name(state))
+    except ValueError:  # of a newer server
+        return f"STATE {state}"
 
 
 def _check_version(reply: wire.PredictResponse, version: int) -> None:

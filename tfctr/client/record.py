@@ -20,8 +20,11 @@ from tfctr.client.state import StateKey, UserState
 Precision = Literal["float32", "float16", "int8"]
 """How floats are stored: unchanged, as float16, or as 8-bit integers with one scale for each row (the last axis)."""
 
-_MAGIC = b"tfctrST2"
-_HEADER = struct.Struct("<8s16s16sqH")  # magic, digests of the key and of the history, version, number of tensors
+FORMAT = 3
+"""Number of the format. It is part of the name of a record, so that releases with different ones do not clash."""
+
+_MAGIC = b"tfctrST%d" % FORMAT
+_HEADER = struct.Struct("<8s16s16sqdH")  # magic, digests of key and history, version, time, number of tensors
 _ENTRY = struct.Struct("<HBBB")  # bytes of the name, DataType, rank, encoding
 _CRC = struct.Struct("<I")
 _SCALE = np.dtype(np.float16)
@@ -48,7 +51,7 @@ def to_bytes(key: StateKey, state: UserState, precision: Precision = "float32") 
     Raises:
         CodecError: the state has strings, which have no raw form.
     """
-    parts = [_HEADER.pack(_MAGIC, key.digest, key.history_digest, state.version, len(state.tensors))]
+    parts = [_HEADER.pack(_MAGIC, key.digest, key.history_digest, state.version, state.created, len(state.tensors))]
     for name, tensor in state.tensors.items():
         if tensor.dtype == object:
             raise CodecError(f"a state in a shared cache must have numbers only. Received: strings in '{name}'")
@@ -69,7 +72,7 @@ def from_bytes(key: StateKey, payload: bytes) -> UserState | None:
     body, tail = payload[: -_CRC.size], payload[-_CRC.size :]
     if len(body) < _HEADER.size or _CRC.unpack(tail)[0] != zlib.crc32(body):
         raise InvalidRecordError("bytes are changed or missing")
-    magic, digest, history, version, count = _HEADER.unpack_from(body)
+    magic, digest, history, version, created, count = _HEADER.unpack_from(body)
     if magic != _MAGIC or digest != key.digest or version != key.version:
         raise InvalidRecordError("written under another key or by another release")
     if history != key.history_digest:
@@ -89,7 +92,7 @@ def from_bytes(key: StateKey, payload: bytes) -> UserState | None:
         raise InvalidRecordError("written by another release") from error  # the bytes are intact: the CRC is right
     if at != len(body):
         raise InvalidRecordError("written by another release")
-    return UserState(key.model, version, key.fingerprint, tensors)
+    return UserState(key.model, version, key.fingerprint, tensors, created)
 
 
 def _pack(tensor: Array, wanted: _Encoding) -> tuple[_Encoding, bytes]:

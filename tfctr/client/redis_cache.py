@@ -1,49 +1,47 @@
 """A cache of user states in Redis, shared by several processes."""
 
 import inspect
-import logging
-import threading
-import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, get_args
 
 from typing_extensions import override
 
-from tfctr.client.cache import StateCache, lifetime
+from tfctr.client import record
+from tfctr.client.cache import AsyncStateCache, lifetime
+from tfctr.client.counts import Counts, Warnings
 from tfctr.client.drivers import run
 from tfctr.client.errors import BadRequestError, CodecError, UnavailableError
-from tfctr.client.record import InvalidRecordError, Precision, from_bytes, to_bytes
+from tfctr.client.policies import number, whole
+from tfctr.client.record import InvalidRecordError, Precision
+from tfctr.client.redis_url import RedisUrl
 from tfctr.client.state import StateKey, UserState, quoted
-
-logger = logging.getLogger("tfctr.client")
 
 ASYNCIO_CONNECTIONS = 16
 
 
-class RedisStateCache(StateCache):
-    """A cache in Redis, shared by all clients. If Redis is down or slow or a record is invalid, that is a counted miss.
+class RedisStateCache(AsyncStateCache):
+    """A cache in a Redis server, shared by all clients. A record that is invalid or of another type is a counted miss.
 
-    A user is one Redis hash, `prefix:model:user`, with a field for each version of the model. A new event thus
-    overwrites the record of its version, all records of a user expire together, and one command removes them.
+    A user is one Redis hash, `prefix:model:user`, with a field for each version of the model and each form of a record.
+    A new event thus overwrites the record of its version, all records of a user expire together, and one command
+    removes them.
 
-    The retries of redis-py are turned off, because with them a call to a dead server takes four seconds. A circuit
-    breaker limits the cost of a Redis that hangs: after a few failures in a row, Redis is not called for a while.
+    The retries of redis-py are turned off, because with them a call to a dead server takes four seconds.
 
     Args:
-        url: `redis://host:port/0`, `rediss://` (TLS) or `unix://path`.
+        url: `redis://host:port/0`, `rediss://` (TLS) or `unix:///path`. Its options may be `db`, `client_name` and
+            those of TLS, such as `ssl_ca_certs`.
         ttl_seconds: a user expires at the latest this long after the newest state was stored; see `lifetime`.
         timeout_seconds: the longest wait for a connection and for an answer.
         prefix: the start of all keys.
-        failures: the circuit breaker opens after this many failures in a row.
-        pause_seconds: how long the circuit breaker stays open.
+        failures: the client stops asking Redis after this many failures in a row ...
+        pause_seconds: ... for this long.
         precision: how floats are stored: "float32" (unchanged), "float16" or "int8".
 
     Raises:
         BadRequestError: redis-py is not installed, or an argument has a value that is not allowed.
     """
-
-    asynchronous = True
 
     def __init__(
         self,
@@ -55,51 +53,34 @@ class RedisStateCache(StateCache):
         pause_seconds: float = 1.0,
         precision: Precision = "float32",
     ):
-        super().__init__()
         try:
             import redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
         except ImportError:
             raise BadRequestError("a Redis cache needs redis-py. Install it with: pip install 'tfctr[redis]'") from None
-        if min(ttl_seconds, timeout_seconds, failures) <= 0 or pause_seconds < 0:
-            raise BadRequestError(
-                "ttl_seconds, timeout_seconds and failures of a Redis cache must be positive, pause_seconds 0 or more. "
-                f"Received: {ttl_seconds}, {timeout_seconds}, {failures}, {pause_seconds}"
-            )
+        number("timeout_seconds of a Redis cache", timeout_seconds)
+        self._ttl = number("ttl_seconds of a Redis cache", ttl_seconds)
+        self.failures = whole("failures of a Redis cache", failures, 1)
+        self.pause_seconds = number("pause_seconds of a Redis cache", pause_seconds, positive=False)
         if precision not in get_args(Precision):
             raise BadRequestError(f"precision must be one of {list(get_args(Precision))}. Received: {precision!r}")
-        self._url = url
-        self._options = {
-            "socket_timeout": timeout_seconds,
-            "socket_connect_timeout": timeout_seconds,
-            "health_check_interval": 0,
-        }
-        try:
-            self._redis: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
-        except ValueError as error:  # the URL itself may contain a password, so it is not shown
-            raise BadRequestError(f"Redis URL: {error}") from None
-        self._failure_types = (redis.RedisError, OSError, ValueError)
-        self._ttl = ttl_seconds
+        self._url = RedisUrl(url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
+        self._redis: Any = self._url.client()
+        self._answered = redis.ResponseError
+        self._failed = (redis.RedisError, OSError, ValueError)
         self._prefix = prefix
         self._precision: Precision = precision
-        self._allowed_failures = failures
-        self._pause = pause_seconds
-        self._lock = threading.Lock()
-        self._failures = 0
-        self._open_until = 0.0
+        self._counts = Counts()
+        self._warnings = Warnings()
+
+    @property
+    @override
+    def counts(self) -> dict[str, int]:
+        """`garbage`: invalid records; `refused`: commands that Redis refused; `unstorable`: states with strings."""
+        return self._counts.snapshot()
 
     @cached_property
     def _asyncio_redis(self) -> Any:
-        from redis import asyncio
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
-        # Requests wait for a free connection. The default pool of redis-py raises an error beyond 100 connections.
-        pool = asyncio.BlockingConnectionPool.from_url(
-            self._url, max_connections=ASYNCIO_CONNECTIONS, timeout=None, retry=Retry(NoBackoff(), 0), **self._options
-        )
-        return asyncio.Redis.from_pool(pool)
+        return self._url.asyncio_client(ASYNCIO_CONNECTIONS)
 
     @override
     def get(self, key: StateKey) -> UserState | None:
@@ -115,99 +96,107 @@ class RedisStateCache(StateCache):
 
     @override
     def forget_user(self, model: str, user_key: str) -> None:
-        # The circuit breaker is ignored: the removal must be tried, and its failure raised.
         run(self._forget_user(self._redis, model, user_key))
 
     @override
     def close(self) -> None:
         self._redis.close()
 
+    @override
     async def aget(self, key: StateKey) -> UserState | None:
-        """`get` with redis.asyncio."""
         return await self._get(self._asyncio_redis, key)
 
+    @override
     async def aput(self, key: StateKey, state: UserState) -> None:
-        """`put` with redis.asyncio."""
         await self._put(self._asyncio_redis, key, state)
 
+    @override
     async def ainvalidate(self, key: StateKey) -> None:
-        """`invalidate` with redis.asyncio."""
         await self._invalidate(self._asyncio_redis, key)
 
+    @override
     async def aforget_user(self, model: str, user_key: str) -> None:
-        """`forget_user` with redis.asyncio."""
         await self._forget_user(self._asyncio_redis, model, user_key)
 
+    @override
     async def aclose(self) -> None:
-        """Closes the connections of both clients."""
         await self._asyncio_redis.aclose()
         self.close()
 
     # `redis` is a client of redis, which returns answers, or of redis.asyncio, which returns awaitables.
 
     async def _get(self, redis: Any, key: StateKey) -> UserState | None:
-        payload = await self._try(lambda: redis.hget(self._user(key.model, key.user_key), _field(key)))
-        state = None
-        if isinstance(payload, bytes):
-            try:
-                state = from_bytes(key, payload)
-            except InvalidRecordError as error:
-                self._counts.add("garbage")
-                logger.warning("a cached state of '%s' is invalid (%s); it is computed again", key.model, error)
-        self._counts.add("miss" if state is None else "hit")
-        return state
+        payload = await self._ask(lambda: redis.hget(self._user(key.model, key.user_key), self._field(key)))
+        if payload is None:
+            return None
+        try:
+            return record.from_bytes(key, payload)
+        except InvalidRecordError as error:
+            self._counts.add("garbage")
+            self._warnings.log("a cached state is invalid (%s); it is computed again", error)
+            return None
 
     async def _put(self, redis: Any, key: StateKey, state: UserState) -> None:
         try:
-            payload = to_bytes(key, state, self._precision)
+            payload = record.to_bytes(key, state, self._precision)
         except CodecError:
             self._counts.add("unstorable")
             return
         user = self._user(key.model, key.user_key)
         commands = redis.pipeline(transaction=True)
-        commands.hset(user, _field(key), payload)
+        commands.hset(user, self._field(key), payload)
         commands.pexpire(user, max(1, int(1000 * lifetime(key, self._ttl))))
-        if await self._try(commands.execute):
-            self._counts.add("put")
+        # The text of an error that redis-py raises by itself here would show the command, with the user in it.
+        await self._ask(lambda: commands.execute(raise_on_error=False))
 
     async def _invalidate(self, redis: Any, key: StateKey) -> None:
-        await self._try(lambda: redis.hdel(self._user(key.model, key.user_key), _field(key)))
+        await self._ask(lambda: redis.hdel(self._user(key.model, key.user_key), self._field(key)))
 
     async def _forget_user(self, redis: Any, model: str, user_key: str) -> None:
         try:
             await _answer(redis.delete(self._user(model, user_key)))
-        except self._failure_types as error:
+        except self._failed as error:
+            told = self._url.without_secrets(error)
             raise UnavailableError(
-                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {error}"
-            ) from error
+                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {told}"
+            ) from None
+
+    async def _ask(self, command: Callable[[], Any]) -> Any:
+        """The answer of Redis, or `None` if it refused the command: it is then out of order for this key at most.
+
+        Raises:
+            UnavailableError: Redis did not answer.
+        """
+        try:
+            answer = await _answer(command())
+            refused = [one for one in answer if isinstance(one, Exception)] if isinstance(answer, list) else []
+            if not refused:
+                return answer
+            raise refused[0]
+        except self._answered as error:
+            self._counts.add("refused")
+            self._warnings.log("Redis refused a command (%s)%s", self._url.without_secrets(error), _advice(error))
+            return None
+        except self._failed as error:
+            raise UnavailableError(f"Redis: {self._url.without_secrets(error)}") from None
 
     def _user(self, model: str, user_key: str) -> str:
         return f"{self._prefix}:{quoted(model)}:{quoted(user_key)}"
 
-    async def _try(self, command: Callable[[], Any]) -> Any:
-        if time.monotonic() < self._open_until:
-            self._counts.add("skipped")
-            return None
-        try:
-            answer = await _answer(command())
-        except self._failure_types as error:
-            self._counts.add("error")
-            with self._lock:
-                self._failures += 1
-                opens = self._failures >= self._allowed_failures
-                if opens:
-                    self._failures = 0
-                    self._open_until = time.monotonic() + self._pause
-            if opens:
-                logger.warning("Redis fails (%s); it is not called for %g s", error, self._pause)
-            return None
-        with self._lock:
-            self._failures = 0
-        return answer
+    def _field(self, key: StateKey) -> str:
+        return f"{key.version}:{quoted(key.fingerprint)}:{record.FORMAT}:{self._precision}"
 
 
-def _field(key: StateKey) -> str:
-    return f"{key.version}:{quoted(key.fingerprint)}"
+def _advice(error: Exception) -> str:
+    """What to do about an answer that one wrong key does not explain."""
+    text = f"{type(error).__name__} {error}"
+    if any(word in text for word in ("Moved", "Ask", "Cluster", "CROSSSLOT", "CLUSTERDOWN")):
+        return ": it is a node of a Redis Cluster, which this cache does not support; give it a server of its own"
+    if "unknown command" in text:
+        return ": it may be a Sentinel, which this cache does not support; give it the server itself, or a proxy"
+    if "READONLY" in text or "ReadOnly" in text:
+        return ": it is a replica; give the cache the primary"
+    return ""
 
 
 async def _answer(given: Any) -> Any:

@@ -2,54 +2,24 @@
 
 import difflib
 import logging
-import reprlib
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfctr.client import codec
 from tfctr.client.codec import Array
+from tfctr.client.declared import Declared
 from tfctr.client.errors import BadRequestError
 from tfctr.client.metadata import LENGTH_SUFFIX, ServedModel, TensorSpec
-from tfctr.client.values import SEPARATOR, column, missing
+from tfctr.client.values import SEPARATOR, column, missing, shown
 
 Features = Mapping[str, Any]
 Candidates = Sequence[Features] | Mapping[str, Any]
 
 logger = logging.getLogger("tfctr.client")
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a feature file declares and the metadata of a version does not say.
-
-    Attributes:
-        names: raw inputs. Any other name is an error, even if the client drops unknown features.
-        groups: sequence -> its columns.
-        separators: multi-valued feature -> the separator of its tokens.
-    """
-
-    names: frozenset[str]
-    groups: Mapping[str, tuple[str, ...]]
-    separators: Mapping[str, str]
-
-    @classmethod
-    def of(cls, feature_file: Any) -> "Declared":
-        """Reads a feature file, given as its path or loaded."""
-        from tfctr.features import load_feature_file
-        from tfctr.features.inputs import columns, raw_inputs
-
-        file = load_feature_file(feature_file) if isinstance(feature_file, str | Path) else feature_file
-        return cls(
-            frozenset(spec.name for spec in raw_inputs(file)),
-            {name: tuple(spec.name for spec in columns(file, name)) for name in file.sequences},
-            {spec.name: spec.separator for spec in columns(file) if spec.separator is not None},
-        )
 
 
 class RequestBuilder:
@@ -94,6 +64,9 @@ class RequestBuilder:
                 inputs[name] = self._vector(spec, user.get(name))
         for sequence, fields in self.model.sequences.items():
             inputs |= self._sequence(sequence, fields, user)
+        if self._declared is not None:
+            lengths = {name: int(inputs[f"{self._fields[name]}{LENGTH_SUFFIX}"][0]) for name in self._fields}
+            self._declared.check_times("user", {name: inputs[name][0, :size] for name, size in lengths.items()})
         return inputs
 
     def context(self, context: Features) -> dict[str, Array]:
@@ -101,7 +74,10 @@ class RequestBuilder:
         _mapping(context, "context")
         specs = self.model.context_inputs
         self._check_names("context", context, specs)
-        return {name: self._scalar(spec, context.get(name), "context") for name, spec in specs.items()}
+        inputs = {name: self._scalar(spec, context.get(name), "context") for name, spec in specs.items()}
+        if self._declared is not None:
+            self._declared.check_times("context", inputs)
+        return inputs
 
     def candidates(self, candidates: Candidates) -> dict[str, Array]:
         """Candidate inputs of `score`, `[1, N]`."""
@@ -170,12 +146,14 @@ class RequestBuilder:
         if value is None:
             return _full(spec, max(width, 0))[None]
         if not isinstance(value, list | tuple | np.ndarray) or (width >= 0 and len(value) != width):
-            raise BadRequestError(f"user.{spec.name} must be a list of {width} values. Received: {reprlib.repr(value)}")
+            raise BadRequestError(f"user.{spec.name} must be a list of {width} values. Received: {shown(value)}")
         return self._column(spec, value, f"user.{spec.name}[#]")[None]
 
     def _check_names(self, where: str, given: Any, known: Mapping[str, TensorSpec]) -> None:
         unknown = [name for name in given if name not in known]
         for name in unknown:
+            if not isinstance(name, str):
+                raise BadRequestError(f"{where}: the name of a feature must be text. Received: {shown(name)}")
             if self._strict or (self._declared is not None and name not in self._declared.names):
                 near = difflib.get_close_matches(str(name), known, 1)
                 raise BadRequestError(

@@ -5,12 +5,13 @@ import threading
 import time
 
 from tfctr.client.calls import Caller
-from tfctr.client.counts import Counts
+from tfctr.client.counts import Counts, Warnings
+from tfctr.client.declared import Declared
 from tfctr.client.errors import ClientError
 from tfctr.client.flight import SingleFlight
 from tfctr.client.metadata import parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
-from tfctr.client.requests import Declared, RequestBuilder
+from tfctr.client.requests import RequestBuilder
 from tfctr.client.transport import Call, Deadline
 
 logger = logging.getLogger("tfctr.client")
@@ -45,6 +46,7 @@ class ServedVersions:
         self._declared = declared
         self._strict = strict
         self._refresh = refresh_seconds
+        self._warnings = Warnings()
         self._lock = threading.Lock()
         self._builders: dict[int, RequestBuilder] = {}
         self._current: RequestBuilder | None = None
@@ -82,7 +84,7 @@ class ServedVersions:
             return await self._fetch(None, deadline.part(REFRESH_SHARE, "metadata"))
         except ClientError as error:
             # The known version probably still works. If it does not, the call to it fails with an error of its own.
-            logger.warning("could not look for a newer version: %s", error)
+            self._warnings.log("could not look for a newer version: %s", error)
             return current
 
     async def get(self, version: int, deadline: Deadline) -> RequestBuilder:

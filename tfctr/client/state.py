@@ -1,8 +1,9 @@
 """The state of a user, which `user_tower` computes, and its key in a cache."""
 
 import hashlib
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from tfctr.client.codec import Array
@@ -16,12 +17,14 @@ class UserState:
         version: the version that computed the state; only this version may score it.
         fingerprint: hash of the signatures of that version.
         tensors: the outputs of `user_tower` by name, each `[1, ...]`, read-only.
+        created: when it was computed, in seconds since 1970.
     """
 
     model: str
     version: int
     fingerprint: str
     tensors: Mapping[str, Array]
+    created: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         for tensor in self.tensors.values():
@@ -47,6 +50,10 @@ class StateKey:
     fingerprint: str
     user_key: str
     history_version: str
+
+    def is_of(self, state: UserState) -> bool:
+        """Whether the version of the key computed the state."""
+        return (state.model, state.version, state.fingerprint) == (self.model, self.version, self.fingerprint)
 
     @property
     def digest(self) -> bytes:

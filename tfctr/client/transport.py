@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import numpy as np
 from google.protobuf.message import Message
 from grpc import StatusCode
 
 from tfctr.client import errors
+from tfctr.client.policies import number
 from tfctr.client.protos import wire_pb2 as wire
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -23,14 +23,14 @@ REPLIES: dict[str, Any] = {
 }
 """Path of a method -> the type of its reply."""
 
-CHANNEL_OPTIONS = {
+CHANNEL_OPTIONS = (
     # gRPC's defaults: replies of at most 4 MiB, and up to two minutes until it connects to a restarted server again.
-    "grpc.max_receive_message_length": -1,
-    "grpc.max_send_message_length": -1,
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.min_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 1000,
-}
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
 
 _HINTS: dict[StatusCode, tuple[type[errors.ClientError], str]] = {
     StatusCode.INVALID_ARGUMENT: (errors.BadRequestError, "The served graph refused the request."),
@@ -57,10 +57,8 @@ class Deadline:
     """
 
     def __init__(self, seconds: float):
-        if not _is_number(seconds) or not 0 < seconds < float("inf"):
-            raise errors.BadRequestError(f"timeout_seconds must be a positive number of seconds. Received: {seconds!r}")
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
+        self.seconds = number("timeout_seconds", seconds)
+        self._end = time.monotonic() + self.seconds
 
     @property
     def left(self) -> float:
@@ -89,27 +87,31 @@ class Call:
 
     Attributes:
         step: description of the call for messages.
+        kind: the signature, "metadata" or "status".
     """
 
     path: str
     request: Message
     step: str
+    kind: str
 
     @classmethod
     def predict(cls, request: wire.PredictRequest) -> "Call":
         """A call that runs a signature."""
-        return cls(PREDICT, request, f"{request.model_spec.signature_name} of {_spec_text(request.model_spec)}")
+        signature = request.model_spec.signature_name
+        return cls(PREDICT, request, f"{signature} of {_spec_text(request.model_spec)}", signature)
 
     @classmethod
     def metadata(cls, spec: wire.ModelSpec) -> "Call":
         """A call that returns the signatures of a version."""
         request = wire.GetModelMetadataRequest(model_spec=spec, metadata_field=["signature_def"])
-        return cls(METADATA, request, f"metadata of {_spec_text(spec)}")
+        return cls(METADATA, request, f"metadata of {_spec_text(spec)}", "metadata")
 
     @classmethod
     def status(cls, spec: wire.ModelSpec) -> "Call":
         """A call that returns the states of the versions."""
-        return cls(STATUS, wire.GetModelStatusRequest(model_spec=spec), f"status of {_spec_text(spec)}")
+        request = wire.GetModelStatusRequest(model_spec=spec)
+        return cls(STATUS, request, f"status of {_spec_text(spec)}", "status")
 
     def explain(self, error: BaseException | None, target: str, seconds: float) -> errors.ClientError:
         """The client error for a failed call. `error` is `None` if closing the channel cancelled the call."""
@@ -123,10 +125,6 @@ class Call:
             kind, hint = _HINTS[StatusCode.RESOURCE_EXHAUSTED]
         within = f" within {seconds * 1000:.0f} ms" if kind is errors.DeadlineError else ""
         return kind(f"{where}{within}: {code.name}: {details} {hint}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _spec_text(spec: wire.ModelSpec) -> str:

@@ -86,8 +86,13 @@ def _number(spec: TensorSpec, value: Any, where: str) -> Any:
         value = value.item()
     if isinstance(value, bool | int):
         if spec.dtype == wire.DT_INT64 and not -(2**63) <= value < 2**63:
-            raise BadRequestError(f"{where} must fit 64 bits; hash or shorten such ids. Received: {value}")
-        return float(value) if spec.dtype == wire.DT_FLOAT else int(value)
+            raise BadRequestError(f"{where} must fit 64 bits; hash or shorten such ids. Received: {shown(value)}")
+        if spec.dtype == wire.DT_INT64:
+            return int(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise BadRequestError(f"{where} must fit a float. Received: {shown(value)}") from None
     if isinstance(value, float) and spec.dtype == wire.DT_FLOAT:
         return value
     raise _wrong(spec, value, where)
@@ -125,6 +130,14 @@ def _utf8(value: str, where: str) -> bytes:
         raise BadRequestError(f"{where} must be valid text. Received: {error}") from None
 
 
+def shown(value: Any) -> str:
+    """A value in a message, shortened."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python does not write out an integer of more than 4300 digits
+        return "an integer of thousands of digits"
+
+
 def _wrong(spec: TensorSpec, value: Any, where: str) -> BadRequestError:
-    received = f"{reprlib.repr(value)} ({type(value).__name__})"
+    received = f"{shown(value)} ({type(value).__name__})"
     return BadRequestError(f"{where} must be {_EXPECTED[spec.dtype]}. Received: {received}")

@@ -134,6 +134,9 @@ class Kind(Strict):
     single: ClassVar[bool] = False
     """Whether a sequence may have one such field only."""
 
+    is_time: ClassVar[bool] = False
+    """Whether the values are times. A client refuses those that training refuses."""
+
     # What a first feature file says.
 
     @classmethod

@@ -31,6 +31,7 @@ class EventTime(OneColumn):
 
     places: ClassVar[tuple[str, ...]] = ("sequence",)
     single: ClassVar[bool] = True
+    is_time: ClassVar[bool] = True
 
     @classmethod
     @override

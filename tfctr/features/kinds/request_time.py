@@ -33,6 +33,7 @@ class RequestTime(Kind):
     kind: Literal["request_time"] = "request_time"
 
     places: ClassVar[tuple[str, ...]] = ("context",)
+    is_time: ClassVar[bool] = True
 
     @override
     def columns(self, at: Feature) -> tuple[InputSpec, ...]:

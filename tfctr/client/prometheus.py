@@ -1,0 +1,90 @@
+"""What a client does, for Prometheus. Needs prometheus-client: `pip install 'tfctr[metrics]'`."""
+
+from collections.abc import Iterator
+
+from typing_extensions import override
+
+from tfctr.client.base import ClientBase
+from tfctr.client.counts import Observer
+from tfctr.client.errors import BadRequestError
+
+try:
+    from prometheus_client import Histogram, Metric
+    from prometheus_client.core import CounterMetricFamily
+    from prometheus_client.registry import Collector
+except ImportError:
+    raise BadRequestError(
+        "metrics for Prometheus need prometheus-client. Install it with: pip install 'tfctr[metrics]'"
+    ) from None
+
+SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)
+"""Upper ends of the buckets of latencies."""
+
+AGES = (1, 10, 60, 300, 600, 1800, 3600, 14400)
+"""Upper ends of the buckets of the ages of states, in seconds."""
+
+
+class ClientCollector(Collector, Observer):
+    """Collects the metrics of one client, each with the label `model`.
+
+    - `tfctr_client_request_seconds`: requests by `method` and `outcome` ("ok" or the name of the error).
+    - `tfctr_client_call_seconds`: calls to the server with their retries and hedges, by `step` and `outcome`.
+    - `tfctr_client_state_age_seconds`: how old a state was when it was scored, by `version`; its count tells which
+      versions are in use.
+    - `tfctr_client_total`: the counts of the client by `what`, the cache's hits and misses among them.
+
+    Example:
+
+        prometheus_client.REGISTRY.register(ClientCollector(client))
+
+    Args:
+        client: a client of either kind; it has one observer, which this becomes.
+    """
+
+    def __init__(self, client: ClientBase):
+        self._client = client
+        self._model = client.model_name
+        self._requests = Histogram(
+            "tfctr_client_request_seconds",
+            "Time of a request.",
+            ("model", "method", "outcome"),
+            registry=None,
+            buckets=SECONDS,
+        )
+        self._calls = Histogram(
+            "tfctr_client_call_seconds",
+            "Time of a call to the server, with its retries and hedges.",
+            ("model", "step", "outcome"),
+            registry=None,
+            buckets=SECONDS,
+        )
+        self._ages = Histogram(
+            "tfctr_client_state_age_seconds",
+            "Age of the states that were scored.",
+            ("model", "version"),
+            registry=None,
+            buckets=AGES,
+        )
+        client.observe(self)
+
+    @override
+    def request_ended(self, method: str, outcome: str, seconds: float) -> None:
+        self._requests.labels(self._model, method, outcome).observe(seconds)
+
+    @override
+    def call_ended(self, step: str, outcome: str, seconds: float) -> None:
+        self._calls.labels(self._model, step, outcome).observe(seconds)
+
+    @override
+    def state_used(self, version: int, age_seconds: float) -> None:
+        self._ages.labels(self._model, str(version)).observe(age_seconds)
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        for histogram in (self._requests, self._calls, self._ages):
+            yield from histogram.collect()
+        counts = CounterMetricFamily("tfctr_client", "Events of the client.", labels=("model", "what"))
+        for what, times in self._client.counts.items():
+            counts.add_metric((self._model, what), times)
+        yield counts
