@@ -146,7 +146,7 @@ def test_expired_requests_do_not_run(base_path: Path, monkeypatch: pytest.Monkey
         model = server._models.managers[NAME]._latest
         assert model is not None
         assert model.model is not None
-        monkeypatch.setattr(model.model, "_run", lambda *_: ran.set())
+        monkeypatch.setattr(model.model.session, "run", lambda *_: ran.set())
         with pytest.raises(grpc.RpcError) as caught:
             caller.run("score", _score(1, 2), timeout=0.1)
         assert caught.value.code() is Code.DEADLINE_EXCEEDED

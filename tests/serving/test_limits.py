@@ -22,6 +22,7 @@ import pytest
 import tensorflow as tf
 
 from serving.server import Server, ServerError
+from serving.server.admission import Limits
 from serving.server.metrics import PATH
 from tests.serving.certificates import Authority, ssl_config
 from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
@@ -55,14 +56,15 @@ def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     held = server._models.managers[NAME]._latest
     assert held is not None
     assert held.model is not None
-    run, release, begun = held.model._run, threading.Event(), []
+    session = held.model.session
+    run, release, begun = session.run, threading.Event(), []
 
     def wait(*arguments: Any) -> Any:
         begun.append(1)
         release.wait(PATIENCE)
         return run(*arguments)
 
-    monkeypatch.setattr(held.model, "_run", wait)
+    monkeypatch.setattr(session, "run", wait)
     try:
         yield begun
     finally:
@@ -70,7 +72,7 @@ def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 
 
 def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _serve(base_path, threads=1, max_queued=2) as (server, caller), ThreadPoolExecutor(8) as pool:
+    with _serve(base_path, limits=Limits(threads=1, max_queued=2)) as (server, caller), ThreadPoolExecutor(8) as pool:
         with _occupied(server, monkeypatch) as begun:
             asked = [pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE) for _ in range(8)]
             eventually(lambda: sum(one.done() for one in asked) == 5, "five of eight are refused")
@@ -86,7 +88,7 @@ def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkey
 def test_l3_a_request_that_expired_while_it_waited_does_not_run(
     base_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _serve(base_path, threads=1) as (server, caller), ThreadPoolExecutor(1) as pool:
+    with _serve(base_path, limits=Limits(threads=1)) as (server, caller), ThreadPoolExecutor(1) as pool:
         with _occupied(server, monkeypatch) as begun:
             first = pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE)
             eventually(lambda: len(begun) == 1, "the first runs")
@@ -105,7 +107,7 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
     it was 206 answers and 61 MB.
     """
     count, limit = 300, 1 + 8
-    options = ("--threads", "1", "--max-queued", "8", "--port", "0", "--rest-port", "0")
+    options = ("--threads", "1", "--max-queued", "8", "--max-rows", "40000", "--port", "0", "--rest-port", "0")
     process = Process("--model-base-path", str(base_path), "--model-name", NAME, *options)
     try:
         ready = process.wait_for(r"on grpc://(\S+), http://(\S+)$")
@@ -154,7 +156,7 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
 
 
 def test_message_limit(base_path: Path) -> None:
-    with _serve(base_path, max_message_bytes=10_000) as (_, caller):
+    with _serve(base_path, limits=Limits(max_message_bytes=10_000)) as (_, caller):
         big = {"user_id": np.arange(200), "history": np.zeros((200, HISTORY), np.int64)}
         code, text = _refused(lambda: caller.run("user_tower", big))
         assert code is Code.RESOURCE_EXHAUSTED
@@ -170,7 +172,10 @@ def _ask(server: Server) -> int:
 
 
 def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _serve(base_path, threads=1, max_queued=0, rest_port=0) as (server, _), ThreadPoolExecutor(1) as pool:
+    with (
+        _serve(base_path, limits=Limits(threads=1, max_queued=0), rest_port=0) as (server, _),
+        ThreadPoolExecutor(1) as pool,
+    ):
         with _occupied(server, monkeypatch) as begun:
             first = pool.submit(_ask, server)
             eventually(lambda: len(begun) == 1, "the first runs")
@@ -194,7 +199,7 @@ def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, m
 
 @pytest.mark.parametrize("kind", ["gRPC", "REST"])
 def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) -> None:
-    with _serve(base_path, threads=2, rest_port=0) as (server, caller):
+    with _serve(base_path, limits=Limits(threads=2), rest_port=0) as (server, caller):
         port = server.port if kind == "gRPC" else server.rest_port
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
         for one in idle[::2]:
