@@ -44,7 +44,9 @@ class RequestLimits:
         for alias, proto in inputs.items():
             sizes = [dim.size for dim in proto.tensor_shape.dim]
             if sizes and sizes[0] > self.max_rows:
-                raise _parsing_error(alias, f"a request may have {self.max_rows} rows. Received: {sizes[0]}")
+                raise _parsing_error(
+                    alias, f"a request may have {self.max_rows} rows (--max-rows). Received: {sizes[0]}"
+                )
             elements += max(0, math.prod(sizes), codec.listed(proto))
             if elements > self.max_elements:
                 raise _parsing_error(
