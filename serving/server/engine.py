@@ -51,7 +51,8 @@ class RequestLimits:
             if elements > self.max_elements:
                 raise _parsing_error(
                     alias,
-                    f"the inputs of a request may have {self.max_elements} elements. Received: {elements} or more",
+                    f"the inputs of a request may have {self.max_elements} elements (--max-elements). "
+                    f"Received: {elements} or more",
                 )
 
 

@@ -47,7 +47,8 @@ def export_model(
     """
     if exists(directory):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
-    module = RankingModule(model, assets, experiment.export.state_dtype, experiment.export.fold)
+    options = experiment.export
+    module = RankingModule(model, assets, options.state_dtype, options.fold, options.max_rows)
     with new_version(directory) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
