@@ -130,7 +130,7 @@ class LoadedModel:
         if self._batcher is None:
             results = execute(arrays, timeout_ms)
         else:
-            results = self._batcher.run((self, signature_name, *outputs), names, arrays, execute, timeout_ms)
+            results = self._batcher.run((self, signature_name, *outputs), arrays, execute, timeout_ms)
         return dict(zip(outputs, results, strict=True))
 
 
