@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from serving.server.status import deadline_exceeded, exhausted, unavailable
+from serving.server.calls import Call
+from serving.server.status import StatusError, cancelled, deadline_exceeded, exhausted, unavailable
+
+_SWEEP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Limits:
 
     Args:
         threads: The number of requests that run at the same time; 0 means four per core, as in TensorFlow Serving.
-        max_queued: How many more may wait for a thread.
+        max_queued: How many more may wait.
         max_receiving: How many requests may be incomplete. One more takes the place of the oldest.
         max_message_bytes: The size of one request.
         max_bytes_in_flight: The size of all requests together that are received, wait or run.
@@ -36,10 +39,21 @@ class Limits:
     request_seconds: float = 60.0
 
 
-class Admission:
-    """Counts requests and runs them in a pool of threads. All methods are called in the event loop.
+@dataclass(eq=False)
+class _Incomplete:
+    due: float
+    cancel: Callable[[], None]
+    error: StatusError | None = None
 
-    A request takes a thread only when it is complete, so that slow or silent callers hold none.
+    def stop(self, error: StatusError) -> None:
+        self.error = error
+        self.cancel()
+
+
+class Admission:
+    """Counts requests, and lets a limited number of them run.
+
+    A request takes one of the places to run only when it is complete, so that slow or silent callers hold none.
 
     Args:
         limits: How much callers may ask.
@@ -47,59 +61,67 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.running = 0
         self.bytes_in_flight = 0
-        self._pending = 0
-        self._receiving: dict[asyncio.Timeout, str] = {}
-        self._draining = self._stopped = False
         self._threads = limits.threads or 4 * (os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="request")
-
-    @property
-    def running(self) -> int:
-        """How many requests have a thread."""
-        return min(self._pending, self._threads)
+        self._lock = threading.Lock()
+        # Those that wait for a place to run, the first of them first. A place is handed over by setting the event.
+        self._line: deque[threading.Event] = deque()
+        self._incomplete: dict[_Incomplete, None] = {}
+        self._draining = False
+        self._stopped = threading.Event()
 
     @property
     def queued(self) -> int:
-        """How many complete requests wait for a thread."""
-        return self._pending - self.running
+        """How many complete requests wait."""
+        return len(self._line)
 
     @property
     def receiving(self) -> int:
         """How many requests are incomplete."""
-        return len(self._receiving)
+        return len(self._incomplete)
 
-    async def receive(self, read: Callable[[], Any]) -> Any:
-        """Waits for a request to arrive.
+    def start(self) -> None:
+        """Begins to watch the time that requests take to arrive."""
+        threading.Thread(target=self._sweep, name="incomplete requests", daemon=True).start()
+
+    @contextmanager
+    def receive(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Watches a block that waits for a request to arrive.
 
         Args:
-            read: Returns an awaitable for the whole request.
+            cancel: Called from another thread to make the block raise an exception.
 
         Raises:
-            StatusError: It did not arrive in time, or newer requests took its place.
+            StatusError: The request did not arrive in time, or newer requests took its place.
         """
-        if self._draining:
-            raise unavailable("the server is stopping")
-        if len(self._receiving) >= self.limits.max_receiving:
-            self._shed(next(iter(self._receiving)), "too many requests are incomplete, and this is the oldest")
+        one = _Incomplete(time.monotonic() + self.limits.receive_seconds, cancel)
+        with self._lock:
+            if self._draining:
+                raise unavailable("the server is stopping")
+            if len(self._incomplete) >= self.limits.max_receiving:
+                oldest = next((one for one in self._incomplete if one.error is None), one)
+                oldest.stop(exhausted("too many requests are incomplete, and this was the oldest"))
+            self._incomplete[one] = None
         try:
-            async with asyncio.timeout(self.limits.receive_seconds) as limit:
-                self._receiving[limit] = ""
-                try:
-                    return await read()
-                finally:
-                    reason = self._receiving.pop(limit)
-        except TimeoutError:
-            if reason:
-                raise exhausted(reason) from None
-            seconds = self.limits.receive_seconds
-            raise deadline_exceeded(f"the request did not arrive within {seconds:g} s") from None
+            yield
+        except BaseException:
+            if one.error is not None:
+                raise one.error from None
+            raise
+        finally:
+            with self._lock:
+                del self._incomplete[one]
+        if one.error is not None:
+            raise one.error
 
-    def _shed(self, limit: asyncio.Timeout, reason: str, seconds: float = 0.0) -> None:
-        self._receiving[limit] = reason
-        when, now = limit.when(), asyncio.get_running_loop().time()
-        if when is None or when > now + seconds:
-            limit.reschedule(now + seconds)
+    def _sweep(self) -> None:
+        while not self._stopped.wait(_SWEEP_SECONDS):
+            error = deadline_exceeded(f"the request did not arrive within {self.limits.receive_seconds:g} s")
+            with self._lock:
+                for one in self._incomplete:
+                    if one.error is None and one.due <= time.monotonic():
+                        one.stop(unavailable("the server is stopping") if self._draining else error)
 
     def reserve(self, count: int) -> None:
         """Adds bytes to those in flight. The caller gives them back by `release`.
@@ -107,65 +129,85 @@ class Admission:
         Raises:
             StatusError: There are too many.
         """
-        if self.bytes_in_flight + count > self.limits.max_bytes_in_flight:
-            raise exhausted(
-                f"the requests in flight have {self.bytes_in_flight} bytes, and all of them together may have "
-                f"{self.limits.max_bytes_in_flight}"
-            )
-        self.bytes_in_flight += count
+        with self._lock:
+            if self.bytes_in_flight + count > self.limits.max_bytes_in_flight:
+                raise exhausted(
+                    f"the requests in flight have {self.bytes_in_flight} bytes, and all of them together may have "
+                    f"{self.limits.max_bytes_in_flight}"
+                )
+            self.bytes_in_flight += count
 
     def release(self, count: int) -> None:
         """Gives back bytes of `reserve`."""
-        self.bytes_in_flight -= count
+        with self._lock:
+            self.bytes_in_flight -= count
 
     @contextmanager
-    def bytes(self, count: int) -> Iterator[None]:
-        """Holds bytes in flight during a block."""
-        self.reserve(count)
-        try:
-            yield
-        finally:
-            self.release(count)
+    def place(self, call: Call, waits: Callable[[], bool]) -> Iterator[None]:
+        """Waits for a place to run and holds it during a block.
 
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Runs a function in a thread and returns its result. A caller that is cancelled while it waits does not run.
+        Args:
+            call: The request, whose time is limited.
+            waits: Whether the caller still waits for the answer. What nobody waits for does not run.
 
         Raises:
-            StatusError: Too many requests wait already.
+            StatusError: Too many requests wait already, the time is over, or the caller left.
         """
-        limits = self.limits
-        if self._stopped:
-            raise unavailable("the server is stopping")
-        if self._pending >= self._threads + limits.max_queued:
-            raise exhausted(f"{self._threads} requests run and {limits.max_queued} wait; no more may wait")
-        loop = asyncio.get_running_loop()
-        reply = loop.create_future()
-        self._pending += 1
-        job = self._pool.submit(work)
-        job.add_done_callback(lambda done: loop.call_soon_threadsafe(self._ended, done, reply))
+        self._enter(call)
         try:
-            return await reply
+            if not waits():
+                raise cancelled("the caller left before the request was run")
+            call.remaining_ms()
+            yield
         finally:
-            job.cancel()
+            self._leave()
 
-    def _ended(self, job: Future[Any], reply: asyncio.Future[Any]) -> None:
-        self._pending -= 1
-        if reply.done():
+    def _enter(self, call: Call) -> None:
+        turn = threading.Event()
+        with self._lock:
+            if self._stopped.is_set():
+                raise unavailable("the server is stopping")
+            if self.running < self._threads:
+                self.running += 1
+                return
+            if len(self._line) >= self.limits.max_queued:
+                raise exhausted(f"{self._threads} requests run and {self.limits.max_queued} wait; no more may wait")
+            self._line.append(turn)
+        if turn.wait(call.remaining_ms() / 1000):
+            if self._stopped.is_set():
+                self._leave()
+                raise unavailable("the server is stopping")
             return
-        if job.cancelled():
-            reply.set_exception(unavailable("the server is stopping"))
-        elif error := job.exception():
-            reply.set_exception(error)
+        with self._lock:
+            if turn in self._line:
+                self._line.remove(turn)
+            else:  # it was handed over just now, and goes to the next
+                self._hand_over()
+        raise deadline_exceeded("Deadline exceeded before the request was run")
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._line:
+            self._line.popleft().set()
         else:
-            reply.set_result(job.result())
+            self.running -= 1
 
     def drain(self, seconds: float = 1.0) -> None:
         """Refuses what comes from now on. What is incomplete may take so many seconds more."""
-        self._draining = True
-        for limit in list(self._receiving):
-            self._shed(limit, "the server is stopping", seconds)
+        due = time.monotonic() + seconds
+        with self._lock:
+            self._draining = True
+            for one in self._incomplete:
+                one.due = min(one.due, due)
 
     def stop(self) -> None:
-        """Drops the requests that wait for a thread."""
-        self._stopped = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Refuses the requests that wait."""
+        with self._lock:
+            self._stopped.set()
+            waiting, self._line = self._line, deque()
+            self.running += len(waiting)
+        for turn in waiting:
+            turn.set()

@@ -1,18 +1,21 @@
-"""The two ports of the server, whose requests are answered in one event loop."""
+"""The two ports of the server."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
+from concurrent import futures
 
 import grpc
 
 from serving.server.admission import Admission
+from serving.server.loop import call
 from serving.server.rest import RestServer
 from serving.server.services import Services
 from serving.server.tls import Certificates
 
 MAX_REPLY_BYTES = 2**31 - 1
+_MAX_CALLS = 1024
+_CANCEL_SECONDS = 1.0
 _IN_USE = "the port is in use or not allowed; choose another one, or 0 for any free port"
 
 
@@ -34,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Fronts:
-    """The gRPC server and, if wanted, the REST server. All coroutines run in the event loop.
+    """The gRPC server and, if wanted, the REST server.
 
     Args:
         services: Answers gRPC calls.
@@ -46,19 +49,7 @@ class Fronts:
     def __init__(
         self, services: Services, rest: RestServer | None, admission: Admission, certificates: Certificates | None
     ) -> None:
-        self._services = services
-        self._rest = rest
-        self._admission = admission
-        self._certificates = certificates
-        self._grpc: grpc.aio.Server | None = None
-
-    async def open(self, host: str, port: int) -> int:
-        """Opens the gRPC port, whose calls wait until `start`. Returns its number.
-
-        Raises:
-            PortError: The port is in use.
-        """
-        limits = self._admission.limits
+        limits = admission.limits
         options = [
             # With SO_REUSEPORT, two servers could use the same port.
             ("grpc.so_reuseport", 0),
@@ -67,36 +58,47 @@ class Fronts:
             # For connections that do not say anything.
             ("grpc.server_handshake_timeout_ms", int(1000 * limits.receive_seconds)),
         ]
-        server = grpc.aio.server(options=options, handlers=self._services.handlers())
+        # Threads are cheap, and those of incomplete or waiting calls only wait. `Admission` says how many may run.
+        pool = futures.ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
+        self._grpc = grpc.server(pool, services.handlers(), options=options)
+        self._rest = rest
+        self._admission = admission
+        self._certificates = certificates
+
+    def open(self, host: str, port: int) -> int:
+        """Opens the gRPC port, whose calls wait until `start`. Returns its number.
+
+        Raises:
+            PortError: The port is in use.
+        """
+        address = f"{host}:{port}"
         try:
             if self._certificates is None:
-                opened: int = server.add_insecure_port(f"{host}:{port}")
+                opened: int = self._grpc.add_insecure_port(address)
             else:
-                opened = server.add_secure_port(f"{host}:{port}", self._certificates.grpc_credentials())
+                opened = self._grpc.add_secure_port(address, self._certificates.grpc_credentials())
         except RuntimeError:
-            raise PortError(f"cannot listen on {host}:{port}: {_IN_USE}") from None
-        self._grpc = server
+            raise PortError(f"cannot listen on {address}: {_IN_USE}") from None
         return opened
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begins to answer requests."""
-        assert self._grpc is not None
-        await self._grpc.start()
+        self._admission.start()
+        self._grpc.start()
         if self._rest is not None:
-            await self._rest.start()
+            call(self._rest.start())
 
-    async def stop(self, grace_seconds: float) -> None:
+    def stop(self, grace_seconds: float) -> None:
         """Refuses new requests, lets those in progress finish, and drops what is then left.
 
         Args:
             grace_seconds: How long requests in progress may take.
         """
         self._admission.drain()
-        stopping = []
+        stopped = self._grpc.stop(grace_seconds)
         if self._rest is not None:
-            self._rest.refuse()
-            stopping.append(self._rest.stop(grace_seconds))
-        if self._grpc is not None:
-            stopping.append(self._grpc.stop(grace_seconds))
-        await asyncio.gather(*stopping)
+            call(self._rest.stop(grace_seconds))
+        stopped.wait(grace_seconds)
         self._admission.stop()
+        # Calls that ran out of time are cancelled; their threads may still be computing, and are not waited for.
+        stopped.wait(_CANCEL_SECONDS)

@@ -7,8 +7,11 @@ import json
 import logging
 import re
 import socket
+import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -95,6 +98,8 @@ class RestServer:
         self._accepting: asyncio.Server | None = None
         self._rotation: asyncio.Task[None] | None = None
         self._in_progress = 0
+        # As for gRPC, `Admission` says how many may run.
+        self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="REST")
 
     async def start(self) -> None:
         """Begins to answer requests."""
@@ -210,16 +215,24 @@ class RestServer:
             raise _malformed("POST", request.raw_path)
         spec = _spec(match)
         call.method, call.model = match["call"].capitalize(), spec.name
-        body = await self._admission.receive(partial(self._body, request))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+            with self._admission.receive(lambda: loop.call_soon_threadsafe(_expire, limit)):
+                body = await self._body(request)
         call.size = len(body)
+        left = threading.Event()
         try:
-            return _json_response(await self._admission.run(partial(self._run, call, spec, body)))
+            return _json_response(await loop.run_in_executor(self._pool, self._run, call, spec, body, left))
         finally:
+            left.set()
             self._admission.release(len(body))
 
-    def _run(self, call: Call, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+    def _run(self, call: Call, spec: model_pb2.ModelSpec, body: bytes, left: threading.Event) -> bytes:
         """The body of the answer. Called in a thread."""
-        call.remaining_ms()
+        with self._admission.place(call, lambda: not left.is_set()):
+            return self._run_in_place(call, spec, body)
+
+    def _run_in_place(self, call: Call, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = rest_json.parse_body(body, self._max_values)
         if call.method == "Predict":
             request, by_row = rest_json.predict_request(parsed, self._api.signatures(spec))
@@ -272,6 +285,11 @@ class RestServer:
             del body["metadata"][SIGNATURE_FIELD]["@type"]
             return body
         return _as_json(self._api.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
+
+
+def _expire(limit: asyncio.Timeout) -> None:
+    with suppress(RuntimeError):  # the request arrived just now
+        limit.reschedule(asyncio.get_running_loop().time())
 
 
 class _Request(web.BaseRequest):

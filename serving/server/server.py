@@ -18,7 +18,6 @@ from serving.server.calls import Calls
 from serving.server.config import ConfigError, one_model, read_model_config
 from serving.server.engine import LoadedModel, RequestLimits
 from serving.server.fronts import Fronts, PortError, listen
-from serving.server.loop import call
 from serving.server.metrics import Metrics
 from serving.server.models import Models
 from serving.server.options import BatchingOptions
@@ -172,7 +171,7 @@ class Server:
             raise
         self._fronts = fronts
         if not self._stopping.is_set():
-            call(fronts.start())
+            fronts.start()
             if self._config_file is not None and self._config_poll_seconds:
                 threading.Thread(target=self._follow_config, name="configuration", daemon=True).start()
         return self
@@ -194,7 +193,7 @@ class Server:
                     self._request_limits.max_elements,
                 )
             fronts = Fronts(Services(api, admission, calls, self._healthy), rest, admission, self._certificates)
-            self.port = call(fronts.open(self._host, self.port))
+            self.port = fronts.open(self._host, self.port)
         except PortError as error:
             if rest is not None:
                 rest.refuse()
@@ -202,7 +201,7 @@ class Server:
         return fronts
 
     def _close(self, fronts: Fronts, grace_seconds: float) -> None:
-        call(fronts.stop(grace_seconds))
+        fronts.stop(grace_seconds)
         self._models.stop()
         if self._batcher is not None:
             self._batcher.stop()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -39,11 +38,11 @@ _REQUESTS = {
     "Regress": regression_pb2.RegressionRequest,
 }
 _NEVER = 365 * 86400.0
-Answer = Callable[[bytes, Call], Awaitable[Any]]
+Answer = Callable[[bytes, Call, grpc.ServicerContext], bytes]
 
 
 class Services:
-    """Answers gRPC calls in the event loop.
+    """Answers gRPC calls.
 
     The methods are registered as if callers sent a stream of messages, without a parser. On the wire this is the same.
     A call then begins without its message, which is read within a time limit and counted before it is parsed.
@@ -68,7 +67,7 @@ class Services:
         prediction["GetModelMetadata"] = _at_once(metadata, self._api.metadata)
         models: dict[str, Answer] = {
             "GetModelStatus": _at_once(status, self._api.status),
-            "HandleReloadConfigRequest": self._reload,
+            "HandleReloadConfigRequest": _at_once(model_management_pb2.ReloadConfigRequest, self._api.reload),
         }
         services = {
             "tensorflow.serving.PredictionService": prediction,
@@ -86,45 +85,37 @@ class Services:
             for service, methods in services.items()
         )
 
-    async def _serve(self, name: str, answer: Answer, _: Any, context: grpc.aio.ServicerContext) -> Any:
+    def _serve(self, name: str, answer: Answer, messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         limits = self._admission.limits
         # A configuration is in force only when its models are loaded, which takes as long as it takes.
         longest = _NEVER if name == "HandleReloadConfigRequest" else limits.request_seconds
         left = context.time_remaining()
-        seconds = longest if left is None else min(left, longest)
-        call = Call(name, "GRPC", seconds, headers.get(REQUEST_ID, ""), context.peer())
+        call = Call(
+            name, "GRPC", longest if left is None else min(left, longest), headers.get(REQUEST_ID, ""), context.peer()
+        )
         try:
             with self._calls.observe(call, headers):
-                async with asyncio.timeout(seconds):
-                    message = await self._admission.receive(context.read)
-                    if not isinstance(message, bytes):
-                        raise invalid_argument("the call ended without a message")
-                    call.size = len(message)
-                    with self._admission.bytes(call.size):
-                        return await answer(message, call)
-        except asyncio.CancelledError:
-            raise
+                with self._admission.receive(context.cancel):
+                    message = next(messages, None)
+                if message is None:
+                    raise invalid_argument("the call ended without a message")
+                call.size = len(message)
+                self._admission.reserve(call.size)
+                try:
+                    return answer(message, call, context)
+                finally:
+                    self._admission.release(call.size)
         except Exception as error:
             code, text = as_status(error)
-        await context.abort(code, text, ((REQUEST_ID, call.id),))
+        context.set_trailing_metadata(((REQUEST_ID, call.id),))
+        context.abort(code, text)
 
-    async def _infer(self, message: bytes, call: Call) -> bytes:
+    def _infer(self, message: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
         call.model = _model(message)
-
-        def run() -> bytes:
-            call.remaining_ms()
+        with self._admission.place(call, context.is_active):
             reply: bytes = self._api.run(call, _parse(_REQUESTS[call.method], message)).SerializeToString()
             return reply
-
-        answered: bytes = await self._admission.run(run)
-        return answered
-
-    async def _reload(self, message: bytes, _: Call) -> bytes:
-        request = _parse(model_management_pb2.ReloadConfigRequest, message)
-        # Not in the pool of the requests, because it waits until models are loaded.
-        reply = await asyncio.to_thread(self._api.reload, request)
-        return reply.SerializeToString()
 
     def _check(self, request: HealthCheckRequest) -> HealthCheckResponse:
         if request.service not in HEALTH_SERVICES:
@@ -133,9 +124,9 @@ class Services:
 
 
 def _at_once(kind: Any, answer: Callable[[Any], Any]) -> Answer:
-    """A method that is answered in the event loop, so that a full queue does not delay it."""
+    """A method that needs no place to run, so that a full queue does not delay it."""
 
-    async def run(message: bytes, _: Call) -> bytes:
+    def run(message: bytes, *_: Any) -> bytes:
         reply: bytes = answer(_parse(kind, message)).SerializeToString()
         return reply
 

@@ -46,6 +46,11 @@ def unavailable(message: str) -> StatusError:
     return StatusError(grpc.StatusCode.UNAVAILABLE, message)
 
 
+def cancelled(message: str) -> StatusError:
+    """A `StatusError` for a request whose caller does not wait any longer."""
+    return StatusError(grpc.StatusCode.CANCELLED, message)
+
+
 def deadline_exceeded(message: str) -> StatusError:
     """A `StatusError` for a request that took too long."""
     return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, message)

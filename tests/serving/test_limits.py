@@ -145,9 +145,15 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
         # A request waits for at most a full queue. Others can be answered while the request is still arriving.
         assert max(behind for _, _, behind in answers) <= 2 * limit
         assert most - before < 40
-        page = urllib.request.urlopen(f"http://{ready[2]}{PATH}", timeout=20).read().decode()
-        ran = sum(map(int, re.findall(r"^:tensorflow:serving:request_count\{.*\} (\d+)$", page, re.MULTILINE)))
-        assert len(answers) + len(right) <= ran <= count + len(right) - codes[Code.RESOURCE_EXHAUSTED]
+
+        def counted(status: str = "") -> int:
+            page = urllib.request.urlopen(f"http://{ready[2]}{PATH}", timeout=20).read().decode()
+            line = rf"^:tensorflow:serving:request_count\{{.*{status}.*\}} (\d+)$"
+            return sum(map(int, re.findall(line, page, re.MULTILINE)))
+
+        # Every request is counted, also those that were refused.
+        eventually(lambda: counted() == count + len(right), "all requests are counted")
+        assert counted("RESOURCE_EXHAUSTED") == codes[Code.RESOURCE_EXHAUSTED]
         for one, total in zip(inputs, right, strict=True):
             np.testing.assert_array_equal(caller.run("slow", one)["total"], total)
     finally:
