@@ -17,7 +17,9 @@ def start(name: str, headers: Mapping[str, str]) -> Any:
     if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     tracer = trace.get_tracer("serving.server")
-    return tracer.start_span(name, propagate.extract(dict(headers)), trace.SpanKind.SERVER)
+    return tracer.start_span(
+        name, propagate.extract({key.lower(): value for key, value in headers.items()}), trace.SpanKind.SERVER
+    )
 
 
 def end(span: Any, attributes: Mapping[str, Any], error: str) -> None:
@@ -28,6 +30,7 @@ def end(span: Any, attributes: Mapping[str, Any], error: str) -> None:
         attributes: What is known of the request; None is left out.
         error: Why the request failed, or "".
     """
+    span.update_name(attributes["method"])  # that of a REST request is known only when its path was read
     span.set_attributes({f"tfctr.{name}": value for name, value in attributes.items() if value is not None})
     if error:
         span.set_status(trace.Status(trace.StatusCode.ERROR, error))

@@ -1,4 +1,4 @@
-"""Limits, deadlines and TLS of the server."""
+"""Limits and deadlines of the server."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.server import Server, ServerError
+from serving.server import Server
 from serving.server.admission import Limits
 from serving.server.metrics import PATH
-from tests.serving.certificates import Authority, ssl_config
 from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
 from tests.serving.process_resources import process_resources
@@ -213,51 +212,3 @@ def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) 
         assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
         for one in idle:
             one.close()
-
-
-def test_tls(base_path: Path, tmp_path: Path) -> None:
-    authority = Authority()
-    config = ssl_config(tmp_path / "ssl.config", *authority.issue())
-    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
-        trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
-        assert int(Caller(server.address, trusting).run("user_tower", USER)["model_tag"][0]) == 1
-        assert _refused(lambda: plain.run("user_tower", USER))[0] is Code.UNAVAILABLE
-        stranger = grpc.ssl_channel_credentials(Authority().certificate.encode())
-        refused = _refused(lambda: Caller(server.address, stranger).run("user_tower", USER))
-        assert refused[0] is Code.UNAVAILABLE
-
-
-def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
-    authority = Authority()
-    config = ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
-    root = authority.certificate.encode()
-
-    def credentials(issuer: Authority | None) -> grpc.ChannelCredentials:
-        key, certificate = issuer.issue() if issuer else (None, None)
-        return grpc.ssl_channel_credentials(root, key and key.encode(), certificate and certificate.encode())
-
-    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, _):
-        known = Caller(server.address, credentials(authority))
-        assert int(known.run("user_tower", USER)["model_tag"][0]) == 1
-        for issuer in (None, Authority()):
-            caller = Caller(server.address, credentials(issuer))
-            assert _refused(lambda caller=caller: caller.run("user_tower", USER))[0] is Code.UNAVAILABLE
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("server_key: 'server.key'", "server_key must hold the contents of a PEM file"),
-        ("nothing: 1", "is no SSLConfig in text form"),
-        (
-            "server_key: '-----BEGIN' server_cert: '-----BEGIN' client_verify: true",
-            "client_verify needs custom_ca",
-        ),
-        ("server_key: '-----BEGIN' server_cert: '-----BEGIN'", "key and certificate"),
-    ],
-)
-def test_badssl_config(base_path: Path, tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "ssl.config"
-    file.write_text(text)
-    with pytest.raises(ServerError, match=message):
-        Server(base_path, NAME, ssl_config_file=file).start()
