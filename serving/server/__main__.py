@@ -40,7 +40,7 @@ def main(
     poll_seconds: Annotated[float, typer.Option(help="How often to look for new versions.", min=0.01)] = 1.0,
     threads: Annotated[int, typer.Option(help="Number of concurrent requests; 0: four per core.", min=0)] = 0,
     max_queued: Annotated[
-        int, typer.Option(help="Number of requests that wait for a thread; more are refused.", min=0)
+        int, typer.Option(help="Number of complete requests that wait to run; more are refused.", min=0)
     ] = 256,
     max_receiving: Annotated[
         int, typer.Option(help="Number of incomplete requests; one more takes the place of the oldest.", min=1)

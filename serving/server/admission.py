@@ -81,6 +81,11 @@ class Admission:
         """How many requests are incomplete."""
         return len(self._incomplete)
 
+    @property
+    def most_calls(self) -> int:
+        """How many requests can be in progress at the same time, with some that are answered at once."""
+        return self._threads + self.limits.max_queued + self.limits.max_receiving + 16
+
     def start(self) -> None:
         """Begins to watch the time that requests take to arrive."""
         threading.Thread(target=self._sweep, name="incomplete requests", daemon=True).start()

@@ -14,7 +14,6 @@ from serving.server.services import Services
 from serving.server.tls import Certificates
 
 MAX_REPLY_BYTES = 2**31 - 1
-_MAX_CALLS = 1024
 _CANCEL_SECONDS = 1.0
 _IN_USE = "the port is in use or not allowed; choose another one, or 0 for any free port"
 
@@ -59,7 +58,7 @@ class Fronts:
             ("grpc.server_handshake_timeout_ms", int(1000 * limits.receive_seconds)),
         ]
         # Threads are cheap, and those of incomplete or waiting calls only wait. `Admission` says how many may run.
-        pool = futures.ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="call")
+        pool = futures.ThreadPoolExecutor(admission.most_calls, thread_name_prefix="call")
         self._grpc = grpc.server(pool, services.handlers(), options=options)
         self._rest = rest
         self._admission = admission

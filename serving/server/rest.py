@@ -8,7 +8,6 @@ import logging
 import re
 import socket
 import threading
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +24,7 @@ from serving.server.admission import Admission
 from serving.server.api import SIGNATURE_FIELD, Api
 from serving.server.calls import REQUEST_ID, Call, Calls
 from serving.server.metrics import PATH, Metrics
+from serving.server.rest_body import HttpError, read_body
 from serving.server.status import StatusError, as_status, invalid_argument, not_found
 from serving.server.tls import Certificates, context_of
 
@@ -53,14 +53,6 @@ _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/met
 # aiohttp logs a traceback for whatever it cannot parse. Callers get an answer, and `Calls` logs errors of this server.
 _silent = logging.getLogger("serving.server.aiohttp")
 _silent.disabled = True
-
-
-class HttpError(StatusError):
-    """An error with an HTTP status that no gRPC code stands for."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(_Code.INVALID_ARGUMENT, message)
-        self.status = status
 
 
 class RestServer:
@@ -169,6 +161,7 @@ class RestServer:
             pass
         if self._connections is not None:
             await self._connections.shutdown(0.1)
+        self._pool.shutdown(wait=False)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         limits = self._admission.limits
@@ -218,7 +211,7 @@ class RestServer:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as limit:
             with self._admission.receive(lambda: loop.call_soon_threadsafe(_expire, limit)):
-                body = await self._body(request)
+                body = await read_body(request, self._admission)
         call.size = len(body)
         left = threading.Event()
         try:
@@ -242,34 +235,6 @@ class RestServer:
             answer = partial(rest_examples.examples_body, call=call.method)
         request.model_spec.MergeFrom(spec)
         return json.dumps(answer(self._api.run(call, request)), ensure_ascii=False).encode()
-
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        """The body of a request, whose bytes are reserved as they arrive. The caller releases them."""
-        encoding = request.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in ("identity", "gzip"):
-            raise HttpError(415, f"Content-Encoding must be gzip or identity. Received: {encoding[:40]}")
-        inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
-        limit, chunks, count = self._admission.limits.max_message_bytes, [], 0
-        too_large = HttpError(413, f"the body must have at most {limit} bytes")
-        if (request.content_length or 0) > limit:
-            raise too_large
-        try:
-            async for chunk in request.content.iter_any():
-                if inflate is not None:
-                    chunk = inflate.decompress(chunk, limit - count + 1)
-                if count + len(chunk) > limit:
-                    raise too_large
-                self._admission.reserve(len(chunk))
-                count += len(chunk)
-                chunks.append(chunk)
-            if inflate is not None and not inflate.eof:
-                raise invalid_argument("the body is not complete gzip")
-            return b"".join(chunks)
-        except BaseException as error:
-            self._admission.release(count)
-            if isinstance(error, zlib.error):
-                raise invalid_argument(f"the body is not gzip: {error}") from None
-            raise
 
     def _get(self, path: str, call: Call) -> dict[str, Any]:
         match = _GET.fullmatch(path)

@@ -22,7 +22,7 @@ from tensorflow_serving.apis import (
 from serving.server.admission import Admission
 from serving.server.api import Api
 from serving.server.calls import REQUEST_ID, Call, Calls
-from serving.server.status import StatusError, as_status, invalid_argument, not_found
+from serving.server.status import StatusError, as_status, cancelled, invalid_argument, not_found
 
 # TensorFlow Serving knows the two short names; "" and the full names are for probes that ask for those.
 HEALTH_SERVICES = (
@@ -97,7 +97,10 @@ class Services:
         try:
             with self._calls.observe(call, headers):
                 with self._admission.receive(context.cancel):
-                    message = next(messages, None)
+                    try:
+                        message = next(messages, None)
+                    except grpc.RpcError:
+                        raise cancelled("the caller left before its message arrived") from None
                 if message is None:
                     raise invalid_argument("the call ended without a message")
                 call.size = len(message)

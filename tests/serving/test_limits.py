@@ -152,7 +152,8 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
 
         # Every request is counted, also those that were refused.
         eventually(lambda: counted() == count + len(right), "all requests are counted")
-        assert counted("RESOURCE_EXHAUSTED") == codes[Code.RESOURCE_EXHAUSTED]
+        # The caller of a refused one can have given up before.
+        assert counted("RESOURCE_EXHAUSTED") >= codes[Code.RESOURCE_EXHAUSTED]
         for one, total in zip(inputs, right, strict=True):
             np.testing.assert_array_equal(caller.run("slow", one)["total"], total)
     finally:

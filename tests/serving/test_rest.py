@@ -242,6 +242,18 @@ def test_gzip_within_the_limit(ask: Rest) -> None:
     assert ask("POST", path, gzip.compress(b" " * 2**27), gzipped)[0] == 413
 
 
+def test_a_large_body_waits_for_the_word_of_the_server(rest_address: str) -> None:
+    """As curl does it."""
+    host, _, port = rest_address.rpartition(":")
+    body = json.dumps(_score(instances=[SCORE_ROW])).encode()
+    head = f"POST {MODEL}:predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.usefixtures("embedded")
 def test_too_many_values_are_refused_before_they_are_parsed(ask: Rest) -> None:
     status, reply = ask("POST", f"{MODEL}:predict", b'{"instances": [' + b"0," * 2**22 + b"0]}")

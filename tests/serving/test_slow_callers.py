@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -84,6 +85,20 @@ def test_calls_without_a_message_hold_no_place(base_path: Path) -> None:
     with _serve(base_path, threads=2, max_queued=0) as (server, caller), _silent(server, 8):
         assert _answers(caller)
         assert server._admission.running == 0
+
+
+def test_callers_that_leave_are_no_error(base_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with _serve(base_path) as (server, caller):
+        with _silent(server, 3):
+            pass
+        for one in _dripping(server, 3):
+            one.close()
+        call = caller.channel.unary_unary(PREDICT).future(_slow(10**5))
+        eventually(lambda: server._admission.running == 1, "it runs")
+        call.cancel()
+        eventually(lambda: server._admission.running + server._admission.receiving == 0, "all have ended")
+        eventually(lambda: server._metrics.page().count('status="CANCELLED"') >= 2, "they are counted")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_bodies_that_never_end_hold_no_place(base_path: Path) -> None:
