@@ -47,7 +47,7 @@ def main(
     ] = 512,
     max_message_bytes: Annotated[int, typer.Option(help="Size of a request.", min=1, max=2**31 - 1)] = 64 * 2**20,
     max_bytes_in_flight: Annotated[int, typer.Option(help="Size of all requests in progress together.", min=1)] = 2**30,
-    max_rows: Annotated[int, typer.Option(help="Rows (dimension 0) of an input.", min=1)] = 16_384,
+    max_rows: Annotated[int, typer.Option(help="Rows (dimension 0) of an input.", min=1)] = 4096,
     max_elements: Annotated[
         int, typer.Option(help="Elements of all inputs of a request together, also those that it leaves out.", min=1)
     ] = 2**22,

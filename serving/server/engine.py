@@ -31,7 +31,7 @@ class RequestLimits:
         max_elements: The number of elements of all inputs together.
     """
 
-    max_rows: int = 16_384
+    max_rows: int = 4096
     max_elements: int = 2**22
 
     def check(self, inputs: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def export_model(
     if exists(directory):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
     options = experiment.export
-    module = RankingModule(model, assets, options.state_dtype, options.fold, options.max_rows)
+    module = RankingModule(model, assets, options.state_dtype, options.fold, options.max_rows, options.max_candidates)
     with new_version(directory) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)

@@ -150,12 +150,8 @@ class Export(Strict):
 
     state_dtype: Literal["float32", "float16"] = "float32"
     warmup_candidates: tuple[int, ...] = Field((1, 500), description="candidates in the warm-up requests of score")
-    max_rows: int = Field(
-        16_384,
-        ge=1,
-        description="rows of a request of serving_default and user_tower, and rows x candidates of score; more are an "
-        "error in the graph, before memory is taken for them",
-    )
+    max_rows: int = Field(4096, ge=1, description="rows of a request of serving_default and user_tower")
+    max_candidates: int = Field(16_384, ge=1, description="candidates of all rows of a request of score together")
     fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 
