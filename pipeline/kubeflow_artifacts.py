@@ -21,8 +21,8 @@ ABSENT = "absent"
 
 _FOLDERS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 """Scheme of a remote place -> the folder in which the launcher keeps what lies there."""
-_LOGS = "executor-logs"
-"""An output that Kubeflow adds to every task, of a type that TFX does not know."""
+_OF_KUBEFLOW = "system."
+"""How the types begin of the outputs that Kubeflow adds to a task; TFX does not know them."""
 _ADDED = frozenset({"display_name", "store_session_info"})
 """Metadata that Kubeflow adds to every artifact."""
 _FILES = frozenset(f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "Bytes", "JsonValue"))
@@ -46,13 +46,15 @@ class Places:
         Raises:
             UserError: when the launcher has no folder for its place.
         """
-        uri = artifact["uri"]
+        uri = artifact.get("uri") or ""
         scheme, _, place = uri.partition("://")
         path = artifact.get("customPath")
         if not path:
             if scheme not in _FOLDERS or not place:
                 allowed = ", ".join(f"{name}://" for name in _FOLDERS)
-                raise UserError(f"{uri}: an artifact must lie at one of {allowed}; submit the run with such a root")
+                raise UserError(
+                    f"{uri or 'no uri'}: an artifact must lie at one of {allowed}; submit the run with such a root"
+                )
             path = str(self._mounts / _FOLDERS[scheme] / place)
         self._remote[path] = uri
         return path
@@ -76,19 +78,22 @@ def for_tfx(executor_input: Json, inputs_spec: Json, places: Places) -> Json:
             document in a field for its title in the other.
         places: Remembers what stands for what.
     """
-    inputs, outputs = executor_input.get("inputs", {}), executor_input["outputs"]
-    types = {name: spec["artifactType"] for name, spec in inputs_spec.get("artifacts", {}).items()}
-    read = {
-        name: {"artifacts": present}
-        for name, given in inputs.get("artifacts", {}).items()
-        if (present := [_input(one, types[name], places) for one in given["artifacts"] if not _is_absent(one)])
-    }
+    inputs, outputs = _mapping(executor_input, "inputs"), _mapping(executor_input, "outputs")
+    types = {name: spec["artifactType"] for name, spec in _mapping(inputs_spec, "artifacts").items()}
+    read = {}
+    for name, given in _artifacts(inputs):
+        present = [one for one in given if not _is_absent(one)]
+        if present and name not in types:
+            allowed = ", ".join(sorted(types)) or "none"
+            raise UserError(f"inputs.artifacts.{name}: the component has no such input. Allowed: {allowed}")
+        if present:
+            read[name] = {"artifacts": [_input(one, types[name], places) for one in present]}
     written = {
-        name: {"artifacts": [_output(one, places) for one in given["artifacts"]]}
-        for name, given in outputs.get("artifacts", {}).items()
-        if name != _LOGS
+        name: {"artifacts": [_output(one, places) for one in given]}
+        for name, given in _artifacts(outputs)
+        if given and not _title(given[0]).startswith(_OF_KUBEFLOW)
     }
-    parameters = _with_own_parameters(inputs.get("parameterValues", {}))
+    parameters = _with_own_parameters(_mapping(inputs, "parameterValues"))
     return {
         **executor_input,
         "inputs": {**inputs, "artifacts": read, "parameterValues": parameters},
@@ -103,23 +108,47 @@ def for_kubeflow(executor_output: Json, places: Places) -> Json:
     return cleaned
 
 
+def _mapping(owner: Json, key: str) -> Json:
+    """What stands under a key; Kubeflow leaves out what is empty, or writes null."""
+    found = owner.get(key) or {}
+    if not isinstance(found, dict):
+        raise UserError(f"executor input: {key}: must be a mapping. Received: {type(found).__name__}")
+    return found
+
+
+def _artifacts(owner: Json) -> list[tuple[str, list[Json]]]:
+    """The artifacts by name; an input that is left out has none."""
+    return [(name, (given or {}).get("artifacts") or []) for name, given in _mapping(owner, "artifacts").items()]
+
+
 def _input(artifact: Json, kind: Json, places: Places) -> Json:
-    metadata = {key: _unwrapped(value) for key, value in artifact.get("metadata", {}).items() if key not in _ADDED}
+    metadata = {
+        key: _unwrapped(value)
+        for key, value in _mapping(artifact, "metadata").items()
+        if key not in _ADDED and value is not None
+    }
     # Without ML Metadata the name is the output's key, which a model and its baseline share.
-    name = artifact.get("artifactId") or artifact["name"]
+    name = artifact.get("artifactId") or artifact.get("name") or ""
     return {"name": name, "type": kind, "uri": places.local(artifact), "metadata": metadata}
 
 
 def _output(artifact: Json, places: Places) -> Json:
     path = places.local(artifact)
-    title = yaml.safe_load(artifact["type"].get("instanceSchema", "")) or {}
-    folder = Path(path).parent if title.get("title") in _FILES else Path(path)
+    folder = Path(path).parent if _title(artifact) in _FILES else Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     return {**artifact, "uri": path}
 
 
+def _title(artifact: Json) -> str:
+    """The name of an artifact's type, which stands in a document of its own or, in the one form, in its title."""
+    kind = _mapping(artifact, "type")
+    title = kind.get("instanceSchema") or kind.get("schemaTitle") or ""
+    document = yaml.safe_load(title)
+    return str(document.get("title", "") if isinstance(document, dict) else title)
+
+
 def _is_absent(artifact: Json) -> bool:
-    return bool(artifact.get("metadata", {}).get(ABSENT))
+    return bool(_mapping(artifact, "metadata").get(ABSENT))
 
 
 def _unwrapped(value: Any) -> Any:
@@ -135,7 +164,13 @@ def _with_own_parameters(parameters: Json) -> Json:
     """Puts parameters that `custom_config` has too in there, where Kubeflow itself fills nothing in."""
     if "custom_config" not in parameters:
         return dict(parameters)
-    custom = json.loads(parameters["custom_config"]) or {}
+    given = parameters["custom_config"]
+    try:
+        custom = (json.loads(given) if isinstance(given, str) and given else given) or {}
+    except ValueError as error:
+        raise UserError(f"parameterValues.custom_config: is no JSON: {error}") from None
+    if not isinstance(custom, dict):
+        raise UserError(f"parameterValues.custom_config: must be a mapping. Received: {type(custom).__name__}")
     # ExampleGen's is a message with a field of this very name.
     own = {name: parameters[name] for name in custom if name in parameters and name != "custom_config"}
     others = {name: value for name, value in parameters.items() if name not in own}

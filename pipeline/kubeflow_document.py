@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.kubeflow_settings import PARAMETERS, Container, Parameter, Platform, Settings, gigabytes
 from tfctr.errors import UserError
+from tfctr.storage import check_place, is_remote
 
 Json = dict[str, Any]
 
@@ -25,7 +27,10 @@ _USES: dict[Parameter, tuple[tuple[str, str], ...]] = {
 }
 """Runtime parameter -> tasks that take it, and under which name. Where the compiled task has no parameter of that name
 its custom_config has, and the container's entry point puts the one into the other."""
-_NEVER_CACHED = ("Baseline",)
+_NEVER_CACHED = ("Baseline", "Pusher")
+"""What looks at, or writes to, a directory that Kubeflow knows nothing of."""
+_WRITTEN_BY: dict[Parameter, tuple[str, ...]] = {"pushed": ("Baseline", "Pusher"), "checkpoints": ("Trainer",)}
+"""Place -> the tasks for which it must be the same in every run."""
 _SUFFIX = "_executor"
 _TFX_DAG = "tfx-dag"
 """The name that TFX gives to the pipeline under an exit handler."""
@@ -66,6 +71,7 @@ def complete(
     executors = done["deploymentSpec"]["executors"]
     names = [label.removesuffix(_SUFFIX) for label, executor in executors.items() if "container" in executor]
     settings.check(names, platform)
+    _check_places(settings, platform, names, values)
     done["defaultPipelineRoot"] = root
     dag = done["components"].get(_TFX_DAG, done["root"])["dag"]
     tasks = {**done["root"]["dag"]["tasks"], **dag["tasks"]}
@@ -77,18 +83,52 @@ def complete(
         _set(container, "resources", {**container.get("resources", {}), **_resources(given)})
         _set(container, "env", [{"name": key, "value": value} for key, value in given.environment.items()])
         _set_task(tasks[name], given, name)
-    _offer_parameters(done, dag["tasks"], settings.parameters or PARAMETERS[platform], values)
+    _offer_parameters(done, dag["tasks"], offered(settings, platform), values)
     _check_lengths(tasks)
     pods = {f"{name}{_SUFFIX}": _pod(settings.of(name)) for name in names}
     kubernetes = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": pods}}}}
     return Document(done, kubernetes if platform == "kubeflow" else None)
 
 
+def offered(settings: Settings, platform: Platform) -> tuple[Parameter, ...]:
+    """What a run may give anew."""
+    return PARAMETERS[platform] if settings.parameters is None else settings.parameters
+
+
 def check_root(root: str, platform: Platform) -> None:
     """Raises a UserError when a run's artifacts can't lie at a root."""
     allowed = [f"{scheme}://" for scheme in SCHEMES[platform]]
-    if not any(root.startswith(scheme) and root != scheme for scheme in allowed):
-        raise UserError(f"--root {root}: on {platform} artifacts lie at {' or '.join(allowed)}, followed by a bucket")
+    if not re.fullmatch(f"({'|'.join(SCHEMES[platform])})://[A-Za-z0-9][A-Za-z0-9._-]*(/[^?#\\s]*)?", root):
+        raise UserError(
+            f"--root {root}: on {platform} artifacts lie at {' or '.join(allowed)}, followed by a bucket and a folder"
+        )
+
+
+def _check_places(settings: Settings, platform: Platform, components: Sequence[str], values: Mapping[str, str]) -> None:
+    """Refuses places that a container would lose, or would find only after hours, that they can't be.
+
+    Raises:
+        UserError: with the option, the place and what is allowed.
+    """
+    for name in ("data", "pushed", "checkpoints"):
+        place = values[name]
+        check_place(place, lasting=True)
+        if platform == "vertex":
+            if not place.startswith(("gs://", "/gcs/")):
+                raise UserError(f"--{name} {place}: on Vertex AI a container sees gs://, and buckets below /gcs/")
+            continue
+        if is_remote(place):
+            continue
+        if not place.startswith("/"):
+            raise UserError(f"--{name} {place}: a path in a container must be absolute")
+        # Without Transform's and Trainer's the image may hold the data itself.
+        for component in _WRITTEN_BY.get(name, ()):
+            mounts = [claim.mount.rstrip("/") for claim in settings.of(component).claims]
+            if component in components and not any(f"{place}/".startswith(f"{mount}/") for mount in mounts):
+                raise UserError(
+                    f"--{name} {place}: no claim of {component} is mounted there, so it would be gone with the pod; "
+                    f"name one in the settings (components.{component}.claims), or the address of a store"
+                )
 
 
 def _set(mapping: Json, key: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -19,7 +20,8 @@ from types import FrameType
 
 from pipeline.kubeflow_artifacts import Json, Places, for_kubeflow, for_tfx
 from pipeline.plain import PlainArtifact
-from tfctr.storage import write_text
+from tfctr.errors import UserError
+from tfctr.storage import check_place, is_remote, local_path, write_text
 
 _PLAIN = {
     "pipeline.baseline.Baseline_Executor": "write_baseline",
@@ -47,13 +49,20 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         from pipeline.errors import user_error_in
 
-        told = user_error_in(error)
+        told = user_error_in(error) or _of_the_disk(error)
         if told is None:
             traceback.print_exc()
         else:
             print(f"error: {told}", file=sys.stderr)
         return _FAILED
     return 0
+
+
+def _of_the_disk(error: BaseException) -> str | None:
+    """A full disk, a volume that nobody mounted or one of another user, in one line."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return f"{error.filename}: {error.strerror}; see that its volume is mounted and may be written by this user"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -71,13 +80,19 @@ def _parsed(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _run(given: argparse.Namespace, beam_args: list[str]) -> None:
-    executor_input = json.loads(given.json_serialized_invocation_args)
-    output_file = executor_input["outputs"]["outputFile"]
+    try:
+        executor_input = json.loads(given.json_serialized_invocation_args)
+    except ValueError as error:
+        raise UserError(f"--json_serialized_invocation_args: is no JSON, as Kubeflow fills it in: {error}") from None
+    output_file = executor_input.get("outputs", {}).get("outputFile")
+    if not output_file:
+        raise UserError("executor input: outputs.outputFile: is missing")
     if output_file.startswith("gs://"):
         _run_with_tfx(given, executor_input, beam_args)  # Vertex AI
         return
     places = Places(given.mounts)
     translated = for_tfx(executor_input, json.loads(given.json_serialized_inputs_spec_args), places)
+    _check_places(translated["inputs"]["parameterValues"])
     if given.executor_class_path in _PLAIN:
         executor_output = _run_plain(_PLAIN[given.executor_class_path], translated)
     else:
@@ -91,6 +106,24 @@ def _run(given: argparse.Namespace, beam_args: list[str]) -> None:
     write_text(Path(output_file), json.dumps(for_kubeflow(executor_output, places), indent=1))
 
 
+def _check_places(parameters: Json) -> None:
+    """Refuses places whose content would be gone with this pod; a run may have given them anew.
+
+    Raises:
+        UserError: with the parameter, the place, and what is allowed.
+    """
+    custom = json.loads(parameters.get("custom_config") or "{}")
+    for name in ("destination", "checkpoints"):
+        place = parameters.get(name, custom.get(name))
+        if place is None and name not in parameters:
+            continue
+        if not isinstance(place, str):
+            raise UserError(f"{name}: must be a path or an address. Received: {place!r}")
+        check_place(place, lasting=True)
+        if not is_remote(place) and not local_path(place, name).is_absolute():
+            raise UserError(f"{name}: {place}: a path in a container must be absolute")
+
+
 def _run_plain(name: str, executor_input: Json) -> Json:
     inputs, outputs = executor_input["inputs"], executor_input["outputs"]["artifacts"]
     read = {
@@ -100,7 +133,13 @@ def _run_plain(name: str, executor_input: Json) -> Json:
     }
     written = {key: PlainArtifact(given["artifacts"][0]["uri"]) for key, given in outputs.items()}
     function = getattr(importlib.import_module(PlainArtifact.__module__), name)
-    function(**read, **written, **inputs["parameterValues"])
+    known = inspect.signature(function).parameters
+    # TFX passes by parameters that a component does not have, such as those that only tell the cache of a change.
+    values = {key: value for key, value in inputs["parameterValues"].items() if key in known}
+    given = {**read, **written, **values}
+    if missing := [key for key, one in known.items() if key not in given and one.default is one.empty]:
+        raise UserError(f"executor input: {name} needs {', '.join(missing)}; the task was given {', '.join(given)}")
+    function(**given)
     version = metadata.version("tfx")  # TFX takes an artifact without it for one of an old layout
     return {
         "artifacts": {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from tfctr.errors import UserError
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
@@ -26,9 +26,23 @@ _COMPILED_IN = {
     "date": "give the date as data_version, and as part of data where it is in the path",
 }
 _UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_Memory = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$")]
-_Mount = Annotated[str, Field(pattern=r"^/.+")]
+_SMALLEST = 2**20
+
+
+def _checked_memory(text: str) -> str:
+    if gigabytes(text) * 1e9 < _SMALLEST:
+        raise ValueError(
+            f"{text} is less than 1Mi; did you mean {text}Gi?" if text.isdigit() else f"{text} is too little"
+        )
+    return text
+
+
+_Memory = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"), AfterValidator(_checked_memory)]
+_Mount = Annotated[str, Field(pattern=r"^/[^/].*")]
 _Cores = Annotated[float, Field(gt=0)]
+_Named = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""A name that Kubernetes takes: small letters, digits, dots and dashes."""
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Accelerator(Strict):
@@ -39,7 +53,7 @@ class Accelerator(Strict):
         count: How many.
     """
 
-    type: str
+    type: Annotated[str, Field(min_length=1)]
     count: Annotated[int, Field(gt=0)] = 1
 
 
@@ -53,8 +67,8 @@ class Reference(Strict):
         optional: Whether the container starts without it.
     """
 
-    name: str
-    environment: dict[str, str] = Field(default_factory=dict)
+    name: _Named
+    environment: dict[_Variable, str] = Field(default_factory=dict)
     mount: _Mount | None = None
     optional: bool = False
 
@@ -68,7 +82,7 @@ class Reference(Strict):
 class Claim(Strict):
     """A persistent volume claim, and where its volume appears."""
 
-    name: str
+    name: _Named
     mount: _Mount
     sub_path: str | None = None
 
@@ -76,7 +90,7 @@ class Claim(Strict):
 class Scratch(Strict):
     """An empty directory that lives as long as the pod; `medium: Memory` keeps it in memory."""
 
-    name: str
+    name: _Named
     mount: _Mount
     size: _Memory | None = None
     medium: Literal["", "Memory"] = ""
@@ -89,15 +103,32 @@ class Toleration(Strict):
     operator: Literal["Exists", "Equal"] = "Exists"
     value: str | None = None
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    seconds: int | None = None
+    seconds: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_that_kubernetes_takes(self) -> Toleration:
+        if (self.value is not None) != (self.operator == "Equal"):
+            raise ValueError("a value goes with `operator: Equal`, and no value with `operator: Exists`")
+        if self.seconds is not None and self.effect != "NoExecute":
+            raise ValueError("seconds go with `effect: NoExecute`")
+        return self
 
 
 class Security(Strict):
-    """As whom the container runs; the default is nobody in particular, and not root."""
+    """As whom the container runs; the default is nobody in particular, and not root.
 
-    run_as_user: int = 1000
-    run_as_group: int = 1000
+    The pipeline's document has no group for volumes (fsGroup): a claim must be writable by this user already.
+    """
+
+    run_as_user: Annotated[int, Field(ge=0)] = 1000
+    run_as_group: Annotated[int, Field(ge=0)] = 1000
     run_as_non_root: bool = True
+
+    @model_validator(mode="after")
+    def _is_not_root(self) -> Security:
+        if self.run_as_non_root and self.run_as_user == 0:
+            raise ValueError("user 0 is root; Kubernetes would start no container with run_as_non_root")
+        return self
 
 
 class Container(Strict):
@@ -131,7 +162,7 @@ class Container(Strict):
     cpu_request: _Cores | None = None
     memory_request: _Memory | None = None
     accelerator: Accelerator | None = None
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: dict[_Variable, str] = Field(default_factory=dict)
     retries: Annotated[int, Field(ge=0)] = 0
     retry_seconds: Annotated[int, Field(ge=0)] = 60
     timeout_seconds: Annotated[int, Field(gt=0)] | None = None
@@ -145,7 +176,7 @@ class Container(Strict):
     tolerations: tuple[Toleration, ...] = ()
     security: Security = Security()
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    image_pull_secrets: tuple[str, ...] = ()
+    image_pull_secrets: tuple[_Named, ...] = ()
 
     def over(self, default: Container) -> Container:
         """These settings and, where they say nothing, the default's; lists and mappings add to the default's."""
@@ -184,7 +215,8 @@ class Settings(Strict):
     Attributes:
         default: For every component.
         components: For one, by its name.
-        parameters: What can be given anew with every run; all that the platform can take where it is left out.
+        parameters: What can be given anew with every run; all that the platform can take where it is left out, and
+            nothing where it is empty.
     """
 
     default: Container = Container()
@@ -219,6 +251,11 @@ class Settings(Strict):
             if name not in PARAMETERS[platform]:
                 allowed = ", ".join(PARAMETERS[platform])
                 raise self._refusal("parameters", f"'{name}' can't be given anew on {platform}. Allowed: {allowed}")
+        if len(set(self.parameters or ())) < len(self.parameters or ()):
+            raise self._refusal("parameters", "one stands twice")
+        for name in components:
+            if problem := _problem(self.of(name), platform):
+                raise self._refusal(f"components.{name}" if name in self.components else "default", problem)
         if platform == "vertex":
             places = {"default": self.default, **{f"components.{name}": one for name, one in self.components.items()}}
             for place, given in places.items():
@@ -227,6 +264,23 @@ class Settings(Strict):
 
     def _refusal(self, place: str, message: str) -> UserError:
         return UserError(f"{self._origin}: {place}: {message}")
+
+
+def _problem(given: Container, platform: Platform) -> str | None:
+    """What a platform would refuse of settings that are each right by themselves."""
+    if given.accelerator is not None and (platform == "kubeflow") != ("/" in given.accelerator.type):
+        example = "nvidia.com/gpu" if platform == "kubeflow" else "NVIDIA_L4"
+        return f"accelerator.type: must be as {platform} names it, {example}. Received: {given.accelerator.type}"
+    if given.cpu and given.cpu_request and given.cpu_request > given.cpu:
+        return f"cpu_request: {given.cpu_request:g} is more than the limit, cpu: {given.cpu:g}"
+    if given.memory and given.memory_request and gigabytes(given.memory_request) > gigabytes(given.memory):
+        return f"memory_request: {given.memory_request} is more than the limit, memory: {given.memory}"
+    mounted = [one.mount for one in (*given.secrets, *given.config_maps, *given.claims, *given.scratch) if one.mount]
+    for twice in (mounted, [one.name for one in given.scratch]):
+        for name in twice:
+            if twice.count(name) > 1:
+                return f"{name}: stands twice, in the defaults and here or in one list"
+    return None
 
 
 def load_settings(path: str | Path) -> Settings:

@@ -23,16 +23,16 @@ import yaml
 
 from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests
 from pipeline.errors import ends_in_words
-from pipeline.kubeflow_document import Json, check_root, complete
-from pipeline.kubeflow_settings import PARAMETERS, Platform, Settings, load_settings
+from pipeline.kubeflow_document import Document, Json, check_root, complete, offered
+from pipeline.kubeflow_settings import Platform, Settings, load_settings
 from tfctr.console import console, error_console
-from tfctr.errors import UserError
+from tfctr.errors import UserError, disk_errors
 from tfctr.features.spec import FeatureFile, load_feature_file
 from tfctr.storage import write_text
 
 ENTRY_POINT = ("python", "-m", "pipeline.kubeflow_entrypoint")
 SUFFIXES: dict[Platform, str] = {"kubeflow": ".yaml", "vertex": ".json"}
-_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 def compile_pipeline(
@@ -76,6 +76,13 @@ def compile_pipeline(
         "checkpoints": config.checkpoints,
     }
     document = complete(job["pipelineSpec"], platform, settings, config.root, values)
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"--target {target}: the directory {target.parent} doesn't exist; make it first")
+    with disk_errors(target):
+        return _write(document, job, target, platform)
+
+
+def _write(document: Document, job: Json, target: Path, platform: Platform) -> list[Path]:
     if platform == "vertex":
         write_text(target, json.dumps({**job, "pipelineSpec": document.specification}, sort_keys=True, indent=1))
         return [target]
@@ -204,9 +211,9 @@ def main(
         written = compile_pipeline(config, image, target or Path(f"pipeline{SUFFIXES[platform]}"), platform, given)
     if warning:
         error_console().print(f"warning: {warning}", markup=False, highlight=False)
-    offered = ", ".join(given.parameters or PARAMETERS[platform])
+    anew = ", ".join(offered(given, platform)) or "nothing"
     say = console()
-    say.print(f"written: {', '.join(map(str, written))}; a run may give anew: {offered}", markup=False, highlight=False)
+    say.print(f"written: {', '.join(map(str, written))}; a run may give anew: {anew}", markup=False, highlight=False)
     say.print("submit with:", markup=False)
     typer.echo(submission(platform, written, root))
 

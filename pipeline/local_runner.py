@@ -19,7 +19,7 @@ from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.assets import given_files
 from tfctr.features.spec import FeatureFile, load_feature_file
-from tfctr.storage import local_directory, only_one
+from tfctr.storage import exists, join, local_copy, local_directory, only_one, whole_place
 
 REFUSED = 3
 _WORKERS_HAVE_TFX = "--sdk_container_image=this_machine"
@@ -57,11 +57,11 @@ class OutputLayout:
         self.logs = self.out / "logs"
 
 
-def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 1, cache: bool = True) -> Outcome:
+def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: int = 1, cache: bool = True) -> Outcome:
     """Runs the pipeline once.
 
     Args:
-        data: Directory with train/, valid/ and test/.
+        data: Directory with train/, valid/ and test/, here or in a store.
         features: The feature file.
         experiment: The experiment file.
         out: Output directory; runs on the same one share what is cached.
@@ -72,9 +72,10 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
         UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
     """
     started = time.monotonic()
-    for path in (data, out):
-        if set("*?[]") & set(str(path.resolve())):
-            raise UserError(f"{path}: TFX takes a path with one of * ? [ ] for a pattern; rename it")
+    data = whole_place(data)
+    for place in (data, whole_place(out)):
+        if set("*?[]") & set(place):
+            raise UserError(f"{place}: TFX takes a path with one of * ? [ ] for a pattern; rename it")
     file = load_feature_file(features)
     for folder in SPLITS.values():
         split_files(data, folder)
@@ -91,7 +92,7 @@ def run(data: Path, features: Path, experiment: Path, out: Path, workers: int = 
 
         config = PipelineConfig(
             root=str(layout.artifacts),
-            data=str(data.resolve()),
+            data=data,
             data_digest=digest,
             code=code_digests(),
             features=file,
@@ -150,14 +151,13 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     )
 
 
-def digest_of_files(file: FeatureFile, data: Path) -> str:
+def digest_of_files(file: FeatureFile, data: str | Path) -> str:
     """A hash of the files that the feature file names: vectors and vocabularies."""
     digest = hashlib.sha256()
     for name in given_files(file):
-        path = data / name
-        if not path.is_file():
-            raise UserError(f"{path}: no such file, but the feature file names it")
-        with path.open("rb") as content:
+        if not exists(place := join(data, name)):
+            raise UserError(f"{place}: no such file, but the feature file names it")
+        with local_copy(place) as path, path.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
@@ -167,7 +167,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="Directory with train/, valid/ and test/, Parquet, CSV or TFRecord.")],
+    data: Annotated[
+        str, typer.Option(help="Directory with train/, valid/ and test/ (Parquet, CSV, TFRecord), here or in a store.")
+    ],
     features: Annotated[Path, typer.Option(help="The feature file.")],
     experiment: Annotated[Path, typer.Option(help="The experiment file.")],
     out: Annotated[

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from pipeline.push import push
 from pipeline.servable import GIBIBYTES, SECONDS, check_model
-from tfctr.storage import exists, join, local_copy, names, new_version, write_text
+from tfctr.errors import UserError
+from tfctr.storage import MARKER, exists, join, local_copy, new_version, version_numbers, write_text
 
 SERVING = "Format-Serving"
 """The folder of a Model artifact in which TFX looks for the SavedModel."""
@@ -59,12 +60,16 @@ class PlainArtifact:
 
     def get_int_custom_property(self, key: str) -> int:
         """A custom property that is a number; 0 where it is not there."""
-        return int(self.metadata.get(key, 0))
+        found = self.metadata.get(key) or 0
+        if not isinstance(found, int | float):
+            raise UserError(f"{self.uri}: its property '{key}' must be a number. Received: {found!r}")
+        return int(found)
 
     @property
     def split_names(self) -> str:
         """The splits of an artifact that has such, as a list in JSON."""
-        return str(self.metadata["split_names"])
+        found = self.metadata.get("split_names") or "[]"
+        return found if isinstance(found, str) else json.dumps(found)
 
     @property
     def value(self) -> str:
@@ -89,7 +94,10 @@ def check_anomalies(anomalies: Any, verdict: Artifact) -> None:
     """
     from pipeline.anomalies import AnomaliesFoundError, describe
 
-    found = describe(anomalies.uri, json.loads(anomalies.split_names))
+    splits = json.loads(anomalies.split_names)
+    if not splits:
+        raise UserError(f"{anomalies.uri}: names no split that was validated, so nothing is known of the data")
+    found = describe(anomalies.uri, splits)
     if found:
         raise AnomaliesFoundError("the data does not fit the schema:\n" + "\n".join(f"  {line}" for line in found))
     verdict.value = "no anomalies"
@@ -99,7 +107,7 @@ def check_servable(
     model: Artifact, verdict: Artifact, code: str, seconds: int = SECONDS, gibibytes: int = GIBIBYTES
 ) -> None:
     """Raises an error when a model can't be served; see `pipeline.model_check`."""
-    verdict.value = check_model(join(model.uri, SERVING), seconds, gibibytes)
+    verdict.value = check_model(join(model.uri, SERVING), int(seconds), gibibytes)
 
 
 def push_blessed(
@@ -112,6 +120,7 @@ def push_blessed(
         reasons = "; ".join(blessing_reasons(evaluation.uri))
         pushed_model.set_int_custom_property("pushed", 0)
         pushed_model.set_string_custom_property("message", f"not pushed: {reasons}")
+        print(f"not pushed: {reasons}")
         return
     version, is_new = push(join(model.uri, SERVING), destination)
     pushed_model.set_int_custom_property("pushed", 1)
@@ -119,6 +128,7 @@ def push_blessed(
     pushed_model.set_string_custom_property("pushed_version", version.rpartition("/")[2])
     message = f"pushed to {version}" if is_new else f"this very model already stands at {version}"
     pushed_model.set_string_custom_property("message", message)
+    print(message)
 
 
 def write_baseline(model: Artifact, destination: str) -> None:
@@ -130,16 +140,15 @@ def write_baseline(model: Artifact, destination: str) -> None:
         model: The Model artifact. It holds a copy because Kubeflow refuses an artifact that lies elsewhere.
         destination: The directory a model server watches.
     """
-    versions = [int(name) for name in names(destination) if name.isdigit()]
-    # A version without this file is not complete, and no server takes it for one.
-    whole = [version for version in versions if exists(join(destination, str(version), "saved_model.pb"))]
+    whole = [version for version in version_numbers(destination) if exists(join(destination, str(version), MARKER))]
     if not whole:
         # A file, because Kubeflow takes an output without any for missing.
         write_text(join(model.uri, "ABSENT"), f"{destination} has no version yet\n")
         model.set_int_custom_property("absent", 1)
         return
     newest = str(max(whole))
-    with local_copy(join(destination, newest)) as version, new_version(join(model.uri, SERVING)) as copy:
+    # A task that is tried again finds what the try before has left.
+    with local_copy(join(destination, newest)) as version, new_version(join(model.uri, SERVING), replace=True) as copy:
         shutil.copytree(version, copy, dirs_exist_ok=True)
     model.set_string_custom_property("pushed_version", newest)
 

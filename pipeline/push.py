@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
 
-from tfctr.storage import check_place, digest, is_remote, join, local_copy, local_path, names, new_version
+from tfctr.errors import UserError
+from tfctr.storage import (
+    MARKER,
+    check_place,
+    digest,
+    exists,
+    is_remote,
+    join,
+    local_copy,
+    local_path,
+    new_version,
+    version_numbers,
+)
+
+_LEFT = re.compile(r"\.[0-9]+\.[0-9]+\.partial")
+_LEFT_SECONDS = 3600
 
 
 def push(source: str | Path, destination: str | Path) -> tuple[str, bool]:
@@ -24,15 +40,17 @@ def push(source: str | Path, destination: str | Path) -> tuple[str, bool]:
         The version's place, and whether it is new.
 
     Raises:
-        UserError: there is no such store, it refuses, or what it gives back is not what was sent.
+        UserError: there is no such store, it refuses, the source is no SavedModel, or what the store gives back is not
+            what was sent.
     """
     check_place(destination)
+    if not exists(join(source, MARKER)):
+        raise UserError(f"{source}: not pushed; it is no SavedModel, since it has no {MARKER}")
     if not is_remote(destination):
-        for leftover in local_path(destination, "the destination").glob(".*.partial"):
-            shutil.rmtree(leftover)
-    versions = sorted(int(name) for name in names(destination) if name.isdigit())
+        _remove_leftovers(local_path(destination, "the destination"))
+    versions = version_numbers(destination)
     with local_copy(source) as model:
-        if versions and (newest := join(destination, str(versions[-1]))):
+        if versions and exists(join(newest := join(destination, str(versions[-1])), MARKER)):
             with local_copy(newest) as there:
                 if digest(there) == digest(model):
                     return newest, False
@@ -41,3 +59,10 @@ def push(source: str | Path, destination: str | Path) -> tuple[str, bool]:
         with new_version(version) as unfinished:
             shutil.copytree(model, unfinished, dirs_exist_ok=True)
     return version, True
+
+
+def _remove_leftovers(destination: Path) -> None:
+    """Removes what killed pushes have left; one that is under way has just begun."""
+    for path in destination.glob(".*.partial"):
+        if _LEFT.fullmatch(path.name) and path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,7 @@ from tfctr.data.keys import contents_key
 from tfctr.data.sources import split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
-from tfctr.storage import check_place, is_remote, join, local_path
+from tfctr.storage import check_place, check_writable, is_remote, join, local_path, only_one
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
@@ -32,13 +32,16 @@ def run_fn(fn_args: Any) -> None:
         fn_args: TFX's arguments; `custom_config` holds features, experiment, data and checkpoints.
     """
     config = fn_args.custom_config
-    for place in (config["checkpoints"], fn_args.serving_model_dir):
-        check_place(place)
+    check_place(fn_args.serving_model_dir)
+    check_writable(config["checkpoints"])
     if is_remote(config["checkpoints"]):
         with tempfile.TemporaryDirectory(prefix="tfctr-") as here:
             _train(fn_args, Path(here), config["checkpoints"])
     else:
-        _train(fn_args, local_path(config["checkpoints"], "checkpoints"), None)
+        here = local_path(config["checkpoints"], "checkpoints")
+        # Two runs there, a scheduled one and the late one before it, would write the same files.
+        with only_one(here, here / ".lock"):
+            _train(fn_args, here, None)
 
 
 def _train(fn_args: Any, here: Path, kept: str | None) -> None:
@@ -69,7 +72,8 @@ def _train(fn_args: Any, here: Path, kept: str | None) -> None:
     result = run_training(assets, experiment, train_rows, valid_rows, directory, kept=kept)
     history = result.progress.history
     example = first_example(file, split_files(config["data"], "train"))
-    export_model(result.model, assets, experiment, fn_args.serving_model_dir, example, history)
+    # A retry finds what the try before has exported.
+    export_model(result.model, assets, experiment, fn_args.serving_model_dir, example, history, replace=True)
 
 
 def _rows(file: FeatureFile, paths: list[str], directory: Path, split: str) -> RankingData:

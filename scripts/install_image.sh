@@ -2,6 +2,7 @@
 # The steps of pipeline/Dockerfile. As root on Debian 13 or Ubuntu 24.04 they run without a container engine, too:
 #   sh scripts/install_image.sh tools      what builds: pyfarmhash has no wheel and is compiled
 #   sh scripts/install_image.sh lock       every locked package, by its hash
+#   sh scripts/install_image.sh gpu        with GPU=yes, the CUDA packages that the locked TensorFlow names; no hashes
 #   sh scripts/install_image.sh package    this project
 #   sh scripts/install_image.sh runtime    what runs: Python alone, and a user who is not root
 set -eu
@@ -33,6 +34,15 @@ case ${1-} in
     python3 -m venv --without-pip "$environment"
     install --require-hashes --build-constraints requirements.lock -r requirements.lock
     ;;
+  gpu)
+    if [ "${GPU-}" = yes ]; then
+      # What is locked stays as it is; pyproject.toml, if it lies here, would leave the extra out.
+      "$environment-uv/bin/uv" pip freeze --python "$environment/bin/python" >/tmp/locked.txt
+      SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120} \
+        "$environment-uv/bin/uv" pip install --quiet --no-config --no-cache --python "$environment/bin/python" \
+        --constraints /tmp/locked.txt "tensorflow[and-cuda]"
+    fi
+    ;;
   package)
     # setuptools is locked too, so nothing comes from the network. In a directory, and so a layer, of its own.
     install --no-build-isolation --target "$environment-code" .
@@ -42,7 +52,7 @@ case ${1-} in
     useradd --uid 65532 --create-home tfctr
     ;;
   *)
-    echo "error: the step must be tools, lock, package or runtime. Received: ${1-nothing}" >&2
+    echo "error: the step must be tools, lock, gpu, package or runtime. Received: ${1-nothing}" >&2
     exit 2
     ;;
 esac

@@ -215,7 +215,7 @@ class Launcher:
     def _upload(self, uri: str, mounts: Path) -> None:
         folder = _folder(uri, mounts)
         if folder.is_dir():
-            send(folder, uri, "")
+            send(folder, uri)
         elif folder.is_file():
             send_file(folder, uri)
         else:

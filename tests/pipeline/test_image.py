@@ -37,7 +37,7 @@ def test_what_is_copied_exists_and_steps_are_the_scripts() -> None:
     steps = re.findall(r"^RUN sh (?:/src/)?scripts/install_image\.sh (\w+)$", DOCKERFILE, re.MULTILINE)
     assert (
         steps
-        == ["tools", "lock", "package", "runtime"]
+        == ["tools", "lock", "gpu", "package", "runtime"]
         == re.findall(r"^  (\w+)\)$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     )
     assert len(steps) == len(re.findall(r"^RUN ", DOCKERFILE, re.MULTILINE))
@@ -52,4 +52,4 @@ def test_an_unknown_step_is_refused() -> None:
     done = subprocess.run(["sh", str(SCRIPT), "all"], capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
-    assert done.stderr == "error: the step must be tools, lock, package or runtime. Received: all\n"
+    assert done.stderr == "error: the step must be tools, lock, gpu, package or runtime. Received: all\n"

@@ -102,13 +102,18 @@ def pods(written: list[Path]) -> dict[str, Any]:
 def job(config: PipelineConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     given = {"default": {"cpu": 2}, "components": {"Trainer": {"accelerator": {"type": "NVIDIA_L4"}, "retries": 1}}}
     [target] = compile_pipeline(
-        replace(config, root="gs://bucket/tfctr", baseline_is_pushed=False),
+        on_vertex(config),
         IMAGE,
         tmp_path_factory.mktemp("vertex") / "pipeline.json",
         "vertex",
         Settings.model_validate(given),
     )
     return json.loads(target.read_text())
+
+
+def on_vertex(config: PipelineConfig) -> PipelineConfig:
+    places = {"root": "gs://bucket/tfctr", "data": "gs://bucket/log", "pushed": "/gcs/bucket/pushed"}
+    return replace(config, **places, checkpoints="gs://bucket/checkpoints", baseline_is_pushed=False)
 
 
 def container(specification: dict[str, Any], name: str) -> dict[str, Any]:
@@ -128,6 +133,7 @@ class TestKubeflow:
         tasks = specification["root"]["dag"]["tasks"]
         assert tasks["Baseline"]["dependentTasks"] == ["Trainer"]
         assert "cachingOptions" not in tasks["Baseline"]
+        assert "cachingOptions" not in tasks["Pusher"]
         assert "Baseline" in tasks["Evaluator"]["dependentTasks"]
         assert "AnomalyGate" in tasks["Transform"]["dependentTasks"]
         assert "AnomalyGate" in tasks["Trainer"]["dependentTasks"]
@@ -234,6 +240,15 @@ class TestSettings:
             ("default: {memory: 8GB}", "default.memory: "),
             ("components: {Trainer: {retries: -1}}", "components.Trainer.retries: "),
             ("default: {secrets: [{name: store}]}", "default.secrets.0: needs environment, mount or both"),
+            ("default: {memory: '8'}", "default.memory: 8 is less than 1Mi; did you mean 8Gi?"),
+            ("default: {memory: 0Gi}", "default.memory: 0Gi is too little"),
+            ("default: {secrets: [{name: A b, mount: /s}]}", "default.secrets.0.name: "),
+            ("default: {environment: {A=B: c}}", "default.environment.A=B"),
+            ("default: {tolerations: [{key: a, value: b}]}", "default.tolerations.0: a value goes with"),
+            ("default: {tolerations: [{key: a, seconds: 5}]}", "default.tolerations.0: seconds go with"),
+            ("default: {security: {run_as_user: 0}}", "default.security: user 0 is root"),
+            ("default: {claims: [{name: a, mount: /}]}", "default.claims.0.mount: "),
+            ("default: {cpu: true}", "default.cpu: "),
             ("parameters: [features]", "parameters: 'features' can't be given at submission: the feature file is"),
             ("parameters: [date]", "parameters: 'date' can't be given at submission: give the date as data_version"),
         ],
@@ -251,6 +266,13 @@ class TestSettings:
             ("components: {Trainr: {cpu: 2}}", "components.Trainr: no such component. Allowed: AnomalyGate, "),
             ("parameters: [pushed]", "parameters: 'pushed' can't be given anew on vertex. Allowed: data_version"),
             ("default: {node_selector: {a: b}}", "default.node_selector: Vertex AI has no such setting"),
+            ("parameters: [data_version, data_version]", "parameters: one stands twice"),
+            (
+                "components: {Trainer: {accelerator: {type: nvidia.com/gpu}}}",
+                "components.Trainer: accelerator.type: must be as vertex names it, NVIDIA_L4",
+            ),
+            ("default: {cpu: 1, cpu_request: 2}", "default: cpu_request: 2 is more than the limit, cpu: 1"),
+            ("default: {memory: 1G, memory_request: 2G}", "default: memory_request: 2G is more than the limit"),
         ],
     )
     def test_so_is_what_the_platform_has_not(
@@ -258,10 +280,17 @@ class TestSettings:
     ) -> None:
         path = tmp_path / "kubeflow.yaml"
         path.write_text(content)
-        given = replace(config, root="gs://bucket/tfctr", baseline_is_pushed=False)
+        given = on_vertex(config)
         with pytest.raises(UserError) as error:
             compile_pipeline(given, IMAGE, tmp_path / "pipeline.json", "vertex", load_settings(path))
         assert str(error.value).startswith(f"{path}: {message}")
+
+    def test_two_volumes_at_one_place(self, config: PipelineConfig, tmp_path: Path) -> None:
+        claims = {"default": {"claims": [{"name": "a", "mount": "/x"}, {"name": "b", "mount": "/x"}]}}
+        with pytest.raises(UserError, match="/x: stands twice"):
+            compile_pipeline(
+                config, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", Settings.model_validate({**SETTINGS, **claims})
+            )
 
     @pytest.mark.parametrize(("text", "expected"), [("8G", 8.0), ("512Mi", 0.536870912), ("1.5Ti", 1649.267441664)])
     def test_memory(self, text: str, expected: float) -> None:
@@ -314,19 +343,25 @@ class TestRuntimeParameters:
                         [own] = [own for own, kept in json.loads(constant).items() if kept == value]
                         assert own in specification["components"][name]["inputDefinitions"]["parameters"]
 
-    def test_what_is_not_offered_is_compiled_in(self, config: PipelineConfig, tmp_path: Path) -> None:
-        settings = Settings.model_validate({"parameters": ["pushed"]})
+    @pytest.mark.parametrize("offered", [["pushed"], []])
+    def test_what_is_not_offered_is_compiled_in(
+        self, offered: list[str], config: PipelineConfig, tmp_path: Path
+    ) -> None:
+        settings = Settings.model_validate({**SETTINGS, "parameters": offered})
         [target, _] = compile_pipeline(config, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", settings)
 
         found = yaml.safe_load(target.read_text())
-        assert found["root"]["inputDefinitions"]["parameters"].keys() == {"pushed"}
+        assert found["root"]["inputDefinitions"]["parameters"].keys() == set(offered)
         given = found["root"]["dag"]["tasks"]["ExampleGen"]["inputs"]["parameters"]
         assert given["input_base"] == {"runtimeValue": {"constant": "s3://bucket/log"}}
         assert given["data_version"] == {"runtimeValue": {"constant": "2026-11-27"}}
 
     def test_they_reach_the_tasks_under_an_exit_handler(self, config: PipelineConfig, tmp_path: Path) -> None:
         handler = notify(final_status=tfx.orchestration.experimental.FinalStatusStr())
-        [target, _] = compile_pipeline(config, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", exit_handler=handler)
+        settings = Settings.model_validate(SETTINGS)
+        [target, _] = compile_pipeline(
+            config, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", settings, exit_handler=handler
+        )
 
         found = yaml.safe_load(target.read_text())
         names = {"data", "data_version", "pushed", "checkpoints"}
@@ -359,14 +394,58 @@ class TestVertex:
         assert specification["root"]["inputDefinitions"]["parameters"].keys() == {"data_version"}
         given = specification["root"]["dag"]["tasks"]["ExampleGen"]["inputs"]["parameters"]
         assert given["data_version"] == {"componentInputParameter": "data_version"}
-        assert given["input_base"] == {"runtimeValue": {"constant": "s3://bucket/log"}}
+        assert given["input_base"] == {"runtimeValue": {"constant": "gs://bucket/log"}}
 
     def test_the_schema_travels_by_content(self, job: dict[str, Any]) -> None:
         assert "CuratedSchema" in job["pipelineSpec"]["root"]["dag"]["tasks"]
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("root", ["pvc://claim", "file:///tmp", "/tmp", "s3://", "hdfs://x"])
+    @pytest.mark.parametrize(
+        ("name", "place", "message"),
+        [
+            ("pushed", "/models", "--pushed /models: no claim of Baseline is mounted there"),
+            ("checkpoints", "/other", "--checkpoints /other: no claim of Trainer is mounted there"),
+            ("checkpoints", "/checkpoints2", "no claim of Trainer is mounted there"),
+            ("pushed", "models", "--pushed models: a path in a container must be absolute"),
+            ("data", "log", "--data log: a path in a container must be absolute"),
+            ("pushed", "", "neither a path nor an address"),
+            ("data", "s3:/bucket/log", "neither a path nor an address"),
+            ("checkpoints", "gss://bucket/x", "gss://: no store has this scheme"),
+            ("pushed", "ram://models", "is gone when this process ends"),
+        ],
+    )
+    def test_a_place_that_a_container_would_lose(
+        self, name: str, place: str, message: str, config: PipelineConfig, tmp_path: Path
+    ) -> None:
+        with pytest.raises(UserError, match=message):
+            compile_pipeline(
+                replace(config, **{name: place}),
+                IMAGE,
+                tmp_path / "pipeline.yaml",
+                "kubeflow",
+                Settings.model_validate(SETTINGS),
+            )
+        assert not (tmp_path / "pipeline.yaml").exists()
+
+    @pytest.mark.parametrize("name", ["data", "pushed", "checkpoints"])
+    @pytest.mark.parametrize("place", ["s3://bucket/x", "/models"])
+    def test_a_place_that_vertex_does_not_have(
+        self, name: str, place: str, config: PipelineConfig, tmp_path: Path
+    ) -> None:
+        with pytest.raises(UserError, match=f"--{name} {place}: on Vertex AI a container sees gs://"):
+            compile_pipeline(replace(on_vertex(config), **{name: place}), IMAGE, tmp_path / "pipeline.json", "vertex")
+
+    def test_a_directory_that_is_not_there(self, config: PipelineConfig, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"--target .*: the directory .* doesn't exist"):
+            compile_pipeline(
+                config, IMAGE, tmp_path / "no" / "pipeline.yaml", "kubeflow", Settings.model_validate(SETTINGS)
+            )
+
+    @pytest.mark.parametrize(
+        "root",
+        ["pvc://claim", "file:///tmp", "/tmp", "s3://", "s3:///x", "s3://b?endpoint=x", "minio://b/ x", "hdfs://x"],
+    )
     def test_a_root_that_kubeflow_can_not_use(self, root: str) -> None:
         with pytest.raises(UserError, match="on kubeflow artifacts lie at minio:// or s3:// or gs://"):
             check_root(root, "kubeflow")
@@ -389,7 +468,7 @@ class TestRefusals:
     def test_a_schema_too_long_for_an_argument(self, config: PipelineConfig, tmp_path: Path) -> None:
         long = replace(config, schema_text="x" * 128 * 1024)
         with pytest.raises(UserError, match=r"CuratedSchema: its parameters take .* most of them 'text'"):
-            compile_pipeline(long, IMAGE, tmp_path / "pipeline.yaml", "kubeflow")
+            compile_pipeline(long, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", Settings.model_validate(SETTINGS))
 
     def test_a_file_that_is_no_schema(self, config: PipelineConfig, tmp_path: Path) -> None:
         (tmp_path / "schema.pbtxt").write_text("no schema")

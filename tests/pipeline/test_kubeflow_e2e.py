@@ -102,7 +102,7 @@ def experiment(path: Path, epochs: int, learning_rate: float) -> Path:
 
 def cluster(files: Path, tmp_path: Path, environment: dict[str, str], form: Form) -> Cluster:
     data = new_place("s3")
-    send(files / "data", data, "")
+    send(files / "data", data)
     launcher = Launcher(tmp_path, environment, form)
     return Cluster(launcher, files, data, new_place("s3"), new_place("s3"), f"minio://{BUCKET}/root-{form}")
 

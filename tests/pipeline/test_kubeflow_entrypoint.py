@@ -216,6 +216,113 @@ def test_a_mistake_of_the_user_is_told_in_a_line(tmp_path: Path, capsys: pytest.
     assert not list(tmp_path.rglob("output_metadata.json"))
 
 
+def changed(form: str, mounts: Path, change: Any) -> dict[str, Any]:
+    given = recorded(form, mounts)
+    change(given)
+    return given
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda given: given["inputs"]["artifacts"].update(baseline_model={}), id="an empty input"),
+        pytest.param(
+            lambda given: given["inputs"]["artifacts"].update(baseline_model={"artifacts": None}), id="a null input"
+        ),
+        pytest.param(lambda given: given["inputs"]["artifacts"].pop("baseline_model"), id="no input"),
+        pytest.param(
+            lambda given: given["inputs"]["artifacts"]["model"]["artifacts"][0].update(metadata=None), id="no metadata"
+        ),
+        pytest.param(
+            lambda given: given["inputs"]["artifacts"]["model"]["artifacts"][0]["metadata"].update(some=None),
+            id="a null in metadata",
+        ),
+        pytest.param(
+            lambda given: given["outputs"]["artifacts"].update(
+                extra={"artifacts": [{"name": "e", "uri": f"{BUCKET}/e", "type": {"schemaTitle": "system.Artifact"}}]}
+            ),
+            id="one more output of Kubeflow's",
+        ),
+    ],
+)
+def test_what_kubeflow_may_leave_out_or_add(change: Any, tmp_path: Path) -> None:
+    form = "first_run/Evaluator"
+    assert run(form, "Witness", tmp_path, changed(form, tmp_path, change)) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "change", "message"),
+    [
+        (
+            "first_run/Evaluator",
+            lambda given: given["inputs"]["artifacts"].update(other=given["inputs"]["artifacts"]["model"]),
+            "inputs.artifacts.other: the component has no such input. Allowed: ",
+        ),
+        (
+            "first_run/Trainer",
+            lambda given: given["inputs"]["parameterValues"].update(custom_config="{"),
+            "parameterValues.custom_config: is no JSON",
+        ),
+        (
+            "first_run/Trainer",
+            lambda given: given["inputs"]["parameterValues"].update(custom_config="[1]"),
+            "parameterValues.custom_config: must be a mapping. Received: list",
+        ),
+        (
+            "first_run/Pusher",
+            lambda given: given["inputs"]["parameterValues"].update(destination="models"),
+            "destination: models: a path in a container must be absolute",
+        ),
+        (
+            "first_run/Pusher",
+            lambda given: given["inputs"]["parameterValues"].update(destination="ram://models"),
+            "what ram:// holds is gone when this process ends",
+        ),
+        (
+            "first_run/Baseline",
+            lambda given: given["inputs"]["parameterValues"].update(destination=5),
+            "destination: must be a path or an address. Received: 5",
+        ),
+        ("first_run/Baseline", lambda given: given["outputs"].pop("outputFile"), "outputs.outputFile: is missing"),
+    ],
+)
+def test_what_it_can_not_be_is_told_in_a_line(
+    form: str, change: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(form, "Witness", tmp_path, changed(form, tmp_path, change)) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_a_plain_component_is_called_with_what_it_knows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = "pipeline.baseline.Baseline_Executor"
+    pushed = tmp_path / "pushed"
+    pushed.mkdir()
+    given = recorded("first_run/Baseline", tmp_path)
+    given["inputs"]["parameterValues"] = {"destination": str(pushed), "data_version": "2026-11-27"}
+    assert run("first_run/Baseline", executor, tmp_path, given) == 0
+    given["inputs"]["parameterValues"] = {}
+    assert run("first_run/Baseline", executor, tmp_path, given) == 1
+    assert "error: executor input: write_baseline needs destination" in capsys.readouterr().err
+
+
+def test_a_volume_that_can_not_be_written_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    form, given = "first_run/Pusher", recorded("first_run/Pusher", tmp_path)
+    (tmp_path / "a file").touch()
+    given["inputs"]["parameterValues"]["destination"] = str(tmp_path / "a file" / "models")
+    for name in ("model", "blessing"):
+        one = given["inputs"]["artifacts"][name]["artifacts"][0]
+        folder = Path(Places(tmp_path).local(one))
+        (folder / "Format-Serving").mkdir(parents=True)
+        (folder / "Format-Serving" / "saved_model.pb").write_text("graph")
+    assert run(form, "pipeline.pusher.AtomicPusher_Executor", tmp_path, given) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path}/a file")
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("first_run/ExampleGen", "Failing", tmp_path) == 1
     assert "Traceback" in capsys.readouterr().err

@@ -1,12 +1,15 @@
 """A pushed version appears complete or not at all."""
 
 import os
+import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from pipeline import push as pushing
+from tfctr.errors import UserError
 
 
 @pytest.fixture
@@ -73,6 +76,31 @@ def test_a_push_that_dies_leaves_no_version(model: Path, tmp_path: Path, monkeyp
     monkeypatch.undo()
     version, _ = push(model, tmp_path / "serving")
     assert [path.name for path in (tmp_path / "serving").iterdir()] == [version.name]
+
+
+def test_what_is_no_model_is_not_pushed(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path / 'model'))}: not pushed; it is no SavedModel"):
+        push(tmp_path / "model", tmp_path / "serving")
+    assert not (tmp_path / "serving").exists()
+
+
+def test_only_what_a_killed_push_has_left_is_removed(model: Path, tmp_path: Path) -> None:
+    serving = tmp_path / "serving"
+    left = [serving / name for name in (".17.1.partial", ".18.1.partial", ".mine.partial")]
+    for path in left:
+        path.mkdir(parents=True)
+        os.utime(path, (0, 0))
+    os.utime(left[1], (time.time(), time.time()))  # a push that is under way
+    (serving / ".19.1.partial").write_text("a file")
+
+    version, _ = push(model, serving)
+
+    assert {path.name for path in serving.iterdir()} == {
+        *(path.name for path in left[1:]),
+        ".19.1.partial",
+        version.name,
+    }
 
 
 def test_everything_is_on_disk_before_the_name_appears(

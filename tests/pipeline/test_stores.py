@@ -14,6 +14,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from pipeline import anomalies, trainer
 from pipeline import push as pushing
+from pipeline.servable import check_model
 from tests.features.beam import run_transform
 from tests.pipeline.logs import FEATURES, write_experiment, write_log
 from tests.storage.stores import new_place, s3_store
@@ -21,7 +22,7 @@ from tfctr.data.check import check_dataset
 from tfctr.data.sources import split_files
 from tfctr.errors import UserError
 from tfctr.features.spec import load_feature_file
-from tfctr.storage import digest, join, local_copy, names
+from tfctr.storage import digest, join, local_copy, names, places
 from tfctr.storage.places import send, send_file
 from tfctr.training import checkpoints
 from tfctr.training.experiment import load_experiment
@@ -68,7 +69,7 @@ def scheme(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 def sent(directory: Path, scheme: str) -> str:
     place = new_place(scheme)
-    send(directory, place, "")
+    send(directory, place)
     return place
 
 
@@ -125,6 +126,42 @@ def test_a_model_is_trained_killed_resumed_exported_and_pushed(
         answered = tf.saved_model.load(str(copy)).signatures["serving_default"](examples=tf.stack(list(records)))
         assert answered["probabilities"].shape == [3]
     assert pushing.push(given.serving_model_dir, served) == (version, False)
+
+
+def test_a_trainer_that_is_tried_again_exports_anew(
+    made: Path, scheme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(made, scheme)
+    with monkeypatch.context() as patch:
+        # A kill in the middle of sending, which removes nothing.
+        patch.setattr(places, "discard", lambda place: None)
+        patch.setattr(places, "send_file", killed_at("variables", places.send_file))
+        with pytest.raises(Killed):
+            trainer.run_fn(given)
+    assert "saved_model.pb" not in names(given.serving_model_dir)
+    assert names(given.serving_model_dir)
+    for _ in range(2):  # the second time as after a kill before the output was told
+        trainer.run_fn(given)
+        assert "training: already finished" in capsys.readouterr().out
+        assert "saved_model.pb" in names(given.serving_model_dir)
+
+
+def killed_at(part: str, send_one: Any) -> Any:
+    def killing(path: Path, place: str) -> None:
+        if part in place and "Format-Serving" in place:
+            raise Killed
+        send_one(path, place)
+
+    return killing
+
+
+def test_a_model_in_a_store_is_asked_and_a_bad_one_refused(made: Path, tmp_path: Path) -> None:
+    place = new_place("s3")
+    model = tmp_path / "model"
+    tf.saved_model.save(tf.Module(), str(model))
+    send(model, place)
+    with pytest.raises(UserError, match=f"the model can't be served: {place}: "):
+        check_model(place)
 
 
 def parent_of(place: str) -> str:

@@ -49,6 +49,35 @@ def test_the_step_under_way_is_saved(number: int, tiny: Workbench, whole: Traini
     same_ending(resumed[0], whole)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["validate", "_finish_epoch"])
+def test_a_trained_epoch_is_not_trained_again(
+    moment: str, tiny: Workbench, whole: TrainingResult, tmp_path: Path
+) -> None:
+    original = getattr(loop, moment)
+    calls: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if moment == "validate":
+            os.kill(os.getpid(), signal.SIGTERM)  # no step of validation is done
+            return original(*arguments)
+        original(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)  # the epoch has ended
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, moment, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny, small_experiment(checkpoint_steps=10_000), tmp_path)
+    assert len(calls) == 1
+
+    resumed: list[TrainingResult] = []
+    done = count_steps(lambda: resumed.append(run(tiny, small_experiment(checkpoint_steps=10_000), tmp_path)))
+    assert done == steps_of_epoch(tiny)
+    same_ending(resumed[0], whole)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_only_the_first_signal_waits(number: int) -> None:
     with held_back() as interruption:

@@ -52,7 +52,7 @@ def script(
     """Makes validation return these AUCs and loglosses in turn. The list it returns gets the weights of each epoch."""
     seen: list[list[np.ndarray]] = []
 
-    def validate(model: Any, data: Any, batch_size: int, weighting: str) -> dict[str, float]:
+    def validate(model: Any, data: Any, batch_size: int, weighting: str, between: Any) -> dict[str, float]:
         seen.append([np.asarray(weight) for weight in model.weights])
         logloss = 0.7 if loglosses is None else loglosses[len(seen) - 1]
         return {"auc": aucs[len(seen) - 1], "gauc": 0.5, "logloss": logloss}

@@ -7,11 +7,13 @@ import typer
 
 from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, resumable
-from tfctr.storage import local_directory
+from tfctr.storage import local_copy, local_directory
 
 
 def predict(
-    model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="a SavedModel directory (one version), here or in a store", show_default=False)
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -33,10 +35,11 @@ def predict(
     from tfctr.storage import names
     from tfctr.training.scores import write_scores
 
-    file = describe(model).feature_file
     # A data directory may hold items.csv too, which is no log.
     parted = any(name in SPLITS for name in names(data))
     paths = (not parted and files_of(data)) or split_files(data, split)
-    with resumable():
-        rows = write_scores(model, file, paths, out, [key for key in keys.split(",") if key])
+    with local_copy(model) as directory, resumable():
+        rows = write_scores(
+            directory, describe(directory).feature_file, paths, out, [key for key in keys.split(",") if key]
+        )
     console().print(f"{rows:,} rows scored: {out}")

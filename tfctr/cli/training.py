@@ -12,7 +12,7 @@ from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console, resumable, step
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file
-from tfctr.storage import local_directory
+from tfctr.storage import local_copy, local_directory
 
 Features = Annotated[Path, typer.Option("--features", help="the feature file (YAML)", show_default=False)]
 Data = Annotated[
@@ -79,9 +79,11 @@ def export(
     """Write a finished run as a SavedModel version with its signatures."""
     import_tensorflow()
     from tfctr.export.saved_model import export_model, next_version
-    from tfctr.storage import join
+    from tfctr.storage import check_place, check_writable, join
     from tfctr.training.workspace import finished_run
 
+    check_place(to, lasting=True)
+    check_writable(to)
     found, example = finished_run(run)
     with step("export"):
         directory = export_model(
@@ -96,7 +98,9 @@ def export(
 
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help="a SavedModel directory (one version)", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="a SavedModel directory (one version), here or in a store", show_default=False)
+    ],
     data: Data,
     split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
     slices: Annotated[list[str] | None, typer.Option("--slice", help="one more column to slice by")] = None,
@@ -114,13 +118,14 @@ def evaluate(
     from tfctr.metrics.table import measurable
     from tfctr.training.evaluate import predict
 
-    described = describe(model)
-    file = described.feature_file
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise UserError(f"{predictions}: the directory {predictions.parent} doesn't exist; make it first")
-    evaluation = described.made["experiment"]["evaluation"]
-    asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
-    rows = predict(model, file, split_files(data, split), [*asked, *(slices or ())])
+    with local_copy(model) as directory:
+        described = describe(directory)
+        file = described.feature_file
+        evaluation = described.made["experiment"]["evaluation"]
+        asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
+        rows = predict(directory, file, split_files(data, split), [*asked, *(slices or ())])
     if predictions is not None:
         rows.save(predictions)
     table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, evaluation["weighting"])
@@ -146,19 +151,22 @@ def _number(value: float) -> str:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="a SavedModel directory (one version)", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="a SavedModel directory (one version), here or in a store", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show signatures, shapes, sizes, versions, what a user's state holds, and what a candidate costs."""
     import_tensorflow()
     from tfctr.export.describe import describe
 
-    found = describe(model)
+    with local_copy(model) as directory:
+        found = describe(directory)
     if as_json:
-        content: dict[str, Any] = {**asdict(found), "directory": str(found.directory), "state_bytes": found.state_bytes}
+        content: dict[str, Any] = {**asdict(found), "directory": model, "state_bytes": found.state_bytes}
         typer.echo(json.dumps(content, indent=1))
         return
-    table = Table("signature", "", "tensor", "dtype", "shape", title=str(found.directory), title_justify="left")
+    table = Table("signature", "", "tensor", "dtype", "shape", title=model, title_justify="left")
     for name in found.inputs:
         for way, tensors in (("in", found.inputs[name]), ("out", found.outputs[name])):
             for tensor in tensors:

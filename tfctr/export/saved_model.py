@@ -19,7 +19,7 @@ from tfctr.export.signatures import RankingModule
 from tfctr.export.warmup import write_warmup_requests
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
-from tfctr.storage import exists, is_remote, names, new_version
+from tfctr.storage import MARKER, exists, is_remote, join, new_version, version_numbers
 from tfctr.training.experiment import Experiment
 
 
@@ -30,6 +30,7 @@ def export_model(
     directory: str | Path,
     example: bytes | None = None,
     history: list[dict[str, float]] | None = None,
+    replace: bool = False,
 ) -> str | Path:
     """Writes a SavedModel directory with its signatures.
 
@@ -38,18 +39,19 @@ def export_model(
 
     Args:
         experiment: The experiment of the training, whose `export` section has the options of the export.
-        directory: The SavedModel directory, which must not exist.
+        directory: The SavedModel directory.
         example: A serialized raw example for the warm-up requests; without one all their features are missing.
         history: Validation metrics of each epoch, for the description.
+        replace: Whether a version that stands there is replaced; else it is an error.
 
     Raises:
         UserError: The directory exists, or the newest TF Serving release does not have an op of the graph.
     """
-    if exists(directory):
+    if not replace and exists(directory if not is_remote(directory) else join(directory, MARKER)):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
     options = experiment.export
     module = RankingModule(model, assets, options.state_dtype, options.fold, options.max_rows, options.max_candidates)
-    with new_version(directory) as unfinished:
+    with new_version(directory, replace) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)
         (unfinished / "assets.extra").mkdir(exist_ok=True)
@@ -61,8 +63,7 @@ def export_model(
 
 def next_version(model_directory: str | Path) -> int:
     """A new version number for a model directory: the time in seconds, or more if a version there is newer."""
-    taken = [int(name) for name in names(model_directory) if name.isdigit()]
-    return max(int(time.time()), max(taken, default=0) + 1)
+    return max([int(time.time()), *(version + 1 for version in version_numbers(model_directory))])
 
 
 def _description(

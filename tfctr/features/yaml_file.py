@@ -90,7 +90,19 @@ class Strict(BaseModel):
             if unknown:
                 lines = [InitErrorDetails(type=problem, loc=(key,), input=value[key]) for key in unknown]
                 raise ValidationError.from_exception_data(cls.__name__, lines)
+            yes_or_no = [key for key, one in value.items() if isinstance(one, bool) and cls._is_number(key)]
+            if yes_or_no:
+                # Which pydantic takes for 1 or 0.
+                problem = PydanticCustomError("value_error", "must be a number, and not true or false")
+                lines = [InitErrorDetails(type=problem, loc=(key,), input=value[key]) for key in yes_or_no]
+                raise ValidationError.from_exception_data(cls.__name__, lines)
         return value
+
+    @classmethod
+    def _is_number(cls, key: str) -> bool:
+        annotation = cls.model_fields[key].annotation
+        allowed = {annotation, *get_args(annotation)}
+        return bool(allowed & {int, float}) and bool not in allowed
 
 
 def registered_name(model: type[BaseModel], key: str) -> str:

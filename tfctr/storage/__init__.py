@@ -14,7 +14,9 @@ from tfctr.storage.local import (
 )
 from tfctr.storage.mirror import Mirror
 from tfctr.storage.places import (
+    MARKER,
     check_place,
+    check_writable,
     digest,
     exists,
     is_remote,
@@ -27,13 +29,16 @@ from tfctr.storage.places import (
     parent,
     read_bytes,
     state_of,
+    version_numbers,
     whole_place,
     write_text,
 )
 
 __all__ = [
+    "MARKER",
     "Mirror",
     "check_place",
+    "check_writable",
     "digest",
     "discard_work",
     "exists",
@@ -56,6 +61,7 @@ __all__ = [
     "remove_partial",
     "state_of",
     "unfinished_work",
+    "version_numbers",
     "whole_place",
     "write_text",
 ]

@@ -19,6 +19,7 @@ class Mirror:
 
     def __init__(self, directory: Path, place: str | None, last: str) -> None:
         self._directory, self._place, self._last = directory, place, last
+        self._same: dict[str, tuple[int, int]] = {}
 
     def fetch(self) -> None:
         """Bring what the store has, if the directory has nothing that a run goes on with.
@@ -34,11 +35,13 @@ class Mirror:
                     target = self._directory / path.relative_to(copy)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.move(path, target)
+                    self._same[path.relative_to(copy).as_posix()] = _state(target)
 
     def send(self) -> None:
         """Send what the store lacks, then the last file, then remove what the directory does not have any more.
 
-        A file never changes under its name, but for the last one.
+        A file that another process has sent is sent anew, unless it was fetched: that process may have been killed
+        before the last file named its own, and this one has written another under the same name.
 
         Raises:
             UserError: the store refuses.
@@ -47,8 +50,16 @@ class Mirror:
             return
         here = {path.relative_to(self._directory).as_posix() for path in self._directory.rglob("*") if path.is_file()}
         there = set(files(self._place))
-        for name in sorted(here - there - {self._last}):
-            send_file(self._directory / name, join(self._place, name))
+        for name in sorted(here - {self._last}):
+            state = _state(self._directory / name)
+            if name not in there or self._same.get(name) != state:
+                send_file(self._directory / name, join(self._place, name))
+                self._same[name] = state
         if self._last in here:
             send_file(self._directory / self._last, join(self._place, self._last))
         remove_files(self._place, there - here)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns

@@ -7,18 +7,23 @@ it leaves. So everything else needs to know paths only, and no store has to have
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 from tfctr.errors import UserError
 from tfctr.storage.local import new_directory
 from tfctr.storage.local import write_text as write_local_text
-from tfctr.storage.systems import file_system, has_folders, path_on, scheme_of
+from tfctr.storage.systems import file_system, has_folders, lasts, path_on, scheme_of
 
 _BLOCK = 1 << 20
+_PROBE = ".tfctr-is-this-writable"
+_VERSION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+MARKER = "saved_model.pb"
+"""The file without which no reader takes a directory for a version of a model."""
 
 
 def is_remote(place: str | Path) -> bool:
@@ -26,13 +31,32 @@ def is_remote(place: str | Path) -> bool:
     return bool(scheme_of(str(place)))
 
 
-def check_place(place: str | Path) -> None:
+def check_place(place: str | Path, lasting: bool = False) -> None:
     """Check that there is a store for a place, before anything is done for it.
 
+    Args:
+        place: The place.
+        lasting: Whether what is written there must outlive this process.
+
     Raises:
-        UserError: nobody knows the scheme, or its package is missing.
+        UserError: nobody knows the scheme, its package is missing, or its content would be gone with the process.
     """
-    file_system(scheme_of(str(place)))
+    scheme = scheme_of(str(place))
+    file_system(scheme)
+    if lasting and not lasts(scheme):
+        raise UserError(f"{place}: what {scheme}:// holds is gone when this process ends; name another place")
+
+
+def check_writable(place: str | Path) -> None:
+    """Check that a store takes a file at a place, before hours of work are done for it.
+
+    Raises:
+        UserError: there is no such store or bucket, or it refuses.
+    """
+    check_place(place)
+    if is_remote(place):
+        write_text(join(place, _PROBE), "yes")
+        remove_files(str(place), [_PROBE])
 
 
 def local_path(place: str | Path, what: str) -> Path:
@@ -62,6 +86,11 @@ def local_directory(text: str) -> Path:
 def join(place: str | Path, *parts: str) -> str:
     """The place of something below a place."""
     return "/".join([str(place).rstrip("/"), *parts]) if is_remote(place) else str(Path(_path(place), *parts))
+
+
+def version_numbers(place: str | Path) -> list[int]:
+    """The numbers of the versions in a model directory, sorted; what is named otherwise is none."""
+    return sorted(int(name) for name in names(place) if _VERSION.fullmatch(name))
 
 
 def whole_place(place: str | Path) -> str:
@@ -161,39 +190,62 @@ def local_copy(place: str | Path, only: Sequence[str] | None = None) -> Iterator
 
 
 @contextmanager
-def new_version(place: str | Path, last: str = "saved_model.pb") -> Iterator[Path]:
-    """Make a directory that is there whole or not at all; yields the local directory to write it in.
+def new_version(place: str | Path, replace: bool = False) -> Iterator[Path]:
+    """Make the directory of a model that is there whole or not at all; yields the local directory to write it in.
 
-    On disk one rename makes it appear. A store has no rename of many files: all but `last` are sent, read back and
-    compared; then `last` is, without which no reader takes the directory for a version.
+    On disk one rename makes it appear. A store has no rename of many files: all but `MARKER` are sent, read back and
+    compared; then that is. What a killed process has sent without it is no version, and is replaced.
+
+    Args:
+        place: The directory.
+        replace: Whether a version that stands there is replaced.
 
     Raises:
-        UserError: what is read back is not what was sent, or the store refuses. What was sent is removed then.
+        UserError: the model has no `MARKER`, what is read back is not what was sent, the name is taken, or the store
+            refuses. What was sent is removed then.
         OSError: the directory cannot be written, or its name is taken.
     """
     if not is_remote(place):
-        with new_directory(local_path(place, "the version")) as unfinished:
+        with new_directory(local_path(place, "the version"), replace) as unfinished:
             yield unfinished
+            _check_marker(unfinished, place)
         return
-    if exists(place):
-        raise FileExistsError(f"{place}: exists already")
+    if not replace and exists(join(place, MARKER)):
+        raise UserError(f"{place}: exists already")
     with tempfile.TemporaryDirectory(prefix="tfctr-") as temporary:
         yield Path(temporary)
+        _check_marker(Path(temporary), place)
         try:
-            send(Path(temporary), str(place), last)
-        except BaseException:
-            remove_files(str(place), files(str(place)))
+            discard(str(place))
+            send(Path(temporary), str(place))
+        except BaseException as error:
+            try:
+                discard(str(place))
+            except UserError as another:
+                raise UserError(f"{error}; what was sent could not be removed: {another}") from error
             raise
 
 
-def send(directory: Path, place: str, last: str) -> None:
-    """Send the files of a directory, `last` at the end, and read each of them back.
+def discard(place: str) -> None:
+    """Remove the directory of a model from a store: its `MARKER` first, so that no reader takes the rest for one."""
+    there = files(place)
+    remove_files(place, [name for name in there if name == MARKER])
+    remove_files(place, there)
+
+
+def _check_marker(directory: Path, place: str | Path) -> None:
+    if not (directory / MARKER).is_file():
+        raise UserError(f"{place}: not written; what should be there is no SavedModel: it has no {MARKER}")
+
+
+def send(directory: Path, place: str) -> None:
+    """Send the files of a model, `MARKER` at the end, and read each of them back.
 
     Raises:
         UserError: what is read back is not what was sent, or the store refuses.
     """
     here = {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
-    for name in sorted(here, key=lambda name: (name == last, name)):
+    for name in sorted(here, key=lambda name: (name == MARKER, name)):
         send_file(directory / name, join(place, name))
     if missing := sorted(here - set(files(place))):
         raise UserError(f"{place}: not written; after sending, the store does not list {', '.join(missing[:3])}")
@@ -203,7 +255,7 @@ def send_file(path: Path, place: str) -> None:
     """Send a file and read it back.
 
     Raises:
-        UserError: what is read back is not what was sent, or the store refuses.
+        UserError: what is read back is not what was sent, or the store refuses. What is there is removed, if it can be.
     """
     system, target_path = _at(place)
     with _store_errors(place):
@@ -214,6 +266,8 @@ def send_file(path: Path, place: str) -> None:
                 target.write(block)
         with path.open("rb") as source, system.open(target_path, "rb") as target:
             if _digest(source) != _digest(target):
+                with suppress(Exception):
+                    system.rm_file(target_path)
                 raise UserError(f"{place}: not written; what the store gives back is not what was sent")
 
 
@@ -265,14 +319,14 @@ def _digest(file: Any) -> bytes:
 
 def _path(place: str | Path) -> Path:
     """The path of a local place."""
-    return Path(str(place).removeprefix("file://"))
+    return Path(re.sub("^file://+", "/", str(place)))
 
 
 def _at(place: str | Path) -> tuple[Any, str]:
     """The file system of a place, and the place as that calls it."""
     scheme = scheme_of(str(place))
     system = file_system(scheme)
-    return system, path_on(system, scheme, str(place))
+    return system, path_on(system, scheme, str(place) if scheme else str(_path(place)))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -17,13 +18,36 @@ _OTHER_NAMES = {"minio": "s3"}
 """Kubeflow's name for an S3 store whose endpoint is given to the client."""
 _BUCKETS = ("s3", "minio", "gs")
 """Stores without folders. A bucket that is not there is a mistake, and not something to make."""
+_WITHIN_A_PROCESS = ("ram", "memory")
+"""Stores whose content is gone with the process."""
+_MISTYPED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(/(?!/)|\\).*", re.DOTALL)
+"""An address with one slash, as `pathlib` makes of two, or a path of Windows: on disk each would be a new folder."""
 _ALLOWED = "a local path, gs://, s3://, minio://, ram:// (within one process), or another that fsspec knows"
 
 
 def scheme_of(place: str) -> str:
-    """The scheme of an address; empty for a local path."""
-    scheme, separator, _ = place.partition("://")
-    return scheme if separator and scheme != "file" else ""
+    """The scheme of an address; empty for a local path.
+
+    Raises:
+        UserError: the text is neither, such as an address with one slash, or one that names no bucket.
+    """
+    scheme, separator, rest = place.partition("://")
+    if not place or _MISTYPED.fullmatch(place):
+        raise UserError(f"'{place}': is neither a path nor an address. Allowed: {_ALLOWED}")
+    if not separator or "/" in scheme:
+        return ""
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise UserError(f"{place}: a local path in this form has three slashes, file:///models")
+        return ""
+    if not rest.strip("/"):
+        raise UserError(f"{place}: names no bucket or folder")
+    return scheme
+
+
+def lasts(scheme: str) -> bool:
+    """Whether what is written to a store is there after the process has ended."""
+    return scheme not in _WITHIN_A_PROCESS
 
 
 @cache

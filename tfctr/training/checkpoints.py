@@ -22,6 +22,7 @@ class Progress:
     Attributes:
         epoch: The epoch under way.
         step: Steps done in it.
+        trained: Whether all its steps are done, so that only its validation is left.
         best: The best value of the monitor so far.
         best_epoch: The epoch that reached it, from 1; 0 before the first.
         waited: Epochs since then.
@@ -32,6 +33,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
+    trained: bool = False
     best: float = -math.inf
     best_epoch: int = 0
     waited: int = 0
@@ -56,6 +58,7 @@ class Checkpoints:
         self._best = tf.train.Checkpoint(weights=weights)
         self._directory = directory / "checkpoints"
         self._state = directory / "progress.json"
+        self._kept = kept or directory
         self._mirror = Mirror(directory, kept, self._state.name)
 
     def save(self, progress: Progress) -> None:
@@ -101,13 +104,11 @@ class Checkpoints:
     def _read(self, checkpoint: Any, path: Path) -> None:
         try:
             checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
-        except (tf.errors.OpError, AssertionError, ValueError):
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError):  # the last one for a file cut short
             raise self._unreadable(path) from None
 
     def _unreadable(self, path: Path) -> UserError:
-        return UserError(
-            f"{path}: the checkpoint can't be read; remove {self._state.parent} to train from the start again"
-        )
+        return UserError(f"{path}: the checkpoint can't be read; remove {self._kept} to train from the start again")
 
 
 def _best_name(progress: Progress) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def train(
 
     The directory is for checkpoints and TensorBoard logs. If it holds a checkpoint of an earlier, killed run,
     that run is continued: the same order of rows, the optimizer's moments, the plateau and the early stopping go on
-    where they were. Ctrl-C and SIGTERM leave a checkpoint of the step under way and raise KeyboardInterrupt;
-    during a validation they leave the one before.
+    where they were. Ctrl-C and SIGTERM leave a checkpoint, of the step under way or before the validation under way,
+    and raise KeyboardInterrupt.
 
     Args:
         weighting: The weight of a group in the GAUC of the validation.
@@ -64,30 +65,30 @@ def train(
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
     elif progress.epoch or progress.step:
         console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
-    while not progress.finished:
-        _run_epoch(model, training, train_data, progress, checkpoints)
-        _finish_epoch(model, training, valid_data, progress, checkpoints, directory / "tensorboard", weighting)
+    with held_back() as interruption:
+        while not progress.finished:
+            watch = _Watch(training, progress, checkpoints, interruption)
+            if not progress.trained:
+                _run_epoch(model, training, train_data, progress, watch)
+            _finish_epoch(model, training, valid_data, progress, watch, directory / "tensorboard", weighting)
+            watch.leave_if_told()
     checkpoints.load_best(progress)
     return progress
 
 
-def _run_epoch(
-    model: RankingModel, training: Training, data: RankingData, progress: Progress, checkpoints: Checkpoints
-) -> None:
+def _run_epoch(model: RankingModel, training: Training, data: RankingData, progress: Progress, watch: _Watch) -> None:
     model.optimizer.learning_rate.assign(progress.learning_rate)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
     batches = data.batches(training.batch_size, seed, progress.step)
-    with warnings.catch_warnings(), held_back() as interruption:
+    with warnings.catch_warnings():
         # Keras warns at the end of any dataset whose size it can't know.
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         # An interest over frozen vectors reads no embedding of its events, so the embeddings of a feature that only
         # events have may get no gradient. That no weight of a layer is left out is tested.
         warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
-        watch = _Watch(training, progress, checkpoints, interruption)
         model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
-        if interruption.came:
-            raise KeyboardInterrupt
+    progress.trained = True
 
 
 def _finish_epoch(
@@ -95,11 +96,11 @@ def _finish_epoch(
     training: Training,
     valid_data: RankingData,
     progress: Progress,
-    checkpoints: Checkpoints,
+    watch: _Watch,
     logs: Path,
     weighting: Weighting,
 ) -> None:
-    result = validate(model, valid_data, training.batch_size, weighting)
+    result = validate(model, valid_data, training.batch_size, weighting, watch.leave_if_told)
     if not math.isfinite(result["auc"]):
         raise UserError(
             "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "
@@ -129,22 +130,26 @@ def _finish_epoch(
     )
     if better:
         progress.best, progress.best_epoch, progress.waited = monitored, progress.epoch + 1, 0
-        checkpoints.save_best(progress)
+        watch.checkpoints.save_best(progress)
     else:
         progress.waited += 1
         progress.learning_rate = max(progress.learning_rate * training.plateau_factor, training.min_learning_rate)
-    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.epoch, progress.step, progress.trained = progress.epoch + 1, 0, False
     stopped = progress.waited >= training.patience
     if stopped and progress.epoch < training.epochs:
         console().print(
             f"training: stops early, {progress.waited} epochs after the best (training.patience)", markup=False
         )
     progress.finished = stopped or progress.epoch >= training.epochs
-    checkpoints.save(progress)
+    watch.checkpoints.save(progress)
 
 
 def validate(
-    model: RankingModel, data: RankingData, batch_size: int, weighting: Weighting = "impressions"
+    model: RankingModel,
+    data: RankingData,
+    batch_size: int,
+    weighting: Weighting = "impressions",
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Return the metrics that the table asks for after every epoch, and their columns, by name.
 
@@ -152,10 +157,12 @@ def validate(
 
     Args:
         weighting: the weight of a group in grouped metrics.
+        between: called before every batch.
     """
     columns: dict[str, list[Any]] = {}
     grouped = data.file.group is not None
     for inputs, *others in data.batches(batch_size, groups=grouped):
+        between()
         values = dict(zip(("labels", "weights", "groups"), others, strict=False))
         count = len(values["labels"])
         if count < batch_size < len(data):
@@ -185,7 +192,7 @@ class _Watch(keras.callbacks.Callback):
         self, training: Training, progress: Progress, checkpoints: Checkpoints, interruption: Interruption
     ) -> None:
         super().__init__()
-        self._training, self._progress, self._checkpoints = training, progress, checkpoints
+        self._training, self._progress, self.checkpoints = training, progress, checkpoints
         self._interruption = interruption
         self._started = self._reported = time.monotonic()
         self._first_step = progress.step
@@ -196,9 +203,9 @@ class _Watch(keras.callbacks.Callback):
         progress.step += 1
         if progress.step % self._training.checkpoint_steps == 0 or self._interruption.came:
             self._check_loss(logs)
-            self._checkpoints.save(progress)
-        if self._interruption.came:
-            raise KeyboardInterrupt
+        if progress.step % self._training.checkpoint_steps == 0:
+            self.checkpoints.save(progress)
+        self.leave_if_told()
         if time.monotonic() - self._reported > _REPORT_SECONDS:
             self._reported = time.monotonic()
             speed = (progress.step - self._first_step) * self._training.batch_size / (self._reported - self._started)
@@ -212,6 +219,12 @@ class _Watch(keras.callbacks.Callback):
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._check_loss(logs)
+
+    def leave_if_told(self) -> None:
+        """Ends the run with a checkpoint where a signal came."""
+        if self._interruption.came:
+            self.checkpoints.save(self._progress)
+            raise KeyboardInterrupt
 
     def _check_loss(self, logs: dict[str, Any] | None) -> None:
         """The loss that Keras reports is the mean since the epoch began, so one lost number is enough to see it."""
