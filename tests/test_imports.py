@@ -245,9 +245,9 @@ def _is_provided(imported: str, modules: frozenset[str]) -> bool:
 EXTRAS_OF = {
     "tfctr": ("data", "train", "pipeline", "redis", "metrics"),
     "pipeline": ("pipeline",),
-    "serving": ("serving",),
+    "serving": ("serving", "tracing"),
     "examples": ("retrieval",),
-    "tests": ("data", "pipeline", "redis", "metrics", "retrieval", "dev"),
+    "tests": ("data", "pipeline", "redis", "metrics", "retrieval", "tracing", "dev"),
     "benchmarks": ("pipeline", "dev"),
 }
 OWN = {*EXTRAS_OF, "scripts"}

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from serving.server.logs import LogFormat, set_up
 from tfctr import MODEL_NAME
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -37,9 +38,22 @@ def main(
     num_versions: Annotated[int, typer.Option(help="How many of the newest versions to serve.", min=1)] = 2,
     poll_seconds: Annotated[float, typer.Option(help="How often to look for new versions.", min=0.01)] = 1.0,
     threads: Annotated[int, typer.Option(help="Number of concurrent requests; 0: four per core.", min=0)] = 0,
-    max_queued: Annotated[int, typer.Option(help="Number of requests in the queue; more are refused.", min=0)] = 256,
-    max_message_bytes: Annotated[int, typer.Option(help="Maximum size of a request.", min=1, max=2**31 - 1)] = 2**31
-    - 1,
+    max_queued: Annotated[
+        int, typer.Option(help="Number of complete requests that wait to run; more are refused.", min=0)
+    ] = 256,
+    max_receiving: Annotated[
+        int, typer.Option(help="Number of incomplete requests; one more takes the place of the oldest.", min=1)
+    ] = 512,
+    max_message_bytes: Annotated[int, typer.Option(help="Size of a request.", min=1, max=2**31 - 1)] = 64 * 2**20,
+    max_bytes_in_flight: Annotated[int, typer.Option(help="Size of all requests in progress together.", min=1)] = 2**30,
+    max_rows: Annotated[int, typer.Option(help="Rows (dimension 0) of an input.", min=1)] = 4096,
+    max_elements: Annotated[
+        int, typer.Option(help="Elements of all inputs of a request together, also those that it leaves out.", min=1)
+    ] = 2**22,
+    receive_seconds: Annotated[float, typer.Option(help="Seconds in which a request has to arrive.", min=0.1)] = 10.0,
+    request_seconds: Annotated[
+        float, typer.Option(help="Seconds in which a request has to be answered.", min=0.1)
+    ] = 60.0,
     rest_port: Annotated[
         int | None,
         typer.Option(
@@ -50,6 +64,9 @@ def main(
         Path | None,
         typer.Option(help="For TLS: an SSLConfig in text format, with the contents of PEM files.", exists=True),
     ] = None,
+    allow_reload: Annotated[
+        bool, typer.Option("--allow-reload", help="Let any caller replace the configuration of the models.")
+    ] = False,
     enable_batching: Annotated[bool, typer.Option("--enable-batching", help="Combine requests into batches.")] = False,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="BatchingParameters in text format.", exists=True)
@@ -61,14 +78,16 @@ def main(
     drain_seconds: Annotated[
         float, typer.Option(help="Seconds that requests may take to finish after SIGTERM.", min=0)
     ] = 30.0,
+    log_format: Annotated[LogFormat, typer.Option(help="How the lines of the log are written.")] = LogFormat.TEXT,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
 ) -> None:
     """Serve a model directory with TensorFlow Serving's gRPC API, for development and tests."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, stream=sys.stderr)
-    logging.getLogger("serving.server").setLevel(logging.INFO)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    set_up(log_format)
     # Imported here, so that --help and a mistyped option do not wait seconds for the import of TensorFlow.
+    from serving.server.admission import Limits
     from serving.server.config import ConfigError
+    from serving.server.engine import RequestLimits
     from serving.server.options import BatchingOptions, read_batching
     from serving.server.server import Server, ServerError
 
@@ -87,11 +106,20 @@ def main(
             config_poll_seconds=model_config_file_poll_seconds,
             num_versions=num_versions,
             poll_seconds=poll_seconds,
-            threads=threads or None,
-            max_queued=max_queued,
-            max_message_bytes=max_message_bytes,
+            limits=Limits(
+                threads,
+                max_queued,
+                max_receiving,
+                max_message_bytes,
+                max_bytes_in_flight,
+                receive_seconds,
+                request_seconds,
+            ),
+            request_limits=RequestLimits(max_rows, max_elements),
             rest_port=rest_port,
             ssl_config_file=ssl_config_file,
+            allow_reload=allow_reload,
+            access_log=access_log,
             batching=batching,
             tensor_content=tensor_content,
             intra_op_threads=intra_op_threads,
@@ -113,6 +141,10 @@ def main(
         sys.stdout.flush()
     server.wait()
     server.stop(drain_seconds)
+    sys.stdout.flush()
+    logging.shutdown()
+    # Threads that still load or compute in TensorFlow cannot be stopped, and Python would wait for them.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import grpc
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -18,12 +20,13 @@ from tensorflow_serving.apis import (
 )
 
 from serving.server import codec
+from serving.server.calls import Call
 from serving.server.config import require_list
-from serving.server.engine import DEFAULT_SIGNATURE
+from serving.server.engine import DEFAULT_SIGNATURE, LoadedModel
 from serving.server.inference import classify, regress
 from serving.server.metrics import Metrics
 from serving.server.models import Models
-from serving.server.status import as_status, invalid_argument
+from serving.server.status import StatusError, invalid_argument
 
 SIGNATURE_FIELD = "signature_def"
 NOT_SERVED = "Servable not found for request: {servable}"
@@ -36,67 +39,68 @@ class Api:
         models: The served models.
         metrics: Where requests are counted.
         tensor_content: Send outputs as raw bytes. If False, as repeated fields, the default of TensorFlow Serving.
+        allow_reload: Whether callers may replace the configuration.
     """
 
-    def __init__(self, models: Models, metrics: Metrics, tensor_content: bool = True) -> None:
+    def __init__(
+        self, models: Models, metrics: Metrics, tensor_content: bool = True, allow_reload: bool = False
+    ) -> None:
         self._models = models
         self._metrics = metrics
         self._tensor_content = tensor_content
+        self._allow_reload = allow_reload
 
-    def run(self, name: str, entrypoint: str, request: Any, timeout_ms: int | None) -> Any:
-        """Runs one of the calls that need a model, and counts it.
+    def run(self, call: Call, request: Any) -> Any:
+        """Runs Predict, Classify or Regress.
 
         Args:
-            name: Predict, Classify or Regress.
-            entrypoint: GRPC or REST.
+            call: Says which one, and gets the model, version and signature that the request selects.
             request: The request message.
-            timeout_ms: How long the caller waits for the reply.
-        """
-        started = time.monotonic()
-        status = "OK"
-        try:
-            return getattr(self, name.lower())(request, timeout_ms)
-        except Exception as error:
-            status = as_status(error)[0].name
-            raise
-        finally:
-            served = request.model_spec.name in self._models.managers
-            model = request.model_spec.name if served else ""
-            self._metrics.request(model, status, name, entrypoint, time.monotonic() - started)
 
-    def predict(self, request: predict_pb2.PredictRequest, timeout_ms: int | None) -> predict_pb2.PredictResponse:
+        Returns:
+            The reply message.
+        """
+        return getattr(self, call.method.lower())(call, request)
+
+    def predict(self, call: Call, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Runs one signature of one version."""
-        spec = _spec(request)
-        signature_name = spec.signature_name or DEFAULT_SIGNATURE
-        with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
-            started = time.monotonic()
-            outputs = model.predict(signature_name, request.inputs, list(request.output_filter), timeout_ms)
-            self._metrics.run(spec.name, "Predict", time.monotonic() - started)
         response = predict_pb2.PredictResponse()
-        _set_model_spec(response.model_spec, spec.name, version, signature_name)
+        with self._version(call, request, response) as (model, signature):
+            started, timeout_ms = time.monotonic(), call.remaining_ms()
+            outputs = model.predict(signature, request.inputs, list(request.output_filter), timeout_ms)
+            self._metrics.run(call.model, "Predict", time.monotonic() - started)
         for name, array in outputs.items():
             codec.encode(array, response.outputs[name], self._tensor_content)
         return response
 
     def classify(
-        self, request: classification_pb2.ClassificationRequest, timeout_ms: int | None
+        self, call: Call, request: classification_pb2.ClassificationRequest
     ) -> classification_pb2.ClassificationResponse:
         """Returns labels and scores of examples."""
-        return self._infer(classify, request, classification_pb2.ClassificationResponse(), timeout_ms)
-
-    def regress(
-        self, request: regression_pb2.RegressionRequest, timeout_ms: int | None
-    ) -> regression_pb2.RegressionResponse:
-        """Returns values of examples."""
-        return self._infer(regress, request, regression_pb2.RegressionResponse(), timeout_ms)
-
-    def _infer(self, run: Callable[..., Any], request: Any, response: Any, timeout_ms: int | None) -> Any:
-        spec = _spec(request)
-        signature_name = spec.signature_name or DEFAULT_SIGNATURE
-        with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
-            response.result.CopyFrom(run(model, signature_name, request.input, timeout_ms))
-        _set_model_spec(response.model_spec, spec.name, version, signature_name)
+        response = classification_pb2.ClassificationResponse()
+        with self._version(call, request, response) as (model, signature):
+            response.result.CopyFrom(classify(model, signature, request.input, call.remaining_ms()))
         return response
+
+    def regress(self, call: Call, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        """Returns values of examples."""
+        response = regression_pb2.RegressionResponse()
+        with self._version(call, request, response) as (model, signature):
+            response.result.CopyFrom(regress(model, signature, request.input, call.remaining_ms()))
+        return response
+
+    @contextmanager
+    def _version(self, call: Call, request: Any, response: Any) -> Iterator[tuple[LoadedModel, str]]:
+        """Keeps the version of a request loaded during a block. Call and response say which one it is."""
+        spec = _spec(request)
+        call.model = spec.name
+        signature = spec.signature_name or DEFAULT_SIGNATURE
+        with self._models.find(spec, NOT_SERVED).use(spec) as (version, model):
+            call.version = version
+            # What the version does not know does not become a label, because callers invent names.
+            call.signature = signature if signature in model.signatures else ""
+            _set_model_spec(response.model_spec, spec.name, version, signature)
+            yield model, signature
 
     def signatures(self, spec: model_pb2.ModelSpec) -> dict[str, meta_graph_pb2.SignatureDef]:
         """The signatures of a version, which determine the types of a JSON request."""
@@ -104,7 +108,7 @@ class Api:
             return model.signatures
 
     def metadata(
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, _: int | None = None
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Returns the signatures of one version."""
         spec = _spec(request)
@@ -123,17 +127,25 @@ class Api:
         return response
 
     def status(
-        self, request: get_model_status_pb2.GetModelStatusRequest, _: int | None = None
+        self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Returns the state of one version or of all versions."""
         spec = _spec(request)
         statuses = self._models.find(spec, "Could not find any versions of model {name}").status(spec)
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
-    def reload(
-        self, request: model_management_pb2.ReloadConfigRequest, _: int | None = None
-    ) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the configuration, and returns when the new models are available."""
+    def reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
+        """Replaces the configuration, and returns when the new models are available.
+
+        Raises:
+            StatusError: Callers may not do that, or the configuration is invalid.
+        """
+        if not self._allow_reload:
+            raise StatusError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "HandleReloadConfigRequest is off, because it can load any directory that the server can read. Start "
+                "the server with --allow-reload, or with an SSLConfig that verifies the certificates of clients",
+            )
         require_list(request.config)
         self._models.apply(request.config)
         return model_management_pb2.ReloadConfigResponse(status={})

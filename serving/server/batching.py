@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 import numpy as np
@@ -32,7 +32,6 @@ class _Task:
 @dataclass
 class _Batch:
     execute: Execute
-    names: list[str]
     opened: float
     rows: int = 0
     tasks: list[_Task] = field(default_factory=list)
@@ -65,15 +64,13 @@ class Batcher:
             self._stopped = True
             self._changed.notify_all()
 
-    def run(
-        self, key: Hashable, names: list[str], inputs: list[Array], execute: Execute, timeout_ms: int | None
-    ) -> list[Array]:
+    def run(self, key: Hashable, inputs: list[Array], execute: Execute, timeout_ms: int | None) -> list[Array]:
         """Runs one request, possibly in a batch with other requests of the same key, and returns its outputs.
 
         Args:
             key: Identifies the requests that may share a batch: model, version, signature and outputs. The types of the
-                inputs are added to it.
-            names: Names of the inputs, for messages.
+                inputs are added to it, and their shapes beyond dimension 0 unless they are padded, so that a request
+                never fails because of its neighbours.
             inputs: The inputs, all with the same dimension 0.
             execute: Runs the concatenated inputs.
             timeout_ms: How long the caller waits for the outputs.
@@ -87,7 +84,7 @@ class Batcher:
             raise invalid_argument(f"Task size {rows} is larger than maximum input batch size {largest}")
         now = time.monotonic()
         task = _Task(inputs, rows, None if timeout_ms is None else now + timeout_ms / 1000, now)
-        key = (key, *(array.dtype for array in inputs))
+        key = (key, *map(self._kind, inputs))
         with self._changed:
             queue = self._queues.setdefault(key, deque())
             if not queue or queue[-1].rows + rows > largest:
@@ -98,11 +95,16 @@ class Batcher:
                         f"{len(queue)} batches enqueued and max_enqueued_batches is "
                         f"{self._options.max_enqueued_batches}",
                     )
-                queue.append(_Batch(execute, names, now))
+                queue.append(_Batch(execute, now))
             queue[-1].tasks.append(task)
             queue[-1].rows += rows
             self._changed.notify()
         return task.result.result()
+
+    def _kind(self, array: Array) -> Hashable:
+        """What is equal in the arrays that can be joined."""
+        shape = array.shape[1:]
+        return array.dtype, len(shape) if self._options.pad_variable_length_inputs else shape
 
     def _work(self) -> None:
         while True:
@@ -147,32 +149,29 @@ class Batcher:
         if not tasks:
             return
         try:
-            rows = sum(task.rows for task in tasks)
-            size = self._options.rounded(rows)
-            columns = zip(batch.names, *(task.inputs for task in tasks), strict=True)
-            joined = [self._join(name, arrays, size) for name, *arrays in columns]
-            # The batch runs until the latest of its deadlines, so that no request is cut off early.
-            deadlines = [task.deadline for task in tasks]
-            left = None if None in deadlines else max(1, int(1000 * (max(filter(None, deadlines)) - now)))
-            outputs = batch.execute(joined, left)
-            self._metrics.batch(rows, size - rows, [now - task.enqueued for task in tasks])
-            _split(outputs, tasks, len(joined[0]) if joined else size)
+            self._run(batch, tasks, now)
         except Exception as error:
+            if len(tasks) == 1:
+                tasks[0].result.set_exception(error)
+                return
+            # One request can be at fault for all of them, so each is run alone and gets its own answer.
             for task in tasks:
-                if not task.result.done():
-                    task.result.set_exception(error)
+                self._process(replace(batch, rows=task.rows, tasks=[task]))
 
-    def _join(self, name: str, arrays: list[Array], size: int) -> Array:
-        shapes = {array.shape[1:] for array in arrays}
-        if len(shapes) > 1:
-            if not self._options.pad_variable_length_inputs or len({len(shape) for shape in shapes}) > 1:
-                raise StatusError(
-                    grpc.StatusCode.FAILED_PRECONDITION,
-                    f"Tensors with name '{name}' from different tasks have different shapes and padding is turned off. "
-                    "Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have equal "
-                    "dimensions starting with the first dim.",
-                )
-            widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+    def _run(self, batch: _Batch, tasks: list[_Task], now: float) -> None:
+        rows = sum(task.rows for task in tasks)
+        size = self._options.rounded(rows)
+        joined = [self._join(list(arrays), size) for arrays in zip(*(task.inputs for task in tasks), strict=True)]
+        # The batch runs until the latest of its deadlines, so that no request is cut off early.
+        deadlines = [task.deadline for task in tasks]
+        left = None if None in deadlines else max(1, int(1000 * (max(filter(None, deadlines)) - now)))
+        outputs = batch.execute(joined, left)
+        self._metrics.batch(rows, size - rows, [now - task.enqueued for task in tasks])
+        _split(outputs, tasks, len(joined[0]) if joined else size)
+
+    def _join(self, arrays: list[Array], size: int) -> Array:
+        if len({array.shape[1:] for array in arrays}) > 1:
+            widest = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
             arrays = [_padded(array, widest) for array in arrays]
         rows = sum(len(array) for array in arrays)
         filled = [array for array in arrays if len(array)]

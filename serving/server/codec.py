@@ -18,8 +18,6 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 Array = NDArray[Any]
 # No tensor can be larger than a protobuf message, but a small message can declare a huge shape.
 MAX_TENSOR_BYTES = 2**31 - 1
-# A lower limit for tensors whose repeated values are left out, because a small message can ask for that much memory.
-MAX_FILLED_BYTES = 64 * 2**20
 _MAX_RANK = 254
 _OBJECT = np.dtype(object)
 _BFLOAT16 = np.dtype(tf.bfloat16.as_numpy_dtype)
@@ -71,6 +69,11 @@ _TYPES: dict[int, tuple[np.dtype[Any], str, Callable[[Any], Array]]] = {
 _ENUMS: dict[np.dtype[Any], int] = {dtype: enum for enum, (dtype, _, _) in _TYPES.items()}
 
 
+def listed(proto: Any) -> int:
+    """How many values the repeated field of a TensorProto has."""
+    return len(getattr(proto, _TYPES[proto.dtype][1])) if proto.dtype in _TYPES else 0
+
+
 def decode(proto: Any) -> Array:
     """The array of a TensorProto.
 
@@ -92,20 +95,42 @@ def decode(proto: Any) -> Array:
     if count * dtype.itemsize > MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor may have at most {MAX_TENSOR_BYTES} bytes. Received: shape {shape}")
     content = proto.tensor_content
-    if content and dtype != _OBJECT:
+    if content and dtype == _OBJECT:
+        return string_array(_split(content, count)).reshape(shape)
+    if content:
         if len(content) != count * dtype.itemsize:
             raise ValueError(f"shape {shape} needs {count * dtype.itemsize} bytes. Received: {len(content)}")
         return np.frombuffer(content, dtype).reshape(shape)
-    listed = getattr(proto, field)
-    if (count - len(listed)) * dtype.itemsize > MAX_FILLED_BYTES:
-        raise ValueError(f"too many to fill up: the shape has {count} elements. Received: {len(listed)} values")
-    values = convert(listed)
+    values = convert(getattr(proto, field))
     if len(values) < count:
         padded = np.empty(count, dtype)
         padded[: len(values)] = values
         padded[len(values) :] = values[-1] if len(values) else (b"" if dtype == _OBJECT else 0)
         values = padded
     return values[:count].reshape(shape)
+
+
+def _split(content: bytes, count: int) -> list[bytes]:
+    """The strings of a `tensor_content`. TensorFlow writes the lengths of all as varints, and then their bytes."""
+    lengths, position = [], 0
+    for _ in range(count):
+        length = shift = 0
+        while True:
+            if position == len(content) or shift > 28:
+                raise ValueError(f"the content does not have the lengths of {count} strings")
+            byte = content[position]
+            length |= (byte & 0x7F) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if sum(lengths) != len(content) - position:
+        raise ValueError(f"{count} strings need {sum(lengths)} bytes. Received: {len(content) - position}")
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings
 
 
 def encode(array: Array | bytes, proto: Any, as_content: bool = True) -> None:

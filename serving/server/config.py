@@ -90,6 +90,19 @@ def check_models(config: model_server_config_pb2.ModelServerConfig) -> None:
                 )
 
 
+def require_versions(config: model_server_config_pb2.ModelServerConfig) -> None:
+    """Checks that each model has a version. At the start a server waits for one, but later one that serves would go.
+
+    Raises:
+        StatusError: A path holds no version.
+    """
+    for model in config.model_config_list.config:
+        if not find_versions(Path(model.base_path)):
+            raise invalid_argument(
+                f"Could not find any version of servable {model.name}: {model.base_path} holds no numeric directory"
+            )
+
+
 def require_list(config: model_server_config_pb2.ModelServerConfig) -> None:
     """Checks that a configuration from the network is a list of models.
 

@@ -1,37 +1,72 @@
-"""One loaded version of a model, run in a TensorFlow session as in TensorFlow Serving."""
+"""One loaded version of a model: its signatures, and the limits of their inputs."""
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow.python.client import pywrap_tf_session
 
 from serving.server import codec
 from serving.server.batching import Batcher
+from serving.server.session import Session
 from serving.server.status import StatusError, invalid_argument
 
 DEFAULT_SIGNATURE = "serving_default"
 _METHODS = ("tensorflow/serving/predict", "tensorflow/serving/classify", "tensorflow/serving/regress")
 
 
-class LoadedModel:
-    """A SavedModel in a session of its own.
+@dataclass(frozen=True)
+class RequestLimits:
+    """The size of the inputs of a request. It is checked before memory is taken for them.
 
-    Requests go through `TF_SessionRun`, as in TensorFlow Serving. Errors about types and shapes are therefore those of
-    TensorFlow, and a deadline stops the run between two ops. `Session.run` takes twice as long and checks shapes in
-    Python first, with messages that TensorFlow Serving does not have; it is used only if a TensorFlow release no longer
-    has the private method. A callable (`_make_callable_from_options`) cannot change its deadline after it is made.
+    A small message can stand for large inputs, because a tensor may leave out values at its end that repeat the last.
+
+    Args:
+        max_rows: The largest dimension 0 of an input.
+        max_elements: The number of elements of all inputs together.
+    """
+
+    max_rows: int = 4096
+    max_elements: int = 2**22
+
+    def check(self, inputs: Mapping[str, Any]) -> None:
+        """Checks the inputs of a request.
+
+        Raises:
+            StatusError: An input has too many rows, or all inputs together have too many elements.
+        """
+        elements = 0
+        for alias, proto in inputs.items():
+            sizes = [dim.size for dim in proto.tensor_shape.dim]
+            if sizes and sizes[0] > self.max_rows:
+                raise _parsing_error(
+                    alias, f"a request may have {self.max_rows} rows (--max-rows). Received: {sizes[0]}"
+                )
+            elements += max(0, math.prod(sizes), codec.listed(proto))
+            if elements > self.max_elements:
+                raise _parsing_error(
+                    alias,
+                    f"the inputs of a request may have {self.max_elements} elements (--max-elements). "
+                    f"Received: {elements} or more",
+                )
+
+
+NO_LIMITS = RequestLimits(max_rows=2**62, max_elements=2**62)
+
+
+class LoadedModel:
+    """One version of a model, which runs requests.
 
     Args:
         directory: The version's directory.
         session_config: The number of threads of the session; by default as TensorFlow chooses.
         batcher: Combines requests into batches, if given.
+        limits: The size of the inputs of a request.
     """
 
     def __init__(
@@ -39,36 +74,16 @@ class LoadedModel:
         directory: Path,
         session_config: config_pb2.ConfigProto | None = None,
         batcher: Batcher | None = None,
+        limits: RequestLimits = NO_LIMITS,
     ) -> None:
         self._batcher = batcher
-        graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph, config=session_config)
-        try:
-            with graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.loader.load(self._session, ["serve"], str(directory))
-            graph.finalize()
-            self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def.items())
-            self._low_level = hasattr(self._session, "_call_tf_sessionrun")
-            self._tensors = {
-                info.name: self._handle(graph.get_tensor_by_name(info.name))
-                for signature in self.signatures.values()
-                for infos in (signature.inputs, signature.outputs)
-                for info in infos.values()
-                if ":" in info.name
-            }
-        except BaseException:
-            self._session.close()
-            raise
-        self._closed = threading.Event()
-
-    def _handle(self, tensor: tf.Tensor) -> Any:
-        return tensor._as_tf_output() if self._low_level else tensor
+        self._limits = limits
+        self.session = Session(directory, session_config)
+        self.signatures = self.session.signatures
 
     def close(self) -> None:
-        """Frees the model. No request may be running."""
-        if not self._closed.is_set():
-            self._closed.set()
-            self._session.close()
+        """Frees the model. Requests in progress end with an error."""
+        self.session.close()
 
     def predict(
         self,
@@ -98,41 +113,29 @@ class LoadedModel:
             message = f"Expected prediction signature method_name to be one of {{{expected}}}. Was: "
             raise StatusError(grpc.StatusCode.INTERNAL, message + signature.method_name)
         _check_names(signature, inputs)
+        self._limits.check(inputs)
         arrays = []
         for alias in signature.inputs:
             try:
                 arrays.append(codec.decode(inputs[alias]))
             except ValueError as error:
-                raise invalid_argument(f"tensor parsing error: {alias} ({error})") from None
+                raise _parsing_error(alias, str(error)) from None
         outputs = _wanted(signature, output_filter)
         names = [info.name for info in signature.inputs.values()]
-        tensors = [self._tensors[name] for name in names]
-        fetches = [self._tensors[signature.outputs[alias].name] for alias in outputs]
+        fetches = [signature.outputs[alias].name for alias in outputs]
 
         def execute(values: list[codec.Array], milliseconds: int | None) -> list[codec.Array]:
-            return self._run(dict(zip(tensors, values, strict=True)), fetches, milliseconds)
+            return self.session.run(dict(zip(names, values, strict=True)), fetches, milliseconds)
 
         if self._batcher is None:
             results = execute(arrays, timeout_ms)
         else:
-            results = self._batcher.run((self, signature_name, *outputs), names, arrays, execute, timeout_ms)
+            results = self._batcher.run((self, signature_name, *outputs), arrays, execute, timeout_ms)
         return dict(zip(outputs, results, strict=True))
 
-    def _run(self, feeds: dict[Any, codec.Array], fetches: list[Any], timeout_ms: int | None) -> list[codec.Array]:
-        options = config_pb2.RunOptions(timeout_in_ms=timeout_ms) if timeout_ms else None
-        results: list[codec.Array]
-        if not self._low_level:
-            results = self._session.run(fetches, feeds, options=options)
-            return results
-        if options is None:
-            results = self._session._call_tf_sessionrun(None, feeds, fetches, [], None)
-            return results
-        buffer = pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
-        try:
-            results = self._session._call_tf_sessionrun(buffer, feeds, fetches, [], None)
-            return results
-        finally:
-            pywrap_tf_session.TF_DeleteBuffer(buffer)
+
+def _parsing_error(alias: str, why: str) -> StatusError:
+    return invalid_argument(f"tensor parsing error: {alias} ({why})")
 
 
 def _check_names(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, Any]) -> None:

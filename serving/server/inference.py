@@ -46,6 +46,9 @@ def classify(
     outputs = model.predict(name, {"inputs": serialized}, wanted, timeout_ms)
     count = serialized.tensor_shape.dim[0].size
     for alias, array in outputs.items():
+        kind, name_of_kind = (object, "DT_STRING") if alias == "classes" else (np.float32, "DT_FLOAT")
+        if array.dtype != kind:
+            raise invalid_argument(f"Expected {alias} Tensor of {name_of_kind}. Was: {array.dtype}")
         if array.ndim != 2 or len(array) != count:
             raise invalid_argument(f"Expected {alias} Tensor of shape [{count}, classes], not {list(array.shape)}")
     shapes = {array.shape for array in outputs.values()}

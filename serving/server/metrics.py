@@ -1,4 +1,4 @@
-"""Prometheus metrics with the names and labels of TensorFlow Serving.
+"""Prometheus metrics: those of TensorFlow Serving with its names and labels, and more of this server (`tfctr_server_`).
 
 They are not written by `prometheus-client`, because it appends `_total` to the names of counters, and dashboards for
 TensorFlow Serving would not find them.
@@ -7,12 +7,20 @@ TensorFlow Serving would not find them.
 from __future__ import annotations
 
 import bisect
+import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from serving.server.calls import Call
+
+INFERENCE = ("Predict", "Classify", "Regress")
 PATH = "/monitoring/prometheus/metrics"
 # In microseconds: 10 * 1.8^k, as in TensorFlow Serving.
 _LATENCY_BOUNDS = [10 * 1.8**k for k in range(33)]
+_SECOND_BOUNDS = [0.0005 * 2**k for k in range(16)]
 _SIZE_BOUNDS = [float(2**k) for k in range(15)]
 Labels = tuple[tuple[str, str], ...]
 
@@ -52,31 +60,51 @@ class Metrics:
         self._lock = threading.Lock()
         self._counters: dict[str, dict[Labels, int]] = {}
         self._histograms: dict[str, dict[Labels, Histogram]] = {}
+        self._gauges: dict[str, Callable[[], float]] = {"process_resident_memory_bytes": _resident_memory}
 
-    def request(self, model: str, status: str, api: str, entrypoint: str, seconds: float) -> None:
-        """Counts a request. As in TensorFlow Serving, only the latency of successful requests is recorded.
+    def request(self, call: Call, status: str, seconds: float) -> None:
+        """Counts a request that ended, also one that was refused or came too late.
+
+        As in TensorFlow Serving, only the latency of successful requests is recorded, and only requests that run a
+        model are in its counters.
 
         Args:
-            model: The name of a served model, or "" for an unknown one, so that requests cannot add labels.
+            call: The request. Its model is a served one or "", so that requests cannot add labels.
             status: Name of the status code.
-            api: Predict, Classify or Regress.
-            entrypoint: GRPC or REST.
             seconds: Duration of the request.
         """
-        self._count(":tensorflow:serving:request_count", (("model_name", model), ("status", status)))
+        known = (
+            ("model_name", call.model),
+            ("version", "" if call.version is None else str(call.version)),
+            ("signature", call.signature),
+            ("API", call.method),
+            ("entrypoint", call.entrypoint),
+        )
+        self._count("tfctr_server_requests_total", (*known, ("status", status)))
         if status == "OK":
-            labels = (("model_name", model), ("API", api), ("entrypoint", entrypoint))
+            self._observe("tfctr_server_request_seconds", known, seconds, _SECOND_BOUNDS)
+        if call.method not in INFERENCE:
+            return
+        self._count(":tensorflow:serving:request_count", (("model_name", call.model), ("status", status)))
+        if status == "OK":
+            labels = (("model_name", call.model), ("API", call.method), ("entrypoint", call.entrypoint))
             self._observe(":tensorflow:serving:request_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
+
+    def load(self, model: str, seconds: float, failed: bool) -> None:
+        """Counts an attempt to load a version, and the time it took with its warm-up."""
+        prefix = ":tensorflow:cc:saved_model:"
+        labels = (("model_path", model), ("status", "fail" if failed else "success"))
+        self._count(prefix + "load_attempt_count", labels)
+        self._count(prefix + "load_latency", labels[:1], int(1e6 * seconds))
+
+    def gauge(self, name: str, value: Callable[[], float]) -> None:
+        """Adds a value that is read when the page is."""
+        self._gauges[name] = value
 
     def run(self, model: str, api: str, seconds: float) -> None:
         """Records the time that TensorFlow took for a request."""
         labels = (("model_name", model), ("API", api), ("runtime", "TF1"))
         self._observe(":tensorflow:serving:runtime_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
-
-    def warm_up(self, model: str, status: str, seconds: float) -> None:
-        """Records the duration of the warm-up of a version."""
-        labels = (("model_path", model), ("status", status))
-        self._observe(":tensorflow:serving:model_warmup_latency", labels, 1e6 * seconds, _LATENCY_BOUNDS)
 
     def batch(self, rows: int, padded: int, queued_seconds: list[float]) -> None:
         """Records one batch: its rows, the rows of padding, and how long each of its requests waited in the queue."""
@@ -97,16 +125,25 @@ class Metrics:
                 lines.append(f"# TYPE {name} histogram")
                 for labels, histogram in histograms.items():
                     lines += histogram.lines(name, labels)
+        for name, value in self._gauges.items():
+            lines += [f"# TYPE {name} gauge", f"{name} {value():g}"]
         return "\n".join(lines) + "\n"
 
-    def _count(self, name: str, labels: Labels) -> None:
+    def _count(self, name: str, labels: Labels, by: int = 1) -> None:
         with self._lock:
             counters = self._counters.setdefault(name, {})
-            counters[labels] = counters.get(labels, 0) + 1
+            counters[labels] = counters.get(labels, 0) + by
 
     def _observe(self, name: str, labels: Labels, value: float, bounds: list[float]) -> None:
         with self._lock:
             self._histograms.setdefault(name, {}).setdefault(labels, Histogram(bounds)).observe(value)
+
+
+def _resident_memory() -> float:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:  # not Linux
+        return 0.0
 
 
 def _braces(labels: Labels) -> str:

@@ -12,8 +12,9 @@ import grpc
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.server.config import check_models
+from serving.server.config import check_models, require_versions
 from serving.server.engine import LoadedModel
+from serving.server.metrics import Metrics
 from serving.server.status import StatusError, invalid_argument, not_found
 from serving.server.version import requested_version
 from serving.server.versions import VersionManager
@@ -27,6 +28,7 @@ class Models:
     Args:
         config: The configuration at the start.
         load_model: Loads a version from its directory.
+        metrics: Where loads are counted.
         poll_seconds: How often the directory of a model is read.
         retry_seconds: How long until a version that failed to load is tried again without a change of its files.
 
@@ -38,6 +40,7 @@ class Models:
         self,
         config: model_server_config_pb2.ModelServerConfig,
         load_model: Callable[[Path], LoadedModel],
+        metrics: Metrics,
         poll_seconds: float,
         retry_seconds: float,
     ) -> None:
@@ -45,6 +48,7 @@ class Models:
         self._poll_seconds = poll_seconds
         self._retry_seconds = retry_seconds
         self._load_model = load_model
+        self._metrics = metrics
         self._applying = threading.Lock()
         # Also has the models that are no longer configured, so that the status of their versions can be returned.
         self._by_name: dict[str, VersionManager] = {}
@@ -59,13 +63,14 @@ class Models:
             policy=model.model_version_policy,
             poll_seconds=self._poll_seconds,
             retry_seconds=self._retry_seconds,
+            metrics=self._metrics,
         )
         self._by_name = {**self._by_name, model.name: manager}
         return manager
 
     @property
     def managers(self) -> dict[str, VersionManager]:
-        """The configured models by name."""
+        """The configured models by name. The table is replaced and not changed, so that it can be read meanwhile."""
         return self._wanted
 
     def start(self) -> None:
@@ -74,9 +79,9 @@ class Models:
             manager.start()
 
     def stop(self) -> None:
-        """Frees all models. No request may be running."""
-        for manager in self._wanted.values():
-            manager.stop()
+        """Frees all models. Requests in progress end with an error."""
+        for manager in self._by_name.values():
+            manager.stop(cancel=True)
 
     def assign_labels(self) -> None:
         """Assigns the labels of the configuration. If one of them cannot be assigned, none is.
@@ -104,19 +109,22 @@ class Models:
         """
         with self._applying:
             check_models(config)
+            require_versions(config)
             listed = {model.name: model for model in config.model_config_list.config}
-            removed = self._wanted.keys() - listed.keys()
-            for name in removed:
+            removed = {name: manager for name, manager in self._wanted.items() if name not in listed}
+            kept = {name: manager for name, manager in self._wanted.items() if name in listed}
+            new = {name: self._manager(model) for name, model in listed.items() if name not in kept}
+            self._wanted = {**kept, **new}
+            for name, manager in removed.items():
                 logger.info("%s is no longer configured", name)
-                self._wanted.pop(name).stop()
+                manager.stop()
             if removed:
                 gc.collect()  # a manager does this after an unload, but these managers are stopped
             self._config = config
             problems = []
             for name, model in listed.items():
-                if name not in self._wanted:
-                    self._wanted[name] = self._manager(model)
-                    self._wanted[name].start()
+                if name in new:
+                    new[name].start()
                 try:
                     self._wanted[name].update(Path(model.base_path), model.model_version_policy)
                 except StatusError as error:
@@ -142,5 +150,6 @@ class Models:
         if manager is None:
             version = requested_version(spec, {})
             servable = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
-            raise not_found(missing.format(servable=servable, name=spec.name))
+            served = ", ".join(sorted(self._wanted)) or "none"
+            raise not_found(f"{missing.format(servable=servable, name=spec.name)}. Served models: {served}")
         return manager

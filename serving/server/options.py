@@ -1,4 +1,4 @@
-"""Batching and TLS options, and their configuration files."""
+"""The batching parameters and their configuration file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
 from serving.server.config import ConfigError, read_text_proto
-from serving.text_protos import batching_parameters, ssl_config
+from serving.text_protos import batching_parameters
 
 
 @dataclass(frozen=True)
@@ -72,22 +70,3 @@ def read_batching(path: Path) -> BatchingOptions:
             f"expected {options.max_batch_size}"
         )
     return options
-
-
-def read_credentials(path: Path) -> grpc.ServerCredentials:
-    """The credentials of the file of `--ssl-config-file`.
-
-    Raises:
-        ConfigError: The file cannot be read, or a key or certificate is missing.
-    """
-    config = read_text_proto(path, ssl_config())
-    for name in ("server_key", "server_cert"):
-        if "-----BEGIN" not in getattr(config, name):
-            raise ConfigError(f"{path}: {name} must hold the contents of a PEM file")
-    if config.client_verify and not config.custom_ca:
-        raise ConfigError(f"{path}: client_verify needs custom_ca, which signs the clients' certificates")
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        config.custom_ca.encode() or None,
-        config.client_verify,
-    )

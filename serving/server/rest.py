@@ -1,28 +1,36 @@
-"""TensorFlow Serving's REST API and the Prometheus metrics, with the HTTP server of the standard library."""
+"""TensorFlow Serving's REST API and the Prometheus metrics, with aiohttp."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import socket
 import threading
-import time
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
+from aiohttp import web
 from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from serving.server import rest_examples, rest_json
+from serving.server.admission import Admission
 from serving.server.api import SIGNATURE_FIELD, Api
+from serving.server.calls import REQUEST_ID, Call, Calls
 from serving.server.metrics import PATH, Metrics
+from serving.server.rest_body import HttpError, read_body
 from serving.server.status import StatusError, as_status, invalid_argument, not_found
+from serving.server.tls import Certificates, context_of
 
-logger = logging.getLogger("serving.server")
-TIMEOUT_MS = 30_000
-MAX_BODY_BYTES = 64 * 2**20
+MAX_CONNECTIONS = 512
+IDLE_SECONDS = 60.0
+"""How long a connection without a request stays open, also one whose first headers are not complete."""
 _Code = grpc.StatusCode
 _HTTP = {
     _Code.INVALID_ARGUMENT: 400,
@@ -42,150 +50,235 @@ _HTTP = {
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>predict|classify|regress)", re.IGNORECASE)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
+# aiohttp logs a traceback for whatever it cannot parse. Callers get an answer, and `Calls` logs errors of this server.
+_silent = logging.getLogger("serving.server.aiohttp")
+_silent.disabled = True
 
 
 class RestServer:
-    """Serves each connection in a thread of its own.
+    """Answers HTTP requests in the event loop. All methods are called there.
 
     Args:
         api: Does the work.
+        admission: Decides which requests are received and run.
+        calls: Observes them.
         metrics: The Prometheus metrics.
-        host: The address to listen on.
-        port: The port; 0 picks a free one.
-        limit: The most concurrent requests; further ones are refused.
-
-    Raises:
-        OSError: The port is taken.
+        listening: The bound socket.
+        certificates: For TLS, if given.
+        max_values: The largest number of values in a body.
     """
 
-    def __init__(self, api: Api, metrics: Metrics, host: str, port: int, limit: int) -> None:
-        self._limit, self._started = limit, False
-        self._slots = threading.BoundedSemaphore(limit)
+    def __init__(
+        self,
+        api: Api,
+        admission: Admission,
+        calls: Calls,
+        metrics: Metrics,
+        listening: socket.socket,
+        certificates: Certificates | None,
+        max_values: int,
+    ) -> None:
+        self._api = api
+        self._admission = admission
+        self._calls = calls
+        self._metrics = metrics
+        self._socket = listening
+        self._certificates = certificates
+        self._max_values = max_values
+        self._config: Any = None
+        self._connections: web.Server | None = None
+        self._accepting: asyncio.Server | None = None
+        self._rotation: asyncio.Task[None] | None = None
+        self._in_progress = 0
+        # As for gRPC, `Admission` says how many may run.
+        self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="REST")
 
-        class Handler(_Handler):
-            pass
-
-        Handler.api, Handler.metrics, Handler.slots = api, metrics, self._slots
-        self._server = _Server((host, port), Handler)
-        self.port: int = self._server.server_address[1]
-
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to answer requests."""
-        self._started = True
-        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="REST", daemon=True).start()
+        self._connections = web.Server(
+            self._handle,  # type: ignore[arg-type]  # it takes a BaseRequest, as a web.Server gives
+            request_factory=_Request.make,
+            handler_cancellation=True,
+            access_log=None,
+            logger=_silent,
+            auto_decompress=False,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=self._admission.limits.receive_seconds,
+        )
+        await self._accept()
+        if self._certificates is not None:
+            self._rotation = asyncio.create_task(self._follow_certificates(self._certificates))
 
-    def stop(self, grace_seconds: float) -> None:
-        """Accepts no more requests, and waits until those in progress are answered.
+    async def _accept(self) -> None:
+        context = None
+        if self._certificates is not None:
+            self._config = self._certificates.current()
+            context = context_of(self._config)
+        # A copy, because closing an asyncio server closes its socket. Until the next one accepts, connections wait.
+        self._accepting = await asyncio.get_running_loop().create_server(
+            self._connection,
+            sock=self._socket.dup(),
+            backlog=128,
+            ssl=context,
+            ssl_handshake_timeout=self._admission.limits.receive_seconds if context else None,
+        )
+
+    async def _follow_certificates(self, certificates: Certificates) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if certificates.current() is not self._config and self._accepting is not None:
+                self._accepting.close()
+                await self._accept()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        assert self._connections is not None
+        if len(self._connections.connections) >= MAX_CONNECTIONS:
+            return _Refusal()
+        return self._connections()
+
+    def refuse(self) -> None:
+        """Accepts no more connections and requests. Those in progress go on."""
+        if self._rotation is not None:
+            self._rotation.cancel()
+        if self._accepting is not None:
+            self._accepting.close()
+        self._socket.close()
+        if self._connections is not None:
+            self._connections.pre_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Waits until the requests in progress are answered, and closes all connections.
 
         Args:
             grace_seconds: The longest wait.
         """
-        if self._started:
-            self._server.shutdown()
-        self._server.server_close()
-        deadline = time.monotonic() + grace_seconds
-        # When all slots are acquired, no request is in progress, and open connections can begin no new one.
-        for _ in range(self._limit):
-            self._slots.acquire(timeout=max(0.0, deadline - time.monotonic()))
-
-
-class _Server(ThreadingHTTPServer):
-    allow_reuse_port = False
-    request_queue_size = 128
-
-
-class _Handler(BaseHTTPRequestHandler):
-    api: Api
-    metrics: Metrics
-    slots: threading.BoundedSemaphore
-    protocol_version = "HTTP/1.1"
-    # A client that sends nothing for this long is gone or malicious.
-    timeout = 30.0
-
-    def do_GET(self) -> None:
-        """Answers with status, metadata, or the Prometheus metrics."""
-        if self.path == PATH:
-            self._send(HTTPStatus.OK, self.metrics.page().encode(), "text/plain; version=0.0.4")
-        else:
-            self._answer(self._get)
-
-    def do_POST(self) -> None:
-        """Runs Predict, Classify or Regress."""
-        if not self.slots.acquire(blocking=False):
-            # The body was not read, so the connection cannot be used again.
-            self.close_connection = True
-            self._send_error(_Code.RESOURCE_EXHAUSTED, "the server is busy: too many concurrent requests")
-            return
+        self.refuse()
         try:
-            self._answer(self._post)
-        finally:
-            self.slots.release()
+            async with asyncio.timeout(grace_seconds):
+                while self._in_progress:
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            pass
+        if self._connections is not None:
+            await self._connections.shutdown(0.1)
+        self._pool.shutdown(wait=False)
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Logs nothing: one line for each request is too much for a server under load."""
-
-    def _answer(self, handle: Any) -> None:
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        limits = self._admission.limits
+        call = Call("Other", "REST", limits.request_seconds, request.headers.get(REQUEST_ID, ""), request.remote or "")
+        self._in_progress += 1
         try:
-            body = json.dumps(handle(), indent=None, ensure_ascii=False).encode()
+            with self._calls.observe(call, request.headers):
+                # The answer is sent within the time of the request as well, so that nobody keeps it by not reading.
+                async with asyncio.timeout(limits.request_seconds):
+                    return await self._send(request, call, await self._answer(request, call))
+        except asyncio.CancelledError:
+            raise
         except Exception as error:
-            code, message = as_status(error)
-            if code is _Code.INTERNAL:
-                logger.error("a request failed: %s", message, exc_info=error)
-            self._send_error(code, message)
-            return
-        self._send(HTTPStatus.OK, body)
+            status, message = _status(error)
+            body = json.dumps({"error": message}).encode()
+            response = web.Response(status=status, body=body, content_type="application/json")
+            response.headers[REQUEST_ID] = call.id
+            if status in (408, 413, 415, 429, 503, 504):
+                # The body was not read to its end.
+                response.force_close()
+            return response
+        finally:
+            self._in_progress -= 1
 
-    def _post(self) -> dict[str, Any]:
-        body = self._body()
-        match = _POST.fullmatch(self.path)
+    async def _answer(self, request: web.BaseRequest, call: Call) -> web.Response:
+        if request.method == "POST":
+            return await self._post(request, call)
+        if request.method != "GET":
+            raise HttpError(405, f"the method must be GET or POST. Received: {request.method}")
+        if request.raw_path == PATH:
+            call.method = "Metrics"
+            return web.Response(text=self._metrics.page(), content_type="text/plain")
+        return _json_response(json.dumps(self._get(request.raw_path, call)).encode())
+
+    async def _send(self, request: web.BaseRequest, call: Call, response: web.Response) -> web.Response:
+        response.headers[REQUEST_ID] = call.id
+        await response.prepare(request)
+        await response.write_eof()
+        return response
+
+    async def _post(self, request: web.BaseRequest, call: Call) -> web.Response:
+        match = _POST.fullmatch(request.raw_path)
         if match is None:
-            raise _malformed("POST", self.path)
+            raise _malformed("POST", request.raw_path)
         spec = _spec(match)
-        parsed = rest_json.parse_body(body)
-        call = match["call"].capitalize()
-        if call != "Predict":
-            request = rest_examples.examples_request(parsed, call)
-            request.model_spec.MergeFrom(spec)
-            return rest_examples.examples_body(self.api.run(call, "REST", request, TIMEOUT_MS), call)
-        request, by_row = rest_json.predict_request(parsed, self.api.signatures(spec))
-        request.model_spec.MergeFrom(spec)
-        return rest_json.predict_body(self.api.run(call, "REST", request, TIMEOUT_MS), by_row)
+        call.method, call.model = match["call"].capitalize(), spec.name
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+            with self._admission.receive(lambda: loop.call_soon_threadsafe(_expire, limit)):
+                body = await read_body(request, self._admission)
+        call.size = len(body)
+        left = threading.Event()
+        try:
+            return _json_response(await loop.run_in_executor(self._pool, self._run, call, spec, body, left))
+        finally:
+            left.set()
+            self._admission.release(len(body))
 
-    def _get(self) -> dict[str, Any]:
-        match = _GET.fullmatch(self.path)
+    def _run(self, call: Call, spec: model_pb2.ModelSpec, body: bytes, left: threading.Event) -> bytes:
+        """The body of the answer. Called in a thread."""
+        with self._admission.place(call, lambda: not left.is_set()):
+            return self._run_in_place(call, spec, body)
+
+    def _run_in_place(self, call: Call, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+        parsed = rest_json.parse_body(body, self._max_values)
+        if call.method == "Predict":
+            request, by_row = rest_json.predict_request(parsed, self._api.signatures(spec))
+            answer: Callable[[Any], Any] = partial(rest_json.predict_body, by_row=by_row)
+        else:
+            request = rest_examples.examples_request(parsed, call.method)
+            answer = partial(rest_examples.examples_body, call=call.method)
+        request.model_spec.MergeFrom(spec)
+        return json.dumps(answer(self._api.run(call, request)), ensure_ascii=False).encode()
+
+    def _get(self, path: str, call: Call) -> dict[str, Any]:
+        match = _GET.fullmatch(path)
         if match is None:
-            raise _malformed("GET", self.path)
+            raise _malformed("GET", path)
         if not match["name"]:
             raise invalid_argument("Missing model name in request.")
         spec = _spec(match)
+        call.method, call.model = "GetModelMetadata" if match["metadata"] else "GetModelStatus", spec.name
         if match["metadata"]:
             request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
-            body = _as_json(self.api.metadata(request))
+            body = _as_json(self._api.metadata(request))
             del body["metadata"][SIGNATURE_FIELD]["@type"]
             return body
-        return _as_json(self.api.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
+        return _as_json(self._api.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
 
-    def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit():
-            self.close_connection = True
-            raise invalid_argument(f"Content-Length must be a number. Received: {length[:40]!r}")
-        if len(length) > 12 or int(length) > MAX_BODY_BYTES:
-            self.close_connection = True
-            raise StatusError(
-                _Code.RESOURCE_EXHAUSTED, f"the body must have at most {MAX_BODY_BYTES} bytes. Received: {length[:40]}"
-            )
-        return self.rfile.read(int(length))
 
-    def _send_error(self, code: grpc.StatusCode, message: str) -> None:
-        self._send(_HTTP.get(code, 500), json.dumps({"error": message}).encode())
+def _expire(limit: asyncio.Timeout) -> None:
+    with suppress(RuntimeError):  # the request arrived just now
+        limit.reschedule(asyncio.get_running_loop().time())
 
-    def _send(self, status: int, body: bytes, kind: str = "application/json") -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+
+class _Request(web.BaseRequest):
+    @classmethod
+    def make(cls, *arguments: Any) -> web.BaseRequest:
+        return cls(*arguments, loop=asyncio.get_running_loop())
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        # Else aiohttp tells its own version and that of Python, also in answers to what it cannot parse.
+        response.headers["Server"] = "tfctr"
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _status(error: Exception) -> tuple[int, str]:
+    code, message = as_status(error)
+    return error.status if isinstance(error, HttpError) else _HTTP.get(code, 500), message
+
+
+def _json_response(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
 
 
 def _malformed(method: str, path: str) -> StatusError:
@@ -195,13 +288,14 @@ def _malformed(method: str, path: str) -> StatusError:
 
 
 def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=match["name"])
+    try:
+        spec = model_pb2.ModelSpec(name=match["name"], version_label=match["label"])
+    except UnicodeError:
+        raise invalid_argument("the path is not UTF-8") from None
     if match["version"]:
         if len(match["version"]) > 19 or int(match["version"]) >= 2**63:
             raise invalid_argument(f"Failed to convert version: {match['version'][:40]} to a 64-bit number")
         spec.version.value = int(match["version"])
-    elif match["label"]:
-        spec.version_label = match["label"]
     return spec
 
 

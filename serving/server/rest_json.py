@@ -21,14 +21,25 @@ Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 _KINDS = {bool: "Boolean", int: "Number", float: "Number", str: "String", list: "Array", dict: "Object"}
 
 
-def parse_body(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes, max_values: int) -> dict[str, Any]:
     """The JSON object in the body of a request. The tokens NaN, Infinity and -Infinity are numbers.
 
+    Args:
+        body: The body.
+        max_values: The largest number of values in it.
+
     Raises:
-        StatusError: The body is not a JSON object, or is nested too deeply.
+        StatusError: The body is not a JSON object, is nested too deeply or has too many values, or a string is not
+            Unicode.
     """
+    # Before parsing, because a value takes many times as much memory as text. Each follows a comma or a bracket.
+    if sum(map(body.count, (b",", b"[", b"{"))) > max_values:
+        raise invalid_argument(f"JSON Parse error: a body may have {max_values} values")
     try:
         parsed = json.loads(body)
+        if b"\\u" in body:
+            # Half of a surrogate pair is a valid escape, but no character.
+            json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid_argument(f"JSON Parse error: {error}") from None
     if not isinstance(parsed, dict):

@@ -5,29 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from concurrent import futures
 from functools import partial
 from pathlib import Path
 
-import grpc
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.server.admission import Admission, Limits
 from serving.server.api import Api
 from serving.server.batching import Batcher
+from serving.server.calls import Calls
 from serving.server.config import ConfigError, one_model, read_model_config
-from serving.server.engine import LoadedModel
-from serving.server.health import health_handler
+from serving.server.engine import LoadedModel, RequestLimits
+from serving.server.fronts import Fronts, PortError, listen
 from serving.server.metrics import Metrics
 from serving.server.models import Models
-from serving.server.options import BatchingOptions, read_credentials
+from serving.server.options import BatchingOptions
 from serving.server.rest import RestServer
-from serving.server.services import add_services
+from serving.server.services import Services
 from serving.server.status import StatusError
+from serving.server.tls import Certificates
 from serving.server.versions import VersionManager
 
 logger = logging.getLogger("serving.server")
-MAX_MESSAGE_BYTES = 2**31 - 1
 # A server that waits for a version logs it after the first of these times, and then at intervals of the second.
 _FIRST_WAIT_SECONDS, _WAIT_SECONDS = 1.0, 10.0
 _STEP_SECONDS = 0.5
@@ -56,11 +56,13 @@ class Server:
             version that computed its user state.
         poll_seconds: How often the directory is checked for new versions.
         retry_seconds: How long until a version that failed to load is tried again without a change of its files.
-        threads: The number of concurrent requests; by default four per core, as in TensorFlow Serving.
-        max_queued: How many requests may wait for a thread. More are refused with RESOURCE_EXHAUSTED.
-        max_message_bytes: The maximum size of a request.
+        limits: How much callers may ask of the server; by default four threads per core, as in TensorFlow Serving.
+        request_limits: How large the inputs of a request may be.
         rest_port: The port of the REST API and the Prometheus metrics; 0 picks a free one, None turns both off.
-        ssl_config_file: An `SSLConfig` in text format, for TLS on the gRPC port and optionally client certificates.
+        ssl_config_file: An `SSLConfig` in text format, for TLS on both ports and optionally client certificates. It is
+            read again when it changes.
+        allow_reload: Whether any caller may replace the configuration; with client certificates, callers may anyway.
+        access_log: Whether a line is logged for each request.
         batching: Batching parameters; without them requests run alone.
         tensor_content: Send outputs as raw bytes. If False, as repeated fields, the default of TensorFlow Serving.
         intra_op_threads: The number of threads for one operation; 0 means one per core. In TensorFlow, the first
@@ -79,11 +81,12 @@ class Server:
         num_versions: int = 2,
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
-        threads: int | None = None,
-        max_queued: int = 256,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        limits: Limits | None = None,
+        request_limits: RequestLimits | None = None,
         rest_port: int | None = None,
         ssl_config_file: str | os.PathLike[str] | None = None,
+        allow_reload: bool = False,
+        access_log: bool = False,
         batching: BatchingOptions | None = None,
         tensor_content: bool = True,
         intra_op_threads: int = 1,
@@ -94,35 +97,39 @@ class Server:
                 f"Received: {model_base_path}, {model_config_file}"
             )
         self.port = port
-        self._host = host
-        self._tensor_content = tensor_content
-        self._threads = threads or 4 * (os.cpu_count() or 1)
-        self._max_queued = max_queued
-        self._max_message_bytes = max_message_bytes
         self.rest_port = rest_port
-        self._rest: RestServer | None = None
+        self._host = host
         self._metrics = Metrics()
         self._batcher = Batcher(batching, self._metrics) if batching else None
         self._config_file = Path(model_config_file) if model_config_file is not None else None
         self._config_poll_seconds = config_poll_seconds
-        self._credentials = None
+        self._certificates: Certificates | None = None
         # The operations of a ranking model are small, so that splitting one over threads costs more time than it saves.
         session_config = config_pb2.ConfigProto(intra_op_parallelism_threads=intra_op_threads)
-        load_model = partial(LoadedModel, session_config=session_config, batcher=self._batcher)
+        self._request_limits = request_limits or RequestLimits()
+        load_model = partial(
+            LoadedModel, session_config=session_config, batcher=self._batcher, limits=self._request_limits
+        )
         try:
             if ssl_config_file is not None:
-                self._credentials = read_credentials(Path(ssl_config_file))
+                self._certificates = Certificates(Path(ssl_config_file))
             if self._config_file is not None:
                 self._config = read_model_config(self._config_file)
             else:
                 self._config = _one_model(Path(model_base_path or "").absolute(), model_name, num_versions)
-            self._models = Models(self._config, load_model, poll_seconds, retry_seconds)
+            self._models = Models(self._config, load_model, self._metrics, poll_seconds, retry_seconds)
         except ConfigError as error:
             raise ServerError(str(error)) from None
         except StatusError as error:
             raise ServerError(f"{self._config_file}: {error.message}") from None
-        self._grpc: grpc.Server | None = None
+        verified = self._certificates is not None and self._certificates.verifies_clients
+        self._admission = Admission(limits or Limits())
+        self._api = Api(self._models, self._metrics, tensor_content, allow_reload or verified)
+        self._calls = Calls(self._metrics, lambda: self._models.managers, access_log)
+        self._fronts: Fronts | None = None
         self._stopping = threading.Event()
+        for name in ("queued", "running", "receiving", "bytes_in_flight"):
+            self._metrics.gauge(f"tfctr_server_{name}", partial(getattr, self._admission, name))
 
     @property
     def address(self) -> str:
@@ -151,64 +158,51 @@ class Server:
             ServerError: A port is in use, or no version became available in time.
         """
         # The ports are opened first, so that a port in use is reported before a model is loaded.
-        api = Api(self._models, self._metrics, self._tensor_content)
-        server = self._grpc_server(api)
-        if self.rest_port is not None:
-            limit = self._threads + self._max_queued
-            try:
-                self._rest = RestServer(api, self._metrics, self._host, self.rest_port, limit)
-            except OSError as error:
-                server.stop(None).wait()
-                raise ServerError(f"cannot listen on {self._host}:{self.rest_port}: {error.strerror}") from None
-            self.rest_port = self._rest.port
+        fronts = self._open()
         self._models.start()
         try:
             self._wait_for_versions(timeout_seconds)
             if not self._stopping.is_set():
                 self._models.assign_labels()
         except BaseException as error:
-            self._models.stop()
-            self._close(server, None)
+            self._close(fronts, 0.0)
             if isinstance(error, StatusError):
                 raise ServerError(error.message) from None
             raise
-        self._grpc = server
+        self._fronts = fronts
         if not self._stopping.is_set():
-            server.start()
-            if self._rest is not None:
-                self._rest.start()
+            fronts.start()
             if self._config_file is not None and self._config_poll_seconds:
                 threading.Thread(target=self._follow_config, name="configuration", daemon=True).start()
         return self
 
-    def _grpc_server(self, api: Api) -> grpc.Server:
-        options = [
-            # With SO_REUSEPORT, two servers could use the same port.
-            ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", self._max_message_bytes),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        pool = futures.ThreadPoolExecutor(self._threads, thread_name_prefix="request")
-        limit = self._threads + self._max_queued
-        server = grpc.server(pool, options=options, maximum_concurrent_rpcs=limit)
-        add_services(api, server)
-        server.add_generic_rpc_handlers((health_handler(self._healthy),))
+    def _open(self) -> Fronts:
+        api, admission, calls = self._api, self._admission, self._calls
+        rest = None
         try:
-            if self._credentials is None:
-                self.port = server.add_insecure_port(self.address)
-            else:
-                self.port = server.add_secure_port(self.address, self._credentials)
-        except RuntimeError:
-            why = "the port is in use or not allowed; choose another one, or 0 for any free port"
-            if self._credentials is not None:
-                why += "; or the key and certificate of the TLS configuration are invalid or do not match"
-            raise ServerError(f"cannot listen on {self.address}: {why}") from None
-        return server
+            if self.rest_port is not None:
+                listening = listen(self._host, self.rest_port)
+                self.rest_port = listening.getsockname()[1]
+                rest = RestServer(
+                    api,
+                    admission,
+                    calls,
+                    self._metrics,
+                    listening,
+                    self._certificates,
+                    self._request_limits.max_elements,
+                )
+            fronts = Fronts(Services(api, admission, calls, self._healthy), rest, admission, self._certificates)
+            self.port = fronts.open(self._host, self.port)
+        except PortError as error:
+            if rest is not None:
+                rest.refuse()
+            raise ServerError(str(error)) from None
+        return fronts
 
-    def _close(self, server: grpc.Server, grace_seconds: float | None) -> None:
-        server.stop(grace_seconds).wait()
-        if self._rest is not None:
-            self._rest.stop(grace_seconds or 0.0)
+    def _close(self, fronts: Fronts, grace_seconds: float) -> None:
+        fronts.stop(grace_seconds)
+        self._models.stop()
         if self._batcher is not None:
             self._batcher.stop()
 
@@ -238,11 +232,13 @@ class Server:
                 config = read_model_config(self._config_file)
                 if config == seen:
                     continue
-                seen = config
                 if config.WhichOneof("config") != "model_config_list":
                     logger.warning("%s names no models: nothing is changed", self._config_file)
+                    seen = config
                     continue
+                # A configuration that cannot be applied now is tried again, because its versions may be on their way.
                 self._models.apply(config)
+                seen, logged = config, ""
                 logger.info("%s is in force: %s", self._config_file, self.served)
             except (ConfigError, StatusError) as error:
                 if str(error) != logged:
@@ -250,7 +246,8 @@ class Server:
                 logged = str(error)
 
     def _healthy(self) -> bool:
-        return not self._stopping.is_set() and all(self.served.values())
+        served = self.served
+        return not self._stopping.is_set() and bool(served) and all(served.values())
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Refuses new requests, lets those in progress finish, and frees the models.
@@ -259,11 +256,9 @@ class Server:
             grace_seconds: How long requests in progress may take before they are cancelled.
         """
         self._stopping.set()
-        server, self._grpc = self._grpc, None
-        if server is None:
-            return
-        self._close(server, grace_seconds)
-        self._models.stop()
+        fronts, self._fronts = self._fronts, None
+        if fronts is not None:
+            self._close(fronts, grace_seconds)
 
     def request_stop(self) -> None:
         """Ends `wait()`, or a `start()` that still waits for a version."""

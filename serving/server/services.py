@@ -1,63 +1,158 @@
-"""The two gRPC services of TensorFlow Serving, which pass calls to `Api` and turn errors into gRPC statuses."""
+"""The gRPC services: those of TensorFlow Serving, and `grpc.health.v1.Health`, which a Kubernetes probe asks."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
+from serving.server.admission import Admission
 from serving.server.api import Api
-from serving.server.status import StatusError, as_status
+from serving.server.calls import REQUEST_ID, Call, Calls
+from serving.server.status import StatusError, as_status, cancelled, invalid_argument, not_found
 
-logger = logging.getLogger("serving.server")
-UNEXPECTED = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+# TensorFlow Serving knows the two short names; "" and the full names are for probes that ask for those.
+HEALTH_SERVICES = (
+    "",
+    "ModelService",
+    "PredictionService",
+    "tensorflow.serving.ModelService",
+    "tensorflow.serving.PredictionService",
+)
+_REQUESTS = {
+    "Predict": predict_pb2.PredictRequest,
+    "Classify": classification_pb2.ClassificationRequest,
+    "Regress": regression_pb2.RegressionRequest,
+}
+_NEVER = 365 * 86400.0
+Answer = Callable[[bytes, Call, grpc.ServicerContext], bytes]
 
 
-def add_services(api: Api, server: grpc.Server) -> None:
-    """Registers PredictionService, without MultiInference, and ModelService.
+class Services:
+    """Answers gRPC calls.
+
+    The methods are registered as if callers sent a stream of messages, without a parser. On the wire this is the same.
+    A call then begins without its message, which is read within a time limit and counted before it is parsed.
 
     Args:
-        api: Implements the calls.
-        server: The gRPC server.
+        api: Does the work.
+        admission: Decides which calls are received and run.
+        calls: Observes them.
+        healthy: Whether requests would be answered now.
     """
-    prediction = prediction_service_pb2_grpc.PredictionServiceServicer()
-    for name in ("Predict", "Classify", "Regress"):
-        setattr(prediction, name, _method(partial(api.run, name, "GRPC")))
-    prediction.GetModelMetadata = _method(api.metadata)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(prediction, server)
-    models = model_service_pb2_grpc.ModelServiceServicer()
-    models.GetModelStatus = _method(api.status)
-    models.HandleReloadConfigRequest = _method(api.reload)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
 
+    def __init__(self, api: Api, admission: Admission, calls: Calls, healthy: Callable[[], bool]) -> None:
+        self._api = api
+        self._admission = admission
+        self._calls = calls
+        self._healthy = healthy
 
-def _method(call: Callable[[Any, int | None], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """The handlers of PredictionService without MultiInference, ModelService, and Health without Watch."""
+        metadata, status = get_model_metadata_pb2.GetModelMetadataRequest, get_model_status_pb2.GetModelStatusRequest
+        prediction: dict[str, Answer] = dict.fromkeys(_REQUESTS, self._infer)
+        prediction["GetModelMetadata"] = _at_once(metadata, self._api.metadata)
+        models: dict[str, Answer] = {
+            "GetModelStatus": _at_once(status, self._api.status),
+            "HandleReloadConfigRequest": _at_once(model_management_pb2.ReloadConfigRequest, self._api.reload),
+        }
+        services = {
+            "tensorflow.serving.PredictionService": prediction,
+            "tensorflow.serving.ModelService": models,
+            "grpc.health.v1.Health": {"Check": _at_once(HealthCheckRequest, self._check)},
+        }
+        return tuple(
+            grpc.method_handlers_generic_handler(
+                service,
+                {
+                    name: grpc.stream_unary_rpc_method_handler(partial(self._serve, name, answer))
+                    for name, answer in methods.items()
+                },
+            )
+            for service, methods in services.items()
+        )
+
+    def _serve(self, name: str, answer: Answer, messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+        headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        limits = self._admission.limits
+        # A configuration is in force only when its models are loaded, which takes as long as it takes.
+        longest = _NEVER if name == "HandleReloadConfigRequest" else limits.request_seconds
+        left = context.time_remaining()
+        call = Call(
+            name, "GRPC", longest if left is None else min(left, longest), headers.get(REQUEST_ID, ""), context.peer()
+        )
         try:
-            return call(request, _remaining_ms(context))
+            with self._calls.observe(call, headers):
+                with self._admission.receive(context.cancel):
+                    try:
+                        message = next(messages, None)
+                    except grpc.RpcError:
+                        raise cancelled("the caller left before its message arrived") from None
+                if message is None:
+                    raise invalid_argument("the call ended without a message")
+                call.size = len(message)
+                self._admission.reserve(call.size)
+                try:
+                    return answer(message, call, context)
+                finally:
+                    self._admission.release(call.size)
         except Exception as error:
-            code, message = as_status(error)
-            if code in UNEXPECTED:
-                logger.error("a request failed: %s", message, exc_info=error)
-        context.abort(code, message)
+            code, text = as_status(error)
+        context.set_trailing_metadata(((REQUEST_ID, call.id),))
+        context.abort(code, text)
 
-    return answer
+    def _infer(self, message: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
+        call.model = _model(message)
+        with self._admission.place(call, context.is_active):
+            reply: bytes = self._api.run(call, _parse(_REQUESTS[call.method], message)).SerializeToString()
+            return reply
+
+    def _check(self, request: HealthCheckRequest) -> HealthCheckResponse:
+        if request.service not in HEALTH_SERVICES:
+            raise not_found(f"unknown service {request.service}; there are {', '.join(HEALTH_SERVICES[1:])}")
+        return HealthCheckResponse(status="SERVING" if self._healthy() else "NOT_SERVING")
 
 
-def _remaining_ms(context: grpc.ServicerContext) -> int | None:
-    """The milliseconds until the deadline of the client, or None if it has no deadline.
+def _at_once(kind: Any, answer: Callable[[Any], Any]) -> Answer:
+    """A method that needs no place to run, so that a full queue does not delay it."""
 
-    Raises:
-        StatusError: The deadline has passed.
+    def run(message: bytes, *_: Any) -> bytes:
+        reply: bytes = answer(_parse(kind, message)).SerializeToString()
+        return reply
+
+    return run
+
+
+def _parse(kind: Any, message: bytes) -> Any:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        # The code of gRPC itself for a message that it cannot parse.
+        raise StatusError(grpc.StatusCode.INTERNAL, f"the message is no {kind.DESCRIPTOR.name}") from None
+
+
+def _model(message: bytes) -> str:
+    """The model that a message names, without parsing the rest of it; "" if ModelSpec is not its first field.
+
+    A refused request is counted by model too, and must not take as long as one that is answered.
     """
-    remaining = context.time_remaining()
-    if remaining is None:
-        return None
-    if remaining <= 0:
-        raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline exceeded before the request was run")
-    # At least 1, because 0 means no deadline. A deadline of more than a day counts as none.
-    return max(1, int(remaining * 1000)) if remaining < 86400 else None
+    if message[:1] != b"\x0a" or len(message) < 2 or message[1] >= 0x80:
+        return ""
+    try:
+        name: str = model_pb2.ModelSpec.FromString(message[2 : 2 + message[1]]).name
+    except DecodeError:
+        return ""
+    return name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import tensorflow as tf
 
@@ -34,7 +36,27 @@ def not_found(message: str) -> StatusError:
     return StatusError(grpc.StatusCode.NOT_FOUND, message)
 
 
-def as_status(error: Exception) -> tuple[grpc.StatusCode, str]:
+def exhausted(message: str) -> StatusError:
+    """A `StatusError` for a request that the server has no room for."""
+    return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+def unavailable(message: str) -> StatusError:
+    """A `StatusError` for a request that another server may answer."""
+    return StatusError(grpc.StatusCode.UNAVAILABLE, message)
+
+
+def cancelled(message: str) -> StatusError:
+    """A `StatusError` for a request whose caller does not wait any longer."""
+    return StatusError(grpc.StatusCode.CANCELLED, message)
+
+
+def deadline_exceeded(message: str) -> StatusError:
+    """A `StatusError` for a request that took too long."""
+    return StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+
+def as_status(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """The gRPC code and the message for any exception. Long messages are truncated as in TensorFlow Serving."""
     if isinstance(error, StatusError):
         code, message = error.code, error.message
@@ -42,6 +64,10 @@ def as_status(error: Exception) -> tuple[grpc.StatusCode, str]:
         code, message = CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), error.message
     elif isinstance(error, MemoryError):
         code, message = grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory"
+    elif isinstance(error, TimeoutError):
+        code, message = grpc.StatusCode.DEADLINE_EXCEEDED, "the request took too long"
+    elif isinstance(error, asyncio.CancelledError):
+        code, message = grpc.StatusCode.CANCELLED, "the caller left"
     else:
         code, message = grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"
     if len(message) > MAX_MESSAGE_LENGTH:

@@ -16,11 +16,13 @@ from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
 from serving.server.directory import find_versions, fingerprint, latest, wanted_versions
 from serving.server.engine import LoadedModel
+from serving.server.metrics import Metrics
 from serving.server.status import StatusError, as_status, not_found
 from serving.server.version import AVAILABLE, END, LOADING, UNLOADING, Version, requested_version
 from serving.server.warmup import run_warmup
 
 logger = logging.getLogger("serving.server")
+_CANCEL_SECONDS = 1.0
 
 
 class VersionManager:
@@ -38,6 +40,7 @@ class VersionManager:
         poll_seconds: How often the directory is read.
         retry_seconds: How long until a version that failed to load is tried again without a change of its files.
         max_retries: How often it is tried again. After that its state is END until its files change.
+        metrics: Where loads are counted.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class VersionManager:
         poll_seconds: float = 1.0,
         retry_seconds: float = 60.0,
         max_retries: int = 5,
+        metrics: Metrics | None = None,
     ) -> None:
         self.name = name
         self.base_path = base_path
@@ -58,6 +62,7 @@ class VersionManager:
         self._retry_seconds = retry_seconds
         self._max_retries = max_retries
         self._load_model = load_model
+        self._metrics = metrics or Metrics()
         self._lock = threading.Lock()
         # Only one thread may load versions at a time: the polling thread, or one that sets a new policy.
         self._polling = threading.Lock()
@@ -76,14 +81,25 @@ class VersionManager:
         """Waits until all wanted versions were tried and one is available. Returns False after the timeout."""
         return self._ready.wait(timeout_seconds)
 
-    def stop(self) -> None:
-        """Stops the polling thread and frees all versions. No request may be running."""
+    def stop(self, cancel: bool = False) -> None:
+        """Stops the polling thread and frees all versions as soon as no request uses them.
+
+        Args:
+            cancel: Requests in progress end with an error, and a version that is being loaded is not waited for.
+        """
         self._stop.set()
-        self._thread.join()
-        with self._polling:
-            for version in self._versions.values():
+        self._thread.join(_CANCEL_SECONDS if cancel else None)
+        if not self._polling.acquire(timeout=_CANCEL_SECONDS if cancel else -1):
+            return
+        try:
+            for version in list(self._versions.values()):
                 if version.state in (LOADING, AVAILABLE):
                     self._retire(version)
+                model = version.model
+                if cancel and model is not None:
+                    model.close()
+        finally:
+            self._polling.release()
 
     def update(self, base_path: Path, policy: Any) -> None:
         """Changes the directory and the policy, and returns when the wanted versions were tried.
@@ -144,7 +160,12 @@ class VersionManager:
             held = self._latest if version is None else self._versions.get(version)
             if held is None or held.state != AVAILABLE or held.model is None:
                 wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
-                raise not_found(f"Servable not found for request: {wanted}")
+                served = ", ".join(
+                    str(number) for number, one in sorted(self._versions.items()) if one.state == AVAILABLE
+                )
+                raise not_found(
+                    f"Servable not found for request: {wanted}. Available versions of {self.name}: {served or 'none'}"
+                )
             held.users += 1
             model = held.model
         try:
@@ -226,7 +247,8 @@ class VersionManager:
 
     def _load(self, version: Version) -> None:
         with self._lock:
-            self._versions[version.number] = version
+            # Replaced, not changed, because other threads may be reading it.
+            self._versions = {**self._versions, version.number: version}
             version.state = LOADING
         started = time.monotonic()
         logger.info("%s: loading version %d from %s", self.name, version.number, version.directory)
@@ -237,8 +259,10 @@ class VersionManager:
         except Exception as error:
             if model is not None:
                 model.close()
+            self._metrics.load(self.name, time.monotonic() - started, failed=True)
             self._failed(version, error)
             return
+        self._metrics.load(self.name, time.monotonic() - started, failed=False)
         with self._lock:
             version.model, version.state, version.error = model, AVAILABLE, None
             self._update_latest()
@@ -258,16 +282,17 @@ class VersionManager:
             version.error = as_status(error)
             version.state = LOADING if again else END
         served = ", ".join(map(str, self.available()))
+        # The reason comes first and without line breaks, so that the first line of the log has it.
         logger.error(
-            "%s: version %d cannot be loaded from %s: %s. %s. %s",
+            "%s: version %d cannot be loaded: %s. %s. %s. Directory: %s",
             self.name,
             version.number,
-            version.directory,
-            version.error[1],
+            " ".join(version.error[1].split()),
             f"Still serving version {served}" if served else "No version is served",
             f"It is tried again when its files change, and in {self._retry_seconds:.0f} s"
             if again
             else "It is tried again when its files change",
+            version.directory,
         )
 
     def _retire(self, version: Version) -> None:

@@ -42,7 +42,9 @@ def config(tmp_path: Path, toy_models: Path) -> Path:
 @pytest.fixture
 def servers(config: Path) -> Iterator[list[Server]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(Server(model_config_file=config, poll_seconds=0.1)) for _ in range(2)]
+        yield [
+            stack.enter_context(Server(model_config_file=config, poll_seconds=0.1, allow_reload=True)) for _ in range(2)
+        ]
 
 
 class Load:

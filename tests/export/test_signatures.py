@@ -170,6 +170,21 @@ def test_a_history_of_another_length_is_refused(exported: dict[str, Path], user:
             runner(*feed.values())
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "user_tower", "score"])
+def test_a_request_has_a_size(served: Any, workbench: Workbench, user: Any, candidates: Any, signature: str) -> None:
+    """TF Serving fills a tensor that states a shape and holds one value, so the graph has to stop it."""
+    rows = {
+        "serving_default": {"examples": np.repeat(workbench.serialized("test", 1), 4097)},
+        "user_tower": {name: np.repeat(value[:1], 4097, axis=0) for name, value in user.items()},
+    }
+    if signature == "score":
+        rows["score"] = call(served, "user_tower", user)
+        for name, value in candidates.items():
+            rows["score"][name] = np.repeat(value, 1100, axis=1) if value.ndim == 2 else value
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"a request may have (4096|16384) .*max_.*of the export"):
+        call(served, signature, rows[signature])
+
+
 def _callable_options(feed: list[str], fetch: list[str]) -> Any:
     return config_pb2.CallableOptions(feed=feed, fetch=fetch)
 

@@ -85,6 +85,12 @@ class SmallModel(tf.Module):
         return {"classes": classes, "scores": tf.concat([1 - score, score], axis=1)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def classify_wrong(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Gives numbers where labels are expected."""
+        score = self.serving_default(inputs)["probabilities"][:, None]
+        return {"classes": tf.zeros_like(score, tf.int64), "scores": score}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
     def regress(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": self.serving_default(inputs)["probabilities"]}
 
@@ -124,7 +130,19 @@ def publish(base: Path) -> None:
 def save_model(directory: Path, tag: int) -> Path:
     """Writes the model as a SavedModel. `tag` is the seed of its weights and the tag in the state of `user_tower`."""
     model = SmallModel(tag)
-    names = ("serving_default", "user_tower", "score", "echo", "slow", "held", "fail", "lookup", "classify", "regress")
+    names = (
+        "serving_default",
+        "user_tower",
+        "score",
+        "echo",
+        "slow",
+        "held",
+        "fail",
+        "lookup",
+        "classify",
+        "classify_wrong",
+        "regress",
+    )
     tf.saved_model.save(model, str(directory), signatures={name: getattr(model, name) for name in names})
     return directory
 

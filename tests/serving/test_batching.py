@@ -17,7 +17,7 @@ from serving.server import Server
 from serving.server.config import ConfigError
 from serving.server.options import BatchingOptions, read_batching
 from tests.serving.conftest import NAME, PATIENCE, Caller
-from tests.serving.model import HISTORY, WIDTH
+from tests.serving.model import HISTORY, ITEMS, WIDTH
 
 pytestmark = pytest.mark.slow
 
@@ -89,21 +89,36 @@ def test_c35_no_common_dimension(base_path: Path) -> None:
         assert "Batching Run() input tensors must have at least one dimension" in scalar.details()
 
 
-@pytest.mark.parametrize("pad", [False, True])
-def test_c36_other_numbers_of_candidates(base_path: Path, caller: Caller, pad: bool) -> None:
+def test_c36_padded_to_the_most_candidates(base_path: Path, caller: Caller) -> None:
     requests = [_score(1, 6, 1), _score(1, 4, 2)]
     expected = [caller.run("score", inputs)["probabilities"] for inputs in requests]
-    options = {"max_batch_size": 2, "timeout_seconds": LONG, "pad_variable_length_inputs": pad}
-    with _serve(base_path, **options) as (_, batched):
+    with _serve(base_path, max_batch_size=2, timeout_seconds=LONG, pad_variable_length_inputs=True) as (_, batched):
         answers = _together(batched, requests)
     for answer, wanted in zip(answers, expected, strict=True):
-        if pad:
-            # The outputs keep the padding, and their other values are right.
-            assert answer["probabilities"].shape == (1, 6)
-            np.testing.assert_allclose(answer["probabilities"][:, : wanted.shape[1]], wanted, atol=1e-6)
-        else:
-            assert answer.code() is Code.FAILED_PRECONDITION
-            assert "from different tasks have different shapes and padding is turned off" in answer.details()
+        # The outputs keep the padding, and their other values are right.
+        assert answer["probabilities"].shape == (1, 6)
+        np.testing.assert_allclose(answer["probabilities"][:, : wanted.shape[1]], wanted, atol=1e-6)
+
+
+def test_other_numbers_of_candidates_do_not_meet(base_path: Path, caller: Caller) -> None:
+    """TensorFlow Serving joins them if it does not pad, and each of them fails because of the others."""
+    requests = [_score(1, 6, 1), _score(1, 4, 2), _score(1, 6, 3), _score(1, 4, 4)]
+    expected = [caller.run("score", inputs)["probabilities"] for inputs in requests]
+    with _serve(base_path, max_batch_size=2, timeout_seconds=LONG, num_batch_threads=1) as (server, batched):
+        answers = _together(batched, requests)
+        page = server._metrics.page()
+    for answer, wanted in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer["probabilities"], wanted, atol=1e-6)
+    assert ":tensorflow:serving:batching_session:processed_batch_size_count 2\n" in page
+
+
+def test_a_bad_request_fails_alone(base_path: Path) -> None:
+    with _serve(base_path, max_batch_size=3, timeout_seconds=LONG, num_batch_threads=1) as (_, caller):
+        rows = [{"row": np.array([row])} for row in (1, ITEMS, 2)]
+        good, bad, other = _together(caller, rows, "lookup")
+    assert (good["vector"].shape, other["vector"].shape) == ((1, WIDTH), (1, WIDTH))
+    assert bad.code() is Code.INVALID_ARGUMENT
+    assert f"indices[0] = {ITEMS} is not in" in bad.details()
 
 
 def test_c37_full_queue(base_path: Path) -> None:
@@ -146,7 +161,7 @@ def test_expired_requests_do_not_run(base_path: Path, monkeypatch: pytest.Monkey
         model = server._models.managers[NAME]._latest
         assert model is not None
         assert model.model is not None
-        monkeypatch.setattr(model.model, "_run", lambda *_: ran.set())
+        monkeypatch.setattr(model.model.session, "run", lambda *_: ran.set())
         with pytest.raises(grpc.RpcError) as caught:
             caller.run("score", _score(1, 2), timeout=0.1)
         assert caught.value.code() is Code.DEADLINE_EXCEEDED

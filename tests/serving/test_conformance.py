@@ -197,3 +197,15 @@ def test_c47_health_of_an_unknown_service(caller: Caller) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         caller.channel.unary_unary("/grpc.health.v1.Health/Check")(b"\x0a\x01x", timeout=20)
     assert caught.value.code() is Code.NOT_FOUND
+
+
+def test_c20_strings_as_tensorflow_writes_them(caller: Caller) -> None:
+    text = np.array([[b"", b"\xff\x00" + b"x" * 300]], object)
+    content = b"\x00" + b"\xae\x02" + b"".join(text[0])
+    outputs = caller.run("echo", {**ECHO, "text": tensor(types_pb2.DT_STRING, [1, 2], tensor_content=content)})
+    np.testing.assert_array_equal(outputs["text"], text)
+    for broken in (content[:-1], content + b"x", b"\x80", b"\xff" * 9):
+        proto = tensor(types_pb2.DT_STRING, [1, 2], tensor_content=broken)
+        with pytest.raises(grpc.RpcError, match="tensor parsing error: text") as caught:
+            caller.run("echo", {**ECHO, "text": proto})
+        assert caught.value.code() is Code.INVALID_ARGUMENT

@@ -208,6 +208,13 @@ REFUSED = [
         "Classify",
     ),
     Refused(
+        "C45 classify by a signature whose labels are numbers",
+        lambda: examples_request(classification_pb2.ClassificationRequest, "classify_wrong"),
+        INVALID,
+        ("Expected classes Tensor of DT_STRING. Was: ",),
+        "Classify",
+    ),
+    Refused(
         "C45 classify by an unknown signature",
         lambda: examples_request(classification_pb2.ClassificationRequest, "s"),
         INVALID,

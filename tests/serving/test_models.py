@@ -10,10 +10,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import Server, ServerError
+from tests.serving.certificates import Authority, ssl_config
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
 
@@ -35,7 +37,7 @@ def base(tmp_path: Path, saved_models: dict[int, Path]) -> Path:
 
 @pytest.fixture
 def served(base: Path) -> Iterator[tuple[Server, Caller]]:
-    with Server(base, NAME, poll_seconds=0.05) as server:
+    with Server(base, NAME, poll_seconds=0.05, allow_reload=True) as server:
         caller = Caller(server.address)
         yield server, caller
         caller.channel.close()
@@ -67,7 +69,7 @@ def _tag(caller: Caller, name: str = NAME, **version: Any) -> int:
     request.model_spec.name = name
     if "label" in version:
         request.model_spec.version_label = version["label"]
-    return int(caller.prediction.Predict(request, timeout=20).outputs["model_tag"].int64_val[0])
+    return int(tf.make_ndarray(caller.prediction.Predict(request, timeout=20).outputs["model_tag"])[0])
 
 
 def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -78,7 +80,7 @@ def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
 
 @pytest.fixture
 def fields(base: Path) -> Iterator[tuple[Server, Caller]]:
-    with Server(base, NAME, poll_seconds=0.05, tensor_content=False) as server:
+    with Server(base, NAME, poll_seconds=0.05, tensor_content=False, allow_reload=True) as server:
         caller = Caller(server.address)
         yield server, caller
         caller.channel.close()
@@ -125,12 +127,65 @@ def test_c33_a_model_comes_and_goes(base: Path, fields: tuple[Server, Caller], t
     assert server.served == {NAME: [3], "other": [5]}
     assert (_tag(caller), _tag(caller, "other")) == (3, 1)
     _reload(caller, _list(_model(other, name="other")))
-    assert _refused(lambda: _tag(caller)) == (Code.NOT_FOUND, f"Servable not found for request: Latest({NAME})")
+    code, text = _refused(lambda: _tag(caller))
+    assert code is Code.NOT_FOUND
+    assert text.startswith(f"Servable not found for request: Latest({NAME})")
     assert {status.state for status in caller.status().values()} == {State.END}
     _reload(caller, _list(_model(base), _model(other, name="other")))
     assert _tag(caller) == 3
     _reload(caller, "model_config_list {}")
     assert server.served == {}
+
+
+@pytest.mark.parametrize("options", [{}, {"rest_port": 0}])
+def test_a_reload_is_off_unless_it_is_allowed(base: Path, options: dict[str, Any]) -> None:
+    with Server(base, NAME, poll_seconds=0.05, **options) as server:
+        caller = Caller(server.address)
+        code, text = _refused(lambda: _reload(caller, _list(_model(base))))
+        assert code is Code.PERMISSION_DENIED
+        assert "--allow-reload" in text
+        assert server.versions == [2, 3]
+        caller.channel.close()
+
+
+def test_a_verified_caller_may_reload(base: Path, tmp_path: Path) -> None:
+    authority = Authority()
+    key, certificate = authority.issue()
+    config = ssl_config(tmp_path / "ssl.config", key, certificate, authority.certificate)
+    root = authority.certificate.encode()
+    credentials = grpc.ssl_channel_credentials(root, key.encode(), certificate.encode())
+    with Server(base, NAME, host="localhost", ssl_config_file=config) as server:
+        caller = Caller(server.address, credentials)
+        _reload(caller, _list(_model(base)))
+        assert server.versions == [3]
+        caller.channel.close()
+
+
+def test_no_model_is_not_healthy(served: tuple[Server, Caller]) -> None:
+    server, caller = served
+    health = caller.channel.unary_unary("/grpc.health.v1.Health/Check")
+    assert health(b"", timeout=20) == b"\x08\x01"
+    _reload(caller, "model_config_list {}")
+    assert server.served == {}
+    assert health(b"", timeout=20) == b"\x08\x02"
+
+
+def test_what_is_not_served_is_told_with_what_is(base: Path, served: tuple[Server, Caller]) -> None:
+    _, caller = served
+    code, text = _refused(lambda: _tag(caller, "other"))
+    assert (code, text) == (Code.NOT_FOUND, f"Servable not found for request: Latest(other). Served models: {NAME}")
+    with pytest.raises(grpc.RpcError, match=r"Specific\(small, 9\). Available versions of small: 2, 3"):
+        caller.run("user_tower", USER, version=9)
+
+
+def test_tables_are_replaced_under_a_reader(base: Path, served: tuple[Server, Caller], tmp_path: Path) -> None:
+    server, caller = served
+    shutil.copytree(base / "1", tmp_path / "other" / "5")
+    models, versions = iter(server._models.managers), iter(server._models.managers[NAME]._versions)
+    next(models), next(versions)
+    _reload(caller, _list(_model(base, "all {}"), _model(tmp_path / "other", name="other")))
+    assert (list(models), sorted(versions)) == ([], [3])
+    assert server.served == {NAME: [1, 2, 3], "other": [5]}
 
 
 REFUSED = {
@@ -140,6 +195,7 @@ REFUSED = {
     "relative": (_list(_model(Path("a/b"))), "to have an absolute path or URI; got base_path()=a/b"),
     "climbs out": (_list(_model(Path("../a"))), "to have an absolute path or URI; got base_path()=../a"),
     "no path": (_list(_model(Path("BASE/none"))), f"Could not find base path .*/none for servable {NAME}"),
+    "no version at all": (_list(_model(Path("BASE/empty"))), "Could not find any version of servable small"),
     "no version": (_list(_model(Path("BASE"), "specific { versions: 9 }")), f"Version 9 of servable {NAME}"),
     "no name": (_list(_model(Path("BASE"), name="")), "has no name"),
     "platform": (_list(_model(Path("BASE"))).replace('"tensorflow"', '"pytorch"'), "'pytorch'; only 'tensorflow'"),
@@ -150,10 +206,11 @@ REFUSED = {
 def test_c33_a_bad_configuration_changes_nothing(base: Path, served: tuple[Server, Caller], case: str) -> None:
     server, caller = served
     config, message = REFUSED[case]
+    (base / "empty").mkdir()
     with pytest.raises(grpc.RpcError, match=message.replace("()", r"\(\)")) as caught:
         _reload(caller, config.replace("BASE", str(base)))
     assert caught.value.code() is Code.INVALID_ARGUMENT
-    assert server.versions == [2, 3]
+    assert (server.versions, _tag(caller)) == ([2, 3], 3)
 
 
 def test_c33_a_model_that_cannot_be_loaded_is_named(base: Path, fields: tuple[Server, Caller], tmp_path: Path) -> None:

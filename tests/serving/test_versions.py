@@ -22,6 +22,7 @@ from serving.server import Server
 from serving.server.config import one_model
 from serving.server.directory import latest
 from serving.server.engine import LoadedModel
+from serving.server.metrics import Metrics
 from serving.server.models import Models
 from serving.server.versions import VersionManager
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
@@ -202,7 +203,7 @@ def test_no_graph_stays_of_a_version_that_failed_or_ended(base: Path, saved_mode
 
     def load(directory: Path) -> LoadedModel:
         model = LoadedModel(directory)
-        graphs[directory.name] = weakref.ref(model._session.graph)
+        graphs[directory.name] = weakref.ref(model.session.graph)
         if directory.name == "2":
             raise ValueError("broken")
         return model
@@ -226,11 +227,11 @@ def test_no_graph_stays_of_a_model_that_is_no_longer_configured(base: Path, save
 
     def load(directory: Path) -> LoadedModel:
         model = LoadedModel(directory)
-        graphs.append(weakref.ref(model._session.graph))
+        graphs.append(weakref.ref(model.session.graph))
         return model
 
     _publish(saved_models[1], base, "1")
-    models = Models(one_model("old", base, 1), load, poll_seconds=60.0, retry_seconds=60.0)
+    models = Models(one_model("old", base, 1), load, Metrics(), poll_seconds=60.0, retry_seconds=60.0)
     models.start()
     assert models.managers["old"].wait_until_ready(30)
     models.apply(one_model("new", base, 1))

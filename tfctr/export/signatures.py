@@ -60,12 +60,23 @@ class RankingModule(tf.Module):
     Args:
         state_dtype: "float32", or "float16" for a state of half the size.
         fold: Serve the folded backbone, which is smaller and has equal outputs. The model itself is not changed.
+        max_rows: The most rows of a request of `serving_default` and `user_tower`, each with a whole history. TF
+            Serving has no such limit, and a message of a few bytes can stand for millions of equal rows.
+        max_candidates: The most candidates of all rows of a request of `score` together.
     """
 
     def __init__(
-        self, model: RankingModel, assets: FeatureAssets, state_dtype: str = "float32", fold: bool = True
+        self,
+        model: RankingModel,
+        assets: FeatureAssets,
+        state_dtype: str = "float32",
+        fold: bool = True,
+        max_rows: int = 4096,
+        max_candidates: int = 16_384,
     ) -> None:
         super().__init__()
+        self._max_rows = max_rows
+        self._max_candidates = max_candidates
         self._untracked = _Untracked(model, served_scorer(model, fold))
         # Only the weights that the signatures read are tracked. Tracking the model would save its optimizer as well.
         self.weights = [weight.value for weight in served_weights(model, self.scorer)]
@@ -115,7 +126,8 @@ class RankingModule(tf.Module):
         return dict(self._untracked.functions["serving_default"](examples))
 
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        raw = _checked(inputs, self.user_specs)
+        rows = tf.shape(next(iter(inputs.values())), tf.int64)[0]
+        raw = _checked(inputs, self.user_specs, _at_most(rows, self._max_rows, "rows", "max_rows"))
         model_side = self.raw_function.user(raw)
         state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
@@ -127,7 +139,9 @@ class RankingModule(tf.Module):
         return {**wire, MODEL_TAG: tag}
 
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        inputs = _checked(inputs, {**self.state_specs, **self.candidate_specs, **self.context_specs})
+        specs = {**self.state_specs, **self.candidate_specs, **self.context_specs}
+        candidates = tf.size(inputs[next(iter(self.candidate_specs))], tf.int64)
+        inputs = _checked(inputs, specs, _at_most(candidates, self._max_candidates, "candidates", "max_candidates"))
         good = tf.equal(inputs[MODEL_TAG], self.model_tag) if self.state_specs else tf.constant(True)
         state = {}
         for wire, name in self._state_names.items():
@@ -136,7 +150,8 @@ class RankingModule(tf.Module):
         return {PROBABILITIES: self._probabilities(state, inputs, inputs, good)}
 
     def _serving_default(self, examples: Any) -> dict[str, Any]:
-        raw = parse_examples(examples, self.file)
+        with tf.control_dependencies([_at_most(tf.size(examples, tf.int64), self._max_rows, "examples", "max_rows")]):
+            raw = parse_examples(tf.identity(examples), self.file)
         model_side = self.raw_function.user(raw)
         state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
         wire = {name: self._to_wire(tensor) for name, tensor in state.items()}
@@ -204,15 +219,15 @@ def _in_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tf.maximum(one, 0) if one.dtype == tf.int32 else one for name, one in tensors.items()}
 
 
-def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any], limit: Any) -> dict[str, Any]:
     """The inputs, after checks of their shapes in the graph, because TF Serving does not check them.
 
     Fixed dimensions must be those of the signature. Dimension 0 must be equal for all inputs, dimension 1 for all
-    candidate inputs.
+    candidate inputs. `limit` is an operation of `_at_most`.
     """
     checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
     candidates = [name for name, spec in specs.items() if spec.shape.rank == 2 and spec.shape[1] is None]
-    checks = []
+    checks = [limit]
     for axis, what, names in ((0, "one row a request", list(specs)), (1, "the candidates", candidates)):
         for name in names[1:]:
             sizes = (tf.shape(checked[tensor])[axis] for tensor in (name, names[0]))
@@ -220,6 +235,13 @@ def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any]) -> dict[str, A
             checks.append(tf.debugging.assert_equal(*sizes, message=message))
     with tf.control_dependencies(checks):
         return {name: tf.identity(tensor) for name, tensor in checked.items()}
+
+
+def _at_most(count: Any, limit: int, what: str, option: str) -> Any:
+    """An operation that fails if a request has too many of something."""
+    message = f"a request may have {limit} {what} (`{option}` of the export). Received:"
+    # The op itself: `tf.debugging.Assert` puts a branch around it, which takes longer than the comparison.
+    return tf.raw_ops.Assert(condition=count <= limit, data=[message, count])
 
 
 def model_tag(model: RankingModel, assets: FeatureAssets) -> int:

@@ -153,6 +153,8 @@ class Export(Strict):
     warmup_row: Literal["made", "logged"] = Field(
         "made", description="logged: the warm-up requests hold the first row of the training data, a real user's"
     )
+    max_rows: int = Field(4096, ge=1, description="rows of a request of serving_default and user_tower")
+    max_candidates: int = Field(16_384, ge=1, description="candidates of all rows of a request of score together")
     fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 
