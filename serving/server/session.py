@@ -71,10 +71,19 @@ class Session:
         values = {self._tensors[name]: value for name, value in feeds.items()}
         wanted = [self._tensors[name] for name in fetches]
         options = config_pb2.RunOptions(timeout_in_ms=timeout_ms) if timeout_ms else None
+        try:
+            return self._run(wanted, values, options)
+        except UnicodeDecodeError as error:  # the message quotes bytes of the request that are no text
+            quoted = error.object.decode("utf-8", "backslashreplace")
+            raise tf.errors.InvalidArgumentError(None, None, quoted) from None
+
+    def _run(self, wanted: list[Any], values: dict[Any, Array], options: Any) -> list[Array]:
         results: list[Array]
         if not self._low_level:
             try:
                 results = self._session.run(wanted, values, options=options)
+            except UnicodeDecodeError:
+                raise
             except (TypeError, ValueError) as error:  # of the checks in Python
                 raise tf.errors.InvalidArgumentError(None, None, str(error)) from None
             return results

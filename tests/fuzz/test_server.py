@@ -95,7 +95,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     base = tmp_path_factory.mktemp("fuzz") / NAME
     directory = save_model(base / "1", 1)
     process = Process(
-        *("--model-base-path", str(base), "--port", "0", "--rest-port", "0"),
+        *("--model-base-path", str(base), "--model-name", NAME, "--port", "0", "--rest-port", "0"),
         within=("prlimit", f"--data={MEMORY_BYTES}"),
     )
     try:

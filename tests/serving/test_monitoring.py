@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
 from serving.deployment import METRICS_PATH, flags, load_deployment
 from tests.serving.conftest import NAME, Caller
 from tests.serving.kustomize import build
 from tests.serving.requests import SCORE
+from tfctr.client import RankingClient
+from tfctr.client.prometheus import ClientCollector
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = ROOT / "serving"
@@ -21,15 +24,6 @@ KUBERNETES = SERVING / "k8s"
 ALERTS = yaml.safe_load((SERVING / "alerts.yaml").read_text("utf-8"))
 RULES = {rule["alert"]: rule for group in ALERTS["groups"] for rule in group["rules"]}
 
-# The metrics of the client's collector, with their labels.
-CLIENT_METRICS: dict[str, set[str]] = {
-    "tfctr_client_requests_total": {"outcome"},
-    "tfctr_client_request_seconds_bucket": {"le"},
-    "tfctr_client_state_cache_total": {"result"},
-    "tfctr_client_cache_paused": set(),
-    "tfctr_client_state_age_seconds": set(),
-    "tfctr_client_model_versions": {"version"},
-}
 # A metric, and what selects of it.
 METRIC = re.compile(r"((?::tensorflow:serving:|tfctr_client_)[\w:]+)(?:\{([^}]*)\})?")
 
@@ -47,37 +41,76 @@ def page(rest_address: str, caller: Caller) -> dict[str, set[str]]:
     with urllib.request.urlopen(f"http://{rest_address}{METRICS_PATH}", timeout=20) as reply:
         text = reply.read().decode()
     assert NAME in text
+    return labels_of(text)
+
+
+@pytest.fixture(scope="module")
+def of_clients() -> dict[str, set[str]]:
+    """The metrics of the client's collector and their labels, as Prometheus reads them."""
+    with RankingClient("127.0.0.1:1") as client:
+        collector = ClientCollector(client)
+        collector.request_ended("rank", "ok", 0.01)
+        collector.call_ended("score", "ok", 0.01)
+        collector.state_used(7, 1.0)
+        registry = CollectorRegistry()
+        registry.register(collector)
+        return labels_of(generate_latest(registry).decode())
+
+
+def labels_of(text: str) -> dict[str, set[str]]:
+    """The metrics of a page and their labels."""
     labels: dict[str, set[str]] = {}
-    for name, pairs in re.findall(r"^(:[\w:]+)\{(.*)\} ", text, re.MULTILINE):
+    for name, pairs in re.findall(r"^([\w:]+)\{(.*)\} ", text, re.MULTILINE):
         labels.setdefault(name, set()).update(re.findall(r"(\w+)=", pairs))
     return labels
 
 
+def test_what_is_counted_has_the_names_that_the_page_explains() -> None:
+    explained = set(re.findall(r"`(cache_\w+)`", (ROOT / "docs" / "client.md").read_text("utf-8")))
+    texts = [
+        (SERVING / "alerts.yaml").read_text("utf-8"),
+        (SERVING / "compose" / "grafana" / "serving.json").read_text(),
+    ]
+    named = {name for text in texts for name in re.findall(r"\bcache_[a-z]+", text)}
+    assert len(named) >= 6
+    assert named <= explained
+
+
 @pytest.mark.usefixtures("embedded")
-def test_dashboard_and_autoscaler_ask_for_metrics_that_there_are(page: dict[str, set[str]]) -> None:
+def test_dashboard_and_autoscaler_ask_for_metrics_that_there_are(
+    page: dict[str, set[str]], of_clients: dict[str, set[str]]
+) -> None:
     dashboard = json.loads((SERVING / "compose" / "grafana" / "serving.json").read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(expressions) == 6
+    assert len(expressions) == 14
     for expression in expressions:
         assert asked(expression)
         for name, labels in asked(expression).items():
-            assert labels <= page[name], expression
+            assert labels <= (page | of_clients)[name], expression
     (adapter,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text("utf-8"))["rules"]
     assert re.findall(r'__name__="([^"]+)"', adapter["seriesQuery"])[0] in page
 
 
 @pytest.mark.usefixtures("embedded")
 @pytest.mark.parametrize("alert", RULES)
-def test_an_alert_asks_for_metrics_that_there_are(page: dict[str, set[str]], alert: str) -> None:
+def test_an_alert_asks_for_metrics_that_there_are(
+    page: dict[str, set[str]], of_clients: dict[str, set[str]], alert: str
+) -> None:
     wanted = asked(RULES[alert]["expr"])
     assert wanted
     for name, labels in wanted.items():
-        assert labels <= (page | CLIENT_METRICS)[name], name
+        assert labels <= (page | of_clients)[name], name
 
 
 def test_there_is_an_alert_for_each_way_to_fail() -> None:
     text = " ".join(rule["expr"] for rule in RULES.values())
-    for part in ('status!="OK"', "RESOURCE_EXHAUSTED", "request_latency_bucket", "model_versions", "cache_paused"):
+    for part in (
+        'status!="OK"',
+        "RESOURCE_EXHAUSTED",
+        "request_latency_bucket",
+        "state_age_seconds_count",
+        "cache_skipped",
+    ):
         assert part in text
     assert len(RULES) == sum(len(group["rules"]) for group in ALERTS["groups"])
 

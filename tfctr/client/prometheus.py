@@ -20,6 +20,12 @@ except ImportError:
 SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5)
 """Upper ends of the buckets of latencies."""
 
+FROM_ZERO = (
+    *("cache_hit", "cache_miss", "cache_failed", "cache_late", "cache_busy", "cache_skipped"),
+    *("retry", "hedge", "over_budget", "recomputed"),
+)
+"""Counts that are there before the first event, which a rate would miss otherwise."""
+
 AGES = (1, 10, 60, 300, 600, 1800, 3600, 14400)
 """Upper ends of the buckets of the ages of states, in seconds."""
 
@@ -85,6 +91,6 @@ class ClientCollector(Collector, Observer):
         for histogram in (self._requests, self._calls, self._ages):
             yield from histogram.collect()
         counts = CounterMetricFamily("tfctr_client", "Events of the client.", labels=("model", "what"))
-        for what, times in self._client.counts.items():
+        for what, times in {**dict.fromkeys(FROM_ZERO, 0), **self._client.counts}.items():
             counts.add_metric((self._model, what), times)
         yield counts

@@ -88,7 +88,7 @@ def from_bytes(key: StateKey, payload: bytes) -> UserState | None:
             name = body[at : at + name_size].decode()
             at += name_size
             tensors[name], at = _unpack(body, at, shape, codec.DTYPES[enum][0], _Encoding(encoding))
-    except (struct.error, KeyError, ValueError) as error:
+    except (struct.error, KeyError, ValueError, OverflowError) as error:
         raise InvalidRecordError("written by another release") from error  # the bytes are intact: the CRC is right
     if at != len(body):
         raise InvalidRecordError("written by another release")
