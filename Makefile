@@ -27,6 +27,7 @@ help:
 	@echo "make test    before a merge: lint, types, pages and all tests but those of the night"
 	@echo "make test-jax    the part of make test that runs on the JAX backend"
 	@echo "make test-night  now and then: every interest with every interaction"
+	@echo "make test-fuzz   100,000 nearly right inputs to files, cached records and the server (SEED=N)"
 	@echo "make golden  run the comparisons with published numbers and print a table by architecture"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  let ruff rewrite"

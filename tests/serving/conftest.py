@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,22 @@ class Caller:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         request.model_spec.name = NAME
         return self.prediction.GetModelMetadata(request, timeout=PATIENCE)
+
+
+@contextmanager
+def serve(base_path: Path, **options: Any) -> Iterator[tuple[Server, Caller]]:
+    """A server with options of its own, and a caller of it."""
+    with Server(base_path, NAME, **options) as server:
+        caller = Caller(server.address)
+        yield server, caller
+        caller.channel.close()
+
+
+def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
+    """The code and the message with which a call is refused."""
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code(), caught.value.details()
 
 
 def predict_request(

@@ -24,7 +24,7 @@ import tensorflow as tf
 from serving.server import Server
 from serving.server.admission import Limits
 from serving.server.metrics import PATH
-from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
+from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request, refused, serve
 from tests.serving.model import HISTORY
 from tests.serving.process_resources import process_resources
 from tests.serving.test_process import Process
@@ -33,20 +33,6 @@ pytestmark = pytest.mark.slow
 
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
-
-
-@contextmanager
-def _serve(base_path: Path, **options: Any) -> Iterator[tuple[Server, Caller]]:
-    with Server(base_path, NAME, **options) as server:
-        caller = Caller(server.address)
-        yield server, caller
-        caller.channel.close()
-
-
-def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code(), caught.value.details()
 
 
 @contextmanager
@@ -71,7 +57,7 @@ def _occupied(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
 
 
 def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _serve(base_path, limits=Limits(threads=1, max_queued=2)) as (server, caller), ThreadPoolExecutor(8) as pool:
+    with serve(base_path, limits=Limits(threads=1, max_queued=2)) as (server, caller), ThreadPoolExecutor(8) as pool:
         with _occupied(server, monkeypatch) as begun:
             asked = [pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE) for _ in range(8)]
             eventually(lambda: sum(one.done() for one in asked) == 5, "five of eight are refused")
@@ -87,11 +73,11 @@ def test_more_requests_than_may_wait_are_refused_at_once(base_path: Path, monkey
 def test_l3_a_request_that_expired_while_it_waited_does_not_run(
     base_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with _serve(base_path, limits=Limits(threads=1)) as (server, caller), ThreadPoolExecutor(1) as pool:
+    with serve(base_path, limits=Limits(threads=1)) as (server, caller), ThreadPoolExecutor(1) as pool:
         with _occupied(server, monkeypatch) as begun:
             first = pool.submit(caller.run, "user_tower", USER, timeout=PATIENCE)
             eventually(lambda: len(begun) == 1, "the first runs")
-            assert _refused(lambda: caller.run("user_tower", USER, timeout=0.2))[0] is Code.DEADLINE_EXCEEDED
+            assert refused(lambda: caller.run("user_tower", USER, timeout=0.2))[0] is Code.DEADLINE_EXCEEDED
         assert first.result()["model_tag"][0] == 1
         caller.run("user_tower", USER)
         # Only the first and the last request ran.
@@ -162,9 +148,9 @@ def test_l2_three_requests_arrive_for_each_that_ends(base_path: Path) -> None:
 
 
 def test_message_limit(base_path: Path) -> None:
-    with _serve(base_path, limits=Limits(max_message_bytes=10_000)) as (_, caller):
+    with serve(base_path, limits=Limits(max_message_bytes=10_000)) as (_, caller):
         big = {"user_id": np.arange(200), "history": np.zeros((200, HISTORY), np.int64)}
-        code, text = _refused(lambda: caller.run("user_tower", big))
+        code, text = refused(lambda: caller.run("user_tower", big))
         assert code is Code.RESOURCE_EXHAUSTED
         assert "larger than max" in text
         assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
@@ -179,7 +165,7 @@ def _ask(server: Server) -> int:
 
 def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        _serve(base_path, limits=Limits(threads=1, max_queued=0), rest_port=0) as (server, _),
+        serve(base_path, limits=Limits(threads=1, max_queued=0), rest_port=0) as (server, _),
         ThreadPoolExecutor(1) as pool,
     ):
         with _occupied(server, monkeypatch) as begun:
@@ -192,7 +178,7 @@ def test_rest_is_busy_rather_than_slow(base_path: Path, monkeypatch: pytest.Monk
 
 
 def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with _serve(base_path, rest_port=0) as (server, _), ThreadPoolExecutor(2) as pool:
+    with serve(base_path, rest_port=0) as (server, _), ThreadPoolExecutor(2) as pool:
         with _occupied(server, monkeypatch) as begun:
             first = pool.submit(_ask, server)
             eventually(lambda: len(begun) == 1, "the first runs")
@@ -205,7 +191,7 @@ def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, m
 
 @pytest.mark.parametrize("kind", ["gRPC", "REST"])
 def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) -> None:
-    with _serve(base_path, limits=Limits(threads=2), rest_port=0) as (server, caller):
+    with serve(base_path, limits=Limits(threads=2), rest_port=0) as (server, caller):
         port = server.port if kind == "gRPC" else server.rest_port
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
         for one in idle[::2]:

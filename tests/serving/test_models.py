@@ -16,7 +16,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.server import Server, ServerError
 from tests.serving.certificates import Authority, ssl_config
-from tests.serving.conftest import NAME, Caller, eventually, predict_request
+from tests.serving.conftest import NAME, Caller, eventually, predict_request, refused
 from tests.serving.model import HISTORY
 
 pytestmark = pytest.mark.slow
@@ -72,12 +72,6 @@ def _tag(caller: Caller, name: str = NAME, **version: Any) -> int:
     return int(tf.make_ndarray(caller.prediction.Predict(request, timeout=20).outputs["model_tag"])[0])
 
 
-def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code(), caught.value.details()
-
-
 @pytest.fixture
 def fields(base: Path) -> Iterator[tuple[Server, Caller]]:
     with Server(base, NAME, poll_seconds=0.05, tensor_content=False, allow_reload=True) as server:
@@ -92,7 +86,7 @@ def test_c32_labels_and_specific_versions(base: Path, fields: tuple[Server, Call
     response = _reload(caller, _list(_model(base, "specific { versions: 1 versions: 2 }", labels)))
     assert (response.status.error_code, server.versions) == (0, [1, 2])
     assert (_tag(caller, label="stable"), _tag(caller, label="canary"), _tag(caller)) == (1, 2, 2)
-    code, text = _refused(lambda: _tag(caller, label="beta"))
+    code, text = refused(lambda: _tag(caller, label="beta"))
     assert (code, text) == (Code.INVALID_ARGUMENT, "Unrecognized servable version label: beta")
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name, request.model_spec.version_label = NAME, "stable"
@@ -101,9 +95,9 @@ def test_c32_labels_and_specific_versions(base: Path, fields: tuple[Server, Call
     # All labels are replaced. A label on a version that is not served is an error, and the labels stay.
     _reload(caller, _list(_model(base, "specific { versions: 1 versions: 2 }", _label("stable", 2))))
     assert _tag(caller, label="stable") == 2
-    assert _refused(lambda: _tag(caller, label="canary"))[0] is Code.INVALID_ARGUMENT
+    assert refused(lambda: _tag(caller, label="canary"))[0] is Code.INVALID_ARGUMENT
     wrong = _list(_model(base, "specific { versions: 1 versions: 2 }", _label("stable", 3)))
-    code, text = _refused(lambda: _reload(caller, wrong))
+    code, text = refused(lambda: _reload(caller, wrong))
     assert code is Code.FAILED_PRECONDITION
     assert "Request to assign label to version 3" in text
     assert "which is not currently available for inference" in text
@@ -127,7 +121,7 @@ def test_c33_a_model_comes_and_goes(base: Path, fields: tuple[Server, Caller], t
     assert server.served == {NAME: [3], "other": [5]}
     assert (_tag(caller), _tag(caller, "other")) == (3, 1)
     _reload(caller, _list(_model(other, name="other")))
-    code, text = _refused(lambda: _tag(caller))
+    code, text = refused(lambda: _tag(caller))
     assert code is Code.NOT_FOUND
     assert text.startswith(f"Servable not found for request: Latest({NAME})")
     assert {status.state for status in caller.status().values()} == {State.END}
@@ -141,7 +135,7 @@ def test_c33_a_model_comes_and_goes(base: Path, fields: tuple[Server, Caller], t
 def test_a_reload_is_off_unless_it_is_allowed(base: Path, options: dict[str, Any]) -> None:
     with Server(base, NAME, poll_seconds=0.05, **options) as server:
         caller = Caller(server.address)
-        code, text = _refused(lambda: _reload(caller, _list(_model(base))))
+        code, text = refused(lambda: _reload(caller, _list(_model(base))))
         assert code is Code.PERMISSION_DENIED
         assert "--allow-reload" in text
         assert server.versions == [2, 3]
@@ -172,7 +166,7 @@ def test_no_model_is_not_healthy(served: tuple[Server, Caller]) -> None:
 
 def test_what_is_not_served_is_told_with_what_is(base: Path, served: tuple[Server, Caller]) -> None:
     _, caller = served
-    code, text = _refused(lambda: _tag(caller, "other"))
+    code, text = refused(lambda: _tag(caller, "other"))
     assert (code, text) == (Code.NOT_FOUND, f"Servable not found for request: Latest(other). Served models: {NAME}")
     with pytest.raises(grpc.RpcError, match=r"Specific\(small, 9\). Available versions of small: 2, 3"):
         caller.run("user_tower", USER, version=9)
@@ -217,7 +211,7 @@ def test_c33_a_model_that_cannot_be_loaded_is_named(base: Path, fields: tuple[Se
     server, caller = fields
     broken = tmp_path / "broken"
     (broken / "1").mkdir(parents=True)
-    code, text = _refused(lambda: _reload(caller, _list(_model(base), _model(broken, name="broken"))))
+    code, text = refused(lambda: _reload(caller, _list(_model(base), _model(broken, name="broken"))))
     assert code is Code.UNKNOWN
     assert "1 model(s) did not become available: {broken: version 1: " in text
     assert _tag(caller) == 3

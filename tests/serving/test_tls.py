@@ -5,10 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -16,27 +13,13 @@ import pytest
 
 from serving.server import Server, ServerError
 from tests.serving.certificates import Authority, ssl_config
-from tests.serving.conftest import NAME, Caller, eventually
+from tests.serving.conftest import NAME, Caller, eventually, refused, serve
 from tests.serving.model import HISTORY
 
 pytestmark = pytest.mark.slow
 
 Code = grpc.StatusCode
 USER = {"user_id": np.array([3]), "history": np.arange(HISTORY)[None]}
-
-
-@contextmanager
-def _serve(base_path: Path, **options: Any) -> Iterator[tuple[Server, Caller]]:
-    with Server(base_path, NAME, **options) as server:
-        caller = Caller(server.address)
-        yield server, caller
-        caller.channel.close()
-
-
-def _refused(call: Any) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code(), caught.value.details()
 
 
 def _context(authority: Authority, issuer: Authority | None, tmp_path: Path) -> ssl.SSLContext:
@@ -61,7 +44,7 @@ def _status(server: Server, context: ssl.SSLContext) -> int:
 def test_rest_has_the_tls_of_grpc(base_path: Path, tmp_path: Path) -> None:
     authority = Authority()
     config = ssl_config(tmp_path / "ssl.config", *authority.issue())
-    with _serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
+    with serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
         assert _status(server, _context(authority, None, tmp_path)) == 200
         with pytest.raises(ssl.SSLCertVerificationError):
             _status(server, _context(Authority(), None, tmp_path))
@@ -74,7 +57,7 @@ def test_rest_has_the_tls_of_grpc(base_path: Path, tmp_path: Path) -> None:
 def test_rest_asks_for_the_client_certificates_of_grpc(base_path: Path, tmp_path: Path) -> None:
     authority = Authority()
     config = ssl_config(tmp_path / "ssl.config", *authority.issue(), authority.certificate)
-    with _serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
+    with serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
         assert _status(server, _context(authority, authority, tmp_path)) == 200
         for issuer in (None, Authority()):
             with pytest.raises((ssl.SSLError, http.client.HTTPException, OSError)):
@@ -96,7 +79,7 @@ def test_a_new_certificate_is_used_without_a_restart(
     authority = Authority()
     first, second = authority.issue(), authority.issue()
     file = ssl_config(tmp_path / "ssl.config", *first)
-    with _serve(base_path, ssl_config_file=file, host="localhost", rest_port=0) as (server, _):
+    with serve(base_path, ssl_config_file=file, host="localhost", rest_port=0) as (server, _):
         ports = (server.port, server.rest_port or 0)
         assert [_presented(port).split() for port in ports] == [first[1].split()] * 2
         trusting = Caller(server.address, grpc.ssl_channel_credentials(authority.certificate.encode()))
@@ -116,13 +99,13 @@ def test_a_new_certificate_is_used_without_a_restart(
 def test_tls(base_path: Path, tmp_path: Path) -> None:
     authority = Authority()
     config = ssl_config(tmp_path / "ssl.config", *authority.issue())
-    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
+    with serve(base_path, ssl_config_file=config, host="localhost") as (server, plain):
         trusting = grpc.ssl_channel_credentials(authority.certificate.encode())
         assert int(Caller(server.address, trusting).run("user_tower", USER)["model_tag"][0]) == 1
-        assert _refused(lambda: plain.run("user_tower", USER))[0] is Code.UNAVAILABLE
+        assert refused(lambda: plain.run("user_tower", USER))[0] is Code.UNAVAILABLE
         stranger = grpc.ssl_channel_credentials(Authority().certificate.encode())
-        refused = _refused(lambda: Caller(server.address, stranger).run("user_tower", USER))
-        assert refused[0] is Code.UNAVAILABLE
+        turned_away = refused(lambda: Caller(server.address, stranger).run("user_tower", USER))
+        assert turned_away[0] is Code.UNAVAILABLE
 
 
 def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
@@ -134,12 +117,12 @@ def test_mutual_tls(base_path: Path, tmp_path: Path) -> None:
         key, certificate = issuer.issue() if issuer else (None, None)
         return grpc.ssl_channel_credentials(root, key and key.encode(), certificate and certificate.encode())
 
-    with _serve(base_path, ssl_config_file=config, host="localhost") as (server, _):
+    with serve(base_path, ssl_config_file=config, host="localhost") as (server, _):
         known = Caller(server.address, credentials(authority))
         assert int(known.run("user_tower", USER)["model_tag"][0]) == 1
         for issuer in (None, Authority()):
             caller = Caller(server.address, credentials(issuer))
-            assert _refused(lambda caller=caller: caller.run("user_tower", USER))[0] is Code.UNAVAILABLE
+            assert refused(lambda caller=caller: caller.run("user_tower", USER))[0] is Code.UNAVAILABLE
 
 
 @pytest.mark.parametrize(
