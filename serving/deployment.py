@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.text_protos import batching_parameters, monitoring_config
+from tfctr import MODEL_NAME
 from tfctr.errors import UserError
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
 
@@ -40,7 +41,7 @@ class Model(Strict):
     """The served model."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-    base_path: str = Field(pattern="^/", description="absolute path of the versions on the server")
+    base_path: str = Field(pattern="^(/|gs://.)", description="absolute path of the versions on the server, or gs://")
     num_versions: int = Field(
         2, ge=2, description="how many of the newest versions; 2 let a client finish with an old state"
     )
@@ -98,12 +99,16 @@ def render(deployment: Deployment) -> dict[str, str]:
     variables = {"IMAGE": deployment.image, "BASE_IMAGE": deployment.base_image}
     return {
         **config,
-        "k8s/base/kustomization.yaml": _base(deployment.model.name, sorted(served)),
+        "k8s/base/kustomization.yaml": _base(sorted(served)),
         **images,
-        "k8s/monitoring/alerts.yaml": _alerts(deployment.model.name),
+        "k8s/monitoring/alerts.yaml": _alerts(),
         "compose/.env": _said("configs/serving.yaml")
         + "".join(f"{name}={value}\n" for name, value in variables.items()),
     }
+
+
+LEFT_OUT = "k8s/base/config/batching.config"
+"""The one file that not every deployment has."""
 
 
 def server_files(deployment: Deployment) -> dict[str, str]:
@@ -122,14 +127,14 @@ def _said(source: str) -> str:
     return _HEADER.format(source=source)
 
 
-def _base(name: str, files: list[str]) -> str:
-    """The kustomization that gives the pods these files."""
+def _base(files: list[str]) -> str:
+    """The kustomization that gives the pods these files; the manifests name its map, whatever the model's name is."""
     names = [f"config/{file}" for file in [*files, *_SCRIPTS]]
     base = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": ["serving.yaml", "models-claim.yaml"],
-        "configMapGenerator": [{"name": f"{name}-config", "files": names}],
+        "configMapGenerator": [{"name": f"{MODEL_NAME}-config", "files": names}],
     }
     return _said("configs/serving.yaml") + yaml.safe_dump(base, sort_keys=False)
 
@@ -145,12 +150,12 @@ def _image_component(image: str) -> str:
     return _said("configs/serving.yaml") + yaml.safe_dump(component, sort_keys=False)
 
 
-def _alerts(name: str) -> str:
+def _alerts() -> str:
     """The alert rules for Prometheus Operator. Prometheus itself reads them as they are."""
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": name, "labels": {"app": name}},
+        "metadata": {"name": MODEL_NAME, "labels": {"app": MODEL_NAME}},
     }
     spec = indent(_ALERTS.read_text(encoding="utf-8"), "  ")
     return f"{_said('serving/alerts.yaml')}{yaml.safe_dump(rule, sort_keys=False)}spec:\n{spec}"

@@ -29,12 +29,17 @@ def read_models_config(path: Path) -> tuple[ModelServerConfig, dict[int, float]]
     try:
         text = path.read_text()
         config = text_format.Parse(text, ModelServerConfig())
-        (_,) = config.model_config_list.config
+        models = [model.name for model in config.model_config_list.config]
         noted = {int(version): datetime.fromisoformat(since).timestamp() for version, since in _NOTE.findall(text)}
         # A file that was not written by a step has no such comments; the age of the file counts instead.
         written = path.stat().st_mtime
-    except (OSError, text_format.ParseError, ValueError) as error:
-        raise UserError(f"{path}: must be a models.config file with one model. Received: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    except (text_format.ParseError, ValueError) as error:
+        raise UserError(f"{path}: must be a models.config file. Received: {error}") from None
+    if len(models) != 1:
+        found = ", ".join(models) or "none"
+        raise UserError(f"{path}: must have one model, whose versions are moved. Received: {found}")
     return config, {version: noted.get(version, written) for version in _retired(config)}
 
 

@@ -218,7 +218,10 @@ class Rollout:
 
         _, problems = call_all(self.replicas, restore)
         if problems:
-            raise UserError(f"{error}; the previous configuration is not back on {'; '.join(problems)}") from None
+            raise UserError(
+                f"{error}; the previous configuration is not back on {'; '.join(problems)}. When these answer again, "
+                "`status` tells what each serves, and `pin VERSION` sets all alike"
+            ) from None
         raise UserError(f"{error}; the previous configuration is back") from None
 
     def _all(self, call: Callable[[Replica], _Reply]) -> dict[str, _Reply]:

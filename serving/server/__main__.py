@@ -137,8 +137,12 @@ def main(
     if server.versions:
         served = ", ".join(f"{name} (versions {', '.join(map(str, found))})" for name, found in server.served.items())
         rest = f", http://{host}:{server.rest_port}" if rest_port is not None else ""
-        typer.echo(f"ready: {served} on grpc://{server.address}{rest}")
-        sys.stdout.flush()
+        ready = f"ready: {served} on grpc://{server.address}{rest}"
+        if log_format is LogFormat.JSON:
+            logging.getLogger("serving.server").info(ready)
+        else:
+            typer.echo(ready)
+            sys.stdout.flush()
     server.wait()
     server.stop(drain_seconds)
     sys.stdout.flush()

@@ -38,7 +38,6 @@ def test_one_image_everywhere() -> None:
 
 def test_the_image_and_the_volumes_name_the_model() -> None:
     assert f"directory that holds {MODEL_NAME}/1" in _yaml("compose.yaml")["services"]["serving"]["volumes"][0]
-    assert f'"/etc/serving/ready.sh", "{MODEL_NAME}"' in (SERVING / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_only_a_gpu_has_its_cache() -> None:

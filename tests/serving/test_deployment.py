@@ -16,8 +16,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
 from serving.deployment import CONFIG_DIRECTORY, Batching, flags, load_deployment, render
+from serving.models_config import read_models_config, write_models_config
+from serving.render import app
 from tests.serving.conftest import PATIENCE
 from tests.serving.kustomize import build
 from tfctr import MODEL_NAME
@@ -192,7 +196,7 @@ def test_probes_ask_what_the_server_offers() -> None:
     assert probe["service"] in ("ModelService", "PredictionService")
     assert {f"--port={probe['port']}", "--enable_grpc_healthcheck_service=true"} <= set(flags(DEPLOYMENT))
     for name in ("startupProbe", "readinessProbe"):
-        assert server[name]["exec"]["command"] == ["/bin/bash", "/etc/serving/ready.sh", DEPLOYMENT.model.name]
+        assert server[name]["exec"]["command"] == ["/bin/bash", "/etc/serving/ready.sh"]
 
 
 def test_the_adapter_rule_gives_the_metric_that_the_gpu_overlay_scales_by() -> None:
@@ -206,15 +210,59 @@ def test_the_adapter_rule_gives_the_metric_that_the_gpu_overlay_scales_by() -> N
 def test_ready_is_an_available_version(state: str, code: int) -> None:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            assert self.path == f"/v1/models/{MODEL_NAME}"
             self.send_response(200)
             self.end_headers()
             self.wfile.write(f'{{"model_version_status": [{{"version": "1", "state": "{state}"}}]}}'.encode())
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = ["bash", str(CONFIG / "ready.sh"), "ranking", str(server.server_address[1])]
+        command = ["bash", str(CONFIG / "ready.sh"), str(server.server_address[1])]
         assert subprocess.run(command, timeout=PATIENCE).returncode == code
         server.shutdown()
+
+
+def rendered(tmp_path: Path, *arguments: str, **changes: Any) -> Result:
+    """What the command says of a copy of serving/k8s/base/config, with keys of the deployment file changed."""
+    out = tmp_path / "serving"
+    if not out.exists():
+        shutil.copytree(CONFIG, out / "k8s/base/config")
+    settings = yaml.safe_load((ROOT / "configs/serving.yaml").read_text("utf-8"))
+    (tmp_path / "serving.yaml").write_text(yaml.safe_dump({**settings, **changes}))
+    return CliRunner().invoke(app, ["--config", str(tmp_path / "serving.yaml"), "--out", str(out), *arguments])
+
+
+def test_a_model_of_another_name_needs_no_other_manifest(tmp_path: Path) -> None:
+    assert rendered(tmp_path, model={"name": "shop", "base_path": "gs://bucket/shop"}).exit_code == 0
+    out = tmp_path / "serving/k8s"
+    (base,) = yaml.safe_load((out / "base/kustomization.yaml").read_text())["configMapGenerator"]
+    assert base["name"] == f"{MODEL_NAME}-config"  # which serving.yaml mounts
+    assert 'name: "shop"' in (out / "base/config/models.config").read_text()
+    assert f"name: {MODEL_NAME}\n" in (out / "monitoring/alerts.yaml").read_text()
+
+
+def test_a_rollout_is_not_written_over(tmp_path: Path) -> None:
+    assert rendered(tmp_path).exit_code == 0
+    path = tmp_path / "serving/k8s/base/config/models.config"
+    config, retired = read_models_config(path)
+    (model,) = config.model_config_list.config
+    model.model_version_policy.specific.versions.append(3)
+    model.version_labels["stable"] = 3
+    write_models_config(path, config, retired, 0.0)
+    refused = rendered(tmp_path)
+    assert refused.exit_code == 2
+    assert "holds the labels and versions of a rollout" in refused.output
+    assert "stable" in path.read_text()
+
+
+def test_batching_that_is_off_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "serving/k8s/base/config/batching.config"
+    assert rendered(tmp_path, batching={"allowed_batch_sizes": [1, 4]}).exit_code == 0
+    assert path.exists()
+    assert rendered(tmp_path, "--check").exit_code == 1
+    assert rendered(tmp_path).exit_code == 0
+    assert not path.exists()
+    assert rendered(tmp_path, "--check").exit_code == 0
 
 
 SERVER = """#!/usr/bin/env bash

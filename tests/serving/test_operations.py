@@ -114,7 +114,7 @@ def test_log_lines_are_json(base_path: Path) -> None:
     options = ("--port", "0", "--rest-port", "0", "--log-format", "json", "--access-log")
     process = Process("--model-base-path", str(base_path), "--model-name", NAME, *options)
     try:
-        ready = process.wait_for(r"on grpc://(\S+), http://(\S+)$")
+        ready = process.wait_for(r'"message": "ready: .* on grpc://(\S+), http://(\S+)"')
         Caller(ready[1]).run("user_tower", USER)
         urllib.request.urlopen(f"http://{ready[2]}/v1/models/{NAME}", timeout=20).read()
         process.wait_for('"method": "GetModelStatus"')
