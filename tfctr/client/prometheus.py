@@ -1,5 +1,6 @@
-"""What a client does, for Prometheus. Needs prometheus-client: `pip install 'tfctr[metrics]'`."""
+"""What clients do, for Prometheus. Needs prometheus-client: `pip install 'tfctr[metrics]'`."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from typing_extensions import override
@@ -30,8 +31,32 @@ AGES = (1, 10, 60, 300, 600, 1800, 3600, 14400)
 """Upper ends of the buckets of the ages of states, in seconds."""
 
 
-class ClientCollector(Collector, Observer):
-    """Collects the metrics of one client, each with the label `model`.
+class _Histograms(Observer):
+    """Tells the histograms of what the clients of one model do."""
+
+    def __init__(self, model: str, requests: Histogram, calls: Histogram, ages: Histogram):
+        self._model = model
+        self._requests = requests
+        self._calls = calls
+        self._ages = ages
+
+    @override
+    def request_ended(self, method: str, outcome: str, seconds: float) -> None:
+        self._requests.labels(self._model, method, outcome).observe(seconds)
+
+    @override
+    def call_ended(self, step: str, outcome: str, seconds: float) -> None:
+        self._calls.labels(self._model, step, outcome).observe(seconds)
+
+    @override
+    def state_used(self, version: int, age_seconds: float) -> None:
+        self._ages.labels(self._model, str(version)).observe(age_seconds)
+
+
+class ClientCollector(Collector):
+    """Collects the metrics of the clients of a process, each with the label `model`; those of one model are added up.
+
+    A registry takes one collector, so give it all clients. A client that is closed may stay: its counts stand still.
 
     - `tfctr_client_request_seconds`: requests by `method` and `outcome` ("ok" or the name of the error).
     - `tfctr_client_call_seconds`: calls to the server with their retries and hedges, by `step` and `outcome`.
@@ -41,15 +66,22 @@ class ClientCollector(Collector, Observer):
 
     Example:
 
-        prometheus_client.REGISTRY.register(ClientCollector(client))
+        prometheus_client.REGISTRY.register(ClientCollector(films, books))
 
     Args:
-        client: a client of either kind; it has one observer, which this becomes.
+        clients: clients of either kind.
+
+    Raises:
+        BadRequestError: there is none, or one of them is no client.
     """
 
-    def __init__(self, client: ClientBase):
-        self._client = client
-        self._model = client.model_name
+    def __init__(self, *clients: ClientBase):
+        if not clients or not all(isinstance(client, ClientBase) for client in clients):
+            received = [type(client).__name__ for client in clients]
+            raise BadRequestError(
+                f"ClientCollector takes one or more clients: ClientCollector(films, books). Received: {received}"
+            )
+        self._clients = tuple({id(client): client for client in clients}.values())
         self._requests = Histogram(
             "tfctr_client_request_seconds",
             "Time of a request.",
@@ -71,26 +103,19 @@ class ClientCollector(Collector, Observer):
             registry=None,
             buckets=AGES,
         )
-        client.observe(self)
-
-    @override
-    def request_ended(self, method: str, outcome: str, seconds: float) -> None:
-        self._requests.labels(self._model, method, outcome).observe(seconds)
-
-    @override
-    def call_ended(self, step: str, outcome: str, seconds: float) -> None:
-        self._calls.labels(self._model, step, outcome).observe(seconds)
-
-    @override
-    def state_used(self, version: int, age_seconds: float) -> None:
-        self._ages.labels(self._model, str(version)).observe(age_seconds)
+        for client in self._clients:
+            client.observe(_Histograms(client.model_name, self._requests, self._calls, self._ages))
 
     @override
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now."""
         for histogram in (self._requests, self._calls, self._ages):
             yield from histogram.collect()
-        counts = CounterMetricFamily("tfctr_client", "Events of the client.", labels=("model", "what"))
-        for what, times in {**dict.fromkeys(FROM_ZERO, 0), **self._client.counts}.items():
-            counts.add_metric((self._model, what), times)
+        counts = CounterMetricFamily("tfctr_client", "Events of the clients.", labels=("model", "what"))
+        found: dict[str, Counter[str]] = {}
+        for client in self._clients:
+            found.setdefault(client.model_name, Counter(dict.fromkeys(FROM_ZERO, 0))).update(client.counts)
+        for model, events in found.items():
+            for what, times in events.items():
+                counts.add_metric((model, what), times)
         yield counts
