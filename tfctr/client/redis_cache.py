@@ -159,7 +159,7 @@ class RedisStateCache(AsyncStateCache):
         except self._failed as error:
             told = self._url.without_secrets(error)
             raise UnavailableError(
-                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {told}"
+                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {told}{_advice(error)}"
             ) from None
 
     async def _ask(self, command: Callable[[], Any]) -> Any:
@@ -197,7 +197,7 @@ def _advice(error: Exception) -> str:
         return ": it may be a Sentinel, which this cache does not support; give it the server itself, or a proxy"
     if "READONLY" in text or "ReadOnly" in text:
         return ": it is a replica; give the cache the primary"
-    if "NOAUTH" in text or "Authentication required" in text:
+    if any(words in text for words in ("NOAUTH", "Authentication required", "client already authenticated")):
         return ": Redis wants a password; write it into the URL, redis://:PASSWORD@HOST:PORT"
     if "WRONGPASS" in text or "invalid username-password" in text or "invalid password" in text:
         return ": Redis does not take this user or password"

@@ -70,9 +70,8 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
     mixed = False
     if not isinstance(values, np.ndarray):
         values = list(values)
-        mixed = spec.dtype == wire.DT_FLOAT and not {bool, np.bool_}.isdisjoint(
-            map(type, values)
-        )  # NumPy would make it 1.0
+        # NumPy would make 1.0 of a True among numbers.
+        mixed = spec.dtype == wire.DT_FLOAT and not {bool, np.bool_}.isdisjoint(map(type, values))
     try:
         array = np.empty(0, object) if mixed else np.asarray(values)
     except (ValueError, OverflowError):
