@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,6 +194,28 @@ class HalfCache(OwnCache):
     def put(self, key: StateKey, state: UserState) -> None:
         self._fail("put")
         super().put(key, state)
+
+
+def test_the_shared_cache_of_the_docs(server: StubServer, connect: Connect) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    block = page.partition("from tfctr.client.record import")[2].partition("```")[0]
+    names: dict[str, Any] = {"StateCache": OwnCache}  # which has the other methods
+    exec("from tfctr.client.record import" + block, names)
+
+    class Store(dict[bytes, bytes]):
+        set = dict.__setitem__
+
+    store = Store()
+    with connect(server.target, timeout_seconds=300, cache=names["SharedCache"](store)) as client:
+        for user in ("u5", "u6", "u5"):
+            assert right(client.rank(**{**REQUEST, "user_key": user}))
+        assert client.counts["cache_hit"] == 1
+        mixed_up = dict(zip(store, reversed(store.values()), strict=True))
+        store.update(mixed_up)
+        client.rank(**REQUEST)
+        client.rank(**{**REQUEST, "history_version": 2})
+        assert client.counts["cache_hit"] == 1
+        assert "cache_failed" not in client.counts
 
 
 @pytest.mark.parametrize("fails", ["get", "put"])
