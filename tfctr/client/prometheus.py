@@ -53,7 +53,7 @@ class _Histograms(Observer):
         self._ages.labels(self._model, str(version)).observe(age_seconds)
 
 
-class ClientCollector(Collector):
+class ClientCollector(_Histograms, Collector):
     """Collects the metrics of the clients of a process, each with the label `model`; those of one model are added up.
 
     A registry takes one collector, so give it all clients. A client that is closed may stay: its counts stand still.
@@ -82,29 +82,31 @@ class ClientCollector(Collector):
                 f"ClientCollector takes one or more clients: ClientCollector(films, books). Received: {received}"
             )
         self._clients = tuple({id(client): client for client in clients}.values())
-        self._requests = Histogram(
+        requests = Histogram(
             "tfctr_client_request_seconds",
             "Time of a request.",
             ("model", "method", "outcome"),
             registry=None,
             buckets=SECONDS,
         )
-        self._calls = Histogram(
+        calls = Histogram(
             "tfctr_client_call_seconds",
             "Time of a call to the server, with its retries and hedges.",
             ("model", "step", "outcome"),
             registry=None,
             buckets=SECONDS,
         )
-        self._ages = Histogram(
+        ages = Histogram(
             "tfctr_client_state_age_seconds",
             "Age of the states that were scored.",
             ("model", "version"),
             registry=None,
             buckets=AGES,
         )
+        super().__init__(clients[0].model_name, requests, calls, ages)
         for client in self._clients:
-            client.observe(_Histograms(client.model_name, self._requests, self._calls, self._ages))
+            is_first = client.model_name == self._model
+            client.observe(self if is_first else _Histograms(client.model_name, requests, calls, ages))
 
     @override
     def collect(self) -> Iterator[Metric]:
