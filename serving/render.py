@@ -24,7 +24,8 @@ def main(
     """Render the files of TensorFlow Serving, the images of the manifests, and the alert rules."""
     try:
         files = render(load_deployment(config))
-        _check_rollout(out / MODELS_CONFIG, files[MODELS_CONFIG])
+        if not check:
+            _check_rollout(out / MODELS_CONFIG)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -44,15 +45,16 @@ def main(
         (out / LEFT_OUT).unlink(missing_ok=True)
 
 
-def _check_rollout(path: Path, rendered: str) -> None:
+def _check_rollout(path: Path) -> None:
     """Refuses to write over what `serving.rollout` has set.
 
     Raises:
         UserError: The file has labels or chosen versions.
     """
-    if not path.is_file() or path.read_text() == rendered:
+    try:
+        config, _ = read_models_config(path)
+    except UserError:  # none, or of nobody's rollout
         return
-    config, _ = read_models_config(path)
     (model,) = config.model_config_list.config
     if model.version_labels or model.model_version_policy.HasField("specific"):
         raise UserError(

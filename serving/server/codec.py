@@ -18,7 +18,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 Array = NDArray[Any]
 # No tensor can be larger than a protobuf message, but a small message can declare a huge shape.
 MAX_TENSOR_BYTES = 2**31 - 1
-MAX_RANK = 254
+# TensorFlow allows 254, but its conversion of an array of strings crashes the process above 32.
+MAX_RANK = 32
 _OBJECT = np.dtype(object)
 _BFLOAT16 = np.dtype(tf.bfloat16.as_numpy_dtype)
 

@@ -123,6 +123,7 @@ class Services:
 
     def _infer(self, message: bytes, call: Call, context: grpc.ServicerContext) -> bytes:
         call.model = _model(message)
+        context.add_callback(lambda: self._admission.leave(call))
         with self._admission.place(call, context.is_active):
             reply: bytes = self._api.run(call, _parse(_REQUESTS[call.method], message)).SerializeToString()
             return reply

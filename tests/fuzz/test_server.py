@@ -107,7 +107,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             target.still_right()
             target.megabytes = process_resources(process.popen.pid).megabytes
             yield target
-            assert not target.ended()
+            assert not target.ended(), process.finish()
             target.still_right()
             grown = process_resources(process.popen.pid).megabytes - target.megabytes
             print(f"the server grew by {grown:.0f} MB")

@@ -16,8 +16,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from serving.deployment import CONFIG_DIRECTORY, Batching, flags, load_deployment, render
 from serving.models_config import read_models_config, write_models_config
