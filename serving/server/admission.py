@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serving.server.calls import Call
 from serving.server.status import StatusError, cancelled, deadline_exceeded, exhausted, unavailable
@@ -50,6 +50,13 @@ class _Incomplete:
         self.cancel()
 
 
+@dataclass(eq=False)
+class _Waiting:
+    call: Call
+    turn: threading.Event = field(default_factory=threading.Event)
+    left: bool = False
+
+
 class Admission:
     """Counts requests, and lets a limited number of them run.
 
@@ -65,8 +72,8 @@ class Admission:
         self.bytes_in_flight = 0
         self._threads = limits.threads or 4 * (os.cpu_count() or 1)
         self._lock = threading.Lock()
-        # Those that wait for a place to run, the first of them first. A place is handed over by setting the event.
-        self._line: deque[threading.Event] = deque()
+        # Those that wait for a place to run, the first of them first. A place is handed over by setting `turn`.
+        self._line: deque[_Waiting] = deque()
         self._incomplete: dict[_Incomplete, None] = {}
         self._draining = False
         self._stopped = threading.Event()
@@ -158,17 +165,27 @@ class Admission:
         Raises:
             StatusError: Too many requests wait already, the time is over, or the caller left.
         """
-        self._enter(call)
+        self._enter(call, waits)
         try:
             if not waits():
-                raise cancelled("the caller left before the request was run")
+                raise _left()
             call.remaining_ms()
             yield
         finally:
             self._leave()
 
-    def _enter(self, call: Call) -> None:
-        turn = threading.Event()
+    def leave(self, call: Call) -> None:
+        """Takes a request whose caller left out of those that wait. To be called when `waits` is false already."""
+        with self._lock:
+            for one in self._line:
+                if one.call is call:
+                    self._line.remove(one)
+                    one.left = True
+                    one.turn.set()
+                    return
+
+    def _enter(self, call: Call, waits: Callable[[], bool]) -> None:
+        one, seconds = _Waiting(call), call.remaining_ms() / 1000
         with self._lock:
             if self._stopped.is_set():
                 raise unavailable("the server is stopping")
@@ -177,16 +194,20 @@ class Admission:
                 return
             if len(self._line) >= self.limits.max_queued:
                 raise exhausted(f"{self._threads} requests run and {self.limits.max_queued} wait; no more may wait")
-            self._line.append(turn)
-        if turn.wait(call.remaining_ms() / 1000):
+            self._line.append(one)
+        if not waits():
+            self.leave(call)
+        if one.turn.wait(seconds):
+            if one.left:
+                raise _left()
             if self._stopped.is_set():
                 self._leave()
                 raise unavailable("the server is stopping")
             return
         with self._lock:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:  # it was handed over just now, and goes to the next
+            if one in self._line:
+                self._line.remove(one)
+            elif not one.left:  # it was handed over just now, and goes to the next
                 self._hand_over()
         raise deadline_exceeded("Deadline exceeded before the request was run")
 
@@ -196,7 +217,7 @@ class Admission:
 
     def _hand_over(self) -> None:
         if self._line:
-            self._line.popleft().set()
+            self._line.popleft().turn.set()
         else:
             self.running -= 1
 
@@ -214,5 +235,9 @@ class Admission:
             self._stopped.set()
             waiting, self._line = self._line, deque()
             self.running += len(waiting)
-        for turn in waiting:
-            turn.set()
+        for one in waiting:
+            one.turn.set()
+
+
+def _left() -> StatusError:
+    return cancelled("the caller left before the request was run")

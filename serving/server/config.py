@@ -18,12 +18,13 @@ class ConfigError(Exception):
     """An invalid configuration file. The message names the file, what is wrong in it, and what is allowed."""
 
 
-def read_text_proto(path: Path, empty: message.Message) -> Any:
+def read_text_proto(path: Path, empty: message.Message, secret: bool = False) -> Any:
     """Fills a message from a file in protobuf's text format.
 
     Args:
         path: The file.
         empty: The message to fill.
+        secret: The file holds keys, so that an error tells where it is and nothing of the content.
 
     Raises:
         ConfigError: The file cannot be read, or is not such a message.
@@ -33,7 +34,14 @@ def read_text_proto(path: Path, empty: message.Message) -> Any:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no {empty.DESCRIPTOR.name} in text form: {error}") from None
+        told = _place(error) if secret else str(error)
+        raise ConfigError(f"{path} is no {empty.DESCRIPTOR.name} in text form: {told}") from None
+
+
+def _place(error: text_format.ParseError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    return f"see line {error.GetLine()}, column {error.GetColumn()}"
 
 
 def read_model_config(path: Path) -> model_server_config_pb2.ModelServerConfig:

@@ -15,6 +15,7 @@ from serving.server.tls import Certificates
 
 MAX_REPLY_BYTES = 2**31 - 1
 _CANCEL_SECONDS = 1.0
+_IDLE_MINUTES = 5.0
 _IN_USE = "the port is in use or not allowed; choose another one, or 0 for any free port"
 
 
@@ -56,6 +57,8 @@ class Fronts:
             ("grpc.max_send_message_length", MAX_REPLY_BYTES),
             # For connections that do not say anything.
             ("grpc.server_handshake_timeout_ms", int(1000 * limits.receive_seconds)),
+            # Those that are open and ask nothing keep a file descriptor. A client connects again when it asks.
+            ("grpc.max_connection_idle_ms", int(60_000 * _IDLE_MINUTES)),
         ]
         # Threads are cheap, and those of incomplete or waiting calls only wait. `Admission` says how many may run.
         pool = futures.ThreadPoolExecutor(admission.most_calls, thread_name_prefix="call")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
 import time
 from enum import StrEnum
+from typing import Any
 
 
 class LogFormat(StrEnum):
@@ -29,6 +31,33 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+_PAUSE_SECONDS = 10.0
+
+
+class _Quiet:
+    """Logs what asyncio tells as a line without a traceback, at most one in ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._left_out = 0
+
+    def __call__(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            self._left_out += 1
+            return
+        error = context.get("exception")
+        text = context["message"] if error is None else f"{context['message']}: {error!r}"
+        more = f" ({self._left_out} more such lines were left out)" if self._left_out else ""
+        logging.getLogger("serving.server").error("%s%s", text, more)
+        self._next, self._left_out = now + _PAUSE_SECONDS, 0
+
+
+def quieten(loop: asyncio.AbstractEventLoop) -> None:
+    """Makes an event loop log its errors in single lines, and not one for each of thousands of connections."""
+    loop.set_exception_handler(_Quiet())
 
 
 def set_up(log_format: LogFormat) -> None:

@@ -23,6 +23,7 @@ from serving.server import rest_examples, rest_json
 from serving.server.admission import Admission
 from serving.server.api import SIGNATURE_FIELD, Api
 from serving.server.calls import REQUEST_ID, Call, Calls
+from serving.server.logs import quieten
 from serving.server.metrics import PATH, Metrics
 from serving.server.rest_body import HttpError, read_body
 from serving.server.status import StatusError, as_status, invalid_argument, not_found
@@ -30,7 +31,9 @@ from serving.server.tls import Certificates, context_of
 
 MAX_CONNECTIONS = 512
 IDLE_SECONDS = 60.0
-"""How long a connection without a request stays open, also one whose first headers are not complete."""
+"""How long a connection stays open after a request."""
+_BACKLOG = 128
+_FOLLOW_SECONDS = 1.0
 _Code = grpc.StatusCode
 _HTTP = {
     _Code.INVALID_ARGUMENT: 400,
@@ -50,6 +53,7 @@ _HTTP = {
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>predict|classify|regress)", re.IGNORECASE)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
+logger = logging.getLogger("serving.server")
 # aiohttp logs a traceback for whatever it cannot parse. Callers get an answer, and `Calls` logs errors of this server.
 _silent = logging.getLogger("serving.server.aiohttp")
 _silent.disabled = True
@@ -86,7 +90,7 @@ class RestServer:
         self._certificates = certificates
         self._max_values = max_values
         self._config: Any = None
-        self._connections: web.Server | None = None
+        self._connections: _Connections | None = None
         self._accepting: asyncio.Server | None = None
         self._rotation: asyncio.Task[None] | None = None
         self._in_progress = 0
@@ -95,7 +99,8 @@ class RestServer:
 
     async def start(self) -> None:
         """Begins to answer requests."""
-        self._connections = web.Server(
+        quieten(asyncio.get_running_loop())
+        self._connections = _Connections(
             self._handle,  # type: ignore[arg-type]  # it takes a BaseRequest, as a web.Server gives
             request_factory=_Request.make,
             handler_cancellation=True,
@@ -105,36 +110,48 @@ class RestServer:
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=self._admission.limits.receive_seconds,
         )
-        await self._accept()
+        config = self._certificates.current() if self._certificates is not None else None
+        await self._accept(config)
         if self._certificates is not None:
             self._rotation = asyncio.create_task(self._follow_certificates(self._certificates))
 
-    async def _accept(self) -> None:
-        context = None
-        if self._certificates is not None:
-            self._config = self._certificates.current()
-            context = context_of(self._config)
-        # A copy, because closing an asyncio server closes its socket. Until the next one accepts, connections wait.
-        self._accepting = await asyncio.get_running_loop().create_server(
+    async def _accept(self, config: Any) -> None:
+        """Accepts connections with an `SSLConfig`, and no more with the one before. If it cannot, nothing changes."""
+        context = None if config is None else context_of(config)
+        # A copy, because closing an asyncio server closes its socket.
+        accepting = await asyncio.get_running_loop().create_server(
             self._connection,
             sock=self._socket.dup(),
-            backlog=128,
+            # asyncio accepts as many in a turn. Without file descriptors, each one fails and plans another turn.
+            backlog=1,
             ssl=context,
             ssl_handshake_timeout=self._admission.limits.receive_seconds if context else None,
         )
+        self._socket.listen(_BACKLOG)
+        if self._accepting is not None:
+            self._accepting.close()
+        self._accepting, self._config = accepting, config
 
     async def _follow_certificates(self, certificates: Certificates) -> None:
+        logged = ""
         while True:
-            await asyncio.sleep(1.0)
-            if certificates.current() is not self._config and self._accepting is not None:
-                self._accepting.close()
-                await self._accept()
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            try:
+                config = certificates.current()
+                if config is not self._config:
+                    await self._accept(config)
+                logged = ""
+            except Exception as error:
+                text = f"REST cannot use the new certificate, and tries it again: {type(error).__name__}: {error}"
+                if text != logged:
+                    logger.error("%s", text)
+                logged = text
 
     def _connection(self) -> asyncio.BaseProtocol:
         assert self._connections is not None
-        if len(self._connections.connections) >= MAX_CONNECTIONS:
+        if len(self._connections.waiting) + self._in_progress >= MAX_CONNECTIONS and not self._connections.displace():
             return _Refusal()
-        return self._connections()
+        return self._connections.new(self._admission.limits.receive_seconds)
 
     def refuse(self) -> None:
         """Accepts no more connections and requests. Those in progress go on."""
@@ -164,6 +181,8 @@ class RestServer:
         self._pool.shutdown(wait=False)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._connections is not None
+        self._connections.begins(request.protocol)
         limits = self._admission.limits
         call = Call("Other", "REST", limits.request_seconds, request.headers.get(REQUEST_ID, ""), request.remote or "")
         self._in_progress += 1
@@ -185,6 +204,7 @@ class RestServer:
             return response
         finally:
             self._in_progress -= 1
+            self._connections.ended(request.protocol)
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.Response:
         if request.method == "POST":
@@ -215,10 +235,17 @@ class RestServer:
         call.size = len(body)
         left = threading.Event()
         try:
-            return _json_response(await loop.run_in_executor(self._pool, self._run, call, spec, body, left))
+            running = self._pool.submit(self._run, call, spec, body, left)
+        except BaseException:
+            self._admission.release(call.size)
+            raise
+        # The thread, which holds the body, may end later than this coroutine.
+        running.add_done_callback(lambda _: self._admission.release(call.size))
+        try:
+            return _json_response(await asyncio.wrap_future(running))
         finally:
             left.set()
-            self._admission.release(len(body))
+            self._admission.leave(call)
 
     def _run(self, call: Call, spec: model_pb2.ModelSpec, body: bytes, left: threading.Event) -> bytes:
         """The body of the answer. Called in a thread."""
@@ -265,6 +292,54 @@ class _Request(web.BaseRequest):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         # Else aiohttp tells its own version and that of Python, also in answers to what it cannot parse.
         response.headers["Server"] = "tfctr"
+
+
+class _Connections(web.Server):
+    """Also knows which connections wait for a request, first those that wait longest.
+
+    With each that did not send one yet is the timer that ends it.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.waiting: dict[web.RequestHandler[Any], asyncio.TimerHandle | None] = {}
+
+    def new(self, seconds: float) -> web.RequestHandler[Any]:
+        """A connection that has so many seconds to send the headers of its first request."""
+        one = self()
+        self.waiting[one] = asyncio.get_running_loop().call_later(seconds, self._end, one)
+        return one
+
+    def begins(self, one: web.RequestHandler[Any]) -> None:
+        """The headers of a request have arrived."""
+        timer = self.waiting.pop(one, None)
+        if timer is not None:
+            timer.cancel()
+
+    def ended(self, one: web.RequestHandler[Any]) -> None:
+        """A request was answered, and the connection waits for the next one if it is still there."""
+        if one.transport is not None:
+            self.waiting[one] = None
+
+    def displace(self) -> bool:
+        """Ends the connection that waits longest. False if none waits."""
+        oldest = next(iter(self.waiting), None)
+        if oldest is not None:
+            self._end(oldest)
+        return oldest is not None
+
+    def _end(self, one: web.RequestHandler[Any]) -> None:
+        self.begins(one)
+        one.force_close()
+
+    def connection_made(self, handler: web.RequestHandler[Any], transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if handler not in self.waiting:  # it was displaced during the TLS handshake
+            transport.abort()
+
+    def connection_lost(self, handler: web.RequestHandler[Any], exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.begins(handler)
 
 
 class _Refusal(asyncio.Protocol):

@@ -15,6 +15,7 @@ from serving.server.config import ConfigError, read_text_proto
 from serving.text_protos import ssl_config
 
 logger = logging.getLogger("serving.server")
+_UNFIT = "the key and certificate are invalid or do not match, or custom_ca is invalid"
 
 
 class Certificates:
@@ -34,6 +35,7 @@ class Certificates:
         self._lock = threading.Lock()
         self._seen = _stamp(path)
         self._config = _read(path)
+        self._logged = ""
         self.verifies_clients: bool = self._config.client_verify
 
     def current(self) -> Any:
@@ -41,15 +43,17 @@ class Certificates:
         with self._lock:
             stamp = _stamp(self._path)
             if stamp != self._seen:
-                self._seen = stamp
                 try:
                     config = _read(self._path)
                     if config.client_verify != self.verifies_clients:
                         raise ConfigError(f"{self._path}: client_verify changes only with a restart")
-                    self._config = config
+                    self._seen, self._config, self._logged = stamp, config, ""
                     logger.info("%s: the new certificate is in use", self._path)
                 except ConfigError as error:
-                    logger.error("%s. The certificate before it stays in use", error)
+                    # It is read again each time, because a cause like a full disk does not change the file.
+                    if str(error) != self._logged:
+                        logger.error("%s. The certificate before it stays in use", error)
+                    self._logged = str(error)
             return self._config
 
     def grpc_credentials(self) -> grpc.ServerCredentials:
@@ -87,7 +91,7 @@ def _grpc_configuration(config: Any) -> grpc.ServerCertificateConfiguration:
 
 
 def _read(path: Path) -> Any:
-    config = read_text_proto(path, ssl_config())
+    config = read_text_proto(path, ssl_config(), secret=True)
     for name in ("server_key", "server_cert"):
         if "-----BEGIN" not in getattr(config, name):
             raise ConfigError(f"{path}: {name} must hold the contents of a PEM file")
@@ -95,10 +99,12 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"{path}: client_verify needs custom_ca, which signs the clients' certificates")
     try:
         context_of(config)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: the key and certificate are invalid or do not match, or custom_ca is invalid: {error}"
-        ) from None
+    except ssl.SSLError as error:
+        raise ConfigError(f"{path}: {_UNFIT}: {error.reason or error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: a temporary file for the key cannot be written: {error.strerror}") from None
+    except (TypeError, ValueError):
+        raise ConfigError(f"{path}: {_UNFIT}: PEM is ASCII text") from None
     return config
 
 

@@ -11,7 +11,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.server import Server
+from serving.server import Server, rest
 from serving.server.admission import Limits
 from serving.server.metrics import PATH
 from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request, refused, serve
@@ -189,13 +189,34 @@ def test_rest_requests_under_way_finish_when_the_server_stops(base_path: Path, m
         assert first.result() == 200
 
 
+def test_bytes_are_counted_until_the_run_of_a_caller_that_left_ends(
+    base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({"signature_name": "user_tower", "inputs": {name: one.tolist() for name, one in USER.items()}})
+    head = f"POST /v1/models/{NAME}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with serve(base_path, rest_port=0) as (server, _):
+        with _occupied(server, monkeypatch) as begun:
+            with socket.create_connection(("127.0.0.1", server.rest_port)) as one:
+                one.sendall((head + body).encode())
+                eventually(lambda: len(begun) == 1, "it runs")
+            eventually(lambda: 'status="CANCELLED"' in server._metrics.page(), "the caller left")
+            assert server._admission.bytes_in_flight == len(body)
+        eventually(lambda: server._admission.bytes_in_flight == 0, "the bytes are given back")
+
+
 @pytest.mark.parametrize("kind", ["gRPC", "REST"])
-def test_l7_clients_that_say_nothing_disturb_nobody(base_path: Path, kind: str) -> None:
-    with serve(base_path, limits=Limits(threads=2), rest_port=0) as (server, caller):
+def test_l7_clients_that_say_nothing_disturb_nobody(
+    base_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "MAX_CONNECTIONS", 8)
+    limits = Limits(threads=2, max_receiving=8, receive_seconds=PATIENCE)
+    with serve(base_path, limits=limits, rest_port=0) as (server, caller):
         port = server.port if kind == "gRPC" else server.rest_port
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
         for one in idle[::2]:
-            one.sendall(b"POST /v1/models/small:predict HTTP/1.1\r\n")
+            with suppress(OSError):  # its place was taken
+                one.sendall(b"POST /v1/models/small:predict HTTP/1.1\r\n")
         assert int(caller.run("user_tower", USER)["model_tag"][0]) == 1
+        assert _ask(server) == 200
         for one in idle:
             one.close()

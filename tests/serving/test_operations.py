@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import shutil
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from serving.server import Server, tracing
+from serving.server import Server, logs, tracing
 from serving.server.metrics import PATH
 from tests.serving.conftest import NAME, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
@@ -108,6 +109,23 @@ def test_each_request_is_logged_with_its_id(served: tuple[Server, Caller], caplo
     # An id that does not fit into a line is replaced, and the answer has the new one.
     assert dict(caught.value.trailing_metadata())["x-request-id"] == bad["request_id"]
     assert len(bad["request_id"]) == 16
+
+
+def test_errors_of_the_event_loop_do_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((1000.0, 1009.0, 1009.9, 1010.0))
+    monkeypatch.setattr(logs.time, "monotonic", lambda: next(times))
+    loop = asyncio.new_event_loop()
+    try:
+        logs.quieten(loop)
+        for _ in range(4):
+            loop.call_exception_handler({"message": "no room", "exception": OSError(24, "Too many open files")})
+    finally:
+        loop.close()
+    text = "no room: OSError(24, 'Too many open files')"
+    assert [record.message for record in caplog.records] == [text, f"{text} (2 more such lines were left out)"]
+    assert all(record.exc_info is None for record in caplog.records)
 
 
 def test_log_lines_are_json(base_path: Path) -> None:

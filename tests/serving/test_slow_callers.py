@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import socket
@@ -16,8 +17,10 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server import Server
-from serving.server.admission import Limits
+from serving.server import Server, fronts
+from serving.server.admission import Admission, Limits
+from serving.server.calls import Call
+from serving.server.status import StatusError
 from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, predict_request
 from tests.serving.model import HISTORY
 
@@ -190,6 +193,63 @@ def test_what_a_caller_left_before_its_turn_does_not_run(base_path: Path) -> Non
         eventually(lambda: server._admission.running == 0, "all have ended")
         assert first.code() is Code.CANCELLED
         assert runs == []
+
+
+def test_a_caller_that_left_does_not_wait_in_the_line(base_path: Path) -> None:
+    with _serve(base_path, threads=1, request_seconds=PATIENCE) as (server, caller):
+        first = caller.channel.unary_unary(PREDICT).future(_slow(10**8))
+        eventually(lambda: server._admission.running == 1, "the first runs")
+        held = server._admission.bytes_in_flight
+        body = b" " * 10_000
+        head = f"POST /v1/models/{NAME}:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        second = socket.create_connection(("127.0.0.1", server.rest_port or 0))
+        second.sendall(head.encode() + body)
+        eventually(lambda: server._admission.queued == 1, "one more waits")
+        second.close()
+        eventually(lambda: server._admission.queued == 0, "it left the line while the first runs", PATIENCE / 10)
+        eventually(lambda: server._admission.bytes_in_flight == held, "its bytes are given back")
+        assert not first.done()
+
+
+def test_a_call_that_expires_on_its_way_into_the_line_is_not_left_there() -> None:
+    admission = Admission(Limits(threads=1))
+    with admission.place(Call("Predict", "REST", PATIENCE), lambda: True):
+        with pytest.raises(StatusError, match="Deadline"), admission.place(Call("Predict", "REST", 0), lambda: True):
+            pass
+        assert admission.queued == 0
+    assert admission.running == 0
+
+
+def test_a_connection_has_a_time_for_its_first_request(base_path: Path) -> None:
+    with _serve(base_path, receive_seconds=0.3) as (server, _):
+        address = ("127.0.0.1", server.rest_port or 0)
+        used = http.client.HTTPConnection(*address, timeout=PATIENCE)
+        used.request("GET", f"/v1/models/{NAME}")
+        assert used.getresponse().read()
+        for first in (b"", b"POST / HTTP/1.1\r\nX: "):
+            with socket.create_connection(address, timeout=PATIENCE / 10) as silent:
+                silent.sendall(first)
+                assert silent.recv(100) == b""
+        # One that asked before may be silent for longer.
+        used.request("GET", f"/v1/models/{NAME}")
+        assert used.getresponse().status == 200
+        used.close()
+
+
+def test_an_idle_grpc_connection_ends_and_its_client_comes_again(
+    base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fronts, "_IDLE_MINUTES", 0.005)
+    with _serve(base_path) as (server, caller):
+        assert _answers(caller)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE / 10) as silent:
+            silent.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+            told = b""
+            while b"connection idle" not in told:
+                part = silent.recv(1000)
+                assert part, told
+                told += part
+        assert _answers(caller)
 
 
 def test_bytes_in_flight_are_limited_together(base_path: Path) -> None:

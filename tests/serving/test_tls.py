@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from serving.server import Server, ServerError
+from serving.server import Server, ServerError, rest
+from serving.server.config import ConfigError
+from serving.server.tls import Certificates, context_of
 from tests.serving.certificates import Authority, ssl_config
-from tests.serving.conftest import NAME, Caller, eventually, refused, serve
+from tests.serving.conftest import NAME, PATIENCE, Caller, eventually, refused, serve
 from tests.serving.model import HISTORY
 
 pytestmark = pytest.mark.slow
@@ -142,3 +147,61 @@ def test_badssl_config(base_path: Path, tmp_path: Path, text: str, message: str)
     file.write_text(text)
     with pytest.raises(ServerError, match=message):
         Server(base_path, NAME, ssl_config_file=file).start()
+
+
+def test_an_error_in_the_file_does_not_tell_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key, certificate = Authority().issue()
+    file = ssl_config(tmp_path / "ssl.config", key, certificate)
+    certificates = Certificates(file)
+    text, secret = file.read_text(), key.splitlines()[1][:10]
+    file.write_text(text[: text.index(secret) + 60])
+    certificates.current()
+    assert re.search(r"is no SSLConfig in text form: see line \d+, column \d+", caplog.text)
+    assert secret not in caplog.text
+    with pytest.raises(ConfigError) as caught:
+        Certificates(file)
+    assert secret not in str(caught.value)
+
+
+def test_what_cannot_be_used_leaves_the_certificate_before_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    file = ssl_config(tmp_path / "ssl.config", *authority.issue())
+    certificates = Certificates(file)
+    first, text = certificates.current(), file.read_text()
+    file.write_text(text.replace("custom_ca: ''", "custom_ca: 'é'"), "utf-8")
+    for _ in range(3):
+        assert certificates.current() is first
+    assert len(caplog.records) == 1
+    ssl_config(file, *authority.issue())
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        assert certificates.current() is first
+    assert "a temporary file for the key cannot be written: No such file" in caplog.text
+    # It is tried again.
+    assert certificates.current() is not first
+
+
+def test_rest_follows_certificates_also_after_an_error(
+    base_path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    config = ssl_config(tmp_path / "ssl.config", *authority.issue())
+    errors: list[Exception] = [OSError("no room"), OSError("no room"), ValueError("odd")]
+
+    def fails(content: Any) -> ssl.SSLContext:
+        if errors:
+            raise errors.pop(0)
+        return context_of(content)
+
+    with serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
+        monkeypatch.setattr(rest, "context_of", fails)
+        monkeypatch.setattr(rest, "_FOLLOW_SECONDS", 0.01)
+        key, certificate = authority.issue()
+        ssl_config(config, key, certificate)
+        eventually(lambda: _presented(server.rest_port or 0) == certificate, "the new one is in use", PATIENCE / 10)
+    assert [record.message for record in caplog.records if "tries it again" in record.message] == [
+        "REST cannot use the new certificate, and tries it again: OSError: no room",
+        "REST cannot use the new certificate, and tries it again: ValueError: odd",
+    ]
