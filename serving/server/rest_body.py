@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 import grpc
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from serving.server.admission import Admission
 from serving.server.status import StatusError, invalid_argument
@@ -32,22 +32,31 @@ async def read_body(request: web.BaseRequest, admission: Admission) -> bytes:
         admission: Limits the size of the body, and of all requests together.
 
     Raises:
-        StatusError: The body is too large, is not complete gzip or has another encoding.
+        StatusError: The body is too large, gzipped or inflated, is not exactly one gzip stream, or has another
+            encoding.
     """
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding not in ("identity", "gzip"):
         raise HttpError(415, f"Content-Encoding must be gzip or identity. Received: {encoding[:40]}")
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
-    limit, chunks, count = admission.limits.max_message_bytes, [], 0
+    limit, chunks, count, received = admission.limits.max_message_bytes, [], 0, 0
     too_large = HttpError(413, f"the body must have at most {limit} bytes")
+    more = invalid_argument("the body goes on after the end of gzip")
     if (request.content_length or 0) > limit:
         raise too_large
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         async for chunk in request.content.iter_any():
+            received += len(chunk)
+            if received > limit:
+                raise too_large
             if inflate is not None:
+                if inflate.eof:
+                    raise more
                 chunk = inflate.decompress(chunk, limit - count + 1)
+                if inflate.unused_data:
+                    raise more
             if count + len(chunk) > limit:
                 raise too_large
             admission.reserve(len(chunk))

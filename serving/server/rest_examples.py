@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +59,7 @@ def _example(features: Any) -> tf.train.Example:
                 feature.float_list.value.extend(values)
             else:
                 feature.bytes_list.value.extend(_bytes(item) for item in values)
-        except (ValueError, binascii.Error):
+        except (ValueError, OverflowError):
             raise invalid_argument(
                 f"feature {name} must be integers, floats or strings. Received: {str(value)[:40]}"
             ) from None

@@ -36,8 +36,9 @@ def parse_body(body: bytes, max_values: int) -> dict[str, Any]:
     if sum(map(body.count, (b",", b"[", b"{"))) > max_values:
         raise invalid_argument(f"JSON Parse error: a body may have {max_values} values")
     try:
-        parsed = json.loads(body)
-        if b"\\u" in body:
+        text = body.decode(json.detect_encoding(body))  # not as json.loads does it, which lets surrogates pass
+        parsed = json.loads(text)
+        if "\\u" in text:
             # Half of a surrogate pair is a valid escape, but no character.
             json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:

@@ -232,6 +232,52 @@ def test_half_of_a_surrogate_pair_is_a_bad_request(ask: Rest, call: str, body: b
 
 
 @pytest.mark.usefixtures("embedded")
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"signature_name": "classify", "examples": [{"a": [1.5, 1' + b"0" * 400 + b"]}]}", "feature a must be"),
+        (b'{"signature_name": "classify", "examples": [{"\xed\xa0\x80": 1}]}', "JSON Parse error"),
+        (b'{"signature_name": "\xed\xa0\x80", "examples": [{"a": 1}]}', "JSON Parse error"),
+        (r'{"signature_name": "\ud800", "examples": [{"a": 1}]}'.encode("utf-16-le"), "JSON Parse error"),
+        (r'{"signature_name": "classify", "examples": [{"\ud800": 1}]}'.encode("utf-16-le"), "JSON Parse error"),
+    ],
+)
+def test_what_no_example_can_hold_is_a_bad_request(ask: Rest, body: bytes, text: str) -> None:
+    status, reply = ask("POST", f"{MODEL}:classify", body)
+    assert (status, text in reply["error"]) == (400, True), reply
+
+
+@pytest.mark.usefixtures("embedded")
+def test_gzip_has_an_end(ask: Rest) -> None:
+    good = gzip.compress(json.dumps(_score(instances=[SCORE_ROW])).encode())
+    path, gzipped = f"{MODEL}:predict", {"Content-Encoding": "gzip"}
+    for rest in (b"z", b"z" * 2**20, good):
+        status, reply = ask("POST", path, good + rest, gzipped)
+        assert (status, "after the end" in reply["error"]) == (400, True)
+
+
+@pytest.mark.usefixtures("embedded")
+def test_gzip_that_inflates_to_nothing_counts_too(rest_address: str) -> None:
+    host, _, port = rest_address.rpartition(":")
+    head = f"POST {MODEL}:predict HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    nothing = b"\0\0\0\xff\xff" * 2**20  # empty blocks
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head.encode() + b"a\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\r\n")
+        for _ in range(13):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(nothing), nothing))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.usefixtures("embedded")
+def test_a_client_of_http_1_0_is_not_told_to_continue(rest_address: str) -> None:
+    host, _, port = rest_address.rpartition(":")
+    head = f"POST {MODEL}:predict HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(head.encode())
+        assert b" 400 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+@pytest.mark.usefixtures("embedded")
 def test_gzip_within_the_limit(ask: Rest) -> None:
     good = json.dumps(_score(instances=[SCORE_ROW])).encode()
     path, gzipped = f"{MODEL}:predict", {"Content-Encoding": "gzip"}
