@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from concurrent import futures
 
@@ -9,13 +10,15 @@ import grpc
 
 from serving.server.admission import Admission
 from serving.server.loop import call
-from serving.server.rest import RestServer
+from serving.server.rest import MAX_CONNECTIONS, RestServer
 from serving.server.services import Services
 from serving.server.tls import Certificates
 
 MAX_REPLY_BYTES = 2**31 - 1
 _CANCEL_SECONDS = 1.0
 _IDLE_MINUTES = 5.0
+_OTHER_FILES = 128
+_FEWEST_CONNECTIONS = 16
 _IN_USE = "the port is in use or not allowed; choose another one, or 0 for any free port"
 
 
@@ -34,6 +37,14 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise PortError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def _most_connections() -> int:
+    """How many gRPC connections leave enough file descriptors for REST and the files of models."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return 2**31 - 1
+    return max(_FEWEST_CONNECTIONS, min(files, 2**31 - 1) - MAX_CONNECTIONS - _OTHER_FILES)
 
 
 class Fronts:
@@ -59,6 +70,7 @@ class Fronts:
             ("grpc.server_handshake_timeout_ms", int(1000 * limits.receive_seconds)),
             # Those that are open and ask nothing keep a file descriptor. A client connects again when it asks.
             ("grpc.max_connection_idle_ms", int(60_000 * _IDLE_MINUTES)),
+            ("grpc.max_allowed_incoming_connections", _most_connections()),
         ]
         # Threads are cheap, and those of incomplete or waiting calls only wait. `Admission` says how many may run.
         pool = futures.ThreadPoolExecutor(admission.most_calls, thread_name_prefix="call")

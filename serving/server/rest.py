@@ -26,7 +26,7 @@ from serving.server.calls import REQUEST_ID, Call, Calls
 from serving.server.logs import quieten
 from serving.server.metrics import PATH, Metrics
 from serving.server.rest_body import HttpError, read_body
-from serving.server.status import StatusError, as_status, invalid_argument, not_found
+from serving.server.status import StatusError, as_status, cancelled, invalid_argument, not_found
 from serving.server.tls import Certificates, context_of
 
 MAX_CONNECTIONS = 512
@@ -218,8 +218,11 @@ class RestServer:
 
     async def _send(self, request: web.BaseRequest, call: Call, response: web.Response) -> web.Response:
         response.headers[REQUEST_ID] = call.id
-        await response.prepare(request)
-        await response.write_eof()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            raise cancelled("the caller left before it was answered") from None
         return response
 
     async def _post(self, request: web.BaseRequest, call: Call) -> web.Response:

@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from aiohttp import ClientConnectionResetError, web
 
 from serving.server import Server, fronts
 from serving.server.admission import Admission, Limits
@@ -250,6 +251,44 @@ def test_an_idle_grpc_connection_ends_and_its_client_comes_again(
                 assert part, told
                 told += part
         assert _answers(caller)
+
+
+def test_silent_grpc_connections_leave_files_for_others(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fronts.resource, "getrlimit", lambda _: (600, 600))
+    with _serve(base_path) as (server, _):
+        silent, begun = [], 0
+        for _ in range(40):
+            one = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE / 10)
+            silent.append(one)
+            with suppress(ConnectionError):
+                one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+                begun += bool(one.recv(100))
+        for one in silent:
+            one.close()
+        assert begun == 16
+
+        def answers() -> bool:
+            with suppress(grpc.RpcError):
+                return _answers(Caller(server.address))
+            return False
+
+        eventually(answers, "there is room again")
+
+
+def test_an_answer_that_nobody_takes_is_no_error(
+    base_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> None:
+        raise ClientConnectionResetError("Cannot write to closing transport")
+
+    with _serve(base_path) as (server, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(web.Response, "prepare", gone)
+            with socket.create_connection(("127.0.0.1", server.rest_port or 0), timeout=PATIENCE) as one:
+                one.sendall(f"GET /v1/models/{NAME} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert one.recv(100) == b""
+        eventually(lambda: 'status="CANCELLED"' in server._metrics.page(), "it is counted", PATIENCE / 10)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_bytes_in_flight_are_limited_together(base_path: Path) -> None:
