@@ -69,7 +69,7 @@ class Rollout:
         clock: Callable[[], float] = time.time,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self._path = config
+        self._path = config.resolve()  # two names of one file have one lock
         self._dry_run = dry_run
         self._clock = clock
         self._read()

@@ -50,6 +50,7 @@ def main(
     max_elements: Annotated[
         int, typer.Option(help="Elements of all inputs of a request together, also those that it leaves out.", min=1)
     ] = 2**22,
+    max_string_bytes: Annotated[int, typer.Option(help="Bytes of all strings of a request together.", min=1)] = 2**24,
     receive_seconds: Annotated[float, typer.Option(help="Seconds in which a request has to arrive.", min=0.1)] = 10.0,
     request_seconds: Annotated[
         float, typer.Option(help="Seconds in which a request has to be answered.", min=0.1)
@@ -115,7 +116,7 @@ def main(
                 receive_seconds,
                 request_seconds,
             ),
-            request_limits=RequestLimits(max_rows, max_elements),
+            request_limits=RequestLimits(max_rows, max_elements, max_string_bytes),
             rest_port=rest_port,
             ssl_config_file=ssl_config_file,
             allow_reload=allow_reload,

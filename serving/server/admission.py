@@ -75,6 +75,7 @@ class Admission:
         # Those that wait for a place to run, the first of them first. A place is handed over by setting `turn`.
         self._line: deque[_Waiting] = deque()
         self._incomplete: dict[_Incomplete, None] = {}
+        self._unsent: dict[_Incomplete, None] = {}
         self._draining = False
         self._stopped = threading.Event()
 
@@ -134,6 +135,9 @@ class Admission:
                 for one in self._incomplete:
                     if one.error is None and one.due <= time.monotonic():
                         one.stop(unavailable("the server is stopping") if self._draining else error)
+                slow = [one for one in self._unsent if one.error is None and one.due <= time.monotonic()]
+            for one in slow:  # not under the lock, which the end of a call takes
+                one.stop(error)
 
     def reserve(self, count: int) -> None:
         """Adds bytes to those in flight. The caller gives them back by `release`.
@@ -153,6 +157,32 @@ class Admission:
         """Gives back bytes of `reserve`."""
         with self._lock:
             self.bytes_in_flight -= count
+
+    def sending(self, count: int, seconds: float, cancel: Callable[[], None]) -> Callable[[], None]:
+        """Counts the bytes of an answer until its caller has taken them, and cancels the call when that takes too long.
+
+        Args:
+            count: The bytes.
+            seconds: How long the caller may take.
+            cancel: Called from another thread to end the call.
+
+        Returns:
+            What to call when the answer is sent, or can't be any more.
+
+        Raises:
+            StatusError: There are too many bytes in flight.
+        """
+        self.reserve(count)
+        one = _Incomplete(time.monotonic() + seconds, cancel)
+        with self._lock:
+            self._unsent[one] = None
+
+        def done() -> None:
+            with self._lock:
+                if self._unsent.pop(one, one) is None:
+                    self.bytes_in_flight -= count
+
+        return done
 
     @contextmanager
     def place(self, call: Call, waits: Callable[[], bool]) -> Iterator[None]:

@@ -134,11 +134,11 @@ class Api:
         statuses = self._models.find(spec, "Could not find any versions of model {name}").status(spec)
         return get_model_status_pb2.GetModelStatusResponse(model_version_status=statuses)
 
-    def reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the configuration, and returns when the new models are available.
+    def check_reload(self) -> None:
+        """Checks that callers may replace the configuration.
 
         Raises:
-            StatusError: Callers may not do that, or the configuration is invalid.
+            StatusError: They may not.
         """
         if not self._allow_reload:
             raise StatusError(
@@ -146,6 +146,14 @@ class Api:
                 "HandleReloadConfigRequest is off, because it can load any directory that the server can read. Start "
                 "the server with --allow-reload, or with an SSLConfig that verifies the certificates of clients",
             )
+
+    def reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
+        """Replaces the configuration, and returns when the new models are available.
+
+        Raises:
+            StatusError: Callers may not do that, or the configuration is invalid.
+        """
+        self.check_reload()
         require_list(request.config)
         self._models.apply(request.config)
         return model_management_pb2.ReloadConfigResponse(status={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,9 @@ from serving.server.options import BatchingOptions
 from serving.server.status import StatusError, invalid_argument
 
 Execute = Callable[[list[Array], int | None], list[Array]]
+
+_MOST_PADDED = 2**22
+"""The most elements of an input of a batch whose requests have to be padded."""
 
 
 @dataclass
@@ -172,6 +176,8 @@ class Batcher:
     def _join(self, arrays: list[Array], size: int) -> Array:
         if len({array.shape[1:] for array in arrays}) > 1:
             widest = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+            if sum(map(len, arrays)) * math.prod(widest) > _MOST_PADDED:
+                raise invalid_argument("the requests of a batch are too different to be padded")  # each runs alone
             arrays = [_padded(array, widest) for array in arrays]
         rows = sum(len(array) for array in arrays)
         filled = [array for array in arrays if len(array)]

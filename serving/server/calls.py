@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ import grpc
 
 from serving.server import tracing
 from serving.server.metrics import Metrics
-from serving.server.status import as_status, deadline_exceeded
+from serving.server.status import StatusError, as_status, deadline_exceeded
 
 logger = logging.getLogger("serving.server")
 access_logger = logging.getLogger("serving.server.access")
 REQUEST_ID = "x-request-id"
+_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _UNEXPECTED = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
@@ -45,8 +47,8 @@ class Call:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        # An id is copied to logs, so only a short and printable one is taken.
-        if not self.id or len(self.id) > 64 or not (self.id.isascii() and self.id.isprintable()):
+        # An id is copied to logs, where it must not look like another field.
+        if not _ID.fullmatch(self.id):
             self.id = f"{random.getrandbits(64):016x}"
 
     @property
@@ -96,7 +98,7 @@ class Calls:
             code, message = as_status(error)
             if code is grpc.StatusCode.CANCELLED and call.expired:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
-            if code in _UNEXPECTED:
+            if code in _UNEXPECTED and not isinstance(error, StatusError):
                 logger.error("request %s failed: %s", call.id, message, exc_info=error)
             raise
         finally:

@@ -18,7 +18,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 Array = NDArray[Any]
 # No tensor can be larger than a protobuf message, but a small message can declare a huge shape.
 MAX_TENSOR_BYTES = 2**31 - 1
-_MAX_RANK = 254
+MAX_RANK = 254
 _OBJECT = np.dtype(object)
 _BFLOAT16 = np.dtype(tf.bfloat16.as_numpy_dtype)
 
@@ -74,6 +74,17 @@ def listed(proto: Any) -> int:
     return len(getattr(proto, _TYPES[proto.dtype][1])) if proto.dtype in _TYPES else 0
 
 
+def string_bytes(proto: Any, count: int) -> int:
+    """How many bytes the strings of a TensorProto have, when the last of them stands for those that are left out."""
+    if proto.dtype != types_pb2.DT_STRING:
+        return 0
+    if proto.tensor_content:
+        return len(proto.tensor_content)
+    values = proto.string_val
+    repeated = max(0, count - len(values)) * len(values[-1]) if len(values) else 0
+    return sum(map(len, values)) + repeated
+
+
 def decode(proto: Any) -> Array:
     """The array of a TensorProto.
 
@@ -89,8 +100,8 @@ def decode(proto: Any) -> Array:
     if proto.tensor_shape.unknown_rank:
         raise ValueError("the tensor must have a shape. Received: unknown rank")
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if len(shape) > _MAX_RANK or any(size < 0 for size in shape):
-        raise ValueError(f"a shape has sizes of 0 or more and at most {_MAX_RANK} of them. Received: {shape}")
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        raise ValueError(f"a shape has sizes of 0 or more and at most {MAX_RANK} of them. Received: {shape[:9]}")
     count = math.prod(shape)
     if count * dtype.itemsize > MAX_TENSOR_BYTES:
         raise ValueError(f"a tensor may have at most {MAX_TENSOR_BYTES} bytes. Received: shape {shape}")

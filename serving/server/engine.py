@@ -29,34 +29,45 @@ class RequestLimits:
     Args:
         max_rows: The largest dimension 0 of an input.
         max_elements: The number of elements of all inputs together.
+        max_string_bytes: The bytes of all strings together, which a graph parses or splits into many times as much.
     """
 
     max_rows: int = 4096
     max_elements: int = 2**22
+    max_string_bytes: int = 2**24
 
     def check(self, inputs: Mapping[str, Any]) -> None:
         """Checks the inputs of a request.
 
         Raises:
-            StatusError: An input has too many rows, or all inputs together have too many elements.
+            StatusError: An input has too many rows, or all inputs together have too many elements or strings too long.
         """
-        elements = 0
+        elements = text = 0
         for alias, proto in inputs.items():
-            sizes = [dim.size for dim in proto.tensor_shape.dim]
+            dims = proto.tensor_shape.dim
+            if len(dims) > codec.MAX_RANK:
+                raise _parsing_error(alias, f"a shape has at most {codec.MAX_RANK} sizes. Received: {len(dims)}")
+            sizes = [dim.size for dim in dims]
             if sizes and sizes[0] > self.max_rows:
                 raise _parsing_error(
                     alias, f"a request may have {self.max_rows} rows (--max-rows). Received: {sizes[0]}"
                 )
-            elements += max(0, math.prod(sizes), codec.listed(proto))
+            declared = math.prod(sizes)
+            elements += max(0, declared, codec.listed(proto))
             if elements > self.max_elements:
                 raise _parsing_error(
+                    alias, f"the inputs of a request may have {self.max_elements} elements (--max-elements), not more"
+                )
+            text += codec.string_bytes(proto, declared)
+            if text > self.max_string_bytes:
+                raise _parsing_error(
                     alias,
-                    f"the inputs of a request may have {self.max_elements} elements (--max-elements). "
-                    f"Received: {elements} or more",
+                    f"the strings of a request may have {self.max_string_bytes} bytes (--max-string-bytes). "
+                    f"Received: {text} or more",
                 )
 
 
-NO_LIMITS = RequestLimits(max_rows=2**62, max_elements=2**62)
+NO_LIMITS = RequestLimits(max_rows=2**62, max_elements=2**62, max_string_bytes=2**62)
 
 
 class LoadedModel:

@@ -22,7 +22,8 @@ from tensorflow_serving.apis import (
 from serving.server.admission import Admission
 from serving.server.api import Api
 from serving.server.calls import REQUEST_ID, Call, Calls
-from serving.server.status import StatusError, as_status, cancelled, invalid_argument, not_found
+from serving.server.status import StatusError, as_status, cancelled, exhausted, invalid_argument, not_found
+from serving.server.wire import check_parts
 
 # TensorFlow Serving knows the two short names; "" and the full names are for probes that ask for those.
 HEALTH_SERVICES = (
@@ -38,6 +39,7 @@ _REQUESTS = {
     "Regress": regression_pb2.RegressionRequest,
 }
 _NEVER = 365 * 86400.0
+_SHORT_BYTES = 2**18
 Answer = Callable[[bytes, Call, grpc.ServicerContext], bytes]
 
 
@@ -65,9 +67,10 @@ class Services:
         metadata, status = get_model_metadata_pb2.GetModelMetadataRequest, get_model_status_pb2.GetModelStatusRequest
         prediction: dict[str, Answer] = dict.fromkeys(_REQUESTS, self._infer)
         prediction["GetModelMetadata"] = _at_once(metadata, self._api.metadata)
+        reload = _at_once(model_management_pb2.ReloadConfigRequest, self._api.reload, self._api.check_reload)
         models: dict[str, Answer] = {
             "GetModelStatus": _at_once(status, self._api.status),
-            "HandleReloadConfigRequest": _at_once(model_management_pb2.ReloadConfigRequest, self._api.reload),
+            "HandleReloadConfigRequest": reload,
         }
         services = {
             "tensorflow.serving.PredictionService": prediction,
@@ -106,9 +109,13 @@ class Services:
                 call.size = len(message)
                 self._admission.reserve(call.size)
                 try:
-                    return answer(message, call, context)
+                    reply = answer(message, call, context)
                 finally:
                     self._admission.release(call.size)
+                done = self._admission.sending(len(reply), call.remaining_ms() / 1000, context.cancel)
+            if not context.add_callback(done):
+                done()
+            return reply
         except Exception as error:
             code, text = as_status(error)
         context.set_trailing_metadata(((REQUEST_ID, call.id),))
@@ -126,17 +133,24 @@ class Services:
         return HealthCheckResponse(status="SERVING" if self._healthy() else "NOT_SERVING")
 
 
-def _at_once(kind: Any, answer: Callable[[Any], Any]) -> Answer:
-    """A method that needs no place to run, so that a full queue does not delay it."""
+def _at_once(kind: Any, answer: Callable[[Any], Any], check: Callable[[], None] = lambda: None) -> Answer:
+    """A method that needs no place to run, so that a full queue does not delay it. Its message is a short one."""
 
-    def run(message: bytes, *_: Any) -> bytes:
-        reply: bytes = answer(_parse(kind, message)).SerializeToString()
+    def run(message: bytes, call: Call, _: grpc.ServicerContext) -> bytes:
+        check()
+        if len(message) > _SHORT_BYTES:
+            raise exhausted(f"a message of {call.method} may have {_SHORT_BYTES} bytes. Received: {len(message)}")
+        request = _parse(kind, message)
+        if hasattr(request, "model_spec"):
+            call.model = request.model_spec.name
+        reply: bytes = answer(request).SerializeToString()
         return reply
 
     return run
 
 
 def _parse(kind: Any, message: bytes) -> Any:
+    check_parts(kind, message)
     try:
         return kind.FromString(message)
     except DecodeError:

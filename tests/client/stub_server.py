@@ -28,18 +28,19 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
     each signature, and `versions_asked` the versions that its requests went to. `cancelled` counts the calls that the
     client cancelled while they hung.
 
-    What a test can change: `fail` maps a method or signature to the (code, message) of its error, and `hang` maps it to
-    an event that it waits for. `script` maps it to a list with an entry for each of the next calls: a code to abort
-    with, an event to wait for, a function to call, or `None`. `after` maps a signature to a function that is called
-    once, after the signature's next run. `replace_output` maps the name of an output to the array that is sent in its
-    place. With `tensor_content`, floats are sent as raw content and not in a repeated field. With `ignore_pin`, the
-    newest version answers all requests. `state` is the reported state of all versions. `on_call` is given the context
-    of each call.
+    What a test can change: `labels` maps a label to a version. `fail` maps a method or signature to the (code, message)
+    of its error, and `hang` maps it to an event that it waits for. `script` maps it to a list with an entry for each of
+    the next calls: a code to abort with, an event to wait for, a function to call, or `None`. `after` maps a signature
+    to a function that is called once, after the signature's next run. `replace_output` maps the name of an output to
+    the array that is sent in its place. With `tensor_content`, floats are sent as raw content and not in a repeated
+    field. With `ignore_pin`, the newest version answers all requests. `state` is the reported state of all versions.
+    `on_call` is given the context of each call.
     """
 
     def __init__(self, name: str = "ranking"):
         self.name = name
         self.versions: dict[int, Any] = {}
+        self.labels: dict[str, int] = {}
         self.definitions: dict[int, Any] = {}
         self.calls: Counter[str] = Counter()
         self.requests: dict[str, predict_pb2.PredictRequest] = {}
@@ -99,6 +100,11 @@ class StubServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
             context.abort(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
         pinned = spec.HasField("version") and not self.ignore_pin
         version = spec.version.value if pinned else max(self.versions, default=0)
+        if spec.version_label and spec.version_label not in self.labels:
+            message = f"Unrecognized servable version label: {spec.version_label}"  # as TensorFlow Serving says it
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+        if spec.version_label:
+            version = self.labels[spec.version_label]
         if version not in self.versions:
             context.abort(
                 grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({spec.name}, {version})"

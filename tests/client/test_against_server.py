@@ -48,7 +48,7 @@ def test_ranks_refuses_and_explains(server: Server, connect: Connect) -> None:
         assert ranked == again
         np.testing.assert_allclose([r.probability for r in ranked], EXPECTED[[2, 0, 1]], rtol=1e-6)
         with pytest.raises(BadRowError, match="rows 1"):
-            client.rank(USER, [{"item_id": 1}, {"price": float("inf")}], CONTEXT)
+            client.rank(USER, [{"item_id": 1}, {"price": -1.0}], CONTEXT)
         state = client.user_state(USER)
         forged = dict(state.tensors) | {"model_tag": np.array([0])}
         with pytest.raises(StateRejectedError):

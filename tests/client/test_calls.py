@@ -177,7 +177,7 @@ def test_chunks_of_any_number(server: StubServer, connect: Connect, count: int) 
 
 
 def test_bad_rows_are_counted_over_all_chunks(server: StubServer, connect: Connect) -> None:
-    candidates = [{"item_id": item, "price": float("inf") if item in (2, 3) else 0.5} for item in range(8)]
+    candidates = [{"item_id": item, "price": -1.0 if item in (2, 3) else 0.5} for item in range(8)]
     with (
         connect(server.target, timeout_seconds=300, chunk_size=2) as client,
         pytest.raises(BadRowError, match="2 of 8") as caught,
@@ -251,10 +251,24 @@ def test_bad_arguments(connect: Connect, wrong: dict[str, Any]) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("target", [None, 8500, b"localhost:1"])
+WRONG_TARGETS = [
+    *("http://localhost:8500", "https://a:1", "a:1,b:1", "dns:///a:1,b:1", "localhost", "dns:///localhost", "::1"),
+    *("localhost:", "localhost:0", "localhost:65536", "localhost:-1", "localhost:http", "a b:1", "ipv4:1.2.3.4:99999"),
+]
+
+
+@pytest.mark.parametrize("target", [None, 8500, b"localhost:1", *WRONG_TARGETS])
 def test_a_bad_target(connect: Connect, target: Any) -> None:
-    with pytest.raises(BadRequestError, match="target"):
+    with pytest.raises(BadRequestError, match=r"^target: .* Allowed: HOST:PORT"):
         connect(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["[::1]:85", "dns:a.b:1", "dns://9.9.9.9/a:1", "ipv4:1.2.3.4:5,1.2.3.5:5", "unix:/a"]
+)
+def test_a_good_target(connect: Connect, target: str) -> None:
+    with connect(target) as client:
+        assert client.counts == {}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -11,6 +13,7 @@ from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.toy_model import toy_probabilities
 from tfctr.client import (
+    AsyncRankingClient,
     BadRequestError,
     BadRowError,
     ClientError,
@@ -170,6 +173,25 @@ def test_a_given_version_is_asked_for(server: StubServer, toy_models: Path, conn
         connect(server.target, version=1, version_label="stable")
 
 
+def test_a_label_is_followed(server: StubServer, toy_models: Path, connect: Connect) -> None:
+    server.load(2, toy_models / "2")
+    server.labels = {"stable": 1}
+    with connect(server.target, timeout_seconds=300, refresh_seconds=0.0, version_label="stable") as client:
+        for version in (1, 2):
+            server.labels["stable"] = version
+            client.rank(USER, CANDIDATES, CONTEXT)
+            assert server.versions_asked["score"][-1] == version
+
+
+def test_a_label_that_the_server_does_not_have(server: StubServer, toy_models: Path, connect: Connect) -> None:
+    server.load(2, toy_models / "2")
+    with connect(server.target, timeout_seconds=300, version_label="stabel") as client:
+        with pytest.raises(ModelNotFoundError, match=r"label 'stabel'.*models\.config.*Available versions: 1, 2\.$"):
+            client.rank(USER, CANDIDATES, CONTEXT)
+        with pytest.raises(ModelNotFoundError, match="label 'stabel'"):
+            client.model_status()
+
+
 # --- the cached state
 
 
@@ -184,6 +206,31 @@ def test_cached_state_saves_the_tower(client: RankingClient, server: StubServer)
     assert server.calls["user_tower"] == 4
     with pytest.raises(BadRequestError, match="go together"):
         client.rank(USER, CANDIDATES, CONTEXT, user_key="u5")
+
+
+def test_a_user_is_one_whatever_the_form_of_the_key(client: RankingClient) -> None:
+    for key in (5, "5", b"5", np.int64(5)):
+        client.rank(USER, CANDIDATES, CONTEXT, user_key=key, history_version=1.5)
+    assert client.counts["cache_hit"] == 3
+    for key in (b"\xff", "5 ", b"\xfe"):
+        client.rank(USER, CANDIDATES, CONTEXT, user_key=key, history_version=1.5)
+    assert client.counts["cache_miss"] == 4
+
+
+@pytest.mark.parametrize("wrong", [object(), 5.0, True, ("u", 5), [5], pytest.param(10**5000, id="long")])
+def test_a_user_key_whose_text_names_no_user_is_refused(client: RankingClient, wrong: Any) -> None:
+    for ask in (
+        lambda: client.rank(USER, CANDIDATES, CONTEXT, user_key=wrong, history_version=1),
+        lambda: client.forget_user(wrong),
+    ):
+        with pytest.raises(BadRequestError, match="user_key must be text, a whole number or bytes"):
+            ask()
+
+
+@pytest.mark.parametrize("wrong", [object(), float("nan"), float("inf"), False, b"1", np.float32(1), (1,)])
+def test_a_history_version_that_says_nothing_is_refused(client: RankingClient, wrong: Any) -> None:
+    with pytest.raises(BadRequestError, match="history_version must be text, a whole number or a finite float"):
+        client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=wrong)
 
 
 def test_cached_state_of_a_version_that_is_gone(client: RankingClient, server: StubServer, toy_models: Path) -> None:
@@ -244,7 +291,7 @@ def test_state_cannot_be_changed_by_accident(client: RankingClient) -> None:
 
 def test_a_bad_row_is_named(client: RankingClient) -> None:
     with pytest.raises(BadRowError, match=r"1 of 3 candidates \(NaN\): rows 1\.") as caught:
-        client.rank(USER, [CANDIDATES[0], {"item_id": 2, "price": float("inf")}, CANDIDATES[2]], CONTEXT)
+        client.rank(USER, [CANDIDATES[0], {"item_id": 2, "price": -1.0}, CANDIDATES[2]], CONTEXT)
     assert caught.value.rows == (1,)
 
 
@@ -327,8 +374,29 @@ def test_recovers_after_a_restart(server: StubServer, connect: Connect) -> None:
 def test_closed_client(server: StubServer, connect: Connect) -> None:
     client = connect(server.target)
     client.close()
-    with pytest.raises(UnavailableError, match="closed"):
-        client.rank(USER, CANDIDATES, CONTEXT)
+    for ask in (lambda: client.rank(USER, CANDIDATES, CONTEXT), client.model_status, lambda: client.forget_user("u5")):
+        with pytest.raises(BadRequestError, match=r"the client is closed\. Make another one") as caught:
+            ask()
+        assert not caught.value.retryable
+    client.close()
+
+
+def test_a_client_of_another_event_loop_is_refused(server: StubServer) -> None:
+    client = AsyncRankingClient(server.target, timeout_seconds=300)
+
+    async def scene() -> None:
+        await client.rank(USER, CANDIDATES, CONTEXT)
+
+    asyncio.run(scene())
+    with pytest.raises(BadRequestError, match="belongs to the event loop of its first request"):
+        asyncio.run(scene())
+
+
+@pytest.mark.parametrize("state", [{}, "u5", 5])
+def test_what_is_no_state_is_refused(client: RankingClient, state: Any) -> None:
+    for candidates in (CANDIDATES, []):
+        with pytest.raises(BadRequestError, match="state must be a UserState"):
+            client.score(state, candidates, CONTEXT)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])

@@ -15,11 +15,11 @@ from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, EXPECTED, USER
 from tfctr.client import (
     AsyncRankingClient,
+    BadRequestError,
     DeadlineError,
     RankingClient,
     ServerError,
     StateRejectedError,
-    UnavailableError,
 )
 
 REQUEST: dict[str, Any] = {
@@ -157,7 +157,7 @@ def test_a_client_that_is_closed_ends_its_requests(server: StubServer) -> None:
         while server.calls["user_tower"] < 1:
             await asyncio.sleep(0.01)
         await client.close()
-        with pytest.raises(UnavailableError, match="closed"):
+        with pytest.raises(BadRequestError, match="the client is closed"):
             await request
 
     asyncio.run(asyncio.wait_for(scene(), 30))

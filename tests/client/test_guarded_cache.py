@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,8 +153,8 @@ def test_a_cache_that_raises(server: StubServer, connect: Connect, blocking: boo
     with connect(server.target, timeout_seconds=300, cache=RaisingCache(blocking)) as client:
         for _ in range(4):
             assert right(client.rank(**REQUEST))
-        assert client.counts["cache_failed"] == 3
-        assert client.counts["cache_skipped"] == 5  # after three failures in a row, it is left alone for a second
+        assert client.counts["cache_failed"] == 5
+        assert client.counts["cache_skipped"] == 3  # after three failures of `get` in a row, it is left alone
         assert client.counts["cache_miss"] == server.calls["user_tower"] == 4
         with pytest.raises(UnavailableError, match="u5 is still there"):
             client.forget_user("u5")
@@ -168,6 +169,85 @@ def test_a_cache_of_ones_own(server: StubServer, connect: Connect, kind: type[Ow
         assert client.counts == {"cache_hit": 1, "cache_miss": 2, "cache_put": 2, "score": 3, "user_tower": 2}
         client.forget_user("u5")
         assert [key.user_key for key in cache.states] == ["u6"]
+
+
+class HalfCache(OwnCache):
+    """One of `get` and `put` raises an error, or hangs until `go_on` is set; the other works."""
+
+    def __init__(self, fails: str, hangs: bool):
+        super().__init__()
+        self.fails = fails
+        self.hangs = hangs
+        self.go_on = threading.Event()
+        self.pause_seconds = 600
+
+    def _fail(self, method: str) -> None:
+        if method == self.fails and not self.hangs:
+            raise OSError(f"{method} does not work")
+        if method == self.fails:
+            self.go_on.wait(60)
+
+    def get(self, key: StateKey) -> UserState | None:
+        self._fail("get")
+        return super().get(key)
+
+    def put(self, key: StateKey, state: UserState) -> None:
+        self._fail("put")
+        super().put(key, state)
+
+
+def test_the_shared_cache_of_the_docs(server: StubServer, connect: Connect) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    block = page.partition("from tfctr.client.record import")[2].partition("```")[0]
+    names: dict[str, Any] = {"StateCache": OwnCache}  # which has the other methods
+    exec("from tfctr.client.record import" + block, names)
+
+    class Store(dict[bytes, bytes]):
+        set = dict.__setitem__
+
+    store = Store()
+    with connect(server.target, timeout_seconds=300, cache=names["SharedCache"](store)) as client:
+        for user in ("u5", "u6", "u5"):
+            assert right(client.rank(**{**REQUEST, "user_key": user}))
+        assert client.counts["cache_hit"] == 1
+        mixed_up = dict(zip(store, reversed(store.values()), strict=True))
+        store.update(mixed_up)
+        client.rank(**REQUEST)
+        client.rank(**{**REQUEST, "history_version": 2})
+        assert client.counts["cache_hit"] == 1
+        assert "cache_failed" not in client.counts
+
+
+@pytest.mark.parametrize("fails", ["get", "put"])
+@pytest.mark.parametrize("hangs", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_cache_of_which_one_half_fails_is_paused(
+    server: StubServer, connect: Connect, fails: str, hangs: bool
+) -> None:
+    cache = HalfCache(fails, hangs)
+    try:
+        with connect(server.target, timeout_seconds=4, cache=cache) as client:
+            for version in range(6):
+                assert right(client.rank(**{**REQUEST, "history_version": version}))
+            assert client.counts["cache_late" if hangs else "cache_failed"] == 3
+            assert client.counts["cache_skipped"] == (7 if fails == "get" else 6)
+    finally:
+        cache.go_on.set()
+
+
+def test_a_cache_that_always_answers_something_else_is_paused(server: StubServer, connect: Connect) -> None:
+    cache = OwnCache("a string")
+    cache.pause_seconds = 600
+    with connect(server.target, timeout_seconds=300, cache=cache) as client:
+        for _ in range(5):
+            assert right(client.rank(**REQUEST))
+        assert client.counts["cache_failed"] == len(cache.calls) == 3
+
+
+def test_a_state_that_was_not_stored_is_no_put(server: StubServer, connect: Connect) -> None:
+    with connect(server.target, timeout_seconds=300, cache=MemoryStateCache(max_bytes=1)) as client:
+        assert right(client.rank(**REQUEST))
+        assert client.counts["cache_unstorable"] == 1
+        assert "cache_put" not in client.counts
 
 
 @pytest.mark.parametrize("wrong", ["a string", 7, UserState("ranking", 2, "another", {})])

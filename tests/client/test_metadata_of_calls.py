@@ -84,6 +84,15 @@ def test_what_grpc_would_not_send_is_refused(server: StubServer, connect: Connec
     assert "secr" not in str(caught.value)
 
 
+def test_too_long_a_value_is_no_want_of_servers(server: StubServer, connect: Connect) -> None:
+    with (
+        connect(server.target, timeout_seconds=300, metadata={"x-long": "a" * 20_000}) as client,
+        pytest.raises(BadRequestError, match=r"The metadata of the client .* is too long for the server") as caught,
+    ):
+        client.rank(USER, CANDIDATES, CONTEXT)
+    assert "aaaa" not in str(caught.value)
+
+
 def test_a_function_that_fails_is_an_error_of_the_client(server: StubServer, connect: Connect) -> None:
     def fail() -> dict[str, str]:
         raise KeyError("no token")

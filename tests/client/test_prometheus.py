@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.client.connect import Connect
 from tests.client.stub_server import StubServer
 from tests.client.test_client import CANDIDATES, CONTEXT, USER
-from tfctr.client import BadRequestError, MemoryStateCache, Observer, StateKey, UserState
+from tfctr.client import BadRequestError, MemoryStateCache, ModelNotFoundError, Observer, StateKey, UserState
 from tfctr.client.prometheus import ClientCollector
 
 
@@ -21,6 +22,11 @@ class OldStates(MemoryStateCache):
 
     def put(self, key: StateKey, state: UserState) -> None:
         super().put(key, UserState(state.model, state.version, state.fingerprint, state.tensors, time.time() - 100))
+
+
+def real(client: Any) -> Any:
+    """The client itself, not the one for tests around an asyncio client."""
+    return getattr(client, "_client", client)
 
 
 def samples(registry: CollectorRegistry) -> Iterator[tuple[str, float]]:
@@ -33,7 +39,7 @@ def samples(registry: CollectorRegistry) -> Iterator[tuple[str, float]]:
 def test_what_a_dashboard_needs(server: StubServer, connect: Connect) -> None:
     registry = CollectorRegistry()
     with connect(server.target, timeout_seconds=300, cache=OldStates()) as client:
-        registry.register(ClientCollector(client))  # type: ignore[arg-type]
+        registry.register(ClientCollector(real(client)))
         for _ in range(3):
             client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
         with pytest.raises(BadRequestError):
@@ -54,7 +60,7 @@ def test_what_a_dashboard_needs(server: StubServer, connect: Connect) -> None:
 def test_a_failed_call_is_counted_with_its_error(server: StubServer, connect: Connect) -> None:
     registry = CollectorRegistry()
     with connect("localhost:1", timeout_seconds=2) as client:
-        registry.register(ClientCollector(client))  # type: ignore[arg-type]
+        registry.register(ClientCollector(real(client)))
         with pytest.raises(Exception, match="localhost:1"):
             client.rank(USER, CANDIDATES, CONTEXT)
         found = dict(samples(registry))
@@ -71,6 +77,48 @@ def test_an_observer_that_fails_costs_no_request(server: StubServer, connect: Co
     with connect(server.target, timeout_seconds=300) as client:
         client.observe(Failing())
         assert len(client.rank(USER, CANDIDATES, CONTEXT)) == 3
+
+
+def test_several_clients_and_observers(server: StubServer, connect: Connect) -> None:
+    class Noting(Observer):
+        def __init__(self) -> None:
+            self.ended: list[str] = []
+
+        def request_ended(self, method: str, outcome: str, seconds: float) -> None:
+            self.ended.append(f"{method} {outcome}")
+
+    registry, own = CollectorRegistry(), Noting()
+    asks = {"user_key": "u5", "history_version": 1}
+    with (
+        connect(server.target, timeout_seconds=300) as first,
+        connect(server.target, timeout_seconds=300) as second,
+        connect(server.target, "other", timeout_seconds=300) as other,
+    ):
+        registry.register(ClientCollector(real(first), real(second), real(other)))
+        first.observe(own)
+        first.observe(own)
+        for client in (first, second):
+            client.rank(USER, CANDIDATES, CONTEXT, **asks)
+        with pytest.raises(ModelNotFoundError):
+            other.rank(USER, CANDIDATES, CONTEXT)
+    found = dict(samples(registry))  # of clients that are closed
+    assert own.ended == ["rank ok"]
+    assert found["tfctr_client_request_seconds_count{method=rank,model=ranking,outcome=ok}"] == 2
+    assert found["tfctr_client_request_seconds_count{method=rank,model=other,outcome=ModelNotFoundError}"] == 1
+    assert found["tfctr_client_total{model=ranking,what=cache_miss}"] == 2
+    assert found["tfctr_client_total{model=other,what=cache_miss}"] == 0
+
+
+@pytest.mark.parametrize("wrong", [None, Observer, "observer", print])
+def test_what_is_no_observer_or_client_is_refused(connect: Connect, wrong: Any) -> None:
+    with (
+        connect("localhost:1") as client,
+        pytest.raises(BadRequestError, match=r"a subclass of tfctr\.client\.Observer"),
+    ):
+        client.observe(wrong)
+    for clients in ((), (wrong,)):
+        with pytest.raises(BadRequestError, match="ClientCollector takes one or more clients"):
+            ClientCollector(*clients)
 
 
 def test_without_prometheus_client_the_user_is_told_what_to_install() -> None:

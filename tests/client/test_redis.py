@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,7 @@ def test_wrong_keys_of_some_users_cost_only_theirs(
         counts = client.counts
     assert counts["cache_hit"] == users - len(wrong)
     assert counts["cache_refused"] == 4 * len(wrong)  # a get and a put, twice
+    assert counts["cache_put"] == users - len(wrong)
     assert not {"cache_failed", "cache_late", "cache_skipped"} & set(counts)
 
 
@@ -245,6 +247,17 @@ def test_a_user_that_could_not_be_forgotten_is_an_error(server_of_states: RedisS
     server_of_states.kill()
     with pytest.raises(UnavailableError, match="still in Redis, for 600 s at most"):
         cache.forget_user(KEY.model, KEY.user_key)
+
+
+def test_a_missing_password_is_told(
+    server: StubServer, server_of_states: RedisServer, cache: RedisStateCache, connect: Connect, caplog: Any
+) -> None:
+    server_of_states.plain.config_set("requirepass", "secret")
+    with connect(server.target, timeout_seconds=300, cache=cache) as client:
+        client.rank(USER, CANDIDATES, CONTEXT, user_key="u5", history_version=1)
+        with pytest.raises(UnavailableError, match="Redis wants a password"):
+            client.forget_user("u5")
+    assert "Redis wants a password" in caplog.text
 
 
 def test_strings_are_not_stored(cache: RedisStateCache) -> None:

@@ -144,6 +144,8 @@ def test_rows_and_columns_make_the_same_request() -> None:
         ({"user_id": {"id": 7}}, r"\(dict\)"),
         ({"age": "old"}, r"user\.age must be a number"),
         ({"age": 1j}, r"user\.age must be a number"),
+        ({"age": True}, r"user\.age must be a number\. Received: True \(bool\)"),
+        ({"age": float("inf")}, r"user\.age must be a finite float32 number\. Received: inf"),
         ({"gender": 1}, r"user\.gender must be a string"),
         ({"gender": "\ud800"}, "must be valid text"),
         ({"interests": ["a", 1]}, r"user\.interests must be a string"),
@@ -173,12 +175,19 @@ def test_bad_users(user: Any, message: str) -> None:
         ([{"item_id": 1}, 5], r"candidates\[1\] must be a mapping"),
         ({"item_id": [1, 2], "price": [1.0]}, "columns must have the same length.*'price': 1"),
         ({"item_id": 5}, r"candidates\.item_id must be a list"),
+        ({"price": [0.5, 1e39]}, r"candidates\[1\]\.price must be a finite float32 number\. Received: 1e\+39"),
+        ({"price": [10**39, 1]}, r"candidates\[0\]\.price must be a finite float32 number"),
+        ({"price": np.array([0.5, -np.inf])}, r"candidates\[1\]\.price must be a finite float32 number"),
+        ({"price": np.array([1e39])}, r"candidates\[0\]\.price must be a finite float32 number"),
+        ({"price": [0.5, True]}, r"candidates\[1\]\.price must be a number\. Received: True"),
+        ({"price": np.array([True])}, r"candidates\[0\]\.price must be a number"),
         ({"item_id": np.zeros((1, 2), np.int64)}, "one-dimensional"),
         ({"genres": "Action"}, "must be a list"),
         ("abc", "list of mappings"),
         (None, "list of mappings"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_bad_candidates(candidates: Any, message: str) -> None:
     with pytest.raises(BadRequestError, match=message):
         BUILDER.candidates(candidates)
@@ -323,6 +332,12 @@ def test_signatures_that_cannot_be_read() -> None:
 def test_a_number_that_python_does_not_write_out(name: str) -> None:
     with pytest.raises(BadRequestError, match=rf"candidates\[0\]\.{name} must .*an integer of thousands of digits"):
         BUILDER.candidates({name: [10**5000]})
+
+
+def test_the_largest_floats_and_nan_are_taken() -> None:
+    largest = float(np.finfo(np.float32).max)
+    taken = BUILDER.candidates({"price": [largest, -largest, float("nan"), None, 2]})["price"]
+    assert np.array_equal(taken, np.array([[largest, -largest, np.nan, np.nan, 2]], np.float32), equal_nan=True)
 
 
 # --- whatever is given, the error is one of the client

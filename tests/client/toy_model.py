@@ -14,7 +14,7 @@ class ToyModel(tf.Module):
 
     `interest` is the sum of the state, which consists of the sum of the history's item ids / 100, the sum of the
     lengths of its genres / 100, and the fields of the user. `hour` is a fraction that follows from the timestamp.
-    `tokens` is the length of the candidate's genres.
+    `tokens` is the length of the candidate's genres. A negative price is rejected.
     """
 
     def __init__(self, tag: int, scale: float = 1.0, extra_features: bool = False):
@@ -67,7 +67,7 @@ class ToyModel(tf.Module):
         interest = tf.reduce_sum(inputs["history/interest"], 1) + tf.reduce_sum(inputs["user/fields"], 1)
         hour = tf.where(inputs["timestamp"] == INT64_MISSING, 0.5, tf.cast(inputs["timestamp"] % 24, tf.float32) / 24)
         price = tf.where(tf.math.is_nan(inputs["price"]), 0.25, inputs["price"])
-        price = tf.where(tf.math.is_inf(inputs["price"]), float("nan"), price)
+        price = tf.where(inputs["price"] < 0, float("nan"), price)
         item = tf.where(inputs["item_id"] == INT64_MISSING, 0.0, tf.cast(inputs["item_id"], tf.float32))
         tokens = tf.cast(tf.strings.length(inputs["genres"]), tf.float32)
         logits = (self.scale * interest + hour)[:, None] * 0.1 + price - item / 50 + tokens / 20

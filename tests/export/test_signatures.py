@@ -185,6 +185,20 @@ def test_a_request_has_a_size(served: Any, workbench: Workbench, user: Any, cand
         call(served, signature, rows[signature])
 
 
+@pytest.mark.parametrize("signature", ["serving_default", "user_tower", "score"])
+def test_strings_have_a_size(served: Any, workbench: Workbench, user: Any, candidates: Any, signature: str) -> None:
+    """One long string that stands for many is parsed or split into many times its bytes."""
+    long = np.array(b"a|" * (2**23 + 1))
+    requests = {"serving_default": {"examples": long[None]}, "user_tower": dict(user), "score": dict(candidates)}
+    if signature == "score":
+        requests["score"] |= call(served, "user_tower", user)
+    if signature != "serving_default":
+        texts = [name for name, value in requests[signature].items() if value.dtype.kind in "OS"]
+        requests[signature][texts[0]] = np.broadcast_to(long, requests[signature][texts[0]].shape)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"may have 16777216 bytes of strings .*max_string_bytes"):
+        call(served, signature, requests[signature])
+
+
 def _callable_options(feed: list[str], fetch: list[str]) -> Any:
     return config_pb2.CallableOptions(feed=feed, fetch=fetch)
 

@@ -262,6 +262,9 @@ def check_scores(target: Target, inputs: Any, outputs: Any) -> None:
     wanted = {"user_vector": np.float32, "model_tag": np.int64, "item_id": np.int64}
     arrays = {name: np.array(inputs[name], dtype) for name, dtype in wanted.items()}
     expected = target.model.signatures["score"](**{name: tf.constant(value) for name, value in arrays.items()})
+    if not expected["probabilities"].shape.num_elements():  # JSON has no shape of nothing
+        assert not any(outputs)
+        return
     found = np.array([[math.nan if value == "NaN" else value for value in row] for row in outputs], np.float32)
     np.testing.assert_allclose(found, expected["probabilities"], atol=1e-5)
 

@@ -18,6 +18,7 @@ from serving.server.config import ConfigError
 from serving.server.options import BatchingOptions, read_batching
 from tests.serving.conftest import NAME, PATIENCE, Caller
 from tests.serving.model import HISTORY, ITEMS, WIDTH
+from tests.serving.requests import ECHO
 
 pytestmark = pytest.mark.slow
 
@@ -98,6 +99,17 @@ def test_c36_padded_to_the_most_candidates(base_path: Path, caller: Caller) -> N
         # The outputs keep the padding, and their other values are right.
         assert answer["probabilities"].shape == (1, 6)
         np.testing.assert_allclose(answer["probabilities"][:, : wanted.shape[1]], wanted, atol=1e-6)
+
+
+def test_what_is_too_different_to_be_padded_runs_alone(base_path: Path) -> None:
+    """Each is small; padded to a common shape they would have sixteen million elements."""
+    wide, high = (
+        {**ECHO, "int32": np.zeros(shape, np.int32), "text": np.full((1, 1), b"", object)}
+        for shape in ((1, 4000, 1), (1, 1, 4000))
+    )
+    with _serve(base_path, max_batch_size=2, timeout_seconds=LONG, pad_variable_length_inputs=True) as (_, caller):
+        answers = _together(caller, [wide, high], "echo")
+    assert [answer["int32"].shape for answer in answers] == [(1, 4000, 1), (1, 1, 4000)]
 
 
 def test_other_numbers_of_candidates_do_not_meet(base_path: Path, caller: Caller) -> None:

@@ -1,7 +1,9 @@
 """`tfctr client`: requests a ranking from a model server, or lists its versions."""
 
 import json
+import ssl
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,9 @@ Target = Annotated[str, typer.Option(help="HOST:PORT of the server's gRPC API, o
 Model = Annotated[str, typer.Option(help="name of the model on the server")]
 Seconds = Annotated[float, typer.Option(help="time budget of the command, in seconds")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, one object in each line")]
+Label = Annotated[
+    str | None, typer.Option(help="use the version with this label, such as stable; default: the newest version")
+]
 Version = Annotated[int | None, typer.Option(min=0, help="use this version; default: the newest")]
 
 _SHOWN_FEATURES = 8  # what a terminal has room for
@@ -39,6 +44,7 @@ def rank(
     context: Annotated[str, typer.Option(help=f"raw features of the request: {_SOURCE}")] = "{}",
     k: Annotated[int, typer.Option("-k", min=0, help="number of candidates to print")] = 10,
     version: Version = None,
+    label: Label = None,
     features: Annotated[Path | None, typer.Option(help="feature file; names that are not in it are errors")] = None,
     timeout: Seconds = 5.0,
     tls: Tls = False,
@@ -57,10 +63,11 @@ def rank(
     values: dict[str, Any] = {
         option: None if source is None else _read(source, option) for option, source in given.items()
     }
-    credentials = channel_credentials(tls, ca, certificate, key)
-    with RankingClient(
-        target, model, timeout, cache=None, version=version, feature_file=features, credentials=credentials
-    ) as client:
+    if version is not None and label is not None:
+        raise UserError(f"give either --version or --label, not both. Received: --version {version} --label {label}")
+    options: dict[str, Any] = {"version": version, "version_label": label, "feature_file": features}
+    credentials = _credentials(tls, ca, certificate, key)
+    with RankingClient(target, model, timeout, cache=None, credentials=credentials, **options) as client:
         ranked = client.rank(values["--user"], values["--candidates"], values["--context"], k)
     if as_json:
         for one in ranked:
@@ -93,7 +100,7 @@ def status(
     """Show the versions of a model; the exit status is 2 when none is available."""
     from tfctr.client import RankingClient, UnavailableError
 
-    credentials = channel_credentials(tls, ca, certificate, key)
+    credentials = _credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
         versions = client.model_status()
     if as_json:
@@ -106,6 +113,26 @@ def status(
         console().print(table)
     if all(one.state != "AVAILABLE" for one in versions):
         raise UnavailableError(f"no version of model '{model}' at {target} is available.")
+
+
+def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Any:
+    """Channel credentials for the options, whose files are checked, because gRPC would blame the server for them."""
+    credentials = channel_credentials(tls, ca, certificate, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if ca is not None:
+        try:
+            context.load_verify_locations(ca)
+        except ssl.SSLError:
+            raise UserError(f"--ca: {ca}: must be a PEM file with certificates (BEGIN CERTIFICATE)") from None
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key, password=lambda: b"")
+        except ssl.SSLError as error:
+            raise UserError(
+                f"--certificate: {certificate}, --key: {key}: must be a certificate and its private key, without a "
+                f"password, each a PEM file ({error.reason or error})"
+            ) from None
+    return credentials
 
 
 def _read(source: str, option: str) -> Any:
@@ -128,8 +155,15 @@ def _text(source: str, option: str) -> str:
 
 
 def _parse(text: str, where: str) -> Any:
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = sorted(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            raise UserError(f"{where}: a name may stand only once in an object. Received twice: {', '.join(twice)}")
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=mapping)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error})") from None
 

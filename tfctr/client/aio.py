@@ -6,7 +6,7 @@ from tfctr.client.drivers import AsyncioDriver
 from tfctr.client.metadata import ServedModel
 from tfctr.client.requests import Candidates, Features
 from tfctr.client.results import Ranked, VersionStatus
-from tfctr.client.state import UserState
+from tfctr.client.state import HistoryVersion, UserKey, UserState
 
 
 class AsyncRankingClient(ClientBase):
@@ -40,8 +40,8 @@ class AsyncRankingClient(ClientBase):
         context: Features | None = None,
         k: int | None = None,
         *,
-        user_key: str | int | None = None,
-        history_version: str | int | None = None,
+        user_key: UserKey | None = None,
+        history_version: HistoryVersion | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Ranked]:
         """Orders candidates by predicted click-through rate, as `RankingClient.rank`."""
@@ -67,7 +67,7 @@ class AsyncRankingClient(ClientBase):
             "score", self._ranking.score(state, candidates, context, self._seconds(timeout_seconds))
         )
 
-    async def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
+    async def forget_user(self, user_key: UserKey, *, timeout_seconds: float | None = None) -> None:
         """Deletes all cached states of a user, as `RankingClient.forget_user`."""
         await self._timed("forget_user", self._forget_user(user_key, timeout_seconds))
 

@@ -1,7 +1,7 @@
 """The part that both clients share: arguments, counts, closing."""
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 import grpc
@@ -18,7 +18,9 @@ from tfctr.client.guarded_cache import GuardedCache
 from tfctr.client.policies import Connection, Hedge, Retry, merged, number, whole
 from tfctr.client.ranking import Ranking
 from tfctr.client.served import ServedVersions
+from tfctr.client.state import UserKey, user_text
 from tfctr.client.transport import Deadline
+from tfctr.client.values import shown
 
 DEFAULT_CONNECTION = Connection()
 NO_PAIRS: MetadataSource = {}
@@ -146,13 +148,22 @@ class ClientBase:
         return self._versions.dropped
 
     def observe(self, observer: Observer) -> None:
-        """Tells an observer of the requests, calls and states from now on; there is one at a time."""
-        self._counts.observer = observer
+        """Tells one more observer of the requests, calls and states from now on.
 
-    async def _timed(self, method: str, work: Awaitable[T]) -> T:
+        Raises:
+            BadRequestError: it is no `Observer`.
+        """
+        if not isinstance(observer, Observer):
+            raise BadRequestError(
+                f"observe() takes an object of a subclass of tfctr.client.Observer. Received: {shown(observer)}"
+            )
+        self._counts.observe(observer)
+
+    async def _timed(self, method: str, work: Coroutine[Any, Any, T]) -> T:
         """The result of a request, whose end the observer is told of."""
         started, outcome = time.perf_counter(), "cancelled"
         try:
+            self._driver.check()
             result = await work
             outcome = "ok"
             return result
@@ -160,15 +171,16 @@ class ClientBase:
             outcome = type(error).__name__
             raise
         finally:
+            work.close()  # a coroutine that did not begin would warn of it
             self._counts.tell("request_ended", method, outcome, time.perf_counter() - started)
 
     async def _close(self) -> None:
         await self._driver.close()
         await self._cache.close()
 
-    async def _forget_user(self, user_key: str | int, timeout_seconds: float | None) -> None:
+    async def _forget_user(self, user_key: UserKey, timeout_seconds: float | None) -> None:
         deadline = Deadline(self._seconds(timeout_seconds))
-        await self._cache.forget_user(self._versions.name, str(user_key), deadline)
+        await self._cache.forget_user(self._versions.name, user_text(user_key), deadline)
 
     def _seconds(self, given: float | None) -> float:
         return self._timeout if given is None else given

@@ -31,14 +31,14 @@ class StateCache(ABC):
     event therefore makes a new key, and the cache never has to be flushed. Implementations must be thread safe.
 
     The client guards every cache. A call that raises an error or is late is logged, counted and treated as a miss, and
-    after some in a row the cache is not called for a while. An error thus means that the cache does not work; for a
-    single record that cannot be read or written, `get` returns `None` and `put` does nothing.
+    after some in a row of one method the cache is not called for a while. An error thus means that the cache does not
+    work; for a single record that cannot be read or written, `get` returns `None` and `put` returns `False`.
 
     Attributes:
         blocking: whether a call may take longer than a look-up in memory. The client runs such calls in threads and
             waits for them for a share of the request's time only.
         asynchronous: whether the cache is an `AsyncStateCache`.
-        failures: the cache is left alone after this many failures in a row.
+        failures: the cache is left alone after this many failures of one method (`get`, `put`, ...) in a row.
         pause_seconds: how long it is left alone.
     """
 
@@ -52,8 +52,8 @@ class StateCache(ABC):
         """The cached state, or `None`."""
 
     @abstractmethod
-    def put(self, key: StateKey, state: UserState) -> None:
-        """Stores the state, if possible."""
+    def put(self, key: StateKey, state: UserState) -> bool | None:
+        """Stores the state, if possible. `False` says that it was not stored, and is then not counted as a put."""
 
     @abstractmethod
     def invalidate(self, key: StateKey) -> None:
@@ -83,8 +83,8 @@ class AsyncStateCache(StateCache):
         """The cached state, or `None`."""
 
     @abstractmethod
-    async def aput(self, key: StateKey, state: UserState) -> None:
-        """Stores the state, if possible."""
+    async def aput(self, key: StateKey, state: UserState) -> bool | None:
+        """Stores the state, as `put`."""
 
     @abstractmethod
     async def ainvalidate(self, key: StateKey) -> None:
@@ -159,12 +159,14 @@ class MemoryStateCache(StateCache):
             return self._entries.get(key)
 
     @override
-    def put(self, key: StateKey, state: UserState) -> None:
+    def put(self, key: StateKey, state: UserState) -> bool | None:
         with self._lock:
             try:
                 self._entries[key] = state
             except ValueError:  # larger than the whole cache
                 self._too_large += 1
+                return False
+        return True
 
     @override
     def invalidate(self, key: StateKey) -> None:

@@ -132,15 +132,16 @@ class Caller:
         return [replies[index] for index in range(len(calls))]
 
     def _error(self, future: Future, call: Call, deadline: Deadline) -> ClientError | None:
-        if future.cancelled():  # by a closed channel; a call that was cancelled here has left `running`
-            return call.explain(None, self.driver.target, deadline.seconds)
-        try:
-            future.result()
-        except (grpc.RpcError, grpc.FutureCancelledError, grpc.aio.UsageError, ValueError) as error:
-            explained = call.explain(error, self.driver.target, deadline.seconds)
-            explained.__cause__ = error
-            return explained
-        return None
+        raised: Exception | None = None
+        if not future.cancelled():  # by a closed channel; a call that was cancelled here has left `running`
+            try:
+                future.result()
+                return None
+            except (grpc.RpcError, grpc.FutureCancelledError, grpc.aio.UsageError, ValueError) as error:
+                raised = error
+        explained = call.explain(None if self.driver.closed else raised, self.driver.target, deadline.seconds)
+        explained.__cause__ = raised
+        return explained
 
     def _pause(self, error: ClientError, failures: int, deadline: Deadline) -> float:
         """Seconds until the call may be sent again. Raises the error if it may not."""

@@ -6,7 +6,7 @@ from tfctr.client.drivers import BlockingDriver, run
 from tfctr.client.metadata import ServedModel
 from tfctr.client.requests import Candidates, Features
 from tfctr.client.results import Ranked, VersionStatus
-from tfctr.client.state import UserState
+from tfctr.client.state import HistoryVersion, UserKey, UserState
 
 
 class RankingClient(ClientBase):
@@ -41,8 +41,8 @@ class RankingClient(ClientBase):
         context: Features | None = None,
         k: int | None = None,
         *,
-        user_key: str | int | None = None,
-        history_version: str | int | None = None,
+        user_key: UserKey | None = None,
+        history_version: HistoryVersion | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Ranked]:
         """Orders candidates by predicted click-through rate, best first; ties keep the given order.
@@ -53,7 +53,8 @@ class RankingClient(ClientBase):
             candidates: a list with a mapping of features for each candidate, or a mapping of equally long columns.
             context: raw features of the request.
             k: return only the best k.
-            user_key: identifies the user. With `user_key` and `history_version` the user's state is cached.
+            user_key: identifies the user. With `user_key` and `history_version` the user's state is cached. A whole
+                number, its digits as text and their UTF-8 bytes are the same user.
             history_version: a value that changes with every new event of the user (a counter, or the time of the newest
                 event).
             timeout_seconds: time budget of this request, instead of the client's.
@@ -95,7 +96,7 @@ class RankingClient(ClientBase):
             self._timed("score", self._ranking.score(state, candidates, context, self._seconds(timeout_seconds)))
         )
 
-    def forget_user(self, user_key: str | int, *, timeout_seconds: float | None = None) -> None:
+    def forget_user(self, user_key: UserKey, *, timeout_seconds: float | None = None) -> None:
         """Deletes all cached states of a user.
 
         Raises:

@@ -26,24 +26,27 @@ class Observer:
 
 
 class Counts:
-    """Counters by name, safe to use from several threads.
-
-    Attributes:
-        observer: is told of what is more than a count.
-    """
+    """Counters by name, safe to use from several threads, and the observers that are told of more than a count."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self.observer = Observer()
+        self._observers: tuple[Observer, ...] = ()
         self._warnings = Warnings()
 
+    def observe(self, observer: Observer) -> None:
+        """Adds an observer, unless it is there already."""
+        with self._lock:
+            if not any(one is observer for one in self._observers):
+                self._observers = (*self._observers, observer)
+
     def tell(self, what: str, *about: Any) -> None:
-        """Calls a method of the observer. What it raises is logged, because no request may fail of it."""
-        try:
-            getattr(self.observer, what)(*about)
-        except Exception as error:
-            self._warnings.log("the observer of the client failed (%s: %s)", type(error).__name__, error)
+        """Calls a method of each observer. What it raises is logged, because no request may fail of it."""
+        for observer in self._observers:
+            try:
+                getattr(observer, what)(*about)
+            except Exception as error:
+                self._warnings.log("an observer of the client failed (%s: %s)", type(error).__name__, error)
 
     def add(self, what: str, by: int = 1) -> None:
         """Adds to a counter."""

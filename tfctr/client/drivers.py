@@ -21,7 +21,8 @@ from typing_extensions import override
 from tfctr.client.call_metadata import NO_METADATA, CallMetadata
 from tfctr.client.errors import BadRequestError
 from tfctr.client.policies import merged
-from tfctr.client.transport import CHANNEL_OPTIONS, REPLIES, Call
+from tfctr.client.target import check_target
+from tfctr.client.transport import CHANNEL_OPTIONS, CLOSED, REPLIES, Call
 
 CACHE_THREADS = 8
 """Number of calls of a blocking cache that may run at the same time."""
@@ -53,6 +54,9 @@ class Driver(ABC):
         credentials: those of the gRPC channel; plain text without.
         options: gRPC channel options, besides `CHANNEL_OPTIONS` or in place of them.
         metadata: what is sent with each call.
+
+    Raises:
+        BadRequestError: the target or an option is not of the form that gRPC takes.
     """
 
     def __init__(
@@ -62,8 +66,7 @@ class Driver(ABC):
         options: Sequence[tuple[str, Any]] = (),
         metadata: CallMetadata = NO_METADATA,
     ):
-        if not isinstance(target, str) or not target:
-            raise BadRequestError(f"target must be host:port or another gRPC target. Received: {target!r}")
+        check_target(target)
         self.target = target
         self._credentials = credentials
         self._options = merged(CHANNEL_OPTIONS, options)
@@ -72,6 +75,18 @@ class Driver(ABC):
     @abstractmethod
     def start(self, call: Call, seconds: float, alone: bool) -> Future:
         """Begins a call. If `alone`, the request waits for this call only; a driver may then block, which is faster."""
+
+    closed = False
+    """Whether `close` was called."""
+
+    def check(self) -> None:
+        """Looks at the start of a request whether the driver can be used.
+
+        Raises:
+            BadRequestError: the client is closed, or it belongs to another event loop.
+        """
+        if self.closed:
+            raise BadRequestError(CLOSED)
 
     asynchronous = False
     """Whether `start_task` can be used."""
@@ -158,6 +173,7 @@ class BlockingDriver(Driver):
 
     @override
     async def close(self) -> None:
+        self.closed = True
         self._channel.close()
         self._close_threads()
 
@@ -166,7 +182,18 @@ class AsyncioDriver(Driver):
     """Suspends the calling coroutine. It belongs to one event loop, the one that runs at the first call."""
 
     asynchronous = True
-    _closed = False
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    @override
+    def check(self) -> None:
+        super().check()
+        running = asyncio.get_running_loop()
+        self._loop = self._loop or running
+        if self._loop is not running:
+            raise BadRequestError(
+                "an AsyncRankingClient belongs to the event loop of its first request. Make another client for each "
+                "event loop, such as each asyncio.run(). Received: a request in another event loop"
+            )
 
     @cached_property
     def _opened(self) -> tuple[Any, dict[str, Any]]:
@@ -178,8 +205,8 @@ class AsyncioDriver(Driver):
         metadata = self._metadata.pairs()
 
         async def make() -> Any:
-            if self._closed:
-                raise grpc.aio.UsageError("the client was closed.")
+            if self.closed:
+                raise grpc.aio.UsageError(CLOSED)
             return await self._opened[1][call.path](call.request, timeout=seconds, metadata=metadata)
 
         return self.start_task(make())
@@ -208,7 +235,7 @@ class AsyncioDriver(Driver):
 
     @override
     async def close(self) -> None:
-        self._closed = True
+        self.closed = True
         if "_opened" in self.__dict__:
             await self._opened[0].close()
         self._close_threads()

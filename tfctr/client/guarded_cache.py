@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from tfctr.client.cache import StateCache
@@ -19,8 +20,8 @@ CACHE_SHARE = 0.25
 class GuardedCache:
     """Asks a state cache, if there is one. A cache that raises an error, is late or hangs counts as a miss.
 
-    After some failures in a row the cache is not called for a while, so that a cache that hangs costs little time. The
-    driver runs the calls of a blocking cache in threads.
+    After some failures in a row of one method the cache is not called for a while, so that a cache that hangs costs
+    little time. The driver runs the calls of a blocking cache in threads.
 
     Counts `cache_hit`, `cache_miss` and `cache_put`; `cache_failed` (an error), `cache_late`, `cache_busy` (hung in
     every thread) and `cache_skipped` (not called).
@@ -33,7 +34,7 @@ class GuardedCache:
         self._warnings = Warnings()
         self._lock = threading.Lock()
         self._running: dict[int, float] = {}  # thread -> the time after which no request waits for its call
-        self._failures = 0
+        self._failures: Counter[str] = Counter()  # method -> failures in a row
         self._paused_until = 0.0
 
     @property
@@ -46,18 +47,14 @@ class GuardedCache:
         if self._cache is None:
             return None
         _, found = await self._call("get", key, deadline=deadline)
-        if isinstance(found, UserState) and key.is_of(found):
-            self._counts.add("cache_hit")
-            return found
-        if found is not None:
-            self._fails("failed", "it answered something else than a state of the key that it was asked for")
-        self._counts.add("cache_miss")
-        return None
+        self._counts.add("cache_miss" if found is None else "cache_hit")
+        state: UserState | None = found
+        return state
 
     async def put(self, key: StateKey, state: UserState, deadline: Deadline) -> None:
-        """Stores the state if the cache works."""
-        works, _ = await self._call("put", key, state, deadline=deadline)
-        self._counts.add("cache_put", int(works))
+        """Stores the state if the cache works. A cache may say `False`, which means that it did not store it."""
+        works, stored = await self._call("put", key, state, deadline=deadline)
+        self._counts.add("cache_put", int(works and stored is not False))
 
     async def invalidate(self, key: StateKey, deadline: Deadline) -> None:
         """Removes the state if the cache works."""
@@ -125,7 +122,7 @@ class GuardedCache:
             return False, None
         try:
             if not self._cache.blocking:
-                return self._works(getattr(self._cache, name)(*arguments))
+                return self._answered(name, arguments[0], getattr(self._cache, name)(*arguments))
             seconds = deadline.left * CACHE_SHARE
             now = time.monotonic()
             with self._lock:
@@ -136,27 +133,32 @@ class GuardedCache:
             started = self._start(name, *arguments, until=now + seconds)
             await self._driver.wait([started], seconds)
             if started.done():
-                return self._works(started.result())
+                return self._answered(name, arguments[0], started.result())
             started.cancel()
-            self._fails("late", f"no answer within {1000 * seconds:.0f} ms")
+            self._fails(name, "late", f"no answer within {1000 * seconds:.0f} ms")
         except Exception as error:
-            self._fails("failed", f"{type(error).__name__}: {error}")
+            self._fails(name, "failed", f"{type(error).__name__}: {error}")
         return False, None
 
-    def _works(self, answer: Any) -> tuple[bool, Any]:
-        self._failures = 0
+    def _answered(self, name: str, key: StateKey, answer: Any) -> tuple[bool, Any]:
+        if name == "get" and answer is not None and not (isinstance(answer, UserState) and key.is_of(answer)):
+            self._fails(name, "failed", "it answered something else than a state of the key that it was asked for")
+            return False, None
+        with self._lock:
+            self._failures[name] = 0
         return True, answer
 
-    def _fails(self, what: str, how: str) -> None:
+    def _fails(self, name: str, what: str, how: str) -> None:
         assert self._cache is not None
         self._counts.add(f"cache_{what}")
         with self._lock:
-            self._failures += 1
-            pauses = self._failures >= self._cache.failures
+            self._failures[name] += 1
+            pauses = self._failures[name] >= self._cache.failures
             if pauses:
-                self._failures = 0
+                self._failures.clear()
                 self._paused_until = time.monotonic() + self._cache.pause_seconds
         if pauses:
-            self._warnings.log("the state cache fails (%s); it is not called for %g s", how, self._cache.pause_seconds)
+            paused = self._cache.pause_seconds
+            self._warnings.log("the state cache fails (%s: %s); it is not called for %g s", name, how, paused)
         else:
-            self._warnings.log("the state cache fails (%s)", how)
+            self._warnings.log("the state cache fails (%s: %s)", name, how)

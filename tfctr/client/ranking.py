@@ -19,8 +19,9 @@ from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import Candidates, Features, RequestBuilder, count_candidates
 from tfctr.client.results import Ranked, VersionStatus, in_order, refuse_nan
 from tfctr.client.served import ServedVersions
-from tfctr.client.state import StateKey, UserState
+from tfctr.client.state import HistoryVersion, StateKey, UserKey, UserState, history_text, user_text
 from tfctr.client.transport import Call, Deadline
+from tfctr.client.values import shown
 
 logger = logging.getLogger("tfctr.client")
 
@@ -49,8 +50,8 @@ class Ranking:
         candidates: Candidates,
         context: Features | None,
         k: int | None,
-        user_key: str | int | None,
-        history_version: str | int | None,
+        user_key: UserKey | None,
+        history_version: HistoryVersion | None,
         timeout_seconds: float,
     ) -> list[Ranked]:
         """Implements `RankingClient.rank`."""
@@ -59,12 +60,14 @@ class Ranking:
         if (user_key is None) != (history_version is None):
             raise BadRequestError(
                 "user_key and history_version go together, because a state is cached for a user's history. "
-                f"Received: user_key={user_key!r}, history_version={history_version!r}"
+                f"Received: user_key={shown(user_key)}, history_version={shown(history_version)}"
             )
+        identity = None
+        if user_key is not None and history_version is not None:
+            identity = (user_text(user_key), history_text(history_version))
         if count_candidates(candidates) == 0:
             return []
         deadline = Deadline(timeout_seconds)
-        identity = None if user_key is None else (str(user_key), str(history_version))
         probabilities = await self._probabilities(user, candidates, context or {}, identity, deadline)
         return in_order(candidates, probabilities, k)
 
@@ -82,6 +85,11 @@ class Ranking:
         self, state: UserState | None, candidates: Candidates, context: Features | None, timeout_seconds: float
     ) -> Array:
         """Implements `RankingClient.score`."""
+        if not isinstance(state, UserState | None):
+            raise BadRequestError(
+                "state must be a UserState of user_state(), or None for a model that reads nothing of a user. "
+                f"Received: {type(state).__name__}"
+            )
         if count_candidates(candidates) == 0:
             return np.empty(0, np.float32)
         deadline = Deadline(timeout_seconds)

@@ -35,7 +35,7 @@ class RedisStateCache(AsyncStateCache):
         ttl_seconds: a user expires at the latest this long after the newest state was stored; see `lifetime`.
         timeout_seconds: the longest wait for a connection and for an answer.
         prefix: the start of all keys.
-        failures: the client stops asking Redis after this many failures in a row ...
+        failures: the client stops asking Redis after this many failures of one method in a row ...
         pause_seconds: ... for this long.
         precision: how floats are stored: "float32" (unchanged), "float16" or "int8".
 
@@ -87,8 +87,8 @@ class RedisStateCache(AsyncStateCache):
         return run(self._get(self._redis, key))
 
     @override
-    def put(self, key: StateKey, state: UserState) -> None:
-        run(self._put(self._redis, key, state))
+    def put(self, key: StateKey, state: UserState) -> bool | None:
+        return run(self._put(self._redis, key, state))
 
     @override
     def invalidate(self, key: StateKey) -> None:
@@ -107,8 +107,8 @@ class RedisStateCache(AsyncStateCache):
         return await self._get(self._asyncio_redis, key)
 
     @override
-    async def aput(self, key: StateKey, state: UserState) -> None:
-        await self._put(self._asyncio_redis, key, state)
+    async def aput(self, key: StateKey, state: UserState) -> bool | None:
+        return await self._put(self._asyncio_redis, key, state)
 
     @override
     async def ainvalidate(self, key: StateKey) -> None:
@@ -136,18 +136,19 @@ class RedisStateCache(AsyncStateCache):
             self._warnings.log("a cached state is invalid (%s); it is computed again", error)
             return None
 
-    async def _put(self, redis: Any, key: StateKey, state: UserState) -> None:
+    async def _put(self, redis: Any, key: StateKey, state: UserState) -> bool:
+        """Whether Redis stored the state."""
         try:
             payload = record.to_bytes(key, state, self._precision)
         except CodecError:
             self._counts.add("unstorable")
-            return
+            return False
         user = self._user(key.model, key.user_key)
         commands = redis.pipeline(transaction=True)
         commands.hset(user, self._field(key), payload)
         commands.pexpire(user, max(1, int(1000 * lifetime(key, self._ttl))))
         # The text of an error that redis-py raises by itself here would show the command, with the user in it.
-        await self._ask(lambda: commands.execute(raise_on_error=False))
+        return await self._ask(lambda: commands.execute(raise_on_error=False)) is not None
 
     async def _invalidate(self, redis: Any, key: StateKey) -> None:
         await self._ask(lambda: redis.hdel(self._user(key.model, key.user_key), self._field(key)))
@@ -158,7 +159,7 @@ class RedisStateCache(AsyncStateCache):
         except self._failed as error:
             told = self._url.without_secrets(error)
             raise UnavailableError(
-                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {told}"
+                f"the states of a user are still in Redis, for {self._ttl:g} s at most: {told}{_advice(error)}"
             ) from None
 
     async def _ask(self, command: Callable[[], Any]) -> Any:
@@ -178,7 +179,7 @@ class RedisStateCache(AsyncStateCache):
             self._warnings.log("Redis refused a command (%s)%s", self._url.without_secrets(error), _advice(error))
             return None
         except self._failed as error:
-            raise UnavailableError(f"Redis: {self._url.without_secrets(error)}") from None
+            raise UnavailableError(f"Redis: {self._url.without_secrets(error)}{_advice(error)}") from None
 
     def _user(self, model: str, user_key: str) -> str:
         return f"{self._prefix}:{quoted(model)}:{quoted(user_key)}"
@@ -196,6 +197,10 @@ def _advice(error: Exception) -> str:
         return ": it may be a Sentinel, which this cache does not support; give it the server itself, or a proxy"
     if "READONLY" in text or "ReadOnly" in text:
         return ": it is a replica; give the cache the primary"
+    if any(words in text for words in ("NOAUTH", "Authentication required", "client already authenticated")):
+        return ": Redis wants a password; write it into the URL, redis://:PASSWORD@HOST:PORT"
+    if "WRONGPASS" in text or "invalid username-password" in text or "invalid password" in text:
+        return ": Redis does not take this user or password"
     return ""
 
 

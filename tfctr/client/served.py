@@ -7,7 +7,7 @@ import time
 from tfctr.client.calls import Caller
 from tfctr.client.counts import Counts, Warnings
 from tfctr.client.declared import Declared
-from tfctr.client.errors import ClientError
+from tfctr.client.errors import ClientError, ModelNotFoundError
 from tfctr.client.flight import SingleFlight
 from tfctr.client.metadata import parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
@@ -103,8 +103,23 @@ class ServedVersions:
         builder, _ = await self._flight.run(version, lambda: self._ask(version, deadline), deadline, "metadata")
         return builder
 
+    async def _known_versions(self, deadline: Deadline) -> str:
+        """What the server has instead of the label. It tells its versions, but not their labels."""
+        try:
+            reply = await self._caller.one(Call.status(wire.ModelSpec(name=self.name)), deadline)
+        except ClientError:
+            return "Which versions it has is not known."
+        available = wire.ModelVersionStatus.State.Value("AVAILABLE")
+        versions = sorted(one.version for one in reply.model_version_status if one.state == available)
+        return f"Available versions: {', '.join(map(str, versions)) or 'none'}."
+
     async def _ask(self, version: int | None, deadline: Deadline) -> RequestBuilder:
-        reply = await self._caller.one(Call.metadata(self.spec(version)), deadline)
+        try:
+            reply = await self._caller.one(Call.metadata(self.spec(version)), deadline)
+        except ModelNotFoundError as error:
+            if version is not None or self._label is None:
+                raise
+            raise ModelNotFoundError(f"{error} {await self._known_versions(deadline)}") from error
         model = parse_metadata(reply, self.name, self._declared.groups if self._declared else None)
         with self._lock:
             builder = self._builders.get(model.version)

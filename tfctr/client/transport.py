@@ -49,6 +49,9 @@ _QUEUE_FULL = "queue"
 """An overloaded TensorFlow Serving answers UNAVAILABLE with the message "The batch scheduling queue ... is full"."""
 
 
+CLOSED = "the client is closed. Make another one."
+
+
 class Deadline:
     """The time budget of a request in seconds from now, shared by all its calls.
 
@@ -117,12 +120,18 @@ class Call:
         """The client error for a failed call. `error` is `None` if closing the channel cancelled the call."""
         where = f"{self.step} at {target}"
         if not isinstance(error, grpc.RpcError):  # gRPC raises errors of several types for a closed channel
-            return errors.UnavailableError(f"{where}: {error or 'the channel was closed.'}")
+            return errors.BadRequestError(f"{where}: {CLOSED}")
         code = error.code()
         kind, hint = _HINTS.get(code, (errors.ServerError, "See the log of the server."))
         details = _shorten(error.details())
         if code is StatusCode.UNAVAILABLE and _QUEUE_FULL in details and "full" in details:
             kind, hint = _HINTS[StatusCode.RESOURCE_EXHAUSTED]
+        label = self.request.model_spec.version_label
+        if code is StatusCode.INVALID_ARGUMENT and label and "label" in details.lower():
+            kind = errors.ModelNotFoundError
+            hint = "Ask for a label that the server's models.config gives to a version."
+        if code is StatusCode.RESOURCE_EXHAUSTED and "metadata" in details.lower():
+            kind, hint = errors.BadRequestError, "The metadata of the client (metadata=...) is too long for the server."
         within = f" within {seconds * 1000:.0f} ms" if kind is errors.DeadlineError else ""
         return kind(f"{where}{within}: {code.name}: {details} {hint}")
 

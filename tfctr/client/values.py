@@ -17,7 +17,10 @@ SEPARATOR = "|"
 """Separates the tokens of a multi-valued feature, unless a feature file declares another separator."""
 
 _MISSING: dict[int, Any] = {wire.DT_STRING: b"", wire.DT_INT64: -(2**63), wire.DT_FLOAT: float("nan")}
-_KINDS: dict[int, str] = {wire.DT_INT64: "iub", wire.DT_FLOAT: "fiub"}
+_KINDS: dict[int, str] = {wire.DT_INT64: "iub", wire.DT_FLOAT: "fiu"}
+_PAST_FLOAT32 = 2.0**128 - 2.0**103
+"""The least number that rounds to infinity as float32."""
+
 _EXPECTED: dict[int, str] = {
     wire.DT_INT64: "an integer",
     wire.DT_FLOAT: "a number",
@@ -49,7 +52,8 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
         separator: separates the tokens of a multi-valued feature.
 
     Raises:
-        BadRequestError: a value has a type that the input does not take, or an integer does not fit 64 bits.
+        BadRequestError: a value has a type that the input does not take, an integer does not fit 64 bits, or a float is
+            infinite or does not fit float32.
     """
     absent = missing(spec)
     if spec.dtype == wire.DT_STRING:
@@ -63,16 +67,21 @@ def column(spec: TensorSpec, values: Iterable[Any], where: str, separator: str =
         encoded = separator.encode()
         return codec.string_array([_string(spec, v, _at(where, row), encoded) for row, v in enumerate(values)])
     dtype = codec.DTYPES[spec.dtype][0]
+    mixed = False
     if not isinstance(values, np.ndarray):
         values = list(values)
+        # NumPy would make 1.0 of a True among numbers.
+        mixed = spec.dtype == wire.DT_FLOAT and not {bool, np.bool_}.isdisjoint(map(type, values))
     try:
-        array = np.asarray(values)
+        array = np.empty(0, object) if mixed else np.asarray(values)
     except (ValueError, OverflowError):
         array = np.empty(0, object)
     # Unsigned 64-bit values may not fit an int64. Below, each value is converted alone and its row named.
     if array.ndim == 1 and array.dtype.kind in _KINDS[spec.dtype] and array.dtype != np.uint64:
         with np.errstate(over="ignore"):
-            return array.astype(dtype)
+            converted = array.astype(dtype)
+        if spec.dtype != wire.DT_FLOAT or not np.isinf(converted).any():
+            return converted
     rows = values.tolist() if isinstance(values, np.ndarray) else values
     return np.array([absent if v is None else _number(spec, v, _at(where, row)) for row, v in enumerate(rows)], dtype)
 
@@ -89,12 +98,10 @@ def _number(spec: TensorSpec, value: Any, where: str) -> Any:
             raise BadRequestError(f"{where} must fit 64 bits; hash or shorten such ids. Received: {shown(value)}")
         if spec.dtype == wire.DT_INT64:
             return int(value)
-        try:
-            return float(value)
-        except OverflowError:
-            raise BadRequestError(f"{where} must fit a float. Received: {shown(value)}") from None
-    if isinstance(value, float) and spec.dtype == wire.DT_FLOAT:
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and spec.dtype == wire.DT_FLOAT:
+        if abs(value) >= _PAST_FLOAT32:
+            raise BadRequestError(f"{where} must be a finite float32 number. Received: {shown(value)}")
+        return float(value)
     raise _wrong(spec, value, where)
 
 

@@ -51,7 +51,15 @@ def export_model(
     if not replace and exists(directory if not is_remote(directory) else join(directory, MARKER)):
         raise UserError(f"{directory}: exists already; name a directory that doesn't, or remove it")
     options = experiment.export
-    module = RankingModule(model, assets, options.state_dtype, options.fold, options.max_rows, options.max_candidates)
+    module = RankingModule(
+        model,
+        assets,
+        options.state_dtype,
+        options.fold,
+        options.max_rows,
+        options.max_candidates,
+        options.max_string_bytes,
+    )
     with new_version(directory, replace) as unfinished:
         tf.saved_model.save(module, str(unfinished), signatures=module.signatures())
         check_ops(unfinished)

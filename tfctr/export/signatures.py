@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -63,6 +63,8 @@ class RankingModule(tf.Module):
         max_rows: The most rows of a request of `serving_default` and `user_tower`, each with a whole history. TF
             Serving has no such limit, and a message of a few bytes can stand for millions of equal rows.
         max_candidates: The most candidates of all rows of a request of `score` together.
+        max_string_bytes: The most bytes of all strings of a request together, which are parsed or split into many times
+            as much.
     """
 
     def __init__(
@@ -73,10 +75,12 @@ class RankingModule(tf.Module):
         fold: bool = True,
         max_rows: int = 4096,
         max_candidates: int = 16_384,
+        max_string_bytes: int = 2**24,
     ) -> None:
         super().__init__()
         self._max_rows = max_rows
         self._max_candidates = max_candidates
+        self._max_string_bytes = max_string_bytes
         self._untracked = _Untracked(model, served_scorer(model, fold))
         # Only the weights that the signatures read are tracked. Tracking the model would save its optimizer as well.
         self.weights = [weight.value for weight in served_weights(model, self.scorer)]
@@ -127,7 +131,8 @@ class RankingModule(tf.Module):
 
     def _user_tower(self, inputs: dict[str, Any]) -> dict[str, Any]:
         rows = tf.shape(next(iter(inputs.values())), tf.int64)[0]
-        raw = _checked(inputs, self.user_specs, _at_most(rows, self._max_rows, "rows", "max_rows"))
+        limits = [_at_most(rows, self._max_rows, "rows", "max_rows"), *self._short_strings(inputs.values())]
+        raw = _checked(inputs, self.user_specs, limits)
         model_side = self.raw_function.user(raw)
         state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
         good = self._good_user(raw, model_side)
@@ -141,7 +146,8 @@ class RankingModule(tf.Module):
     def _score(self, inputs: dict[str, Any]) -> dict[str, Any]:
         specs = {**self.state_specs, **self.candidate_specs, **self.context_specs}
         candidates = tf.size(inputs[next(iter(self.candidate_specs))], tf.int64)
-        inputs = _checked(inputs, specs, _at_most(candidates, self._max_candidates, "candidates", "max_candidates"))
+        limits = [_at_most(candidates, self._max_candidates, "candidates", "max_candidates")]
+        inputs = _checked(inputs, specs, [*limits, *self._short_strings(inputs.values())])
         good = tf.equal(inputs[MODEL_TAG], self.model_tag) if self.state_specs else tf.constant(True)
         state = {}
         for wire, name in self._state_names.items():
@@ -150,7 +156,8 @@ class RankingModule(tf.Module):
         return {PROBABILITIES: self._probabilities(state, inputs, inputs, good)}
 
     def _serving_default(self, examples: Any) -> dict[str, Any]:
-        with tf.control_dependencies([_at_most(tf.size(examples, tf.int64), self._max_rows, "examples", "max_rows")]):
+        limits = [_at_most(tf.size(examples, tf.int64), self._max_rows, "examples", "max_rows")]
+        with tf.control_dependencies([*limits, *self._short_strings([examples])]):
             raw = parse_examples(tf.identity(examples), self.file)
         model_side = self.raw_function.user(raw)
         state = self._untracked.model.user_tower(_in_tables(model_side), training=False)
@@ -160,6 +167,14 @@ class RankingModule(tf.Module):
         context = {name: raw[name] for name in self.context_specs}
         probabilities = self._probabilities(state, candidate, context, self._good_user(raw, model_side))
         return {PROBABILITIES: probabilities[:, 0]}
+
+    def _short_strings(self, inputs: Iterable[Any]) -> list[Any]:
+        """The check of what the strings of a request have together; none where it has none."""
+        lengths = [tf.strings.length(one) for one in inputs if one.dtype == tf.string]
+        if not lengths:
+            return []
+        total = tf.add_n([tf.reduce_sum(tf.cast(one, tf.int64)) for one in lengths])
+        return [_at_most(total, self._max_string_bytes, "bytes of strings", "max_string_bytes")]
 
     def _probabilities(self, state: Any, candidate: Any, context: Any, good_user: Any) -> Any:
         """Probabilities [B, C], with NaN for invalid users (`good_user` is [B], or one for all) and candidates."""
@@ -219,15 +234,15 @@ def _in_tables(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tf.maximum(one, 0) if one.dtype == tf.int32 else one for name, one in tensors.items()}
 
 
-def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any], limit: Any) -> dict[str, Any]:
+def _checked(inputs: Mapping[str, Any], specs: Mapping[str, Any], limits: list[Any]) -> dict[str, Any]:
     """The inputs, after checks of their shapes in the graph, because TF Serving does not check them.
 
     Fixed dimensions must be those of the signature. Dimension 0 must be equal for all inputs, dimension 1 for all
-    candidate inputs. `limit` is an operation of `_at_most`.
+    candidate inputs. `limits` are operations of `_at_most`.
     """
     checked = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
     candidates = [name for name, spec in specs.items() if spec.shape.rank == 2 and spec.shape[1] is None]
-    checks = [limit]
+    checks = [*limits]
     for axis, what, names in ((0, "one row a request", list(specs)), (1, "the candidates", candidates)):
         for name in names[1:]:
             sizes = (tf.shape(checked[tensor])[axis] for tensor in (name, names[0]))

@@ -1,6 +1,6 @@
 """Checks of constructor arguments: each gives the value back or raises a ValueError that names the argument."""
 
-import math
+import sys
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any, TypeVar
 
@@ -125,4 +125,5 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # A whole number may be too large for a float; no comparison with NaN holds.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -155,6 +155,7 @@ class Export(Strict):
     )
     max_rows: int = Field(4096, ge=1, description="rows of a request of serving_default and user_tower")
     max_candidates: int = Field(16_384, ge=1, description="candidates of all rows of a request of score together")
+    max_string_bytes: int = Field(2**24, ge=1, description="bytes of all strings of a request together")
     fold: bool = Field(True, description="serve the backbone with its products summed and its normalization folded")
 
 
