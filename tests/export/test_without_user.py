@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from serving.server import Server
 from tests.client.connect import CLIENTS, Connect
+from tests.export.conftest import save_rows
 from tests.export.test_served_parity import run
 from tests.records import write_records
 from tests.workbench import Workbench
@@ -213,8 +214,8 @@ def test_served_parity_in_a_bare_process(exports: Exports, tmp_path: Path) -> No
     raw: dict[str, Any] = {}
     for made, _ in exports.values():
         raw |= made.raw("test", ROWS)
-    np.savez(tmp_path / "rows.npz", examples=made.serialized("test", ROWS), **raw)
-    answer = run(tmp_path / "rows.npz", *(directory for _, directory in exports.values()))
+    rows = save_rows(tmp_path / "rows.npz", {"examples": made.serialized("test", ROWS), **raw})
+    answer = run(rows, *(directory for _, directory in exports.values()))
     assert answer["import_attempts"] == []
     for name, (_, directory) in exports.items():
         result = answer["results"][str(directory)]
