@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import queue
 import statistics
 import sys
 import time
@@ -101,7 +102,7 @@ def _work(tasks: Any, lock: Any, compiled: Any, until: float, out: Path) -> None
     while time.time() < until:
         try:
             name, dtype = tasks.get(timeout=1)
-        except multiprocessing.queues.Empty:  # type: ignore[attr-defined]
+        except queue.Empty:
             break
         try:
             ready.append((name, dtype, _prepare(name, dtype)))

@@ -107,8 +107,8 @@ def render(deployment: Deployment) -> dict[str, str]:
     }
 
 
-LEFT_OUT = "k8s/base/config/batching.config"
-"""The one file that not every deployment has."""
+BATCHING_CONFIG = "k8s/base/config/batching.config"
+"""The one file that only some deployments have."""
 
 
 def server_files(deployment: Deployment) -> dict[str, str]:

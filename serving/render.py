@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from serving.deployment import LEFT_OUT, load_deployment, render
+from serving.deployment import BATCHING_CONFIG, load_deployment, render
 from serving.models_config import read_models_config
 from tfctr.errors import UserError
 
@@ -31,7 +31,7 @@ def main(
         raise typer.Exit(2) from None
     if check:
         stale = [name for name, text in files.items() if not _is_current(out / name, text)]
-        stale += [name for name in (LEFT_OUT,) if name not in files and (out / name).exists()]
+        stale += [name for name in (BATCHING_CONFIG,) if name not in files and (out / name).exists()]
         if stale:
             typer.echo(
                 f"error: {out}: files differ from {config}: {', '.join(stale)}. Run again without --check.", err=True
@@ -41,8 +41,8 @@ def main(
     for name, text in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(text)
-    if LEFT_OUT not in files:
-        (out / LEFT_OUT).unlink(missing_ok=True)
+    if BATCHING_CONFIG not in files:
+        (out / BATCHING_CONFIG).unlink(missing_ok=True)
 
 
 def _check_rollout(path: Path) -> None:

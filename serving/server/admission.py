@@ -179,7 +179,8 @@ class Admission:
 
         def done() -> None:
             with self._lock:
-                if self._unsent.pop(one, one) is None:
+                if one in self._unsent:  # else it was called already
+                    del self._unsent[one]
                     self.bytes_in_flight -= count
 
         return done

@@ -10,7 +10,8 @@ import grpc
 
 from serving.server.admission import Admission
 from serving.server.loop import call
-from serving.server.rest import MAX_CONNECTIONS, RestServer
+from serving.server.rest import RestServer
+from serving.server.rest_connections import MAX_CONNECTIONS
 from serving.server.services import Services
 from serving.server.tls import Certificates
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import socket
 import threading
@@ -26,14 +25,10 @@ from serving.server.calls import REQUEST_ID, Call, Calls
 from serving.server.logs import quieten
 from serving.server.metrics import PATH, Metrics
 from serving.server.rest_body import HttpError, read_body
+from serving.server.rest_connections import MAX_CONNECTIONS, Connections, Listener
 from serving.server.status import StatusError, as_status, cancelled, invalid_argument, not_found
-from serving.server.tls import Certificates, context_of
+from serving.server.tls import Certificates
 
-MAX_CONNECTIONS = 512
-IDLE_SECONDS = 60.0
-"""How long a connection stays open after a request."""
-_BACKLOG = 128
-_FOLLOW_SECONDS = 1.0
 _Code = grpc.StatusCode
 _HTTP = {
     _Code.INVALID_ARGUMENT: 400,
@@ -53,10 +48,6 @@ _HTTP = {
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<call>predict|classify|regress)", re.IGNORECASE)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?P<metadata>/metadata)?", re.IGNORECASE)
-logger = logging.getLogger("serving.server")
-# aiohttp logs a traceback for whatever it cannot parse. Callers get an answer, and `Calls` logs errors of this server.
-_silent = logging.getLogger("serving.server.aiohttp")
-_silent.disabled = True
 
 
 class RestServer:
@@ -86,81 +77,28 @@ class RestServer:
         self._admission = admission
         self._calls = calls
         self._metrics = metrics
-        self._socket = listening
+        self._listening = listening
         self._certificates = certificates
         self._max_values = max_values
-        self._config: Any = None
-        self._connections: _Connections | None = None
-        self._accepting: asyncio.Server | None = None
-        self._rotation: asyncio.Task[None] | None = None
-        self._in_progress = 0
+        self._connections: Connections | None = None
+        self._listener: Listener | None = None
         # As for gRPC, `Admission` says how many may run.
         self._pool = ThreadPoolExecutor(MAX_CONNECTIONS, thread_name_prefix="REST")
 
     async def start(self) -> None:
         """Begins to answer requests."""
         quieten(asyncio.get_running_loop())
-        self._connections = _Connections(
-            self._handle,  # type: ignore[arg-type]  # it takes a BaseRequest, as a web.Server gives
-            request_factory=_Request.make,
-            handler_cancellation=True,
-            access_log=None,
-            logger=_silent,
-            auto_decompress=False,
-            keepalive_timeout=IDLE_SECONDS,
-            lingering_time=self._admission.limits.receive_seconds,
-        )
-        config = self._certificates.current() if self._certificates is not None else None
-        await self._accept(config)
-        if self._certificates is not None:
-            self._rotation = asyncio.create_task(self._follow_certificates(self._certificates))
-
-    async def _accept(self, config: Any) -> None:
-        """Accepts connections with an `SSLConfig`, and no more with the one before. If it cannot, nothing changes."""
-        context = None if config is None else context_of(config)
-        # A copy, because closing an asyncio server closes its socket.
-        accepting = await asyncio.get_running_loop().create_server(
-            self._connection,
-            sock=self._socket.dup(),
-            # asyncio accepts as many in a turn. Without file descriptors, each one fails and plans another turn.
-            backlog=1,
-            ssl=context,
-            ssl_handshake_timeout=self._admission.limits.receive_seconds if context else None,
-        )
-        self._socket.listen(_BACKLOG)
-        if self._accepting is not None:
-            self._accepting.close()
-        self._accepting, self._config = accepting, config
-
-    async def _follow_certificates(self, certificates: Certificates) -> None:
-        logged = ""
-        while True:
-            await asyncio.sleep(_FOLLOW_SECONDS)
-            try:
-                config = certificates.current()
-                if config is not self._config:
-                    await self._accept(config)
-                logged = ""
-            except Exception as error:
-                text = f"REST cannot use the new certificate, and tries it again: {type(error).__name__}: {error}"
-                if text != logged:
-                    logger.error("%s", text)
-                logged = text
-
-    def _connection(self) -> asyncio.BaseProtocol:
-        assert self._connections is not None
-        if len(self._connections.waiting) + self._in_progress >= MAX_CONNECTIONS and not self._connections.displace():
-            return _Refusal()
-        return self._connections.new(self._admission.limits.receive_seconds)
+        limits = self._admission.limits
+        self._connections = Connections(self._handle, limits)
+        self._listener = Listener(self._listening, self._certificates, self._connections, limits)
+        await self._listener.start()
 
     def refuse(self) -> None:
         """Accepts no more connections and requests. Those in progress go on."""
-        if self._rotation is not None:
-            self._rotation.cancel()
-        if self._accepting is not None:
-            self._accepting.close()
-        self._socket.close()
-        if self._connections is not None:
+        if self._listener is None or self._connections is None:
+            self._listening.close()
+        else:
+            self._listener.stop()
             self._connections.pre_shutdown()
 
     async def stop(self, grace_seconds: float) -> None:
@@ -170,22 +108,19 @@ class RestServer:
             grace_seconds: The longest wait.
         """
         self.refuse()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                while self._in_progress:
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            pass
         if self._connections is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_seconds):
+                    while self._connections.in_progress:
+                        await asyncio.sleep(0.01)
             await self._connections.shutdown(0.1)
         self._pool.shutdown(wait=False)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         assert self._connections is not None
-        self._connections.begins(request.protocol)
         limits = self._admission.limits
         call = Call("Other", "REST", limits.request_seconds, request.headers.get(REQUEST_ID, ""), request.remote or "")
-        self._in_progress += 1
+        self._connections.begins(request.protocol)
         try:
             with self._calls.observe(call, request.headers):
                 # The answer is sent within the time of the request as well, so that nobody keeps it by not reading.
@@ -203,7 +138,6 @@ class RestServer:
                 response.force_close()
             return response
         finally:
-            self._in_progress -= 1
             self._connections.ended(request.protocol)
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.Response:
@@ -233,7 +167,7 @@ class RestServer:
         call.method, call.model = match["call"].capitalize(), spec.name
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as limit:
-            with self._admission.receive(lambda: loop.call_soon_threadsafe(_expire, limit)):
+            with self._admission.receive(partial(_expire_from_thread, loop, limit)):
                 body = await read_body(request, self._admission)
         call.size = len(body)
         left = threading.Event()
@@ -282,72 +216,13 @@ class RestServer:
         return _as_json(self._api.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec)))
 
 
+def _expire_from_thread(loop: asyncio.AbstractEventLoop, limit: asyncio.Timeout) -> None:
+    loop.call_soon_threadsafe(_expire, limit)
+
+
 def _expire(limit: asyncio.Timeout) -> None:
     with suppress(RuntimeError):  # the request arrived just now
         limit.reschedule(asyncio.get_running_loop().time())
-
-
-class _Request(web.BaseRequest):
-    @classmethod
-    def make(cls, *arguments: Any) -> web.BaseRequest:
-        return cls(*arguments, loop=asyncio.get_running_loop())
-
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        # Else aiohttp tells its own version and that of Python, also in answers to what it cannot parse.
-        response.headers["Server"] = "tfctr"
-
-
-class _Connections(web.Server):
-    """Also knows which connections wait for a request, first those that wait longest.
-
-    With each that did not send one yet is the timer that ends it.
-    """
-
-    def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self.waiting: dict[web.RequestHandler[Any], asyncio.TimerHandle | None] = {}
-
-    def new(self, seconds: float) -> web.RequestHandler[Any]:
-        """A connection that has so many seconds to send the headers of its first request."""
-        one = self()
-        self.waiting[one] = asyncio.get_running_loop().call_later(seconds, self._end, one)
-        return one
-
-    def begins(self, one: web.RequestHandler[Any]) -> None:
-        """The headers of a request have arrived."""
-        timer = self.waiting.pop(one, None)
-        if timer is not None:
-            timer.cancel()
-
-    def ended(self, one: web.RequestHandler[Any]) -> None:
-        """A request was answered, and the connection waits for the next one if it is still there."""
-        if one.transport is not None:
-            self.waiting[one] = None
-
-    def displace(self) -> bool:
-        """Ends the connection that waits longest. False if none waits."""
-        oldest = next(iter(self.waiting), None)
-        if oldest is not None:
-            self._end(oldest)
-        return oldest is not None
-
-    def _end(self, one: web.RequestHandler[Any]) -> None:
-        self.begins(one)
-        one.force_close()
-
-    def connection_made(self, handler: web.RequestHandler[Any], transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if handler not in self.waiting:  # it was displaced during the TLS handshake
-            transport.abort()
-
-    def connection_lost(self, handler: web.RequestHandler[Any], exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self.begins(handler)
-
-
-class _Refusal(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _status(error: Exception) -> tuple[int, str]:

@@ -40,14 +40,22 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
         )
         self.plain = redis.Redis(port=self.port, **self._client)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_it_answers(self) -> None:
         end = time.monotonic() + 300
         while True:
             try:
                 self.plain.ping()
                 return
-            except redis.ConnectionError:
+            except redis.ConnectionError as error:
                 assert self.process.poll() is None, "redis-server has ended"
-                assert time.monotonic() < end, "redis-server does not answer"
+                if time.monotonic() >= end:
+                    raise AssertionError("redis-server does not answer") from error
                 time.sleep(0.05)
 
     def kill(self) -> None:

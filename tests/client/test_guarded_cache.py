@@ -105,14 +105,14 @@ class HungAsyncCache(HungCache, AsyncStateCache):
 class OwnCache(StateCache):
     """A cache as someone else writes it: four methods, and no word to the base class."""
 
-    def __init__(self, wrong: object = None):
+    def __init__(self, wrong: Any = None):
         self.states: dict[StateKey, UserState] = {}
         self.wrong = wrong
         self.calls: list[float] = []
 
     def get(self, key: StateKey) -> UserState | None:
         self.calls.append(time.monotonic())
-        return self.wrong or self.states.get(key)  # type: ignore[return-value]
+        return self.wrong or self.states.get(key)
 
     def put(self, key: StateKey, state: UserState) -> None:
         self.states[key] = state

@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -47,7 +46,9 @@ def test_it_sees_the_context_of_the_request(server: StubServer, received: list[d
         await client.rank(USER, CANDIDATES, CONTEXT)
 
     async def scene() -> None:
-        source: Callable[[], dict[str, str]] = lambda: {"x-request-id": REQUEST_ID.get()}  # noqa: E731
+        def source() -> dict[str, str]:
+            return {"x-request-id": REQUEST_ID.get()}
+
         async with AsyncRankingClient(server.target, timeout_seconds=300, metadata=source, cache=None) as client:
             await client.served_model()
             received.clear()

@@ -72,7 +72,11 @@ def test_an_observer_that_fails_costs_no_request(server: StubServer, connect: Co
         def request_ended(self, method: str, outcome: str, seconds: float) -> None:
             raise KeyError(method)
 
-        call_ended = state_used = request_ended  # type: ignore[assignment]
+        def call_ended(self, step: str, outcome: str, seconds: float) -> None:
+            raise KeyError(step)
+
+        def state_used(self, version: int, age_seconds: float) -> None:
+            raise KeyError(version)
 
     with connect(server.target, timeout_seconds=300) as client:
         client.observe(Failing())

@@ -25,7 +25,9 @@ def test_round_trip() -> None:
     assert equal(found, state())
     assert found is not None
     assert (found.model, found.version, found.fingerprint) == ("ranking", 3, "abcd")
-    assert from_bytes(KEY, to_bytes(KEY, replace(state(), created=5.5))).created == 5.5  # type: ignore[union-attr]
+    dated = from_bytes(KEY, to_bytes(KEY, replace(state(), created=5.5)))
+    assert dated is not None
+    assert dated.created == 5.5
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

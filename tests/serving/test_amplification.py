@@ -105,7 +105,7 @@ def test_what_needs_no_place_has_a_short_message(served: tuple[Server, Caller]) 
 
 def test_an_answer_that_nobody_takes_is_given_up(base_path: Path) -> None:
     limits = Limits(request_seconds=2.0, max_bytes_in_flight=20 * 2**20)
-    with serve(base_path, limits=limits) as (server, caller), _deaf(server.port) as (connection, ask):
+    with serve(base_path, limits=limits) as (server, caller), _Deaf(server.port) as (connection, ask):
         ask(predict_request("echo", {**ECHO, "int32": tensor(types_pb2.DT_INT32, [1000, 1000], int_val=[5])}))
         admission = server._admission
         eventually(lambda: admission.bytes_in_flight > 3_000_000, "the answer is counted")
@@ -114,7 +114,7 @@ def test_an_answer_that_nobody_takes_is_given_up(base_path: Path) -> None:
         assert connection.fileno() > 0
 
 
-class _deaf:  # noqa: N801
+class _Deaf:
     """A connection of HTTP/2 that lets nobody send it anything."""
 
     def __init__(self, port: int) -> None:

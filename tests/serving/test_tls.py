@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.server import Server, ServerError, rest
+from serving.server import Server, ServerError, rest_connections
 from serving.server.config import ConfigError
 from serving.server.tls import Certificates, context_of
 from tests.serving.certificates import Authority, ssl_config
@@ -196,8 +196,8 @@ def test_rest_follows_certificates_also_after_an_error(
         return context_of(content)
 
     with serve(base_path, ssl_config_file=config, host="localhost", rest_port=0) as (server, _):
-        monkeypatch.setattr(rest, "context_of", fails)
-        monkeypatch.setattr(rest, "_FOLLOW_SECONDS", 0.01)
+        monkeypatch.setattr(rest_connections, "context_of", fails)
+        monkeypatch.setattr(rest_connections, "_FOLLOW_SECONDS", 0.01)
         key, certificate = authority.issue()
         ssl_config(config, key, certificate)
         eventually(lambda: _presented(server.rest_port or 0) == certificate, "the new one is in use", PATIENCE / 10)

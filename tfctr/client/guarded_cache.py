@@ -94,15 +94,13 @@ class GuardedCache:
         return self._driver.asynchronous and self._cache is not None and self._cache.asynchronous
 
     def _start(self, name: str, *arguments: Any, until: float = math.inf) -> Future:
-        """Begins a call of the cache. A call that is still queued for a thread at the time `until` is not made."""
+        """Begins a call of the cache. Nobody waits for its answer after the time `until`."""
         if self._asynchronous:
             return self._driver.start_task(getattr(self._cache, f"a{name}")(*arguments))
         method = getattr(self._cache, name)
 
         def work() -> Any:
             thread = threading.get_ident()
-            if time.monotonic() > until:
-                return None
             with self._lock:
                 self._running[thread] = until
             try:

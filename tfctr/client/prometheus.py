@@ -82,26 +82,13 @@ class ClientCollector(_Histograms, Collector):
                 f"ClientCollector takes one or more clients: ClientCollector(films, books). Received: {received}"
             )
         self._clients = tuple({id(client): client for client in clients}.values())
-        requests = Histogram(
-            "tfctr_client_request_seconds",
-            "Time of a request.",
-            ("model", "method", "outcome"),
-            registry=None,
-            buckets=SECONDS,
-        )
-        calls = Histogram(
-            "tfctr_client_call_seconds",
-            "Time of a call to the server, with its retries and hedges.",
-            ("model", "step", "outcome"),
-            registry=None,
-            buckets=SECONDS,
-        )
-        ages = Histogram(
-            "tfctr_client_state_age_seconds",
-            "Age of the states that were scored.",
-            ("model", "version"),
-            registry=None,
-            buckets=AGES,
+        requests, calls, ages = (
+            Histogram(f"tfctr_client_{name}", about, ("model", *labels), registry=None, buckets=buckets)
+            for name, about, labels, buckets in (
+                ("request_seconds", "Time of a request.", ("method", "outcome"), SECONDS),
+                ("call_seconds", "Time of a call, with its retries and hedges.", ("step", "outcome"), SECONDS),
+                ("state_age_seconds", "Age of the states that were scored.", ("version",), AGES),
+            )
         )
         super().__init__(clients[0].model_name, requests, calls, ages)
         for client in self._clients:
