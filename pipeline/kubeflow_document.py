@@ -121,7 +121,7 @@ def _check_places(settings: Settings, platform: Platform, components: Sequence[s
             continue
         if not place.startswith("/"):
             raise UserError(f"--{name} {place}: a path in a container must be absolute")
-        # Without Transform's and Trainer's the image may hold the data itself.
+        # The data needs no claim, since an image may hold it.
         for component in _WRITTEN_BY.get(name, ()):
             mounts = [claim.mount.rstrip("/") for claim in settings.of(component).claims]
             if component in components and not any(f"{place}/".startswith(f"{mount}/") for mount in mounts):

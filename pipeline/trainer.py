@@ -39,7 +39,8 @@ def run_fn(fn_args: Any) -> None:
     else:
         here = local_path(config["checkpoints"], "checkpoints")
         # Two runs there, a scheduled one and the late one before it, would write the same files.
-        with only_one(here, here / ".lock"):
+        busy = "another run trains with these checkpoints; wait until it has ended"
+        with only_one(here, here / ".lock", busy):
             _train(fn_args, here, None)
 
 

@@ -446,3 +446,13 @@ def test_tls(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mutu
         assert service.labels == {"stable": 1, "canary": 2}
     finally:
         service.die()
+
+
+def test_a_file_that_is_no_certificate_is_not_blamed_on_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "models.config"
+    path.write_text('model_config_list { config { name: "ranking" base_path: "/models/ranking" } }')
+    (tmp_path / "ca.pem").write_text("junk")
+    command = ["status", "--config", str(path), "--address", "127.0.0.1:1", "--ca", str(tmp_path / "ca.pem")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "must be a PEM file with certificates" in " ".join(result.output.split())

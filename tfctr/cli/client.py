@@ -1,7 +1,6 @@
 """`tfctr client`: requests a ranking from a model server, or lists its versions."""
 
 import json
-import ssl
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -66,7 +65,7 @@ def rank(
     if version is not None and label is not None:
         raise UserError(f"give either --version or --label, not both. Received: --version {version} --label {label}")
     options: dict[str, Any] = {"version": version, "version_label": label, "feature_file": features}
-    credentials = _credentials(tls, ca, certificate, key)
+    credentials = channel_credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout, cache=None, credentials=credentials, **options) as client:
         ranked = client.rank(values["--user"], values["--candidates"], values["--context"], k)
     if as_json:
@@ -100,7 +99,7 @@ def status(
     """Show the versions of a model; the exit status is 2 when none is available."""
     from tfctr.client import RankingClient, UnavailableError
 
-    credentials = _credentials(tls, ca, certificate, key)
+    credentials = channel_credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
         versions = client.model_status()
     if as_json:
@@ -113,26 +112,6 @@ def status(
         console().print(table)
     if all(one.state != "AVAILABLE" for one in versions):
         raise UnavailableError(f"no version of model '{model}' at {target} is available.")
-
-
-def _credentials(tls: bool, ca: Path | None, certificate: Path | None, key: Path | None) -> Any:
-    """Channel credentials for the options, whose files are checked, because gRPC would blame the server for them."""
-    credentials = channel_credentials(tls, ca, certificate, key)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ca is not None:
-        try:
-            context.load_verify_locations(ca)
-        except ssl.SSLError:
-            raise UserError(f"--ca: {ca}: must be a PEM file with certificates (BEGIN CERTIFICATE)") from None
-    if certificate is not None:
-        try:
-            context.load_cert_chain(certificate, key, password=lambda: b"")
-        except ssl.SSLError as error:
-            raise UserError(
-                f"--certificate: {certificate}, --key: {key}: must be a certificate and its private key, without a "
-                f"password, each a PEM file ({error.reason or error})"
-            ) from None
-    return credentials
 
 
 def _read(source: str, option: str) -> Any:
