@@ -80,6 +80,19 @@ def create(
         return made(**arguments, **layer_arguments)
 
 
+def without(*hidden: str) -> Callable[[type[Any], dict[str, Any]], dict[str, Any]]:
+    """Return a `complete` for `create` that refuses some arguments of a class, as if it did not have them."""
+
+    def complete(made: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        allowed = [name for name in arguments_of(made) if name not in hidden]
+        unknown = ", ".join(repr(name) for name in arguments if name not in allowed)
+        if unknown:
+            raise ValueError(f"unknown argument {unknown}. Allowed: {', '.join(allowed)}")
+        return arguments
+
+    return complete
+
+
 def _check_names(made: type[Any], arguments: Mapping[str, Any], other_keys: Sequence[str]) -> None:
     allowed = arguments_of(made)
     unknown = ", ".join(repr(name) for name in arguments if name not in allowed)

@@ -12,6 +12,7 @@ from tfctr.features.kinds.base import Feature
 from tfctr.features.kinds.fields import Elapsed, FieldSpec, FrozenRow, Linear, Lookup, Table
 from tfctr.features.spec import FeatureFile
 from tfctr.layers.arguments import check_positive
+from tfctr.layers.embedding import Embedding
 from tfctr.layers.export import tfctr_export
 
 
@@ -46,7 +47,8 @@ class FeatureEmbeddings(keras.layers.Layer):
         self.start = check_positive("start", start)
         self.width = self.file.embedding_dimension
         self.fields: dict[str, FieldSpec] = {}
-        self.tables: dict[str, keras.layers.Embedding] = {}
+        self.looked_up: list[Table] = []
+        self.tables: dict[str, Embedding] = {}
         self.projections: dict[str, keras.layers.Dense] = {}
         self.frozen_tables: dict[str, Any] = {}
         # A bias feature has no field: the scorer adds its logit.
@@ -76,7 +78,8 @@ class FeatureEmbeddings(keras.layers.Layer):
         if table.name in self.tables:
             return
         width = table.width or self.width
-        self.tables[table.name] = keras.layers.Embedding(
+        self.looked_up.append(table)
+        self.tables[table.name] = Embedding(
             self.rows(table),
             width,
             embeddings_initializer=self._initializer(),

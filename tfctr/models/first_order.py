@@ -9,8 +9,9 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.features.kinds.fields import FieldSpec, FrozenRow, Linear, Lookup
+from tfctr.features.kinds.fields import FieldSpec, FrozenRow, Linear, Lookup, Table
 from tfctr.features.spec import FeatureFile
+from tfctr.layers.embedding import Embedding
 from tfctr.layers.export import tfctr_export
 
 
@@ -36,7 +37,7 @@ class FirstOrderWeights(keras.layers.Layer):
         self.file = features if isinstance(features, FeatureFile) else FeatureFile.model_validate(features)
         self.table_rows = dict(table_rows)
         self.fields: dict[str, FieldSpec] = {}
-        self.tables: dict[str, keras.layers.Embedding] = {}
+        self.tables: dict[str, Embedding] = {}
         self.slopes: dict[str, keras.layers.Dense] = {}
         for feature in self.file.features:
             if feature.place not in ("bias", "sequence"):
@@ -48,7 +49,7 @@ class FirstOrderWeights(keras.layers.Layer):
         match field:
             case Lookup(table=table):
                 rows = self.table_rows[table.name] if table.rows is None else table.rows
-                self.tables[name] = keras.layers.Embedding(
+                self.tables[name] = Embedding(
                     rows, 1, embeddings_initializer="zeros", name=name, dtype=self.dtype_policy
                 )
             case Linear():
@@ -58,6 +59,14 @@ class FirstOrderWeights(keras.layers.Layer):
             case FrozenRow():
                 return
         self.fields[name] = field
+
+    def looked_up(self) -> list[tuple[Table, Any]]:
+        """The weights of look-ups, each with the table of its feature's embeddings."""
+        return [
+            (field.table, self.tables[name].embeddings)
+            for name, field in self.fields.items()
+            if field.table is not None
+        ]
 
     def build(self, input_shape: Any = None) -> None:
         """Create every weight, used or not, so that a checkpoint always fits."""

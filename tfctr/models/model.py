@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from tfctr.errors import user_errors
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.columns import CANDIDATE_MASK, InputSpec
 from tfctr.features.inputs import model_inputs
+from tfctr.features.kinds.fields import Table
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import create_interaction
 from tfctr.interactions.base import INTERACTIONS
@@ -100,6 +102,7 @@ class RankingModel(keras.Model):
             for interest, entry in interests.items()
             for name, weight in entry.interest.auxiliary.items()
         }
+        self._penalized_elsewhere: frozenset[str] = frozenset()
         self._loss_mean = keras.metrics.Mean(name="loss")
         self._auc = keras.metrics.AUC(num_thresholds=1000, name="auc")
 
@@ -165,8 +168,21 @@ class RankingModel(keras.Model):
         rated = (
             (config.embedding_l2 if id(weight) in of_features else config.network_l2, weight)
             for weight in self.trainable_weights
+            if weight.path not in self._penalized_elsewhere
         )
         return [rate / 2 * ops.sum(ops.square(weight)) for rate, weight in rated if rate]
+
+    def leave_penalties(self, weights: Iterable[Any]) -> None:
+        """Leave the penalty on some weights to their optimizer, which knows the rows of the batch."""
+        self._penalized_elsewhere = frozenset(weight.path for weight in weights)
+
+    def trained_tables(self) -> list[tuple[Table, Any]]:
+        """The weights that are looked up by id, each with the table that the feature file describes."""
+        found = [(table, self.embeddings.tables[table.name].embeddings) for table in self.embeddings.looked_up]
+        if self.scorer.first_order is not None:
+            found += self.scorer.first_order.looked_up()
+        bias = self.scorer.bias_tables
+        return found + [(field.table, bias[name].embeddings) for name, field in self.scorer.bias_fields.items()]
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Loss without penalties and a binned AUC, for the progress line; reports use the exact one."""

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from tfctr.errors import user_errors
 from tfctr.interactions.base import INTERACTIONS, Interaction
+from tfctr.layers.embedding import Embedding
 from tfctr.losses.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss
 from tfctr.models.embeddings import FeatureEmbeddings
 from tfctr.models.first_order import FirstOrderWeights
@@ -68,7 +69,7 @@ class Scorer(keras.layers.Layer):
         bias = [f for feature in embeddings.file.of_side("bias") for f in feature.kind.fields(feature)]
         self.bias_fields = {field.input: field for field in bias if field.table is not None}
         self.bias_tables = {
-            name: keras.layers.Embedding(
+            name: Embedding(
                 embeddings.rows(field.table),
                 1,
                 embeddings_initializer="zeros",

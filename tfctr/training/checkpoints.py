@@ -26,7 +26,7 @@ class Progress:
         best: The best value of the monitor so far.
         best_epoch: The epoch that reached it, from 1; 0 before the first.
         waited: Epochs since then.
-        learning_rate: The present one.
+        rate_factor: What plateaus have multiplied the learning rates by.
         finished: Whether training has ended.
         history: One entry an epoch.
     """
@@ -37,7 +37,7 @@ class Progress:
     best: float = -math.inf
     best_epoch: int = 0
     waited: int = 0
-    learning_rate: float = 0.0
+    rate_factor: float = 1.0
     finished: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -21,6 +21,7 @@ from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.presets import preset
+from tfctr.optimizers import check_optimizer
 from tfctr.training.monitors import MonitorName
 from tfctr.training.published import published_experiments, published_path
 
@@ -44,16 +45,23 @@ class StartFrom(Strict):
 
 
 class Training(Strict):
-    """How to train: Adam, validation after every epoch, plateau and early stopping by what is monitored there."""
+    """How to train: optimizers and rates, validation after every epoch, plateau and early stopping by what it shows."""
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
     batch_size: int = Field(1024, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    optimizer: str | dict[str, Any] = Field("adam", description="of all weights, or of all but tables")
+    embedding_optimizer: str | dict[str, Any] | None = Field(
+        None, description="of tables, where the feature file names none; null: as all other weights"
+    )
+    learning_rate: Annotated[float, Field(gt=0)] | dict[str, Any] = Field(
+        1e-3, description="of every optimizer that has none of its own; a schedule is a mapping with its type"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise from zero")
     clip_norm: float | None = Field(10.0, gt=0, description="global gradient norm; null: no clipping")
     monitor: MonitorName = Field("auc", description="what tells a better epoch, on the validation split")
     patience: int = Field(2, ge=1, description="stop after that many epochs without a better one")
     plateau_factor: float = Field(
-        0.1, gt=0, le=1, description="learning rate times this after an epoch that is no better"
+        0.1, gt=0, le=1, description="rates that are numbers times this after an epoch that is no better"
     )
     min_learning_rate: float = Field(1e-6, gt=0)
     min_improvement: float = Field(1e-6, ge=0, description="a smaller gain of the monitor is none")
@@ -235,11 +243,20 @@ def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
         raise UserError(describe_validation_error(path, error)) from None
     try:
         _try_layers(experiment.model_config_of())
+        _try_optimizers(experiment.training)
     except ValidationError as error:
         raise UserError(describe_validation_error(f"{path}: model", error)) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return experiment
+
+
+def _try_optimizers(training: Training) -> None:
+    check_optimizer("training.optimizer", training.optimizer, training.learning_rate, tables=False)
+    if training.embedding_optimizer is not None:
+        check_optimizer(
+            "training.embedding_optimizer", training.embedding_optimizer, training.learning_rate, tables=True
+        )
 
 
 def _try_layers(config: ModelConfig) -> None:

@@ -25,6 +25,7 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
 from tfctr.training.interruption import Interruption, held_back
 from tfctr.training.monitors import MONITORS
+from tfctr.training.optimizer import make_optimizer
 
 _REPORT_SECONDS = 10.0
 
@@ -54,13 +55,11 @@ def train(
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    model.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=1e-8, global_clipnorm=training.clip_norm),
-        jit_compile=training.jit_compile,
-    )
+    optimizer = make_optimizer(training, model)
+    model.compile(optimizer=optimizer, jit_compile=training.jit_compile)
     model.optimizer.build(model.trainable_variables)
     checkpoints = Checkpoints(model, directory, kept)
-    progress = checkpoints.restore() or Progress(learning_rate=training.learning_rate)
+    progress = checkpoints.restore() or Progress()
     if progress.finished:
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
     elif progress.epoch or progress.step:
@@ -77,7 +76,7 @@ def train(
 
 
 def _run_epoch(model: RankingModel, training: Training, data: RankingData, progress: Progress, watch: _Watch) -> None:
-    model.optimizer.learning_rate.assign(progress.learning_rate)
+    model.optimizer.lower(progress.rate_factor)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
     batches = data.batches(training.batch_size, seed, progress.step)
@@ -112,7 +111,7 @@ def _finish_epoch(
     monitored = MONITORS[training.monitor].of(result)
     better = monitored > progress.best + training.min_improvement
     diagnostics = model.diagnostics()
-    entry = {**result, "learning_rate": progress.learning_rate, **diagnostics}
+    entry = {**result, "learning_rate": float(model.optimizer.learning_rate), **diagnostics}
     progress.history.append(entry)
     summary = tf.summary.create_file_writer(str(logs))
     with summary.as_default(step=progress.epoch + 1):
@@ -133,7 +132,7 @@ def _finish_epoch(
         watch.checkpoints.save_best(progress)
     else:
         progress.waited += 1
-        progress.learning_rate = max(progress.learning_rate * training.plateau_factor, training.min_learning_rate)
+        progress.rate_factor *= training.plateau_factor
     progress.epoch, progress.step, progress.trained = progress.epoch + 1, 0, False
     stopped = progress.waited >= training.patience
     if stopped and progress.epoch < training.epochs:

@@ -40,6 +40,9 @@ class Categorical(OneColumn):
     vocabulary: Annotated[Vocabulary, OneOf(VOCABULARIES, "type", "learned")] = LearnedVocabulary()
     share: Name | None = Field(None, description="use the vocabulary and the table of that feature")
     dimension: int | None = Field(None, ge=1, description="width of the table; default: embedding_dimension")
+    optimizer: str | dict[str, Any] | None = Field(
+        None, description="how its table is trained; default: the experiment's embedding_optimizer"
+    )
     max_values: int | None = Field(None, ge=1, description="multi-valued: keep that many tokens")
     separator: str = Field("|", min_length=1)
     default: int | str | None = Field(None, description="used when the value is missing")
@@ -49,7 +52,7 @@ class Categorical(OneColumn):
     @model_validator(mode="after")
     def _consistent(self) -> Categorical:
         if self.share is not None:
-            own = self.model_fields_set & {"dtype", "vocabulary", "dimension", "separator"}
+            own = self.model_fields_set & {"dtype", "vocabulary", "dimension", "separator", "optimizer"}
             if own:
                 raise ValueError(
                     f"{', '.join(sorted(own))}: comes from the shared feature '{self.share}'; remove it here"
@@ -203,7 +206,7 @@ class Categorical(OneColumn):
     @override
     def fields(self, at: Feature) -> tuple[FieldSpec, ...]:
         owner = _owner(at)
-        table = Table(self.share or at.name, owner.vocabulary.rows, owner.dimension)
+        table = Table(self.share or at.name, owner.vocabulary.rows, owner.dimension, owner.optimizer)
         serving_row = self._serving_row() if at.place == "bias" else None
         return (Lookup(at.name, table, self.max_values is not None, serving_row),)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,13 @@ class Table:
         name: The feature that owns it; features that share it name the same table.
         rows: How many rows it has; None where that is learned from the data.
         width: Width of a row; None for the feature file's `embedding_dimension`.
+        optimizer: How it is trained, as the feature file says; None for as all tables are.
     """
 
     name: str
     rows: int | None
     width: int | None = None
+    optimizer: str | dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
