@@ -125,3 +125,14 @@ def test_a_model_that_was_saved_without_these_keys_loads(tmp_path: Path) -> None
         del config["config"][key]
     older = RankingModel.from_config(config)
     assert (older.model_config.embedding_start, older.model_config.network_l2) == (0.01, 0.0)
+
+
+def test_left_to_an_optimizer_that_knows_the_rows_of_the_batch() -> None:
+    """The tables' part of the penalty is in the loss no more; the map of the number stays there."""
+    left = model(embedding_l2=0.5)
+    left.leave_penalties(weight for _, weight in left.trained_tables())
+    added = float(left.compute_loss(INPUTS, LABELS, left(INPUTS))) - float(
+        model().compute_loss(INPUTS, LABELS, left(INPUTS))
+    )
+    # The map 1 -> 2 with its bias, and the first-order weight of the number.
+    np.testing.assert_allclose(added, 0.25 * 4 * (4 + 1), rtol=1e-5)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,12 +22,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.training.runs import BATCH, SMALL, run, small_experiment
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
-from tfctr.models import build_model
+from tfctr.features.spec import FeatureFile
+from tfctr.models import RankingModel, build_model
+from tfctr.optimizers import LazyAdam, RowwiseAdagrad
 from tfctr.training import loop
 from tfctr.training.checkpoints import Checkpoints
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
-from tfctr.training.run import TrainingResult
+from tfctr.training.optimizer import make_optimizer
+from tfctr.training.run import TrainingResult, run_training
 
 pytestmark = pytest.mark.slow
 
@@ -199,6 +203,95 @@ class TestMovingState:
         best = result.progress.history[result.progress.best_epoch - 1]
         again = loop.validate(result.model, tiny.split("valid"), BATCH)
         assert again["logloss"] == pytest.approx(best["logloss"], abs=1e-6)
+
+
+class TestOptimizers:
+    """Chosen in the experiment file, for tables apart."""
+
+    @pytest.mark.parametrize(
+        "training",
+        [
+            {"optimizer": "sgd", "embedding_optimizer": "lazy_adam"},
+            {"embedding_optimizer": {"type": "rowwise_adagrad", "learning_rate": 0.05}, "warmup_steps": 8},
+            {"embedding_optimizer": "lazy_ftrl", "optimizer": {"type": "adamw", "weight_decay": 0.1}},
+            {"learning_rate": {"type": "cosine_decay", "initial_learning_rate": 0.02, "decay_steps": 12}},
+        ],
+        ids=lambda training: "-".join(training),
+    )
+    def test_a_killed_run_goes_on_where_it_was(self, tiny: Workbench, tmp_path: Path, training: dict[str, Any]) -> None:
+        ends_alike_after_a_kill(tiny, small_experiment(checkpoint_steps=4, **training), tmp_path)
+
+    def test_a_row_that_no_batch_reads_stays(self, tiny: Workbench, tmp_path: Path) -> None:
+        """With a penalty, which is on the rows of the batch then; Adam with the whole table's moves every row."""
+        # Index 0 stands for a missing value, and no row of this log misses its user.
+        unread: dict[str | None, Any] = {}
+        for optimizer in ("lazy_adam", None):
+            experiment = small_experiment(epochs=1, embedding_optimizer=optimizer)
+            experiment.model["embedding_l2"] = 0.1
+            model = run(tiny, experiment, tmp_path / str(optimizer)).model
+            unread[optimizer] = model.embeddings.tables["user_id"].embeddings.numpy()[0]
+        keras.utils.set_random_seed(3)
+        start = build_model(tiny.assets, experiment.model_config_of()).embeddings.tables["user_id"].embeddings.numpy()
+        np.testing.assert_array_equal(unread["lazy_adam"], start[0])
+        assert np.all(unread[None] != start[0])
+
+    def test_a_feature_may_have_its_own(self, tiny: Workbench) -> None:
+        file = tiny.assets.file.model_dump(exclude_unset=True)
+        file["candidate"]["item_id"]["optimizer"] = {"type": "rowwise_adagrad", "learning_rate": 0.5}
+        assets, experiment = tiny.assets, small_experiment(embedding_optimizer="lazy_adam")
+        model = RankingModel(
+            FeatureFile.model_validate(file), assets.trained_tables(), {}, experiment.model_config_of()
+        )
+        model.build()
+        optimizer = make_optimizer(experiment.training, model)
+        own = {path.split("/")[-2]: one for path, one in optimizer.tables.items()}
+        assert isinstance(own["item_id"], RowwiseAdagrad)
+        assert float(own["item_id"].learning_rate) == 0.5
+        assert isinstance(own["user_id"], LazyAdam)
+        assert isinstance(optimizer.dense, keras.optimizers.Adam)
+
+    def test_a_mistake_in_the_feature_file_is_told(self, tiny: Workbench) -> None:
+        file = tiny.assets.file.model_dump(exclude_unset=True)
+        file["candidate"]["item_id"]["optimizer"] = "lazy_adan"
+        experiment = small_experiment()
+        model = RankingModel(
+            FeatureFile.model_validate(file), tiny.assets.trained_tables(), {}, experiment.model_config_of()
+        )
+        model.build()
+        with pytest.raises(UserError, match=r"optimizer of feature 'item_id': unknown type 'lazy_adan'. Allowed: adam"):
+            make_optimizer(experiment.training, model)
+
+    def test_a_schedule_counts_the_steps(self, tiny: Workbench, tmp_path: Path) -> None:
+        """Three steps an epoch: by itself, Keras counts one more at the end of each."""
+        rate = {"type": "polynomial_decay", "initial_learning_rate": 0.02, "decay_steps": 4, "end_learning_rate": 0.01}
+        history = run(tiny, small_experiment(batch_size=640, learning_rate=rate), tmp_path).progress.history
+        np.testing.assert_allclose([one["learning_rate"] for one in history], [0.0125, 0.01], rtol=1e-6)
+
+
+class TestCallbacks:
+    def test_hear_of_one_training(self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        script(monkeypatch, [0.7, 0.6, 0.5])
+        heard: list[Any] = []
+
+        class Listening(keras.callbacks.Callback):
+            def on_train_begin(self, logs: Any = None) -> None:
+                heard.append("begin")
+
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                heard.append(batch)
+
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                heard.append((epoch, logs["val_auc"], logs["learning_rate"], logs["loss"] > 0))
+
+            def on_train_end(self, logs: Any = None) -> None:
+                heard.append("end")
+
+        experiment = small_experiment(epochs=3, batch_size=640, plateau_factor=1.0, learning_rate=0.5)
+        data = (tiny.split("train"), tiny.split("valid"), tmp_path)
+        stopping = keras.callbacks.EarlyStopping("val_auc", mode="max", patience=1)
+        result = run_training(tiny.assets, experiment, *data, callbacks=[Listening(), stopping])
+        assert heard == ["begin", 0, 1, 2, (0, 0.7, 0.5, True), 0, 1, 2, (1, 0.6, 0.5, True), "end"]
+        assert (result.progress.finished, len(result.progress.history)) == (True, 2)
 
 
 class TestCodebooks:

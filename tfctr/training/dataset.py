@@ -91,6 +91,10 @@ class RankingData:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def steps(self, batch_size: int) -> int:
+        """How many batches an epoch has."""
+        return math.ceil(len(self) / batch_size)
+
     def batches(
         self, batch_size: int, shuffle_seed: int | None = None, skip: int = 0, groups: bool = False
     ) -> tf.data.Dataset:

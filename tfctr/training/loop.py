@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
+from tfctr.training.callbacks import UserCallbacks
 from tfctr.training.checkpoints import Checkpoints, Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Training
@@ -38,6 +39,7 @@ def train(
     directory: Path,
     weighting: Weighting = "impressions",
     kept: str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Progress:
     """Trains a model and leaves it with the weights of its best epoch.
 
@@ -49,6 +51,7 @@ def train(
     Args:
         weighting: The weight of a group in the GAUC of the validation.
         kept: A place in a store where the directory is kept too; a run that another machine began there is continued.
+        callbacks: Callbacks of Keras, see `UserCallbacks`. What they hold is in no checkpoint.
 
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
@@ -64,29 +67,41 @@ def train(
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
     elif progress.epoch or progress.step:
         console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
+    told = UserCallbacks(callbacks, model, training.epochs)
     with held_back() as interruption:
+        told.all.on_train_begin()
         while not progress.finished:
             watch = _Watch(training, progress, checkpoints, interruption)
             if not progress.trained:
-                _run_epoch(model, training, train_data, progress, watch)
-            _finish_epoch(model, training, valid_data, progress, watch, directory / "tensorboard", weighting)
+                told.all.on_epoch_begin(progress.epoch)
+                _run_epoch(model, training, train_data, progress, [watch, told])
+            _finish_epoch(model, training, valid_data, progress, watch, told, directory / "tensorboard", weighting)
             watch.leave_if_told()
+        told.all.on_train_end()
     checkpoints.load_best(progress)
     return progress
 
 
-def _run_epoch(model: RankingModel, training: Training, data: RankingData, progress: Progress, watch: _Watch) -> None:
+def _run_epoch(
+    model: RankingModel,
+    training: Training,
+    data: RankingData,
+    progress: Progress,
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
     model.optimizer.lower(progress.rate_factor)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
     batches = data.batches(training.batch_size, seed, progress.step)
+    # Keras must not ask for a batch that is not there: whatever of a step needs no data (the count of steps, a decay of
+    # weights) would be done once more at the end of every epoch.
+    steps = data.steps(training.batch_size) - progress.step
     with warnings.catch_warnings():
-        # Keras warns at the end of any dataset whose size it can't know.
-        warnings.filterwarnings("ignore", message="Your input ran out of data")
         # An interest over frozen vectors reads no embedding of its events, so the embeddings of a feature that only
         # events have may get no gradient. That no weight of a layer is left out is tested.
         warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
-        model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
+        if steps:
+            model.fit(batches, steps_per_epoch=steps, epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
     progress.trained = True
 
 
@@ -96,6 +111,7 @@ def _finish_epoch(
     valid_data: RankingData,
     progress: Progress,
     watch: _Watch,
+    told: UserCallbacks,
     logs: Path,
     weighting: Weighting,
 ) -> None:
@@ -133,13 +149,16 @@ def _finish_epoch(
     else:
         progress.waited += 1
         progress.rate_factor *= training.plateau_factor
+    ended = told.validated(progress.epoch, entry)
     progress.epoch, progress.step, progress.trained = progress.epoch + 1, 0, False
     stopped = progress.waited >= training.patience
     if stopped and progress.epoch < training.epochs:
         console().print(
             f"training: stops early, {progress.waited} epochs after the best (training.patience)", markup=False
         )
-    progress.finished = stopped or progress.epoch >= training.epochs
+    if ended:
+        console().print("training: stops, as a callback says", markup=False)
+    progress.finished = stopped or ended or progress.epoch >= training.epochs
     watch.checkpoints.save(progress)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def run_training(
     directory: str | Path,
     source: RankingModel | None = None,
     kept: str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
@@ -51,6 +53,7 @@ def run_training(
             features>`.
         source: The trained model that `training.start_from` names.
         kept: A place in a store where the directory's runs are kept too, to be continued on another machine.
+        callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
     """
     start = experiment.training.start_from
     if (start is None) != (source is None):
@@ -67,5 +70,7 @@ def run_training(
     )
     name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
     weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)
-    progress = train(model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept)
+    progress = train(
+        model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks
+    )
     return TrainingResult(model, progress, time.monotonic() - started)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import keras
 
 from tfctr.console import console, step
 from tfctr.data.analyze import analyze
@@ -39,12 +42,19 @@ class FinishedRun:
     data: str
 
 
-def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Path, out: str | Path) -> TrainingResult:
+def train_in_workspace(
+    file: FeatureFile,
+    experiment: Experiment,
+    data: str | Path,
+    out: str | Path,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> TrainingResult:
     """Analyzes the training split (once), trains, and leaves what `finished_run` needs.
 
     Args:
         data: A data directory with train/ and valid/.
         out: The workspace; a killed run of the same experiment in it is continued.
+        callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
 
     Raises:
         UserError: what is wrong with the data, the experiment or the disk, or that another run has the workspace.
@@ -58,7 +68,7 @@ def train_in_workspace(file: FeatureFile, experiment: Experiment, data: str | Pa
         raise UserError(f"training.start_from: {out} is where this run goes; train into another directory")
     source = None if start is None else finished_run(start.run)
     with only_one(out, out / ".lock"):
-        return _train(file, experiment, data, paths, out, source)
+        return _train(file, experiment, data, paths, out, source, callbacks)
 
 
 def _train(
@@ -68,6 +78,7 @@ def _train(
     paths: dict[str, list[str]],
     out: Path,
     source: FinishedRun | None,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> TrainingResult:
     assets = _assets(file, paths["train"], data, out)
     splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
@@ -76,7 +87,9 @@ def _train(
         # A run that starts from another one, or from that one trained anew, is another run.
         rows += f"-{hashlib.sha256(source.name.encode()).hexdigest()[:16]}"
     start = None if source is None else source.model
-    result = run_training(assets, experiment, splits["train"], splits["valid"], out / "runs" / rows, start)
+    result = run_training(
+        assets, experiment, splits["train"], splits["valid"], out / "runs" / rows, start, callbacks=callbacks
+    )
     # Weights of another run have another name, and the note that names them is replaced in one go: a kill in between
     # leaves the finished run that was there before.
     weights = out / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}-{rows}.weights.h5"
