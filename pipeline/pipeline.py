@@ -17,6 +17,7 @@ from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.experiment import Evaluation
+from tfctr.training.optimizer import check_table_optimizers
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
@@ -36,6 +37,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     """
     # At once, so that an interest without a sequence, or a demand that can't be made, is refused before anything runs.
     config.experiment.model_config_of().interests_of(config.features)
+    check_table_optimizers(config.experiment.training, config.features)
     if config.experiment.training.start_from is not None:
         raise UserError("training.start_from: a pipeline has no earlier run to start from; use `tfctr train`")
     judging = _eval_config(config)

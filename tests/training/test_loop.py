@@ -31,6 +31,7 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.optimizer import make_optimizer
 from tfctr.training.run import TrainingResult, run_training
+from tfctr.training.workspace import train_in_workspace
 
 pytestmark = pytest.mark.slow
 
@@ -250,16 +251,15 @@ class TestOptimizers:
         assert isinstance(own["user_id"], LazyAdam)
         assert isinstance(optimizer.dense, keras.optimizers.Adam)
 
-    def test_a_mistake_in_the_feature_file_is_told(self, tiny: Workbench) -> None:
-        file = tiny.assets.file.model_dump(exclude_unset=True)
-        file["candidate"]["item_id"]["optimizer"] = "lazy_adan"
-        experiment = small_experiment()
-        model = RankingModel(
-            FeatureFile.model_validate(file), tiny.assets.trained_tables(), {}, experiment.model_config_of()
-        )
-        model.build()
-        with pytest.raises(UserError, match=r"optimizer of feature 'item_id': unknown type 'lazy_adan'. Allowed: adam"):
-            make_optimizer(experiment.training, model)
+    def test_a_mistake_in_the_feature_file_is_told_before_any_data_is_read(
+        self, tiny: Workbench, tmp_path: Path
+    ) -> None:
+        content = tiny.assets.file.model_dump(exclude_unset=True)
+        content["candidate"]["item_id"]["optimizer"] = "lazy_adan"
+        file = FeatureFile.model_validate(content)
+        with pytest.raises(UserError, match=r"^optimizer of feature 'item_id': unknown type 'lazy_adan'. Allowed: ada"):
+            train_in_workspace(file, small_experiment(), tiny.data, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
     def test_a_schedule_counts_the_steps(self, tiny: Workbench, tmp_path: Path) -> None:
         """Three steps an epoch: by itself, Keras counts one more at the end of each."""

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 from typing_extensions import override
 
+from tfctr.layers.arguments import check_count
+from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
-
-if keras.backend.backend() == "tensorflow":
-    import tensorflow as tf
 
 
 @tfctr_export
-class Embedding(keras.layers.Embedding):
-    """`keras.layers.Embedding` that reads the rows it returns, and not the table.
+class Embedding(ConfiguredLayer):
+    """Rows of a trained table: y = table[index].
 
-        y = table[index]
+    Unlike `keras.layers.Embedding` it reads the rows that it returns and not the table. In a TensorFlow graph without
+    XLA, that one copies the whole table in each step once an optimizer has written single rows of it, and under a
+    half-precision policy it casts the whole table.
 
-    The layer of Keras reads the table as a tensor. In a TensorFlow graph without XLA, that copies the whole table in
-    each step, once an optimizer has written single rows of it.
-
-    Args: those of `keras.layers.Embedding`.
+    Args:
+        input_dim: The rows of the table.
+        output_dim: Its width.
+        embeddings_initializer: How it starts, see `ConfiguredLayer`; by default as the layer of Keras.
+        embeddings_regularizer: The penalty on the whole table.
 
     Call arguments:
-        inputs: int `[...]`, rows of the table.
+        inputs: int `[...]`, indices of rows.
 
     Output shape: `[..., output_dim]`.
 
@@ -35,9 +36,26 @@ class Embedding(keras.layers.Embedding):
         (4, 5, 8)
     """
 
+    weight_kinds = ("embeddings",)
+
+    def __init__(self, input_dim: int, output_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = check_count("input_dim", input_dim)
+        self.output_dim = check_count("output_dim", output_dim)
+
+    @override
+    def build(self, input_shape: Shape | None = None) -> None:
+        shape = (self.input_dim, self.output_dim)
+        self.embeddings = self.make_weight("embeddings", shape, "uniform", kind="embeddings", autocast=False)
+        self.built = True
+
     @override
     def call(self, inputs: Any) -> Any:
-        if keras.backend.backend() != "tensorflow":
-            return super().call(inputs)
-        rows = tf.gather(self._embeddings.value, ops.cast(inputs, "int32"))
+        table, indices = self.embeddings.value, ops.cast(inputs, "int32")
+        # A variable of TensorFlow can read rows alone; those of other backends are tensors.
+        rows = table.sparse_read(indices) if hasattr(table, "sparse_read") else ops.take(table, indices, axis=0)
         return ops.cast(rows, self.compute_dtype)
+
+    @override
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape, self.output_dim)

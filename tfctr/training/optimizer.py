@@ -5,16 +5,34 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tfctr.features.kinds.fields import Table
+from tfctr.features.spec import FeatureFile
 from tfctr.models.model import RankingModel
-from tfctr.optimizers import GroupedOptimizer, OptimizerConfig, create_optimizer
+from tfctr.optimizers import GroupedOptimizer, OptimizerConfig, check_optimizer, create_optimizer
 from tfctr.training.experiment import Training
+
+
+def check_table_optimizers(training: Training, file: FeatureFile) -> None:
+    """Checks the optimizers that a feature file names for its tables.
+
+    Raises:
+        UserError: with the feature, and what is allowed.
+    """
+    for feature in file.features:
+        for field in feature.kind.fields(feature):
+            if field.table is not None and field.table.optimizer is not None and field.table.name == feature.name:
+                check_optimizer(_where(field.table), field.table.optimizer, training.learning_rate, tables=True)
+
+
+def _where(table: Table) -> str:
+    return f"optimizer of feature '{table.name}'"
 
 
 def make_optimizer(training: Training, model: RankingModel) -> GroupedOptimizer:
     """Make the optimizer of a model, and leave it the penalty on tables of which it reads the rows of the batch alone.
 
     Raises:
-        UserError: the feature file names an optimizer that makes no sense.
+        UserError: as `check_table_optimizers`.
     """
     made: dict[str, Any] = {}
 
@@ -37,7 +55,7 @@ def make_optimizer(training: Training, model: RankingModel) -> GroupedOptimizer:
     for table, weight in model.trained_tables():
         config = table.optimizer or training.embedding_optimizer
         if config is not None and weight.trainable:
-            tables[weight.path] = optimizer(f"optimizer of feature '{table.name}'", config)
+            tables[weight.path] = optimizer(_where(table), config)
     grouped = GroupedOptimizer(dense, tables, training.clip_norm)
     model.leave_penalties(weight for _, weight in model.trained_tables() if grouped.leaves_rows(weight.path))
     return grouped

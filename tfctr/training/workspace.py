@@ -25,6 +25,7 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
+from tfctr.training.optimizer import check_table_optimizers
 from tfctr.training.run import TrainingResult, run_training
 
 _NOTE = "run.json"
@@ -61,6 +62,7 @@ def train_in_workspace(
     """
     experiment.model_config_of().interests_of(file)
     experiment.evaluation.slice_columns(file)
+    check_table_optimizers(experiment.training, file)
     out = local_path(out, "--out")
     paths = {split: split_files(data, split) for split in ("train", "valid")}
     start = experiment.training.start_from
