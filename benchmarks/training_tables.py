@@ -11,9 +11,9 @@ from typing import Any
 BARS = {"qnn-alpha": 3.0}
 """How many times as fast as its peer a preset is meant to be, where it is not 1.5."""
 BAR, LAYER_BAR = 1.5, 1.0
-AGREE = 1e-4
+AGREE = 1e-3
 """Loss and gradients that differ by less than this are the same. Where rounding alone makes a greater difference between
-PyTorch in float32 and in float64, tfctr may differ five times as much as it does."""
+PyTorch's own float32 and float64, tfctr may differ five times as much."""
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
