@@ -11,9 +11,9 @@ from typing import Any
 BARS = {"qnn-alpha": 3.0}
 """How many times as fast as its peer a preset is meant to be, where it is not 1.5."""
 BAR, LAYER_BAR = 1.5, 1.0
-AGREE = 1e-3
-"""Loss and gradients that differ by less than this are the same. Where rounding alone makes a greater difference between
-PyTorch's own float32 and float64, tfctr may differ five times as much."""
+LOSSES_AGREE, GRADIENTS_AGREE = 1e-4, 1e-2
+"""Relative differences that rounding explains. Where it makes a greater one between PyTorch's own float32 and float64,
+gradients of tfctr may differ five times as much."""
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -74,7 +74,7 @@ def _achieved(row: dict[str, Any], side: dict[str, Any], rate: float) -> str:
 def _same(row: dict[str, Any]) -> str:
     if "error" in row:
         return "missing"
-    same = row["loss_differs"] < AGREE and row["gradients_differ"] < max(AGREE, 5 * row["rounding"])
+    same = row["loss_differs"] < LOSSES_AGREE and row["gradients_differ"] < max(GRADIENTS_AGREE, 5 * row["rounding"])
     return "yes" if same else "NO"
 
 

@@ -46,7 +46,7 @@ def prepare(task: dict[str, Any]) -> Side:
     imported = status("VmRSS")
     file = features(task["width"])
     config = ModelConfig(interaction=task["interaction"], loss=task["loss"])
-    model: RankingModel = build_model(Sizes(file, dict(task["tables"])), config)  # type: ignore[arg-type]
+    model: RankingModel = build_model(Sizes(file, dict(task["tables"])), config)
     inputs, labels = _batch(file, task["batch"])
     left, right = tf.random.normal([PRODUCT, PRODUCT]), tf.random.normal([PRODUCT, PRODUCT])
 

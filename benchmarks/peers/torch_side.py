@@ -123,8 +123,8 @@ def prepare(task: dict[str, Any]) -> Side:
 def _checked(model: Model, learn: Callable[[], torch.Tensor], path: str) -> dict[str, Any]:
     """How far loss and gradients of tfctr are from those of this network in float64, with the same weights.
 
-    There is no dropout. The difference of a gradient is the norm of the difference by the norm of the gradient, so that a
-    single ReLU that rounding turns on counts little; gradients that are rounding altogether, as that of a bias before a
+    There is no dropout. Gradients are compared by the norm of the difference, relative to their norm, so that a single
+    ReLU that rounding turns on counts little; those that are rounding altogether, as that of a bias before a
     normalization is, are left out. Those of this network in float32 are compared likewise.
     """
     given = dict(np.load(path))
