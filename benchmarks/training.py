@@ -19,9 +19,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -119,10 +119,10 @@ class Bench:
     ) -> None:
         self.common, self.batch, self.rounds, self.torch_python = common, batch, rounds, torch_python
         self.directory, self.out = directory, out
-        kept = out is not None and out.exists()
-        self.rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if kept else []
+        lines = out.read_text(encoding="utf-8").splitlines() if out is not None and out.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
-    def measure(self, table: Literal["check", "steps", "layers", "vocabulary"], presets: list[str]) -> None:
+    def measure(self, table: str, presets: list[str]) -> None:
         """Add the rows of one table."""
         measured = {
             "check": lambda: ((name, {}, self._check) for name in presets if self.torch_python),
@@ -176,15 +176,18 @@ class Bench:
         }
 
     def _step(self, name: str) -> dict[str, Any]:
-        return self._compared(self._task(name))
+        return self._with_torch(self._task(name))
 
-    def _compared(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Both sides of a step, in turns; only ours where PyTorch has no such network."""
+    def _with_torch(self, task: dict[str, Any]) -> dict[str, Any]:
         ours = Player("tfctr_side", task)
         if not self.torch_python:
             return {"ours": self._play(ours)[0]}
+        return self._beside(ours, lambda: Player("torch_side", task, self.torch_python))
+
+    def _beside(self, ours: Player, other: Callable[[], Player]) -> dict[str, Any]:
+        """Both sides in turns; ours alone if the other one has no such thing."""
         try:
-            peer = Player("torch_side", task, self.torch_python)
+            peer = other()
         except RuntimeError as error:
             return {"ours": self._play(ours)[0], "missing": str(error)}
         mine, theirs = self._play(ours, peer)
@@ -205,12 +208,7 @@ class Bench:
     def _layer(self, layer: str, library: str, xla: bool) -> dict[str, Any]:
         task = {**self.common, "batch": self.batch, "fields": len(FRAPPE), "layer": layer, "jit": xla}
         ours = Player("layer_side", {**task, "library": "tfctr"})
-        try:
-            peer = Player("layer_side", {**task, "library": library}, **LIBRARIES[library])
-        except RuntimeError as error:
-            return {"ours": self._play(ours)[0], "missing": str(error)}
-        mine, theirs = self._play(ours, peer)
-        return {"ours": mine, "peer": theirs}
+        return self._beside(ours, lambda: Player("layer_side", {**task, "library": library}, **LIBRARIES[library]))
 
     def _vocabularies(self) -> Iterator[tuple[str, dict[str, Any], Any]]:
         for total in VOCABULARY_ROWS:
@@ -221,7 +219,7 @@ class Bench:
         scale = total / sum(FRAPPE.values())
         task = self._task(name, {field: max(3, round(rows * scale)) for field, rows in FRAPPE.items()}, zipf)
         (access,) = self._play(Player("rows_side", task))
-        return {**self._compared(task), "access": access}
+        return {**self._with_torch(task), "access": access}
 
     def _play(self, *players: Player, rounds: int | None = None) -> list[dict[str, Any]]:
         """The facts and times of players that took their turns."""

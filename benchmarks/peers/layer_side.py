@@ -28,23 +28,22 @@ def _tfctr(kind: str, fields: int, width: int) -> Layer:
     return dlrm.products, list
 
 
-def _theirs(cross: Any, dot: Any, kind: str) -> Layer:
-    if kind == "cross":
-        layer = cross()
-        return lambda x: layer(x, x), lambda: [getattr(one, "value", one) for one in layer.trainable_weights]
-    return dot(), list
-
-
 def _keras_rs(kind: str, fields: int, width: int) -> Layer:
     import keras_rs
 
-    return _theirs(keras_rs.layers.FeatureCross, keras_rs.layers.DotInteraction, kind)
+    if kind == "dot":
+        return keras_rs.layers.DotInteraction(), list
+    cross = keras_rs.layers.FeatureCross()
+    return lambda x: cross(x, x), lambda: [one.value for one in cross.trainable_weights]
 
 
 def _tfrs(kind: str, fields: int, width: int) -> Layer:
     import tensorflow_recommenders as tfrs
 
-    return _theirs(tfrs.layers.dcn.Cross, tfrs.layers.feature_interaction.DotInteraction, kind)
+    if kind == "dot":
+        return tfrs.layers.feature_interaction.DotInteraction(), list
+    cross = tfrs.layers.dcn.Cross()
+    return lambda x: cross(x, x), lambda: cross.trainable_weights
 
 
 LIBRARIES = {"tfctr": _tfctr, "keras-rs": _keras_rs, "TFRS": _tfrs}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ import tensorflow as tf
 
 from benchmarks.peers.turns import PRODUCT, Side, serve, status
 from tfctr.features import load_feature_file
+from tfctr.features.assets import FeatureAssets
+from tfctr.features.kinds.fields import Table
 from tfctr.features.spec import FeatureFile
 from tfctr.models.config import ModelConfig
 from tfctr.models.model import RankingModel, build_model
@@ -20,18 +21,17 @@ from tfctr.training.experiment import Training
 FEATURES = Path(__file__).parents[1] / "frappe.yaml"
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Stands for the assets of features without vectors: a model is built from the sizes of its tables."""
+class Sizes(FeatureAssets):
+    """The assets of features without vectors, as far as a model is built of them: the sizes of the tables."""
 
-    file: FeatureFile
-    rows: dict[str, int]
+    def __init__(self, file: FeatureFile, sizes: dict[str, int]) -> None:
+        self.file, self.sizes = file, sizes
 
-    def trained_tables(self) -> dict[str, int]:
-        return self.rows
+    def rows(self, table: Table) -> int:
+        return self.sizes[table.name]
 
-    def frozen_tables(self) -> tuple[str, ...]:
-        return ()
+    def frozen_tables(self) -> list[str]:
+        return []
 
 
 def features(width: int) -> FeatureFile:
@@ -108,9 +108,9 @@ def _write_gradients(model: RankingModel, inputs: dict[str, Any], labels: Any, p
     with tf.GradientTape() as tape:
         loss = model.compute_loss(inputs, labels, model(inputs, training=True))
     gradients = tape.gradient(loss, [weight.value for weight in weights])
-    found = {f"weight{i}": np.asarray(weight) for i, weight in enumerate(weights)}
+    found: dict[str, Any] = {f"weight{i}": np.asarray(weight) for i, weight in enumerate(weights)}
     found |= {f"gradient{i}": np.asarray(tf.convert_to_tensor(one)) for i, one in enumerate(gradients)}
-    np.savez(path, loss=float(loss), **found)
+    np.savez(path, loss=np.asarray(loss), **found)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def serve(prepare: Callable[[dict[str, Any]], Side]) -> None:
         side.step()
     answer(**side.facts, gflops=_gflops(side.product))
     for _ in sys.stdin:
-        began, taken = time.perf_counter(), []
+        began = time.perf_counter()
+        taken: list[float] = []
         while len(taken) < 3 or time.perf_counter() - began < task["seconds"]:
             started = time.perf_counter()
             side.step()
