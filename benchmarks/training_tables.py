@@ -28,8 +28,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def _checks(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| preset | parameters | weights compared | loss differs by | gradients differ by |",
-        "|---|" + "---:|" * 4,
+        "| preset | parameters | weights compared | loss differs by | gradients differ by | PyTorch in float32 |",
+        "|---|" + "---:|" * 5,
     ]
     for row in own:
         if "error" in row:
