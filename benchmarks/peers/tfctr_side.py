@@ -17,6 +17,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.models.config import ModelConfig
 from tfctr.models.model import RankingModel, build_model
 from tfctr.training.experiment import Training
+from tfctr.training.loop import compile_model
 
 FEATURES = Path(__file__).parents[1] / "frappe.yaml"
 
@@ -80,12 +81,7 @@ def prepare(task: dict[str, Any]) -> Side:
 
 def _compile(model: RankingModel, jit: str) -> None:
     """As `tfctr.training.loop` does it with the default options."""
-    training = Training()
-    model.compile(
-        optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=1e-8, global_clipnorm=training.clip_norm),
-        jit_compile=training.jit_compile if jit == "auto" else jit == "on",
-    )
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, Training() if jit == "auto" else Training(jit_compile=jit == "on"))
 
 
 def _batch(file: FeatureFile, path: str) -> tuple[dict[str, Any], Any]:

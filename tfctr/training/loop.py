@@ -58,9 +58,7 @@ def train(
     """
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    optimizer = make_optimizer(training, model)
-    model.compile(optimizer=optimizer, jit_compile=training.jit_compile)
-    model.optimizer.build(model.trainable_variables)
+    compile_model(model, training)
     checkpoints = Checkpoints(model, directory, kept)
     progress = checkpoints.restore() or Progress()
     if progress.finished:
@@ -80,6 +78,12 @@ def train(
         told.all.on_train_end()
     checkpoints.load_best(progress)
     return progress
+
+
+def compile_model(model: RankingModel, training: Training) -> None:
+    """Gives a model its optimizer, built, and says how its step is compiled."""
+    model.compile(optimizer=make_optimizer(training, model), jit_compile=training.jit_compile)
+    model.optimizer.build(model.trainable_variables)
 
 
 def _run_epoch(
