@@ -70,5 +70,4 @@ class Afm(HeadedInteraction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = super().call(inputs, mask=mask, training=training)
-        return logits if linear is None else logits + linear
+        return self.logit(self.hidden(inputs, mask=mask, training=training), linear)

@@ -13,7 +13,8 @@ from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
-from tfctr.layers.tokens import as_vector, known_width, softmax, token_shape
+from tfctr.layers.passes import Passes
+from tfctr.layers.tokens import as_vector, join_vectors, known_width, softmax, token_shape
 
 
 @tfctr_export
@@ -157,16 +158,16 @@ class AutoInt(HeadedInteraction):
         return fields * width + self.deep.width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
         x = inputs
         for layer in self.attentions:
-            x = layer(x, training=training)
+            x = x.through(layer, training=training)
+        x = x.map(as_vector)
         if self.deep is None:
-            return as_vector(x)
-        beside = self.deep.hidden(self.deep.eaten(inputs), mask=mask, training=training)
-        return ops.concatenate([as_vector(x), beside], axis=-1)
+            return x
+        beside = self.deep.pass_hidden(inputs.map(self.deep.eaten), mask, training)
+        return x.map(join_vectors, beside)
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = super().call(inputs, mask=mask, training=training)
-        return logits if linear is None else logits + linear
+        return self.logit(self.hidden(inputs, mask=mask, training=training), linear)

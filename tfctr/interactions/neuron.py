@@ -16,6 +16,7 @@ from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import known_width
 
 Tensor = Any
@@ -247,11 +248,11 @@ class Neuron(HeadedInteraction):
         return width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        x = inputs if self.compress is None else self.compress(inputs)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        x = inputs if self.compress is None else inputs.map(self.compress)
         for i, neuron in enumerate(self.neurons):
-            x = neuron(x)
+            x = x.map(neuron)
             if self.norms:
-                x = self.norms[i](x, mask=mask, training=training)
-            x = self.drops[i](self.act(x), training=training)
+                x = x.through(self.norms[i], mask=mask, training=training)
+            x = x.map(self.act).through(self.drops[i], training=training)
         return x

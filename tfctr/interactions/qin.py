@@ -14,6 +14,7 @@ from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import known_width
 
 
@@ -90,7 +91,17 @@ class QuadraticProduct(SameShapeLayer):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        factors = self.linear_drop(ops.matmul(inputs, self.kernel) + self.bias, training=training)
+        return self.on_passes(Passes(inputs), mask, training).only
+
+    def on_passes(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """The outputs of several passes, with one projection for those whose inputs are equal."""
+        projected = inputs.map(lambda x: ops.matmul(x, self.kernel) + self.bias)
+        factors = projected.through(self.linear_drop, training=training)
+        outputs = inputs.map(lambda x, by: self._activated(x, by, mask, training), factors)
+        outputs = outputs.through(self.drop, training=training)
+        return outputs.map(ops.add, inputs) if self.residual else outputs
+
+    def _activated(self, inputs: Any, factors: Any, mask: Any, training: bool | None) -> Any:
         if self.rows > 1:
             factors = ops.reshape(factors, (*ops.shape(inputs)[:-1], self.rows, inputs.shape[-1]))
             factors = ops.sum(factors, axis=-2)
@@ -99,8 +110,7 @@ class QuadraticProduct(SameShapeLayer):
             outputs = self.norm(outputs, mask=mask, training=training)
         if self.shift:
             outputs = outputs + self.offset
-        outputs = self.drop(self.act(outputs), training=training)
-        return outputs + inputs if self.residual else outputs
+        return self.act(outputs)
 
     def fold_into(self, folded: "QuadraticProduct") -> None:
         """Give a layer of one row and without normalization the weights that make it equal to this one in inference.
@@ -185,10 +195,10 @@ class Qin(HeadedInteraction):
         return width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
         x = inputs
         for product in self.products:
-            x = product(x, mask=mask, training=training)
+            x = product.on_passes(x, mask, training)
         return x
 
     def fold(self) -> "Qin":

@@ -12,6 +12,7 @@ from tfctr.layers.dice import Dice
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.prelu import PReLU
 
 
@@ -95,15 +96,19 @@ class MlpBlock(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        return self.on_passes(Passes(inputs), mask, training).only
+
+    def on_passes(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """The outputs of several passes, with one computation of what comes before the first dropout."""
         x = inputs
         for i, dense in enumerate(self.dense):
-            x = dense(x)
+            x = x.map(dense)
             if i == len(self.hidden):
                 break
             if self.norms:
-                x = self.norms[i](x, mask=mask, training=training)
-            x = apply_activation(self.activations[i], x, mask, training)
-            x = self.dropouts[i](x, training=training)
+                x = x.through(self.norms[i], mask=mask, training=training)
+            x = x.map(lambda one, act=self.activations[i]: apply_activation(act, one, mask, training))
+            x = x.through(self.dropouts[i], training=training)
         return x
 
     @override

@@ -9,6 +9,7 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_positive
 from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.passes import passes_together
 
 
 @tfctr_export
@@ -23,7 +24,8 @@ class BatchNormalization(SameShapeLayer):
 
     Otherwise the moving statistics take the place of the batch's. The Keras layer of this name differs in three ways:
     momentum 0.99, epsilon 1e-3, and a biased variance in the moving average. Statistics are computed in float32 under
-    a half-precision policy. A batch with fewer than two valid rows leaves the moving statistics as they are.
+    a half-precision policy. A batch with fewer than two valid rows leaves the moving statistics as they are. A call
+    that stands for several passes (see `Passes`) moves them once for each.
 
     Args:
         axis: the channel axis; statistics run over all other axes.
@@ -118,7 +120,7 @@ class BatchNormalization(SameShapeLayer):
         variance = ops.sum(ops.square(x - mean) * weights, axis=axes, keepdims=True) / rows
         mean, variance, count = (ops.reshape(value, (-1,)) for value in (mean, variance, count))
         unbiased = variance * count / ops.maximum(count - 1.0, 1.0)
-        rate = ops.where(count > 1.5, 1.0 - self.momentum, 0.0)
+        rate = ops.where(count > 1.5, 1.0 - self.momentum ** passes_together(), 0.0)
         self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
         self.moving_variance.assign(self.moving_variance + rate * (unbiased - self.moving_variance))
         return mean, variance
