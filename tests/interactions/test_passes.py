@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -10,6 +9,7 @@ from keras import ops
 from tests.backends import BACKEND, gradients, tensors
 from tests.composition import NARROW
 from tfctr.interactions import INTERACTIONS, Interaction, Mlp, Neuron, QnnAlpha, create_interaction
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.registry import arguments_of
 from tfctr.losses import SelfEnsemble
@@ -156,7 +156,7 @@ def test_a_backbone_that_only_has_a_call_is_called_once_without_dropout(monkeypa
 
         def __init__(self, rate: float) -> None:
             super().__init__()
-            self.drop = keras.layers.Dropout(rate)
+            self.drop = Dropout(rate)
 
         def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
             self.calls += 1

@@ -13,6 +13,7 @@ from tests.workbench import PRESETS, Workbench
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, model_inputs
 from tfctr.features.assets import write_assets
+from tfctr.layers.dropout import Dropout
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_masked_candidates_weigh_nothing_in_loss_and_statistics(workbench: Workb
         model = workbench.model(name)
         model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
         inputs = batch(workbench, candidates=3)
-        for dropout in [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]:
+        for dropout in [layer for layer in model._flatten_layers() if isinstance(layer, Dropout)]:
             dropout.rate = 0.0
         if padded:
             inputs["candidate_mask"] = mask

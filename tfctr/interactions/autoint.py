@@ -10,6 +10,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep
 from tfctr.layers.arguments import check_count, check_flag, check_rate
 from tfctr.layers.configured import ConfiguredLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
@@ -64,7 +65,7 @@ class FieldAttention(ConfiguredLayer):
             raise ValueError(f"`heads` must divide the {units} units of the attention. Received: {heads}")
         self.use_residual = check_flag("residual", residual)
         self.factor = (units // heads) ** -0.5 if check_flag("scale", scale) else 1.0
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
         normalized = check_flag("layer_norm", layer_norm)
         self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5) if normalized else None
 

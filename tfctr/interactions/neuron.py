@@ -13,6 +13,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -242,7 +243,7 @@ class Neuron(HeadedInteraction):
             width = self.compressed_dim
         self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format) for i in numbers]
         self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in numbers if self.batch_norm]
-        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", self.dropout) for i in numbers]
+        self.drops = [self.make_part(Dropout, f"dropout{i}", self.dropout) for i in numbers]
         for layer in (*self.neurons, *self.norms):
             layer.build((None, width))
         return width

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 from typing_extensions import override
 
@@ -10,6 +9,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
@@ -73,8 +73,8 @@ class QuadraticProduct(SameShapeLayer):
         activation = check_activation("activation", activation, more=("prelu",))
         self.act = activation_layer(activation, "activation", self.dtype_policy)
         rate, linear_rate = check_rate("dropout", dropout), check_rate("linear_dropout", linear_dropout)
-        self.linear_drop = self.make_part(keras.layers.Dropout, "linear_dropout", linear_rate)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", rate)
+        self.linear_drop = self.make_part(Dropout, "linear_dropout", linear_rate)
+        self.drop = self.make_part(Dropout, "dropout", rate)
         self.supports_masking = True
 
     @override

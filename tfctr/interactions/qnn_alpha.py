@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 from keras import ops
 from typing_extensions import override
@@ -11,6 +10,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
@@ -79,8 +79,8 @@ class KhatriRaoProduct(SameShapeLayer):
         self.product = product
         self.released = released
         self.norm = self.make_part(BatchNormalization, "bn") if batch_norm else None
-        self.mid_drop = self.make_part(keras.layers.Dropout, "mid_dropout", mid_dropout)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", dropout)
+        self.mid_drop = self.make_part(Dropout, "mid_dropout", mid_dropout)
+        self.drop = self.make_part(Dropout, "dropout", dropout)
         self.act = activation_layer(activation, "activation", self.dtype_policy)
         self.supports_masking = True
 
@@ -124,8 +124,10 @@ class KhatriRaoProduct(SameShapeLayer):
         return apply_activation(self.act, projected, mask, training)
 
     def _outputs(self, inputs: Any, factors: Any) -> Any:
-        leading, width = ops.shape(inputs)[:-1], inputs.shape[-1] // self.heads
-        outputs = join_heads(ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2))
+        # Sums of slices and not `ops.sum`: XLA on CPU vectorises them, together with the activation and dropout before.
+        slices = ops.split(factors, self.heads * self.rows, axis=-1)
+        heads = [slices[i : i + self.rows] for i in range(0, len(slices), self.rows)]
+        outputs = ops.concatenate([sum(others, first) for first, *others in heads], axis=-1)
         if self.product:
             outputs = outputs * (order_by_head(inputs, self.fields, self.heads) if self.released else inputs)
         return outputs + inputs if self.residual else outputs

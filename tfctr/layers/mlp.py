@@ -9,6 +9,7 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dice import Dice
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -76,7 +77,7 @@ class MlpBlock(ConfiguredLayer):
         normalized = numbers if check_flag("batch_norm", batch_norm) else ()
         self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in normalized]
         self.activations = [activation_layer(activation, f"activation{i}", self.dtype_policy) for i in numbers]
-        self.dropouts = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
+        self.dropouts = [self.make_part(Dropout, f"dropout{i}", rate) for i in numbers]
         self.supports_masking = True
 
     def make_linear(self, name: str, units: int) -> Any:

@@ -1,5 +1,6 @@
 """Batch normalization with the statistics of the published CTR models, and layer normalization of two passes."""
 
+import math
 from typing import Any
 
 import keras
@@ -103,7 +104,7 @@ class BatchNormalization(SameShapeLayer):
     def _update(self, x: Any, mask: Any, axes: list[int]) -> tuple[Any, Any]:
         """Update the moving statistics, and return mean and biased variance of the valid rows."""
         if mask is None:
-            weights = ops.ones([1] * len(x.shape), dtype=x.dtype)
+            weights, count = None, ops.cast(math.prod(ops.shape(x)[axis] for axis in axes), x.dtype)
         else:
             missing = len(x.shape) - len(mask.shape)
             if missing < 0:
@@ -113,11 +114,15 @@ class BatchNormalization(SameShapeLayer):
             weights = ops.reshape(ops.cast(mask, x.dtype), (*ops.shape(mask), *[1] * missing))
             # Not a product, which would keep a NaN of the padding.
             x = ops.where(weights > 0, x, ops.zeros_like(x))
-        weights = ops.broadcast_to(weights, ops.shape(x))
-        count = ops.sum(weights, axis=axes, keepdims=True)
-        rows = ops.maximum(count, 1.0)
-        mean = ops.sum(x * weights, axis=axes, keepdims=True) / rows
-        variance = ops.sum(ops.square(x - mean) * weights, axis=axes, keepdims=True) / rows
+            weights = ops.broadcast_to(weights, ops.shape(x))
+            count = ops.sum(weights, axis=axes, keepdims=True)
+
+        def mean_of(values: Any) -> Any:
+            weighted = values if weights is None else values * weights
+            return ops.sum(weighted, axis=axes, keepdims=True) / ops.maximum(count, 1.0)
+
+        mean = mean_of(x)
+        variance = mean_of(ops.square(x - mean))
         mean, variance, count = (ops.reshape(value, (-1,)) for value in (mean, variance, count))
         unbiased = variance * count / ops.maximum(count - 1.0, 1.0)
         rate = ops.where(count > 1.5, 1.0 - self.momentum ** passes_together(), 0.0)
