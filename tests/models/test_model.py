@@ -238,3 +238,14 @@ def test_arguments_that_only_the_widths_of_the_model_show_to_be_wrong(
         build_model(workbench.assets, config)
     # Keras would add a line for each argument of the call.
     assert re.fullmatch(message, str(error.value))
+
+
+@pytest.mark.parametrize(("of_backbone", "of_interest", "wanted"), [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+def test_backbone_and_interests_say_whether_a_compiled_step_is_faster(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch, of_backbone: bool, of_interest: bool, wanted: bool
+) -> None:
+    model = workbench.model("din")
+    (interest,) = model.scorer.interests.values()
+    monkeypatch.setattr(type(model.scorer.interaction), "jit_compile", bool(of_backbone))
+    monkeypatch.setattr(type(interest), "jit_compile", bool(of_interest))
+    assert model.faster_compiled == wanted

@@ -71,12 +71,14 @@ class Interaction(ConfiguredLayer):
             decide it sets the attribute in its constructor.
         wide: whether the logit has first-order weights. If so, `call` takes `linear`.
         branches: how many logits the backbone has, whose mean is its logit; see `branch_logits`.
+        jit_compile: whether its training step is faster when XLA compiles it, where the experiment file does not say.
         deep_arguments: the arguments that describe a backbone inside this one.
     """
 
     eats: Eats = "flat"
     wide: bool = False
     branches: int = 1
+    jit_compile: ClassVar[bool] = True
     deep_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **kwargs: Any) -> None:

@@ -56,7 +56,7 @@ def train(
         directory.mkdir(parents=True, exist_ok=True)
     model.compile(
         optimizer=keras.optimizers.Adam(training.learning_rate, epsilon=1e-8, global_clipnorm=training.clip_norm),
-        jit_compile=training.jit_compile,
+        jit_compile=model.faster_compiled if training.jit_compile is None else training.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
     checkpoints = Checkpoints(model, directory, kept)
