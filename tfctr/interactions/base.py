@@ -78,8 +78,8 @@ class Interaction(ConfiguredLayer):
     eats: Eats = "flat"
     wide: bool = False
     branches: int = 1
-    # Measured on two CPU cores, see docs/decisions.md: XLA saves passes over memory, but computes most of them, and the
-    # products of small matrices, with one thread. It pays where a step is many small operations.
+    # XLA saves passes over memory. On two idle CPU cores it made the step of each backbone but AutoInt as fast or faster
+    # (docs/benchmarks.md).
     jit_compile: ClassVar[bool] = True
     deep_arguments: ClassVar[tuple[str, ...]] = ()
 

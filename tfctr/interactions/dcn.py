@@ -50,8 +50,6 @@ class DcnV2(HeadedInteraction):
         normalization and dropout in the cross part; the paper does not say so.
     """
 
-    # 51 ms a step of 4,096 rows against 87 with XLA, for as much processor time.
-    jit_compile = False
     version: ClassVar[str] = "v2"
     deep_arguments = ("deep", "stacked_deep")
 

@@ -35,8 +35,6 @@ class XDeepFm(Interaction):
         Lian et al., xDeepFM (2018), equation 9. QNN-alpha (2025), table 5.
     """
 
-    # 301 ms a step of 4,096 rows against 362 with XLA, for as much processor time.
-    jit_compile = False
     weight_kinds = ("kernel",)
     eats: Eats = "fields"
     wide: bool = True
