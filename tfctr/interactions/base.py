@@ -78,7 +78,7 @@ class Interaction(ConfiguredLayer):
     eats: Eats = "flat"
     wide: bool = False
     branches: int = 1
-    # XLA saves passes over memory. On two idle CPU cores it made the step of each backbone but AutoInt as fast or faster
+    # XLA saves passes over memory: on two idle CPU cores the step of each backbone but AutoInt was as fast or faster
     # (docs/benchmarks.md).
     jit_compile: ClassVar[bool] = True
     deep_arguments: ClassVar[tuple[str, ...]] = ()
