@@ -1,17 +1,19 @@
-"""Time of a training step with the Self-Ensemble loss: two calls of the backbone, or one call with a doubled batch.
+"""Time of a training step with the Self-Ensemble loss: passes that share their beginning, calls, or a doubled batch.
 
-    python -m benchmarks.self_ensemble [--widths 112,320,624] [--batch 1024] [--rounds 20]
+    python -m benchmarks.self_ensemble [--widths 112,320,624] [--batch 1024] [--rounds 20] [--no-xla]
 
-The step is forward, backward and Adam of QNN-alpha with batch normalization on given embeddings, compiled by XLA:
+The step is forward, backward and Adam of QNN-alpha with batch normalization on given embeddings:
 
-- `calls`: the backbone is called once for each pass, as the model does;
+- `calls`: the backbone is called once for each pass;
+- `shared`: the first layer's projection is computed once for all passes (`pass_logits`), as the model does;
 - `doubled`: one call with the batch twice. The normalization uses the statistics of both passes together, which differs
   from the published step;
 - `doubled, apart`: one call with [2, B, D], the statistics of each pass and two updates of the moving averages, which
   is the published step.
 
 The forms run in turn, so that load on the machine slows down all of them. The table has the shortest time of each
-form in ms, and the median over all turns of its time relative to `calls` in the same turn. Before that, the
+form in ms, the shortest processor time of all threads together, which load changes less, and the median over all turns
+of its time relative to `calls` in the same turn. Before that, the
 differences of loss, gradients and moving averages to those of `calls` are printed, for a step without dropout.
 """
 
@@ -35,7 +37,7 @@ from tfctr.interactions import QnnAlpha
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.losses import SelfEnsemble
 
-FORMS = ("calls", "doubled", "doubled, apart")
+FORMS = ("calls", "shared", "doubled", "doubled, apart")
 
 
 class PassesApart(BatchNormalization):
@@ -64,16 +66,18 @@ def make_backbone(form: str, width: int, layers: int, rows: int, dropout: float)
 def make_logits(form: str, backbone: QnnAlpha, x: Any) -> Any:
     if form == "calls":
         return ops.stack([backbone(x, training=True) for _ in range(2)])
+    if form == "shared":
+        return backbone.pass_logits(x, 2, training=True)
     if form == "doubled":
         return ops.reshape(backbone(ops.concatenate([x, x]), training=True), (2, -1))
     return backbone(ops.stack([x, x]), training=True)
 
 
-def make_step(form: str, backbone: QnnAlpha) -> Callable[[Any, Any], list[Any]]:
+def make_step(form: str, backbone: QnnAlpha, xla: bool = True) -> Callable[[Any, Any], list[Any]]:
     loss, optimizer = SelfEnsemble(), keras.optimizers.Adam(1e-3)
     optimizer.build(backbone.trainable_variables)
 
-    @tf.function(autograph=False, jit_compile=True)
+    @tf.function(autograph=False, jit_compile=xla)
     def step(x: Any, labels: Any) -> list[Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
@@ -106,17 +110,19 @@ def differences(width: int, batch: int, layers: int, rows: int) -> dict[str, flo
     }
 
 
-def step_times(width: int, batch: int, layers: int, rows: int, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each round, by form."""
-    steps = {form: make_step(form, make_backbone(form, width, layers, rows, dropout=0.1)) for form in FORMS}
+def step_times(
+    width: int, batch: int, layers: int, rows: int, rounds: int, xla: bool
+) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of each round and its processor time, by form."""
+    steps = {form: make_step(form, make_backbone(form, width, layers, rows, dropout=0.1), xla) for form in FORMS}
     inputs = make_inputs(batch, width)
-    times: dict[str, list[float]] = {form: [] for form in FORMS}
+    times: dict[str, list[tuple[float, float]]] = {form: [] for form in FORMS}
     for i in range(rounds + 2):
         for form, step in steps.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             step(*inputs)[0].numpy()
             if i >= 2:
-                times[form].append((time.perf_counter() - start) * 1e3)
+                times[form].append(((time.perf_counter() - start) * 1e3, (time.process_time() - used) * 1e3))
     return times
 
 
@@ -127,19 +133,22 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--xla", action=argparse.BooleanOptionalAction, default=True, help="compile the step by XLA")
     arguments = parser.parse_args()
     size = {"batch": arguments.batch, "layers": arguments.layers, "rows": arguments.rows}
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {[one.name for one in tf.config.list_physical_devices()]}"
-    print(f"{machine}, load {os.getloadavg()[0]:.1f}, TensorFlow {tf.__version__}; {size}, {arguments.rounds} rounds\n")
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}, TensorFlow {tf.__version__}")
+    print(f"{size}, XLA {arguments.xla}, {arguments.rounds} rounds\n")
     for form, difference in differences(64, **{**size, "batch": 64}).items():
         print(f"{form}: differs from `calls` by {difference:.1e}")
     print("\n| D | " + " | ".join(FORMS) + " |\n" + "|---" * (len(FORMS) + 1) + "|")
     for width in (int(one) for one in arguments.widths.split(",")):
-        times = step_times(width, **size, rounds=arguments.rounds)
+        times = step_times(width, **size, rounds=arguments.rounds, xla=arguments.xla)
         cells = []
         for form in FORMS:
-            ratio = statistics.median(a / b for a, b in zip(times[form], times["calls"], strict=True))
-            cells.append(f"{min(times[form]):.1f} ({ratio:.2f})")
+            ratio = statistics.median(a / b for (a, _), (b, _) in zip(times[form], times["calls"], strict=True))
+            wall, used = (min(one) for one in zip(*times[form], strict=True))
+            cells.append(f"{wall:.1f}, {used:.1f} ({ratio:.2f})")
         print(f"| {width} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -14,6 +14,7 @@ from tfctr.errors import UserError
 from tfctr.interactions import INTERACTIONS, Dcn, DcnV2, DeepFm, WideDeep, XDeepFm, create_interaction
 from tfctr.interactions.dcn import STRUCTURES
 from tfctr.interactions.headed import HeadedInteraction
+from tfctr.layers.dropout import Dropout
 
 X = np.random.default_rng(3).normal(size=(6, 4, 3, 4)).astype("float32")
 LINEAR = np.random.default_rng(4).normal(size=(6, 4)).astype("float32")
@@ -314,7 +315,7 @@ def test_padding_candidates_change_nothing(name: str) -> None:
     x = food(layer)
     layer(x)
     for part in layer._flatten_layers():
-        if isinstance(part, keras.layers.Dropout):
+        if isinstance(part, Dropout):
             part.rate = 0.0
     check_padding(layer, x, MASK)
 

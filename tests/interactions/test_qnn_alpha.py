@@ -102,13 +102,12 @@ def test_call_gives_the_golden_logits(name: str) -> None:
 
 @pytest.mark.golden
 def test_golden_self_ensemble_step() -> None:
-    # Each of the two passes is a call of its own, so it normalizes with its own statistics, and the moving statistics
-    # take two steps.
+    # Each of the two passes normalizes with its own statistics, and the moving statistics take two steps.
     case = load(STEP)
     layer = _built(case)
 
     def forward(inputs: dict[str, Any]) -> dict[str, Any]:
-        logits = ops.stack([layer(inputs["emb"], training=True) for _ in range(2)])
+        logits = layer.pass_logits(inputs["emb"], 2, training=True)
         labels = ops.reshape(inputs["label"], [-1])
         p1, p2 = ops.sigmoid(logits)[..., None]
         return {"loss": SelfEnsemble()(labels, logits, ops.ones_like(labels)), "p1": p1, "p2": p2}

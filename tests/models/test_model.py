@@ -13,6 +13,7 @@ from tests.workbench import PRESETS, Workbench
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, model_inputs
 from tfctr.features.assets import write_assets
+from tfctr.layers.dropout import Dropout
 from tfctr.models import ModelConfig, RankingModel, build_model, preset
 
 pytestmark = pytest.mark.slow
@@ -91,7 +92,7 @@ def test_masked_candidates_weigh_nothing_in_loss_and_statistics(workbench: Workb
         model = workbench.model(name)
         model.compile(optimizer=keras.optimizers.SGD(0.1), jit_compile=False)
         inputs = batch(workbench, candidates=3)
-        for dropout in [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)]:
+        for dropout in [layer for layer in model._flatten_layers() if isinstance(layer, Dropout)]:
             dropout.rate = 0.0
         if padded:
             inputs["candidate_mask"] = mask
@@ -237,3 +238,14 @@ def test_arguments_that_only_the_widths_of_the_model_show_to_be_wrong(
         build_model(workbench.assets, config)
     # Keras would add a line for each argument of the call.
     assert re.fullmatch(message, str(error.value))
+
+
+@pytest.mark.parametrize(("of_backbone", "of_interest", "wanted"), [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+def test_backbone_and_interests_say_whether_a_compiled_step_is_faster(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch, of_backbone: bool, of_interest: bool, wanted: bool
+) -> None:
+    model = workbench.model("din")
+    (interest,) = model.scorer.interests.values()
+    monkeypatch.setattr(type(model.scorer.interaction), "jit_compile", bool(of_backbone))
+    monkeypatch.setattr(type(interest), "jit_compile", bool(of_interest))
+    assert model.faster_compiled == wanted

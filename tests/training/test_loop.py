@@ -23,6 +23,7 @@ from tests.training.runs import BATCH, SMALL, run, small_experiment
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
+from tfctr.interactions import Mlp
 from tfctr.models import RankingModel, build_model
 from tfctr.optimizers import LazyAdam, RowwiseAdagrad
 from tfctr.training import loop
@@ -534,6 +535,16 @@ def test_xla_changes_nothing_but_the_time(tiny: Workbench, tmp_path: Path) -> No
     assert plain.progress.history[0] == pytest.approx(compiled.progress.history[0], abs=1e-4)
     for one, other in zip(weights_of(plain), weights_of(compiled), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("told", "faster", "wanted"), [(None, True, True), (None, False, False), (False, True, False)])
+def test_the_model_says_whether_xla_compiles_where_the_experiment_does_not(
+    tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: bool | None, faster: bool, wanted: bool
+) -> None:
+    monkeypatch.setattr(Mlp, "jit_compile", faster)
+    result = run(tiny, small_experiment(epochs=1, jit_compile=told), tmp_path)
+    assert result.model.jit_compile == wanted
 
 
 class TestErrors:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 from typing_extensions import override
 
@@ -10,6 +9,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_count, check_rate
 from tfctr.layers.configured import Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.pairwise import pairwise_products
 from tfctr.layers.tokens import softmax, token_shape
@@ -48,8 +48,8 @@ class Afm(HeadedInteraction):
         super().__init__(**kwargs)
         self.attention_units = check_count("attention_units", attention_units)
         attention_rate = check_rate("attention_dropout", attention_dropout)
-        self.attention_drop = self.make_part(keras.layers.Dropout, "attention_dropout", attention_rate)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.attention_drop = self.make_part(Dropout, "attention_dropout", attention_rate)
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:
@@ -70,5 +70,4 @@ class Afm(HeadedInteraction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = super().call(inputs, mask=mask, training=training)
-        return logits if linear is None else logits + linear
+        return self.logit(self.hidden(inputs, mask=mask, training=training), linear)

@@ -14,7 +14,8 @@ from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.normalization import BatchNormalization
-from tfctr.layers.tokens import as_vector, known_width, token_shape
+from tfctr.layers.passes import Passes
+from tfctr.layers.tokens import as_vector, join_vectors, known_width, token_shape
 
 _FLOOR = 1e-5
 
@@ -141,11 +142,14 @@ class Afn(HeadedInteraction):
         return known_width(self.block.compute_output_shape(shape)) + (self.deep is not None)
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        of_products, of_deep = (inputs, None) if self.deep is None else ops.split(inputs, 2, axis=-1)
-        products = self.logarithmic(of_products, mask=mask, training=training)
-        found = self.block(as_vector(products), mask=mask, training=training)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
         if self.deep is None:
-            return found
-        beside = self.deep(self.deep.eaten(of_deep), mask=mask, training=training)
-        return ops.concatenate([found, ops.expand_dims(beside, -1)], axis=-1)
+            return self._products(inputs, mask, training)
+        of_products, of_deep = (inputs.map(lambda x, i=i: ops.split(x, 2, axis=-1)[i]) for i in range(2))
+        beside = self.deep.pass_hidden(of_deep.map(self.deep.eaten), mask, training).map(self.deep.head)
+        return self._products(of_products, mask, training).map(join_vectors, beside)
+
+    def _products(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """What the block over the products of powers makes."""
+        products = inputs.through(self.logarithmic, mask=mask, training=training)
+        return self.block.on_passes(products.map(as_vector), mask, training)

@@ -10,10 +10,12 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep
 from tfctr.layers.arguments import check_count, check_flag, check_rate
 from tfctr.layers.configured import ConfiguredLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
-from tfctr.layers.tokens import as_vector, known_width, softmax, token_shape
+from tfctr.layers.passes import Passes
+from tfctr.layers.tokens import as_vector, join_vectors, known_width, softmax, token_shape
 
 
 @tfctr_export
@@ -63,7 +65,7 @@ class FieldAttention(ConfiguredLayer):
             raise ValueError(f"`heads` must divide the {units} units of the attention. Received: {heads}")
         self.use_residual = check_flag("residual", residual)
         self.factor = (units // heads) ** -0.5 if check_flag("scale", scale) else 1.0
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
         normalized = check_flag("layer_norm", layer_norm)
         self.norm = self.make_part(keras.layers.LayerNormalization, "norm", epsilon=1e-5) if normalized else None
 
@@ -121,6 +123,8 @@ class AutoInt(HeadedInteraction):
         AutoInt+.
     """
 
+    # 85 ms a step of 4,096 rows against 119 with XLA, which is slow in products of many small matrices.
+    jit_compile = False
     eats: Eats = "fields"
     # What layer norm gives is as large for small embeddings as for large ones.
     head_gain = 0.1
@@ -157,16 +161,16 @@ class AutoInt(HeadedInteraction):
         return fields * width + self.deep.width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
         x = inputs
         for layer in self.attentions:
-            x = layer(x, training=training)
+            x = x.through(layer, training=training)
+        x = x.map(as_vector)
         if self.deep is None:
-            return as_vector(x)
-        beside = self.deep.hidden(self.deep.eaten(inputs), mask=mask, training=training)
-        return ops.concatenate([as_vector(x), beside], axis=-1)
+            return x
+        beside = self.deep.pass_hidden(inputs.map(self.deep.eaten), mask, training)
+        return x.map(join_vectors, beside)
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = super().call(inputs, mask=mask, training=training)
-        return logits if linear is None else logits + linear
+        return self.logit(self.hidden(inputs, mask=mask, training=training), linear)

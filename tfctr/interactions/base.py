@@ -7,6 +7,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.configured import ConfiguredLayer, Shape
+from tfctr.layers.passes import Passes
 from tfctr.layers.registry import Registry, arguments_of
 from tfctr.layers.tokens import as_vector, flat_shape
 
@@ -70,12 +71,16 @@ class Interaction(ConfiguredLayer):
             decide it sets the attribute in its constructor.
         wide: whether the logit has first-order weights. If so, `call` takes `linear`.
         branches: how many logits the backbone has, whose mean is its logit; see `branch_logits`.
+        jit_compile: whether its training step is faster when XLA compiles it, where the experiment file does not say.
         deep_arguments: the arguments that describe a backbone inside this one.
     """
 
     eats: Eats = "flat"
     wide: bool = False
     branches: int = 1
+    # XLA saves passes over memory: on two idle CPU cores the step of each backbone but AutoInt was as fast or faster
+    # (docs/benchmarks.md).
+    jit_compile: ClassVar[bool] = True
     deep_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, **kwargs: Any) -> None:
@@ -102,6 +107,14 @@ class Interaction(ConfiguredLayer):
         A backbone with more than one branch writes this method, and its call is `ops.mean(..., axis=0)` of it.
         """
         return ops.expand_dims(self(inputs, mask=mask, training=training, **wide), 0)
+
+    def pass_logits(self, inputs: Any, passes: int, mask: Any = None, training: bool | None = None, **wide: Any) -> Any:
+        """The logits `[passes, ...]` of several calls, for a loss that asks for them. What is equal is computed once.
+
+        Without dropout in training all of it is equal. A backbone whose beginning is equal with dropout, too, writes
+        this method, or `HeadedInteraction.pass_hidden`, over `Passes`.
+        """
+        return Passes(inputs, passes).through(self, mask=mask, training=training, **wide).stacked()
 
     def fold(self) -> "Interaction":
         """An equal backbone for inference, in which constant factors are multiplied out; itself if there are none."""

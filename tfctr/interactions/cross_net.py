@@ -10,6 +10,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -268,7 +269,7 @@ class CrossNet(HeadedInteraction):
         }
         part, *arguments = parts[version]
         self.crosses = [self.make_part(part, f"layer{i}", *arguments) for i in numbers]
-        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
+        self.drops = [self.make_part(Dropout, f"dropout{i}", rate) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:

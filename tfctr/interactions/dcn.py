@@ -11,7 +11,8 @@ from tfctr.interactions.cross_net import CrossNet
 from tfctr.interactions.headed import DeepConfig, HeadedInteraction, create_deep, create_part
 from tfctr.layers.arguments import check_choice
 from tfctr.layers.configured import Shape
-from tfctr.layers.tokens import as_vector, flat_shape
+from tfctr.layers.passes import Passes
+from tfctr.layers.tokens import as_vector, flat_shape, join_vectors
 
 Structure = Literal["crossnet_only", "stacked", "parallel", "stacked_parallel"]
 STRUCTURES = ("crossnet_only", "stacked", "parallel", "stacked_parallel")
@@ -100,14 +101,14 @@ class DcnV2(HeadedInteraction):
         return self.deep.width + (self.cross if self.stacked_deep is None else self.stacked_deep).width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        flat = as_vector(inputs) if self.eats == "fields" else inputs
-        crossed = self.cross.hidden(flat, mask=mask, training=training)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        flat = inputs.map(as_vector) if self.eats == "fields" else inputs
+        crossed = self.cross.pass_hidden(flat, mask, training)
 
-        def deep(part: HeadedInteraction, x: Any) -> Any:
+        def deep(part: HeadedInteraction, x: Passes) -> Passes:
             if part.eats == "fields":
-                x = ops.reshape(x, ops.shape(inputs))
-            return part.hidden(x, mask=mask, training=training)
+                x = x.map(lambda one, fields: ops.reshape(one, ops.shape(fields)), inputs)
+            return part.pass_hidden(x, mask, training)
 
         if self.structure == "crossnet_only":
             return crossed
@@ -116,7 +117,7 @@ class DcnV2(HeadedInteraction):
         beside = deep(self.deep, flat)
         if self.stacked_deep is not None:
             crossed = deep(self.stacked_deep, crossed)
-        return ops.concatenate([crossed, beside], axis=-1)
+        return crossed.map(join_vectors, beside)
 
 
 @interaction("dcn")

@@ -55,5 +55,11 @@ class DeepFm(Interaction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        deep = self.deep(self.deep.eaten(inputs), mask=mask, training=training)
+        return self.pass_logits(inputs, 1, mask=mask, training=training, linear=linear)[0]
+
+    @override
+    def pass_logits(
+        self, inputs: Any, passes: int, mask: Any = None, training: bool | None = None, linear: Any = None, **_: Any
+    ) -> Any:
+        deep = self.deep.pass_logits(self.deep.eaten(inputs), passes, mask=mask, training=training)
         return deep + self.fm_scale * self.fm(inputs, linear=linear)

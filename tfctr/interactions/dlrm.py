@@ -11,7 +11,7 @@ from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_rate, check_units
 from tfctr.layers.configured import Shape
 from tfctr.layers.mlp import MlpBlock
-from tfctr.layers.pairwise import pairwise_products
+from tfctr.layers.pairwise import inner_products
 from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
@@ -101,5 +101,5 @@ class Dlrm(HeadedInteraction):
         return ops.concatenate([dense, self._pairs(vectors)], axis=-1)
 
     def _pairs(self, vectors: Any) -> Any:
-        products = ops.sum(pairwise_products(ops.cast(vectors, self.variable_dtype)), axis=-1)
+        products = inner_products(ops.cast(vectors, self.variable_dtype))
         return ops.cast(products, self.compute_dtype)

@@ -11,6 +11,7 @@ from tfctr.interactions.base import Eats, Interaction, interaction
 from tfctr.interactions.headed import HeadedInteraction, create_part
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
@@ -131,7 +132,7 @@ class Ecn(HeadedInteraction):
         self.exponential = check_choice("growth", growth, GROWTHS) == "exponential"
         numbers, rate = range(check_count("layers", layers)), check_rate("dropout", dropout)
         self.crosses = [self.make_part(SelfMaskCross, f"layer{i}", layer_norm, batch_norm) for i in numbers]
-        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
+        self.drops = [self.make_part(Dropout, f"dropout{i}", rate) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:

@@ -11,6 +11,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_count, check_flag, check_rate, check_units
 from tfctr.layers.configured import ConfiguredLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.normalization import LayerNormalization
 from tfctr.layers.tokens import as_tokens, as_vector, token_shape
@@ -84,9 +85,9 @@ class EulerLayer(ConfiguredLayer):
         super().__init__(**kwargs)
         self.neurons = check_count("neurons", neurons)
         self.layer_norm = check_flag("layer_norm", layer_norm)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
         rate = check_rate("implicit_dropout", implicit_dropout)
-        self.implicit_drop = self.make_part(keras.layers.Dropout, "implicit_dropout", rate)
+        self.implicit_drop = self.make_part(Dropout, "implicit_dropout", rate)
 
     @override
     def build(self, inputs_shape: Shape, imaginary_shape: Shape) -> None:

@@ -10,6 +10,7 @@ from tfctr.errors import UserError
 from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.layers.configured import Shape
 from tfctr.layers.initializers import xavier_normal
+from tfctr.layers.passes import Passes, draws
 from tfctr.layers.registry import create
 
 Part = TypeVar("Part")
@@ -22,9 +23,9 @@ class HeadedInteraction(Interaction):
 
         logit = w . hidden(x) + b
 
-    A subclass writes `build_hidden` and `hidden`. Any such backbone can be the deep part of another (`create_deep`),
-    which either adds its logit to others or, after setting `headless`, joins its hidden vector with others under one
-    linear layer.
+    A subclass writes `build_hidden`, and `hidden` or `pass_hidden`. Any such backbone can be the deep part of another
+    (`create_deep`), which either adds its logit to others or, after setting `headless`, joins its hidden vector with
+    others under one linear layer.
 
     Args:
         kernel_initializer: how all kernels start, see `ConfiguredLayer`. By default each starts as published.
@@ -51,7 +52,17 @@ class HeadedInteraction(Interaction):
 
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The vector `[..., width]` that the linear head reads. The arguments are those of a call."""
-        raise NotImplementedError
+        return self.pass_hidden(Passes(inputs), mask, training).only
+
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """`hidden` of several passes. A subclass whose passes have a common beginning writes this and not `hidden`."""
+        apart = bool(training) and draws(self)
+        return inputs.map(lambda one: self.hidden(one, mask=mask, training=training), apart=apart)
+
+    def logit(self, hidden: Any, linear: Any = None) -> Any:
+        """The logit `[...]` of a hidden vector, plus the first-order weights if there are any."""
+        logit = ops.squeeze(self.head(hidden), -1)
+        return logit if linear is None else logit + linear
 
     @override
     def build(self, input_shape: Shape) -> None:
@@ -63,7 +74,12 @@ class HeadedInteraction(Interaction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        return ops.squeeze(self.head(self.hidden(inputs, mask=mask, training=training)), -1)
+        return self.logit(self.hidden(inputs, mask=mask, training=training))
+
+    @override
+    def pass_logits(self, inputs: Any, passes: int, mask: Any = None, training: bool | None = None, **wide: Any) -> Any:
+        hidden = self.pass_hidden(Passes(inputs, passes), mask, training)
+        return hidden.map(lambda one: self.logit(one, **wide)).stacked()
 
     def start_fold(self, folded: "HeadedInteraction") -> None:
         """Build the backbone that `fold` returns and give it the linear head of this one.

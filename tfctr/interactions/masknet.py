@@ -19,6 +19,7 @@ from tfctr.layers.arguments import (
     check_units,
 )
 from tfctr.layers.configured import ConfiguredLayer, SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock, activation_layer
@@ -76,7 +77,7 @@ class MaskBlock(ConfiguredLayer):
         self.act = activation_layer(
             check_activation("activation", activation, more=("prelu",)), "activation", self.dtype_policy
         )
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
 
     @override
     def build(self, inputs_shape: Shape, embeddings_shape: Shape) -> None:

@@ -9,6 +9,7 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.configured import Shape
 from tfctr.layers.mlp import MlpBlock
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import known_width
 
 
@@ -48,5 +49,5 @@ class Mlp(HeadedInteraction):
         return known_width(self.block.compute_output_shape(input_shape))
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        return self.block(inputs, mask=mask, training=training)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        return self.block.on_passes(inputs, mask, training)

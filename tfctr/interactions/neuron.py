@@ -13,9 +13,11 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_choice, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import known_width
 
 Tensor = Any
@@ -241,17 +243,17 @@ class Neuron(HeadedInteraction):
             width = self.compressed_dim
         self.neurons = [self.make_part(QuadraticNeuron, f"layer{i}", self.format) for i in numbers]
         self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in numbers if self.batch_norm]
-        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", self.dropout) for i in numbers]
+        self.drops = [self.make_part(Dropout, f"dropout{i}", self.dropout) for i in numbers]
         for layer in (*self.neurons, *self.norms):
             layer.build((None, width))
         return width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        x = inputs if self.compress is None else self.compress(inputs)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        x = inputs if self.compress is None else inputs.map(self.compress)
         for i, neuron in enumerate(self.neurons):
-            x = neuron(x)
+            x = x.map(neuron)
             if self.norms:
-                x = self.norms[i](x, mask=mask, training=training)
-            x = self.drops[i](self.act(x), training=training)
+                x = x.through(self.norms[i], mask=mask, training=training)
+            x = x.map(self.act).through(self.drops[i], training=training)
         return x

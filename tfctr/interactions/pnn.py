@@ -11,7 +11,7 @@ from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_choice
 from tfctr.layers.configured import Shape
 from tfctr.layers.mlp import MlpBlock
-from tfctr.layers.pairwise import pairwise_products
+from tfctr.layers.pairwise import inner_products
 from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
@@ -71,7 +71,7 @@ class Pnn(HeadedInteraction):
     def with_products(self, fields: Any) -> Any:
         """The input of the network, `[x; p]`."""
         if self.products == "inner":
-            products = ops.sum(pairwise_products(fields), axis=-1)
+            products = inner_products(fields)
         else:
             total = ops.sum(fields, axis=-2)
             products = as_vector(ops.expand_dims(total, -1) * ops.expand_dims(total, -2))

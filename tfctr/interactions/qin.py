@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 from typing_extensions import override
 
@@ -10,10 +9,12 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import activation_layer
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import known_width
 
 
@@ -72,8 +73,8 @@ class QuadraticProduct(SameShapeLayer):
         activation = check_activation("activation", activation, more=("prelu",))
         self.act = activation_layer(activation, "activation", self.dtype_policy)
         rate, linear_rate = check_rate("dropout", dropout), check_rate("linear_dropout", linear_dropout)
-        self.linear_drop = self.make_part(keras.layers.Dropout, "linear_dropout", linear_rate)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", rate)
+        self.linear_drop = self.make_part(Dropout, "linear_dropout", linear_rate)
+        self.drop = self.make_part(Dropout, "dropout", rate)
         self.supports_masking = True
 
     @override
@@ -90,7 +91,17 @@ class QuadraticProduct(SameShapeLayer):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        factors = self.linear_drop(ops.matmul(inputs, self.kernel) + self.bias, training=training)
+        return self.on_passes(Passes(inputs), mask, training).only
+
+    def on_passes(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """The outputs of several passes, with one projection for those whose inputs are equal."""
+        projected = inputs.map(lambda x: ops.matmul(x, self.kernel) + self.bias)
+        factors = projected.through(self.linear_drop, training=training)
+        outputs = inputs.map(lambda x, by: self._activated(x, by, mask, training), factors)
+        outputs = outputs.through(self.drop, training=training)
+        return outputs.map(ops.add, inputs) if self.residual else outputs
+
+    def _activated(self, inputs: Any, factors: Any, mask: Any, training: bool | None) -> Any:
         if self.rows > 1:
             factors = ops.reshape(factors, (*ops.shape(inputs)[:-1], self.rows, inputs.shape[-1]))
             factors = ops.sum(factors, axis=-2)
@@ -99,8 +110,7 @@ class QuadraticProduct(SameShapeLayer):
             outputs = self.norm(outputs, mask=mask, training=training)
         if self.shift:
             outputs = outputs + self.offset
-        outputs = self.drop(self.act(outputs), training=training)
-        return outputs + inputs if self.residual else outputs
+        return self.act(outputs)
 
     def fold_into(self, folded: "QuadraticProduct") -> None:
         """Give a layer of one row and without normalization the weights that make it equal to this one in inference.
@@ -185,10 +195,10 @@ class Qin(HeadedInteraction):
         return width
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
         x = inputs
         for product in self.products:
-            x = product(x, mask=mask, training=training)
+            x = product.on_passes(x, mask, training)
         return x
 
     def fold(self) -> "Qin":

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 from keras import ops
 from typing_extensions import override
@@ -11,11 +10,13 @@ from tfctr.interactions.base import interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head, join_heads
 from tfctr.layers.mlp import activation_layer, apply_activation
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.tokens import as_vector, known_width, token_shape
 
 
@@ -78,8 +79,8 @@ class KhatriRaoProduct(SameShapeLayer):
         self.product = product
         self.released = released
         self.norm = self.make_part(BatchNormalization, "bn") if batch_norm else None
-        self.mid_drop = self.make_part(keras.layers.Dropout, "mid_dropout", mid_dropout)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", dropout)
+        self.mid_drop = self.make_part(Dropout, "mid_dropout", mid_dropout)
+        self.drop = self.make_part(Dropout, "dropout", dropout)
         self.act = activation_layer(activation, "activation", self.dtype_policy)
         self.supports_masking = True
 
@@ -103,8 +104,16 @@ class KhatriRaoProduct(SameShapeLayer):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        leading, dim = ops.shape(inputs)[:-1], inputs.shape[-1]
-        width = dim // self.heads
+        return self.on_passes(Passes(inputs), mask, training).only
+
+    def on_passes(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """The outputs of several passes, with one projection for those whose inputs are equal."""
+        factors = inputs.map(lambda one: self._factors(one, mask, training)).through(self.mid_drop, training=training)
+        return inputs.map(self._outputs, factors).through(self.drop, training=training)
+
+    def _factors(self, inputs: Any, mask: Any, training: bool | None) -> Any:
+        """The activated projections `[..., R * D]`, ordered by head, then by row."""
+        dim = inputs.shape[-1]
         if self.released or self.heads == 1:
             projected = ops.matmul(inputs, ops.reshape(self.kernel, (dim, self.rows * dim)))
         else:
@@ -112,13 +121,16 @@ class KhatriRaoProduct(SameShapeLayer):
         projected = projected + self.bias
         if self.norm is not None:
             projected = self.norm(projected, mask=mask, training=training)
-        factors = self.mid_drop(apply_activation(self.act, projected, mask, training), training=training)
-        outputs = join_heads(ops.sum(ops.reshape(factors, (*leading, self.heads, self.rows, width)), axis=-2))
+        return apply_activation(self.act, projected, mask, training)
+
+    def _outputs(self, inputs: Any, factors: Any) -> Any:
+        # Sums of slices and not `ops.sum`: XLA on CPU vectorises them, together with the activation and dropout before.
+        slices = ops.split(factors, self.heads * self.rows, axis=-1)
+        heads = [slices[i : i + self.rows] for i in range(0, len(slices), self.rows)]
+        outputs = ops.concatenate([sum(others, first) for first, *others in heads], axis=-1)
         if self.product:
             outputs = outputs * (order_by_head(inputs, self.fields, self.heads) if self.released else inputs)
-        if self.residual:
-            outputs = outputs + inputs
-        return self.drop(outputs, training=training)
+        return outputs + inputs if self.residual else outputs
 
     def fold_into(self, folded: "KhatriRaoProduct") -> None:
         """Give a layer without normalization the weights that make it equal to this one in inference.
@@ -230,15 +242,18 @@ class QnnAlpha(HeadedInteraction):
         return total
 
     @override
-    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        x = inputs
-        if self.eats == "fields":
-            x = as_vector(x)
-            if not self.released:
-                x = order_by_head(x, self.fields, self.heads)
+    def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        x = inputs.map(self._as_heads)
         for product in self.products:
-            x = product(x, mask=mask, training=training)
+            x = product.on_passes(x, mask, training)
         return x
+
+    def _as_heads(self, inputs: Any) -> Any:
+        """The vector that the first layer reads."""
+        if self.eats == "flat":
+            return inputs
+        x = as_vector(inputs)
+        return x if self.released else order_by_head(x, self.fields, self.heads)
 
     def fold(self) -> "QnnAlpha":
         """An equal backbone for inference, without normalization and, if there is no mid-activation, with one row."""

@@ -11,6 +11,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_count, check_flag, check_rate, check_units
 from tfctr.layers.configured import ConfiguredLayer, SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
@@ -57,8 +58,8 @@ class RotationAttention(ConfiguredLayer):
         if units % heads:
             raise ValueError(f"`units` must be a multiple of the {heads} heads. Received: {units}")
         rate = check_rate("dropout", dropout)
-        self.value_drop = self.make_part(keras.layers.Dropout, "value_dropout", rate)
-        self.residual_drop = self.make_part(keras.layers.Dropout, "residual_dropout", rate)
+        self.value_drop = self.make_part(Dropout, "value_dropout", rate)
+        self.residual_drop = self.make_part(Dropout, "residual_dropout", rate)
 
     @override
     def build(self, input_shape: Shape) -> None:
@@ -196,7 +197,7 @@ class Rfm(HeadedInteraction):
             self.make_dense(f"dense{i}", width, initializer=keras.initializers.RandomNormal(stddev=0.01))
             for i, width in layers_of
         ]
-        self.drops = [self.make_part(keras.layers.Dropout, f"hidden_dropout{i}", rate) for i, _ in layers_of]
+        self.drops = [self.make_part(Dropout, f"hidden_dropout{i}", rate) for i, _ in layers_of]
         self.real_norms = [self.make_part(GroupNormalization, f"norm{i}_real", group_size) for i, _ in layers_of]
         self.imaginary_norms = [
             self.make_part(GroupNormalization, f"norm{i}_imaginary", group_size) for i, _ in layers_of

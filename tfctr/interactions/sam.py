@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import keras
 from keras import ops
 from typing_extensions import override
 
@@ -10,6 +9,7 @@ from tfctr.interactions.base import Eats, interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_rate
 from tfctr.layers.configured import ConfiguredLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.tokens import as_vector, known_width, token_shape
@@ -140,7 +140,7 @@ class Sam(HeadedInteraction):
         self.aggregation = check_choice("aggregation", aggregation, AGGREGATIONS)
         rate = check_rate("dropout", dropout)
         self.attentions = [self.make_part(SelfAttentiveLayer, f"layer{i}", form, residual) for i in numbers]
-        self.drops = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
+        self.drops = [self.make_part(Dropout, f"dropout{i}", rate) for i in numbers]
 
     @override
     def build_hidden(self, input_shape: Shape) -> int:

@@ -47,5 +47,11 @@ class WideDeep(Interaction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = self.deep(inputs, mask=mask, training=training)
+        return self.pass_logits(inputs, 1, mask=mask, training=training, linear=linear)[0]
+
+    @override
+    def pass_logits(
+        self, inputs: Any, passes: int, mask: Any = None, training: bool | None = None, linear: Any = None, **_: Any
+    ) -> Any:
+        logits = self.deep.pass_logits(inputs, passes, mask=mask, training=training)
         return logits if linear is None else logits + linear

@@ -60,7 +60,14 @@ class XDeepFm(Interaction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None, linear: Any = None) -> Any:
-        logits = self.cin(inputs)
+        return self.pass_logits(inputs, 1, mask=mask, training=training, linear=linear)[0]
+
+    @override
+    def pass_logits(
+        self, inputs: Any, passes: int, mask: Any = None, training: bool | None = None, linear: Any = None, **_: Any
+    ) -> Any:
+        logits = self.cin.pass_logits(inputs, passes)
         if self.deep is not None:
-            logits = logits + self.deep(self.deep.eaten(inputs), mask=mask, training=training)
+            deep = self.deep.pass_logits(self.deep.eaten(inputs), passes, mask=mask, training=training)
+            logits = logits + deep
         return logits if linear is None else logits + linear

@@ -3,12 +3,12 @@
 import math
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, zero_padding
 
@@ -78,7 +78,7 @@ class SparseTargetAttention(Interest):
         self.residual = check_flag("residual", residual)
         check_rate("dropout", dropout)
         self.sequences = check_count("sequences", sequences)
-        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.weights_dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
     @override
     def build_width(self, width: int) -> None:

@@ -11,6 +11,7 @@ from typing_extensions import override
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_activation, check_flag, check_rate, check_units
 from tfctr.layers.dice import Dice
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.masking import length_mask, masked_softmax
 
 
@@ -84,7 +85,7 @@ class Din(Interest):
             for i in range(len(self.hidden))
         ]
         self.dropouts = [
-            keras.layers.Dropout(dropout, seed=None if seed is None else seed + i, dtype=policy, name=f"dropout_{i}")
+            Dropout(dropout, seed=None if seed is None else seed + i, dtype=policy, name=f"dropout_{i}")
             for i in range(len(self.hidden))
         ]
         # The first layer is this layer's own kernel and bias.

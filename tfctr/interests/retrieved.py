@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-import keras
 from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import AGE_BUCKETS, Interest, Tensor, Tensors
 from tfctr.layers.arguments import check_attention_dim, check_count, check_heads, check_optional_count, check_rate
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.masking import by_head, join_heads, length_mask, masked_softmax, zero_padding
 from tfctr.layers.retrieval import gather_steps
 
@@ -59,7 +59,7 @@ class RetrievedAttention(Interest):
         self.age_dim = check_optional_count("age_dim", age_dim)
         check_rate("dropout", dropout)
         self.seed = seed
-        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.weights_dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
     @override
     def build_width(self, width: int) -> None:

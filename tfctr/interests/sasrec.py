@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, interest, with_max_length
 from tfctr.layers.arguments import check_count, check_heads, check_rate
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads, zero_padding
 
@@ -69,7 +70,7 @@ class SasRec(Interest):
         check_rate("dropout", dropout)
         policy = self.dtype_policy
         self.norm = keras.layers.LayerNormalization(epsilon=1e-8, center=False, scale=False, dtype=policy, name="norm")
-        self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=policy, name="dropout")
+        self.drop = Dropout(dropout, seed=seed, dtype=policy, name="dropout")
 
     @classmethod
     @override

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tfctr.interests.base import Interest, Tensor, Tensors, interest
 from tfctr.layers.arguments import check_attention_dim, check_choice, check_count, check_flag, check_heads, check_rate
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.masking import length_mask, masked_softmax, merge_heads, split_heads
 
 Activation = Literal["softmax", "sigmoid", "relu"]
@@ -76,7 +77,7 @@ class TargetAttention(Interest):
         self.output_projection = check_flag("output_projection", output_projection)
         self.scale = check_flag("scale", scale)
         check_rate("dropout", dropout)
-        self.weights_dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.weights_dropout = Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
 
     @override
     def output_width(self, width: int) -> int:

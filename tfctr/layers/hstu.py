@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_optional_count, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import split_heads, zero_padding
@@ -111,7 +112,7 @@ class HstuBlock(SameShapeLayer):
         self.norm_in = self._norm("norm_in", affine)
         self.norm_out = self._norm("norm_out", affine and not group_norm)
         rate = check_rate("dropout", dropout)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", rate, seed=seed)
+        self.drop = self.make_part(Dropout, "dropout", rate, seed=seed)
         self.supports_masking = True
 
     def _norm(self, name: str, affine: bool) -> keras.layers.LayerNormalization:

@@ -9,9 +9,11 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_activation, check_count, check_flag, check_rate, check_units
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dice import Dice
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
+from tfctr.layers.passes import Passes
 from tfctr.layers.prelu import PReLU
 
 
@@ -75,7 +77,7 @@ class MlpBlock(ConfiguredLayer):
         normalized = numbers if check_flag("batch_norm", batch_norm) else ()
         self.norms = [self.make_part(BatchNormalization, f"bn{i}") for i in normalized]
         self.activations = [activation_layer(activation, f"activation{i}", self.dtype_policy) for i in numbers]
-        self.dropouts = [self.make_part(keras.layers.Dropout, f"dropout{i}", rate) for i in numbers]
+        self.dropouts = [self.make_part(Dropout, f"dropout{i}", rate) for i in numbers]
         self.supports_masking = True
 
     def make_linear(self, name: str, units: int) -> Any:
@@ -95,15 +97,19 @@ class MlpBlock(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        return self.on_passes(Passes(inputs), mask, training).only
+
+    def on_passes(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
+        """The outputs of several passes, with one computation of what comes before the first dropout."""
         x = inputs
         for i, dense in enumerate(self.dense):
-            x = dense(x)
+            x = x.map(dense)
             if i == len(self.hidden):
                 break
             if self.norms:
-                x = self.norms[i](x, mask=mask, training=training)
-            x = apply_activation(self.activations[i], x, mask, training)
-            x = self.dropouts[i](x, training=training)
+                x = x.through(self.norms[i], mask=mask, training=training)
+            x = x.map(lambda one, act=self.activations[i]: apply_activation(act, one, mask, training))
+            x = x.through(self.dropouts[i], training=training)
         return x
 
     @override

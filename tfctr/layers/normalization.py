@@ -1,5 +1,6 @@
 """Batch normalization with the statistics of the published CTR models, and layer normalization of two passes."""
 
+import math
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_positive
 from tfctr.layers.configured import SameShapeLayer, Shape
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.passes import passes_together
 
 
 @tfctr_export
@@ -23,7 +25,8 @@ class BatchNormalization(SameShapeLayer):
 
     Otherwise the moving statistics take the place of the batch's. The Keras layer of this name differs in three ways:
     momentum 0.99, epsilon 1e-3, and a biased variance in the moving average. Statistics are computed in float32 under
-    a half-precision policy. A batch with fewer than two valid rows leaves the moving statistics as they are.
+    a half-precision policy. A batch with fewer than two valid rows leaves the moving statistics as they are. A call
+    that stands for several passes (see `Passes`) moves them once for each.
 
     Args:
         axis: the channel axis; statistics run over all other axes.
@@ -101,7 +104,7 @@ class BatchNormalization(SameShapeLayer):
     def _update(self, x: Any, mask: Any, axes: list[int]) -> tuple[Any, Any]:
         """Update the moving statistics, and return mean and biased variance of the valid rows."""
         if mask is None:
-            weights = ops.ones([1] * len(x.shape), dtype=x.dtype)
+            weights, count = None, ops.cast(math.prod(ops.shape(x)[axis] for axis in axes), x.dtype)
         else:
             missing = len(x.shape) - len(mask.shape)
             if missing < 0:
@@ -111,14 +114,18 @@ class BatchNormalization(SameShapeLayer):
             weights = ops.reshape(ops.cast(mask, x.dtype), (*ops.shape(mask), *[1] * missing))
             # Not a product, which would keep a NaN of the padding.
             x = ops.where(weights > 0, x, ops.zeros_like(x))
-        weights = ops.broadcast_to(weights, ops.shape(x))
-        count = ops.sum(weights, axis=axes, keepdims=True)
-        rows = ops.maximum(count, 1.0)
-        mean = ops.sum(x * weights, axis=axes, keepdims=True) / rows
-        variance = ops.sum(ops.square(x - mean) * weights, axis=axes, keepdims=True) / rows
+            weights = ops.broadcast_to(weights, ops.shape(x))
+            count = ops.sum(weights, axis=axes, keepdims=True)
+
+        def mean_of(values: Any) -> Any:
+            weighted = values if weights is None else values * weights
+            return ops.sum(weighted, axis=axes, keepdims=True) / ops.maximum(count, 1.0)
+
+        mean = mean_of(x)
+        variance = mean_of(ops.square(x - mean))
         mean, variance, count = (ops.reshape(value, (-1,)) for value in (mean, variance, count))
         unbiased = variance * count / ops.maximum(count - 1.0, 1.0)
-        rate = ops.where(count > 1.5, 1.0 - self.momentum, 0.0)
+        rate = ops.where(count > 1.5, 1.0 - self.momentum ** passes_together(), 0.0)
         self.moving_mean.assign(self.moving_mean + rate * (mean - self.moving_mean))
         self.moving_variance.assign(self.moving_variance + rate * (unbiased - self.moving_variance))
         return mean, variance

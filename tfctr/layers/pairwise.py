@@ -28,7 +28,7 @@ def bi_interaction(fields: Any) -> Any:
 def pairwise_products(fields: Any) -> Any:
     """The elementwise products of all pairs of fields, in the order (0, 1), (0, 2), ..., (1, 2), ...
 
-    For fields `[..., F, E]` it is `[..., F * (F - 1) / 2, E]`, whose sum over E is the inner product of each pair.
+    For fields `[..., F, E]` it is `[..., F * (F - 1) / 2, E]`. For the sums over E there is `inner_products`.
 
     Example:
         >>> tuple(pairwise_products(keras.random.normal((8, 5, 16))).shape)
@@ -36,3 +36,22 @@ def pairwise_products(fields: Any) -> Any:
     """
     first, second = np.triu_indices(fields.shape[-2], 1)
     return ops.take(fields, first, axis=-2) * ops.take(fields, second, axis=-2)
+
+
+def inner_products(fields: Any) -> Any:
+    """The inner products of all pairs of fields, in the order (0, 1), (0, 2), ..., (1, 2), ...
+
+        out_ij = <e_i, e_j>, i < j
+
+    For fields `[..., F, E]` it is `[..., F * (F - 1) / 2]`. All products come from one matrix product, of which the
+    upper triangle is taken: a half of the work is wasted, and it is still several times faster than pair by pair.
+
+    Example:
+        >>> tuple(inner_products(keras.random.normal((8, 5, 16))).shape)
+        (8, 10)
+    """
+    count = fields.shape[-2]
+    first, second = np.triu_indices(count, 1)
+    products = ops.matmul(fields, ops.swapaxes(fields, -1, -2))
+    flat = ops.reshape(products, (*ops.shape(products)[:-2], count * count))
+    return ops.take(flat, first * count + second, axis=-1)

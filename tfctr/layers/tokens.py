@@ -138,6 +138,11 @@ def as_vector(tokens: Any) -> Any:
     return ops.reshape(tokens, (*ops.shape(tokens)[:-2], tokens.shape[-2] * tokens.shape[-1]))
 
 
+def join_vectors(first: Any, second: Any) -> Any:
+    """`[..., D]` and `[..., K]` as `[..., D + K]`."""
+    return ops.concatenate([first, second], axis=-1)
+
+
 def as_tokens(vector: Any, tokens: int, width: int) -> Any:
     """`[..., tokens * width]` as `[..., tokens, width]`, row after row."""
     return ops.reshape(vector, (*ops.shape(vector)[:-1], tokens, width))

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from tfctr.layers.arguments import check_choice, check_count, check_flag, check_not_negative, check_rate
 from tfctr.layers.configured import SameShapeLayer, Shape
+from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads, zero_padding
@@ -55,7 +56,7 @@ class FieldEncoder(SameShapeLayer):
         super().__init__(**kwargs)
         self.heads = check_count("heads", heads)
         self.hidden = check_count("hidden", hidden)
-        self.drop = self.make_part(keras.layers.Dropout, "dropout", check_rate("dropout", dropout))
+        self.drop = self.make_part(Dropout, "dropout", check_rate("dropout", dropout))
 
     @override
     def build(self, input_shape: Shape) -> None:
@@ -142,7 +143,7 @@ class Cl4Ctr(AuxiliaryLoss):
         self.alpha = check_not_negative("alpha", alpha)
         self.beta = check_not_negative("beta", beta)
         self.masking = check_choice("masking", masking, MASKINGS)
-        self.drop = self.make_part(keras.layers.Dropout, "masking", check_rate("rate", rate))
+        self.drop = self.make_part(Dropout, "masking", check_rate("rate", rate))
         numbers = range(check_count("layers", layers))
         encoders = [self.make_part(FieldEncoder, f"layer{i}", heads, hidden, dropout) for i in numbers]
         self.encoders = encoders if alpha else []

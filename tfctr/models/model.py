@@ -160,6 +160,11 @@ class RankingModel(keras.Model):
             loss = loss + ops.cast(penalty, loss.dtype)
         return loss
 
+    @property
+    def faster_compiled(self) -> bool:
+        """Whether XLA makes the training step faster: what the classes of backbone and interests say of themselves."""
+        return all(part.jit_compile for part in (self.scorer.interaction, *self.scorer.interests.values()))
+
     def _penalties(self) -> list[Any]:
         """lambda / 2 * |w|^2 of every trained weight, with the lambda of the features' weights or of all others."""
         own = [self.embeddings, self.scorer.first_order, *self.scorer.bias_tables.values()]

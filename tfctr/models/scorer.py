@@ -125,7 +125,7 @@ class Scorer(keras.layers.Layer):
         if training and self.branches:
             logits = self.interaction.branch_logits(x, **arguments)
         elif training and self.passes > 1:
-            logits = ops.stack([self.interaction(x, **arguments) for _ in range(self.passes)])
+            logits = self.interaction.pass_logits(x, self.passes, **arguments)
         else:
             logits = self.interaction(x, **arguments)
         result = ops.cast(logits, "float32") + self._bias(inputs.get("bias", {}), training)

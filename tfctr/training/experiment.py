@@ -67,7 +67,9 @@ class Training(Strict):
     min_improvement: float = Field(1e-6, ge=0, description="a smaller gain of the monitor is none")
     checkpoint_steps: int = Field(500, ge=1, description="a killed run loses at most that many steps")
     dtype: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit_compile: bool = Field(True, description="XLA: half the time a step on CPU, after a compilation of seconds")
+    jit_compile: bool | None = Field(
+        None, description="XLA, which compiles for seconds; null: if steps of backbone and interests are faster with it"
+    )
     seed: int = Field(1, ge=0, lt=2**32)
     start_from: StartFrom | None = Field(None, description="weights of interests from an earlier run")
 

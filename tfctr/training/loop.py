@@ -82,7 +82,8 @@ def train(
 
 def compile_model(model: RankingModel, training: Training) -> None:
     """Gives a model its optimizer, built, and says how its step is compiled."""
-    model.compile(optimizer=make_optimizer(training, model), jit_compile=training.jit_compile)
+    compiled = model.faster_compiled if training.jit_compile is None else training.jit_compile
+    model.compile(optimizer=make_optimizer(training, model), jit_compile=compiled)
     model.optimizer.build(model.trainable_variables)
 
 
