@@ -48,6 +48,9 @@ class Training(Strict):
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
     batch_size: int = Field(1024, ge=1)
+    batch_of: Literal["rows", "requests"] = Field(
+        "rows", description="requests: rows that differ in their candidates only share one encoded history"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     clip_norm: float | None = Field(10.0, gt=0, description="global gradient norm; null: no clipping")
     monitor: MonitorName = Field("auc", description="what tells a better epoch, on the validation split")
