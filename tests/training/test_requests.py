@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from typing_extensions import override
 
 from tests.training.runs import BATCH, run, small_experiment
 from tests.training.test_loop import Killed, kill_after
@@ -106,7 +107,14 @@ def test_validation_says_the_same(tmp_path: Path, size: int) -> None:
     rows = ranking_data(tmp_path, MISSING_GROUPS, feature_file("user_id"))
     expected = validate(Scorer(), rows, size)
     assert {"auc", "gauc", "ungrouped"} <= expected.keys()
-    assert validate(Scorer(), RequestData(rows.copy, rows.file), size) == pytest.approx(expected, abs=1e-6)
+
+    class NothingWithoutRows(Scorer):
+        @override
+        def call(self, inputs: Any) -> Any:
+            return tf.where(inputs[CANDIDATE_MASK], super().call(inputs), np.nan)
+
+    found = validate(NothingWithoutRows(), RequestData(rows.copy, rows.file), size)
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.slow
