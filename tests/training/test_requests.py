@@ -102,6 +102,18 @@ def test_equal_rows_of_the_log_are_one_request_wherever_they_stand(tmp_path: Pat
     assert sorted(found) == sorted(expected)
 
 
+def test_a_person_is_told_what_there_is_to_share(data: RequestData, tmp_path: Path) -> None:
+    line = data.sharing(64)
+    assert line == "158 rows in 20 requests, 7.9 candidates in each; batches of 2 shapes, 17% of them padding"
+    alone = [(1, score, label, 1) for score, label in ((1, 0), (2, 1))]
+    rows = ranking_data(tmp_path, alone, feature_file())
+    assert RequestData(rows.copy, rows.file).sharing(1) == (
+        "2 rows in 2 requests, 1.0 candidates in each; batches of 1 shape, 0% of them padding; there is next to "
+        "nothing to share, so training.batch_of=rows is as fast"
+    )
+    assert rows.sharing(64) is None
+
+
 @pytest.mark.parametrize("size", [2, 3, 100])
 def test_validation_says_the_same(tmp_path: Path, size: int) -> None:
     rows = ranking_data(tmp_path, MISSING_GROUPS, feature_file("user_id"))

@@ -43,10 +43,10 @@ class RequestData(RankingData):
         if not len(self):
             return None
         plan = RequestPlan(self._counts, batch_size)
-        mean = len(self) / len(plan.sizes)
+        mean, shapes = len(self) / len(plan.sizes), len(plan.buckets)
         line = (
             f"{len(self):,} rows in {len(plan.sizes):,} requests, {mean:.1f} candidates in each; batches of "
-            f"{len(plan.buckets)} shapes, {plan.padding:.0%} of them padding"
+            f"{shapes} shape{'s' if shapes > 1 else ''}, {plan.padding:.0%} of them padding"
         )
         nothing = "; there is next to nothing to share, so training.batch_of=rows is as fast"
         return line + (nothing if mean < _WORTH_IT else "")
