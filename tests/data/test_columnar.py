@@ -110,6 +110,39 @@ def test_rows_come_back_in_any_order(tmp_path: Path, shards: int) -> None:
         assert len(without[LABEL]) == len(order)
 
 
+def test_only_some_sides(tmp_path: Path) -> None:
+    whole = rows(40)
+    write_copy(tmp_path / "copy", FILE, pieces(whole))
+    found = RowCopy(tmp_path / "copy", FILE).take(np.arange(40), sides=("candidate",))
+    of_candidate = {spec.name for spec in model_inputs(FILE) if spec.side == "candidate"}
+    assert found.keys() == {*of_candidate, LABEL, WEIGHT}
+    assert_rows(found, {name: whole[name] for name in found}, np.arange(40))
+
+
+def test_digests_are_equal_where_all_inputs_of_the_sides_are(tmp_path: Path, shards: int) -> None:
+    """Each row stands there again with another candidate, and for every input once more with one bit of it changed."""
+    of_request = [spec.name for spec in model_inputs(FILE) if spec.side in ("user", "context")]
+    once = rows(30)
+    again = {name: values if name in of_request else values[::-1] for name, values in once.items()}
+    changed = []
+    for name in of_request:
+        if not name.endswith("_length"):
+            other = once[name].copy()
+            other.reshape(30, -1).view(np.uint8)[:, 0] ^= 1
+            changed.append((name, once | {name: other}))
+    parts = [once, again, *(other for _, other in changed)]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in once}
+    write_copy(tmp_path / "copy", FILE, pieces(whole))
+    found = RowCopy(tmp_path / "copy", FILE).digests(("user", "context")).reshape(len(parts), 30, 2)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert len(np.unique(found[0], axis=0)) == 30
+    for (name, _), other in zip(changed, found[2:], strict=True):
+        along = (one for one in LENGTHS if name.startswith(one) and once[name].ndim > 1)
+        length = next((once[f"{one}_length"] for one in along), None)
+        differs = np.ones(30, bool) if length is None else length > 0
+        np.testing.assert_array_equal((other != found[0]).any(axis=1), differs, err_msg=name)
+
+
 def test_groups_may_be_numbers(tmp_path: Path) -> None:
     whole = rows(40) | {GROUP: np.arange(40, dtype=np.int64)}
     write_copy(tmp_path / "copy", FILE, pieces(whole))

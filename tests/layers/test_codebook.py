@@ -128,8 +128,8 @@ def test_agreement_is_how_often_training_draws_what_serving_takes(noise: str) ->
     layer = MultiCodebook(2, 5, noise=noise, scale=2.0, learning="frozen", reseed_below=0.0, tau_end=1.0, seed=1)
     layer.build((None, None, 4))
     layer.tau_start = layer.tau_end = 0.4
-    x = np.random.default_rng(0).normal(size=(200, 60, 4)).astype("float32")
-    mask = np.arange(60)[None, :] < np.random.default_rng(1).integers(0, 61, 200)[:, None]
+    x = np.random.default_rng(0).normal(size=(1600, 60, 4)).astype("float32")
+    mask = np.arange(60)[None, :] < np.random.default_rng(1).integers(0, 61, 1600)[:, None]
     served, drawn = (numpy(layer(x, mask=mask, training=one)["assignment"]) for one in (False, True))
     same = (served * drawn).sum() / served.sum()
     expected = {"none": 1.0, "scaled": 0.7, "unit": 0.5}[noise]
@@ -160,6 +160,15 @@ def test_figures_look_at_the_assignment_without_noise(similarity: str) -> None:
     assert figures["effective_words"] == pytest.approx(1.0, abs=1e-3), "scores of one size tell nothing apart"
     assert figures["agreement"] == pytest.approx(0.25, abs=0.01)
     assert figures["used_words"] == 2.0
+
+
+def test_figures_are_of_one_history_in_eight() -> None:
+    layer = MultiCodebook(2, 5, seed=1)
+    x = np.random.default_rng(0).normal(size=(17, 20, 4)).astype("float32")
+    lengths = np.arange(1, 18)
+    layer(x, mask=np.arange(20) < lengths[:, None], training=True)
+    events = numpy(layer.health.sums)[:, :5].sum(axis=1)
+    np.testing.assert_allclose(events, 0.01 * lengths[[0, 8, 16]].sum(), rtol=1e-5)
 
 
 def test_noise_acts_in_training_only_and_has_its_seed() -> None:

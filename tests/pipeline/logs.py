@@ -49,7 +49,8 @@ EXPERIMENT = """
 preset: mlp
 model: {{interaction: {{type: mlp, hidden: [16]}}}}
 training:
-  {{epochs: {epochs}, batch_size: 128, learning_rate: {learning_rate}, patience: {patience}, checkpoint_steps: 2}}
+  {{epochs: {epochs}, batch_size: 128, batch_of: {batch_of}, learning_rate: {learning_rate}, patience: {patience},
+    checkpoint_steps: 2}}
 evaluation: {{min_auc: 0.5, min_gauc: 0.45, max_auc_fall: {fall}, max_gauc_fall: 1.0}}
 export: {{warmup_candidates: [1]}}
 """
@@ -67,9 +68,16 @@ def write_features(path: Path) -> Path:
 
 
 def write_experiment(
-    path: Path, epochs: int = 3, learning_rate: float = 0.01, patience: int = 3, fall: float = 0.01
+    path: Path,
+    epochs: int = 3,
+    learning_rate: float = 0.01,
+    patience: int = 3,
+    fall: float = 0.01,
+    batch_of: str = "rows",
 ) -> Path:
-    text = EXPERIMENT.format(epochs=epochs, learning_rate=learning_rate, patience=patience, fall=fall)
+    text = EXPERIMENT.format(
+        epochs=epochs, learning_rate=learning_rate, patience=patience, fall=fall, batch_of=batch_of
+    )
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -6,8 +6,9 @@ and is padded when rows are taken.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tfctr.errors import disk_errors
-from tfctr.features.columns import GROUP, InputSpec, length_name
+from tfctr.features.columns import GROUP, SIDES, InputSpec, Side, length_name
 from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import new_directory, remove_directory
@@ -74,22 +75,24 @@ class RowCopy:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def take(self, rows: _Ints, groups: bool = False) -> Arrays:
+    def take(self, rows: _Ints, groups: bool = False, sides: Collection[Side] = SIDES) -> Arrays:
         """Some rows by their numbers [n], in that order, in the form that `write_copy` was given.
 
         Args:
             rows: Which rows.
             groups: Whether the groups are wanted too.
+            sides: Which model inputs are wanted.
         """
         shards = np.searchsorted(self._starts, rows, side="right") - 1
+        columns = self._of(sides)
         out: Arrays = {name: np.zeros(len(rows), np.float32) for name in (LABEL, WEIGHT)}
-        for spec, _ in self._columns:
+        for spec, _ in columns:
             out[spec.name] = np.zeros((len(rows), *spec.shape), spec.dtype)
         for number in np.unique(shards):
             shard, places = self._shards[number], np.flatnonzero(shards == number)
             chosen = rows[places] - self._starts[number]
             events: dict[str, tuple[_Ints, _Ints, _Ints]] = {}
-            for spec, sequence in self._columns:
+            for spec, sequence in columns:
                 if sequence is None:
                     out[spec.name][places] = shard.values(spec.name)[chosen]
                     continue
@@ -103,6 +106,18 @@ class RowCopy:
                 taken = shard.batch.column(GROUP).take(pa.array(chosen)).to_numpy(zero_copy_only=False)
                 out.setdefault(GROUP, np.empty(len(rows), taken.dtype))[places] = taken
         return out
+
+    def digests(self, sides: Collection[Side]) -> npt.NDArray[np.uint64]:
+        """Digests [rows, 2] of 128 bits, equal where all model inputs of some sides are the same bytes."""
+        names = [(spec.name, sequence) for spec, sequence in self._of(sides)]
+        fixed, lists = (
+            [name for name, sequence in names if (sequence is not None) == along] for along in (False, True)
+        )
+        parts = [np.empty((0, 2), np.uint64), *(shard.digests(fixed, lists) for shard in self._shards)]
+        return np.concatenate(parts)
+
+    def _of(self, sides: Collection[Side]) -> list[tuple[InputSpec, str | None]]:
+        return [(spec, sequence) for spec, sequence in self._columns if spec.side in sides]
 
 
 @dataclass(frozen=True)
@@ -138,6 +153,29 @@ class _Shard:
         ends = np.cumsum(lengths)
         step = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
         return np.repeat(starts, lengths) + step, np.repeat(np.arange(len(rows)), lengths), step
+
+    def digests(self, fixed: Iterable[str], lists: Iterable[str]) -> npt.NDArray[np.uint64]:
+        """Digests [n, 2] of the values of some columns.
+
+        Args:
+            fixed: Columns of one size a row. Where `lists` has any, the lengths of their rows must be among them.
+            lists: Columns along events.
+        """
+        count = len(self)
+        parts = [np.ascontiguousarray(self.values(name)).reshape(count, -1).view(np.uint8) for name in fixed]
+        rows = np.concatenate([np.empty((count, 0), np.uint8), *parts], axis=1)
+        events = []
+        for name in lists:
+            values = self.values(name)
+            ends = self.batch.column(name).offsets.to_numpy().astype(np.int64) * values[:1].nbytes
+            events.append((values.reshape(-1).view(np.uint8).data, ends.tolist()))
+        found = bytearray()
+        for row in range(count):
+            digest = hashlib.blake2b(rows[row], digest_size=16)
+            for content, ends in events:
+                digest.update(content[ends[row] : ends[row + 1]])
+            found += digest.digest()
+        return np.frombuffer(found, np.uint64).reshape(-1, 2)
 
 
 def _columns(file: FeatureFile) -> list[tuple[InputSpec, str | None]]:

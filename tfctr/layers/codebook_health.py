@@ -15,7 +15,7 @@ _USED = 0.1
 
 @tfctr_export
 class CodebookHealth(ConfiguredLayer):
-    """Moving figures of N codebooks of W codewords, over the real events of the training batches.
+    """Moving figures of N codebooks of W codewords, over the real events it is shown of the training batches.
 
     With scores l of an event, p = softmax(l), and its word, the codeword of the largest score:
 
@@ -31,10 +31,10 @@ class CodebookHealth(ConfiguredLayer):
         codewords: W.
 
     Call arguments:
-        inputs: float32 `[B, L, N, W]`, the scores l.
-        word: float32 `[B, L, N, W]`, one-hot, zeros at padded events.
-        agreement: float32 `[B, L, N]`, the chance that training's draw is the word.
-        fit: float32 `[B, L, N]`, the cosine of the event and its word.
+        inputs: float32 `[N, B, L, W]`, the scores l.
+        word: float32 `[N, B, L, W]`, one-hot, zeros at padded events.
+        agreement: float32 `[N, B, L]`, the chance that training's draw is the word.
+        fit: float32 `[N, B, L]`, the cosine of the event and its word.
 
     Output shape: the inputs, unchanged.
 
@@ -72,9 +72,8 @@ class CodebookHealth(ConfiguredLayer):
         # H = -sum p log p = log(total) - sum p (l - largest): without a logarithm for each codeword.
         spread = ops.log(total[..., 0]) - ops.sum(chance * below, axis=-1)
         figures = ops.stack([agreement, spread, fit], axis=-1)
-        new = ops.concatenate(
-            [ops.sum(one, axis=(0, 1)) for one in (word, chance * real[..., None], figures * real[..., None])], axis=-1
-        )
+        # Products with what is real: as sums they took several times as long on CPU.
+        new = ops.concatenate([ops.einsum("nbl,nblw->nw", real, one) for one in (word, chance, figures)], axis=-1)
         new = ops.stop_gradient(new)
         self.sums.assign(_MOMENTUM * self.sums + (1.0 - _MOMENTUM) * new)
         return inputs

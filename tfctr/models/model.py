@@ -210,8 +210,7 @@ class RankingModel(keras.Model):
         weights = ops.cast(weights, "float32")
         if isinstance(x, dict) and CANDIDATE_MASK in x:
             mask = ops.reshape(x[CANDIDATE_MASK], (-1,))
-            weights = ops.where(mask, weights, 0.0)
-            labels = ops.where(mask, labels, 0.0)
+            weights, labels, logits = (ops.where(mask, value, 0.0) for value in (weights, labels, logits))
         return labels, logits, weights
 
     def build(self, input_shape: Any = None) -> None:

@@ -36,6 +36,7 @@ class RankingData:
     """
 
     def __init__(self, copy: Path, file: FeatureFile) -> None:
+        self.copy = copy
         self.file = file
         self._rows = RowCopy(copy, file)
 
@@ -118,6 +119,10 @@ class RankingData:
 
         taken = tf.data.Dataset.from_generator(generate, output_signature=self._signature(groups)).prefetch(1)
         return taken.rebatch(batch_size).prefetch(4)
+
+    def sharing(self, batch_size: int) -> str | None:
+        """What rows of a batch share, in a line for people; None for nothing."""
+        return None
 
     def _taken(self, rows: npt.NDArray[np.int64], groups: bool) -> tuple[Any, ...]:
         taken = self._rows.take(rows, groups)

@@ -49,6 +49,9 @@ class Training(Strict):
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
     batch_size: int = Field(1024, ge=1)
+    batch_of: Literal["rows", "requests"] = Field(
+        "rows", description="requests: rows that differ in their candidates only share one encoded history"
+    )
     optimizer: str | dict[str, Any] = Field("adam", description="of all weights, or of all but tables")
     embedding_optimizer: str | dict[str, Any] | None = Field(
         None, description="of tables, where the feature file names none; null: as all other weights"

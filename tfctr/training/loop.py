@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from tfctr.console import console
 from tfctr.errors import UserError, disk_errors
+from tfctr.features.columns import CANDIDATE_MASK
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
@@ -188,13 +189,15 @@ def validate(
         between()
         values = dict(zip(("labels", "weights", "groups"), others, strict=False))
         count = len(values["labels"])
-        if count < batch_size < len(data):
+        mask = inputs.get(CANDIDATE_MASK)
+        if mask is None and count < batch_size < len(data):
             # XLA compiles every size of a batch, which takes seconds: the last one is filled up with its last row.
             rows = tf.minimum(tf.range(batch_size), count - 1)
             inputs = {name: tf.gather(value, rows) for name, value in inputs.items()}
         values["scores"] = tf.sigmoid(model.predict_on_batch(inputs)[:count])
+        real = slice(None) if mask is None else mask.numpy()
         for name, value in values.items():
-            columns.setdefault(name, []).append(value.numpy().ravel())
+            columns.setdefault(name, []).append(value.numpy()[real].ravel())
     if not columns:
         raise UserError("the validation split holds no example; check the data directory")
     rows = {name: np.concatenate(parts) for name, parts in columns.items()}

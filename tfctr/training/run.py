@@ -18,7 +18,10 @@ from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
+from tfctr.training.requests import RequestData
 from tfctr.training.start import start_from
+
+_BATCH_OF = {"rows": RankingData, "requests": RequestData}
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ def run_training(
     )
     name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
     weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)
+    batched = _BATCH_OF[experiment.training.batch_of]
+    train_data, valid_data = (batched(split.copy, split.file) for split in (train_data, valid_data))
+    shared = train_data.sharing(experiment.training.batch_size)
+    if shared is not None:
+        console().print(f"training: {shared}", markup=False)
     progress = train(
         model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks
     )

@@ -1,0 +1,122 @@
+"""Training input of whole requests: rows that differ in their candidates only share one encoded history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from typing_extensions import override
+
+from tfctr.data.columnar import LABEL, WEIGHT
+from tfctr.features.columns import CANDIDATE_MASK, GROUP
+from tfctr.features.inputs import model_inputs
+from tfctr.features.parsing import outcomes
+from tfctr.features.spec import FeatureFile
+from tfctr.training.dataset import RankingData
+from tfctr.training.request_plan import RequestPlan, equal_rows
+
+_WORTH_IT = 1.1
+"""Candidates of a request on average, below which sharing gains next to nothing."""
+
+
+class RequestData(RankingData):
+    """One split as batches of requests, each with its candidates and their labels.
+
+    A request is what the model can't tell apart: rows whose user and context inputs are the same bytes, whatever the
+    log calls a request. Rows of a logged request that differ there are several; equal rows of several are one.
+
+    Args:
+        copy: The directory of the copy.
+        file: The feature file.
+    """
+
+    def __init__(self, copy: Path, file: FeatureFile) -> None:
+        super().__init__(copy, file)
+        self._order, self._counts = equal_rows(self._rows.digests(("user", "context")))
+
+    @override
+    def sharing(self, batch_size: int) -> str | None:
+        if not len(self):
+            return None
+        plan = RequestPlan(self._counts, batch_size)
+        mean, shapes = len(self) / len(plan.sizes), len(plan.buckets)
+        line = (
+            f"{len(self):,} rows in {len(plan.sizes):,} requests, {mean:.1f} candidates in each; batches of "
+            f"{shapes} shape{'s' if shapes > 1 else ''}, {plan.padding:.0%} of them padding"
+        )
+        nothing = "; there is next to nothing to share, so training.batch_of=rows is as fast"
+        return line + (nothing if mean < _WORTH_IT else "")
+
+    @override
+    def steps(self, batch_size: int) -> int:
+        return len(RequestPlan(self._counts, batch_size).batches(None))
+
+    @override
+    def batches(
+        self, batch_size: int, shuffle_seed: int | None = None, skip: int = 0, groups: bool = False
+    ) -> tf.data.Dataset:
+        """(inputs, labels [B, C], weights [B, C]) batches, `candidate_mask` [B, C] among the inputs.
+
+        Every row is in one batch, as one candidate. The other places hold zeros, as in a row with everything missing,
+        and weigh nothing. B and C are those of one of a few shapes; with a seed, the requests of a shape and the order
+        of the batches are shuffled, the same seed giving the same.
+
+        Args:
+            batch_size: Rows in a batch, about; see `RequestPlan`.
+            shuffle_seed: None keeps the order of the log among the requests of one shape.
+            skip: Batches to leave out at the start (a resumed epoch).
+            groups: Whether a batch has the raw groups [B, C] too, as its fourth; the feature file must name a group.
+        """
+        plan = RequestPlan(self._counts, batch_size)
+        batches = plan.batches(shuffle_seed)[skip:]
+
+        def generate() -> Iterator[tuple[Any, ...]]:
+            for requests, shape in batches:
+                yield self._batch(plan.starts[requests], plan.sizes[requests], shape, groups)
+
+        return tf.data.Dataset.from_generator(generate, output_signature=self._signature(groups)).prefetch(4)
+
+    def _batch(
+        self, starts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], shape: tuple[int, int], groups: bool
+    ) -> tuple[Any, ...]:
+        steps = np.arange(shape[1])
+        real = np.zeros(shape, bool)
+        real[: len(sizes)] = steps < sizes[:, None]
+        rows = self._order[(starts[:, None] + steps)[real[: len(sizes)]]]
+        own = self._rows.take(rows, groups, sides=("candidate", "bias"))
+        shared = self._rows.take(self._order[starts], sides=("user", "context"))
+
+        def placed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            out = np.zeros((*shape, *values.shape[1:]), values.dtype)
+            out[real] = values
+            return out
+
+        def padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.concatenate([values, np.zeros((shape[0] - len(values), *values.shape[1:]), values.dtype)])
+
+        inputs = {
+            spec.name: placed(own[spec.name]) if spec.name in own else padded(shared[spec.name])
+            for spec in model_inputs(self.file)
+        }
+        batch = (inputs | {CANDIDATE_MASK: real}, placed(own[LABEL]), placed(own[WEIGHT]))
+        if not groups:
+            return batch
+        named = np.full(shape, own[GROUP][0], own[GROUP].dtype)
+        named[real] = own[GROUP]
+        return (*batch, named)
+
+    @override
+    def _signature(self, groups: bool) -> tuple[Any, ...]:
+        inputs = {CANDIDATE_MASK: tf.TensorSpec([None, None], tf.bool)}
+        for spec in model_inputs(self.file):
+            axes = [None] if spec.side in ("candidate", "bias") else []
+            inputs[spec.name] = tf.TensorSpec([None, *axes, *spec.shape], spec.dtype)
+        pairs = tf.TensorSpec([None, None], tf.float32)
+        signature = (inputs, pairs, pairs)
+        if not groups:
+            return signature
+        return (*signature, tf.TensorSpec([None, None], outcomes(self.file)[self.file.group or ""].dtype))
