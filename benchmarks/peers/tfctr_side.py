@@ -14,6 +14,7 @@ from tfctr.features import load_feature_file
 from tfctr.features.assets import FeatureAssets
 from tfctr.features.kinds.fields import Table
 from tfctr.features.spec import FeatureFile
+from tfctr.layers.dropout import Dropout
 from tfctr.models.config import ModelConfig
 from tfctr.models.model import RankingModel, build_model
 from tfctr.training.experiment import Training
@@ -96,7 +97,7 @@ def _write_gradients(model: RankingModel, inputs: dict[str, Any], labels: Any, p
     """Loss and gradients without dropout, and the weights that they are for, none of which is left at zero."""
     generator = np.random.default_rng(1)
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Dropout):
+        if isinstance(layer, Dropout):
             layer.rate = 0.0
     weights = model.trainable_weights
     for weight in weights:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +17,7 @@ from tests.workbench import Workbench
 from tfctr.errors import UserError
 from tfctr.features.columns import CANDIDATE_MASK
 from tfctr.features.inputs import model_inputs
+from tfctr.layers.dropout import Dropout
 from tfctr.metrics.table import METRICS
 from tfctr.models import RankingModel
 from tfctr.training.dataset import RankingData
@@ -156,7 +156,7 @@ def test_loss_and_gradients_are_those_of_the_rows(workbench: Workbench, data: Re
 
 def without_dropout(model: RankingModel) -> RankingModel:
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.Dropout):
+        if isinstance(layer, Dropout):
             layer.rate = 0.0
     return model
 
