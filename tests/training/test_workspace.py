@@ -118,9 +118,9 @@ class TestCopies:
         seen: list[tuple[int, int]] = []
         run_training = workspace.run_training
 
-        def watched(assets: Any, experiment: Experiment, first: Any, second: Any, *rest: Any) -> Any:
+        def watched(assets: Any, experiment: Experiment, first: Any, second: Any, *rest: Any, **more: Any) -> Any:
             seen.append((len(first), len(second)))
-            return run_training(assets, experiment, first, second, *rest)
+            return run_training(assets, experiment, first, second, *rest, **more)
 
         monkeypatch.setattr(workspace, "run_training", watched)
         train(data, tmp_path / "run")
