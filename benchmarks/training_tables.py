@@ -90,14 +90,27 @@ def _layers(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]:
 def _vocabulary(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"{_conditions(own)}.\n",
-        "| rows | ids | row accesses, ms | tfctr, ms | PyTorch, ms | times as fast | meant | memory, MB | PyTorch |",
-        "|---:|---|" + "---:|" * 7,
+        "| tables trained by | rows | ids | row accesses, ms | tfctr, ms | PyTorch, ms | times as fast | meant | "
+        "memory, MB | PyTorch |",
+        "|---|---:|---|" + "---:|" * 7,
     ]
     for row in own:
         ids = "Zipf" if row["zipf"] else "uniform"
         access = _milliseconds(row["access"]) if "access" in row else row["error"]
         memory = _both(row, lambda one: f"{one['peak_mb']:,.0f}")
-        lines.append(_line([f"{row['total']:,}", ids, access, *_pair(row), *_verdict(row, BAR), *memory]))
+        lines.append(
+            _line(
+                [
+                    row["embedding_optimizer"],
+                    f"{row['total']:,}",
+                    ids,
+                    access,
+                    *_pair(row),
+                    *_verdict(row, BAR),
+                    *memory,
+                ]
+            )
+        )
     return lines
 
 

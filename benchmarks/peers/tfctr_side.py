@@ -58,7 +58,7 @@ def prepare(task: dict[str, Any]) -> Side:
     if "weights" in task:
         _write_gradients(model, inputs, labels, Path(task["weights"]))
         return Side(lambda: None, product, {})
-    _compile(model, task["jit"])
+    _compile(model, task["jit"], task.get("embedding_optimizer"))
     data = tf.data.Dataset.from_tensors((inputs, labels)).repeat()
     model.fit(data, steps_per_epoch=1, verbose=0)  # It makes the step that is timed.
     batches = iter(data)
@@ -80,9 +80,9 @@ def prepare(task: dict[str, Any]) -> Side:
     return Side(step, product, found)
 
 
-def _compile(model: RankingModel, jit: str) -> None:
-    """As `tfctr.training.loop` does it with the default options."""
-    compile_model(model, Training() if jit == "auto" else Training(jit_compile=jit == "on"))
+def _compile(model: RankingModel, jit: str, embedding_optimizer: str | None) -> None:
+    compiled = None if jit == "auto" else jit == "on"
+    compile_model(model, Training(jit_compile=compiled, embedding_optimizer=embedding_optimizer))
 
 
 def _batch(file: FeatureFile, path: str) -> tuple[dict[str, Any], Any]:
