@@ -16,6 +16,7 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import join
 from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
+from tfctr.training.devices import on_several, strategy_of
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
 from tfctr.training.requests import RequestData
@@ -62,11 +63,9 @@ def run_training(
     if (start is None) != (source is None):
         raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
-    # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
-    keras.utils.set_random_seed(experiment.training.seed)
-    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
-    if start is not None and source is not None:
-        start_from(model, source, start)
+    strategy = strategy_of(experiment.training.devices)
+    with strategy.scope():
+        model = _start(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
@@ -81,4 +80,20 @@ def run_training(
     progress = train(
         model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks
     )
+    if on_several(model):
+        # Who scores and exports the model needs none of the copies on other devices.
+        trained, model = model, _start(assets, experiment, source)
+        for weight, value in zip(model.weights, trained.weights, strict=True):
+            weight.assign(value)
     return TrainingResult(model, progress, time.monotonic() - started)
+
+
+def _start(assets: FeatureAssets, experiment: Experiment, source: RankingModel | None) -> RankingModel:
+    """The model that the training starts with."""
+    # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
+    keras.utils.set_random_seed(experiment.training.seed)
+    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
+    start = experiment.training.start_from
+    if start is not None and source is not None:
+        start_from(model, source, start)
+    return model
