@@ -43,6 +43,13 @@ def local(variable: Any) -> Any:
     return variable
 
 
+def beside(variable: Any, other: Any) -> Any:
+    """The copy of a backend's variable that is on the device of another variable."""
+    if keras.backend.backend() == "tensorflow" and isinstance(variable, tf.distribute.DistributedValues):
+        return next(copy for copy in variable.values if copy.device == other.device)
+    return variable
+
+
 def share(weights: Any) -> Any:
     """The part of the whole batch's weight that is in this replica's rows; 1 where there is only one replica.
 

@@ -37,8 +37,8 @@ def strategy_of(devices: int | Literal["all"]) -> Any:
     count = _count(devices)
     if count == 1:
         return tf.distribute.get_strategy()
-    # Every strategy of a process numbers its sums over devices from this. Two with the same numbers, which two trainings
-    # would be, take each other's sums for their own and fail. TensorFlow's own tests step it in this way.
+    # A strategy numbers its sums over devices from this. In a second training of a process they would have the numbers
+    # of the first one's, and fail where their shapes differ. TensorFlow's own tests raise it in this way.
     tf.distribute.MirroredStrategy._collective_key_base += 100_000
     return tf.distribute.MirroredStrategy(_found()[:count])
 
@@ -87,9 +87,9 @@ def _count(devices: int | Literal["all"]) -> int:
     if devices == "all":
         return len(found)
     if devices > len(found):
-        kind = "GPU" if "GPU" in found[0] else "CPU (and no GPU that TensorFlow can use)"
+        kind = "GPU" if "GPU" in found[0] else "logical CPU, and no GPU that TensorFlow can use"
         raise UserError(
-            f"training.devices: {devices} are asked for, and this machine has {len(found)} {kind}; "
-            f"set it to {len(found)} or fewer, or to `all`"
+            f"training.devices: {devices} are asked for, and there are: {len(found)} {kind}; "
+            f"set it to at most {len(found)}, or to `all`"
         )
     return devices

@@ -197,8 +197,8 @@ class Experiment(Strict):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits; runs of equal experiments share their checkpoints."""
         # A run may be continued on more devices or fewer.
-        left_out = {"evaluation": True, "export": True, "training": {"devices"}}
-        text = self.model_dump_json(exclude=left_out) + self.model_config_of().model_dump_json()
+        text = self.model_dump_json(exclude={"evaluation": True, "export": True, "training": {"devices"}})
+        text += self.model_config_of().model_dump_json()
         # The only key of `evaluation` that a run's own figures depend on.
         text += self.evaluation.weighting
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -59,13 +59,12 @@ def run_training(
         kept: A place in a store where the directory's runs are kept too, to be continued on another machine.
         callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
     """
-    start = experiment.training.start_from
-    if (start is None) != (source is None):
+    if (experiment.training.start_from is None) != (source is None):
         raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
     strategy = strategy_of(experiment.training.devices)
     with strategy.scope():
-        model = _start(assets, experiment, source)
+        model = _starting_model(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
@@ -82,13 +81,13 @@ def run_training(
     )
     if on_several(model):
         # Who scores and exports the model needs none of the copies on other devices.
-        trained, model = model, _start(assets, experiment, source)
+        trained, model = model, _starting_model(assets, experiment, source)
         for weight, value in zip(model.weights, trained.weights, strict=True):
             weight.assign(value)
     return TrainingResult(model, progress, time.monotonic() - started)
 
 
-def _start(assets: FeatureAssets, experiment: Experiment, source: RankingModel | None) -> RankingModel:
+def _starting_model(assets: FeatureAssets, experiment: Experiment, source: RankingModel | None) -> RankingModel:
     """The model that the training starts with."""
     # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
     keras.utils.set_random_seed(experiment.training.seed)
