@@ -17,6 +17,7 @@ from tfctr.errors import UserError
 from tfctr.layers.dropout import Dropout
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.models import build_model
+from tfctr.models.model import dummy_inputs
 from tfctr.training.devices import strategy_of
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import compile_model
@@ -146,6 +147,14 @@ def test_xla_is_left_out_by_default(tiny: Workbench) -> None:
         model = build_model(tiny.assets, small_experiment().model_config_of())
     compile_model(model, training)
     assert not model.jit_compile
+
+
+def test_rows_are_scored_once(tiny: Workbench) -> None:
+    experiment = small_experiment(devices=2)
+    with strategy_of(2).scope():
+        model = build_model(tiny.assets, experiment.model_config_of())
+    compile_model(model, experiment.training)
+    assert model.predict_on_batch(dummy_inputs(tiny.file, batch=3)).shape[0] == 3
 
 
 def test_a_model_for_another_number_of_devices(tiny: Workbench) -> None:
