@@ -21,6 +21,7 @@ from tfctr.models.model import dummy_inputs
 from tfctr.training.devices import strategy_of
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import compile_model
+from tfctr.training.requests import RequestData
 
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_logical_device_configuration(
@@ -49,7 +50,9 @@ def steps(
     with strategy_of(devices).scope():
         built = build_model(tiny.assets, experiment.model_config_of())
     compile_model(built, experiment.training)
-    batches = tiny.split("train").batches(experiment.training.batch_size, 5, skip).map(weighted)
+    split = tiny.split("train")
+    data = RequestData(split.copy, split.file) if experiment.training.batch_of == "requests" else split
+    batches = data.batches(experiment.training.batch_size, 5, skip).map(weighted)
     shown = built.fit(batches, steps_per_epoch=count, verbose=0, shuffle=False).history
     return shown["loss"][0], [np.asarray(weight) for weight in built.weights]
 
@@ -64,13 +67,24 @@ def rows(tiny: Workbench) -> int:
         ({}, PLAIN, 1),
         (PENALTIES, PLAIN, 1),
         ({}, {**PLAIN, "batch_size": 7}, 1),
+        ({}, {**PLAIN, "batch_of": "requests"}, 1),
         ({}, {**PLAIN, "clip_norm": 0.1}, 1),
         ({}, {"optimizer": "adam"}, 3),
         ({}, {**PLAIN, "embedding_optimizer": "lazy_sgd", "clip_norm": 0.1}, 1),
         (PENALTIES, {"embedding_optimizer": "lazy_adam"}, 3),
         ({}, {"embedding_optimizer": "rowwise_adagrad", "batch_size": 129}, 3),
     ],
-    ids=["weights", "penalties", "uneven", "clipped", "adam", "clipped rows", "lazy_adam", "rowwise_adagrad"],
+    ids=[
+        "weights",
+        "penalties",
+        "uneven",
+        "requests",
+        "clipped",
+        "adam",
+        "clipped rows",
+        "lazy_adam",
+        "rowwise_adagrad",
+    ],
 )
 def test_a_step_is_that_of_one_device(
     tiny: Workbench, model: dict[str, Any], training: dict[str, Any], count: int
