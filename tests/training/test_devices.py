@@ -14,10 +14,11 @@ import tensorflow as tf
 from pydantic import ValidationError
 
 from tests.training.runs import small_experiment
-from tests.workbench import ROOT
+from tests.workbench import ROOT, small_features
 from tfctr.errors import UserError
 from tfctr.training.devices import strategy_of
 from tfctr.training.experiment import Training
+from tfctr.training.workspace import train_in_workspace
 
 
 @pytest.mark.slow
@@ -30,13 +31,18 @@ def test_on_two_devices() -> None:
 
 
 def test_one_device_has_no_strategy() -> None:
-    with strategy_of(1).scope():
+    with strategy_of(Training(devices=1)).scope():
         assert not tf.distribute.has_strategy()
 
 
 def test_more_devices_than_there_are() -> None:
     with pytest.raises(UserError, match=r"devices: 99 are asked for, and there are: \d+ .*; set it to at most \d+, or"):
-        strategy_of(99)
+        strategy_of(Training(devices=99))
+
+
+def test_they_are_counted_before_data_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"devices: 99 are asked for"):
+        train_in_workspace(small_features(), small_experiment(devices=99), tmp_path / "nowhere", tmp_path / "out")
 
 
 @pytest.mark.parametrize("devices", [0, -1, 1.5, "some"])
@@ -52,10 +58,10 @@ def test_a_run_goes_on_with_other_devices() -> None:
 def test_keras_distribution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keras.distribution, "distribution", lambda: "set by a user")
     with pytest.raises(UserError, match=r"keras.distribution: it does nothing .* set training.devices"):
-        strategy_of(1)
+        strategy_of(Training(devices=1))
 
 
 def test_a_strategy_of_the_caller_is_refused() -> None:
     scope = tf.distribute.OneDeviceStrategy("/cpu:0").scope()
     with scope, pytest.raises(UserError, match=r"leave the scope and set training.devices"):
-        strategy_of(1)
+        strategy_of(Training(devices=1))

@@ -19,7 +19,7 @@ from tfctr.layers.normalization import BatchNormalization
 from tfctr.models import build_model
 from tfctr.models.model import dummy_inputs
 from tfctr.training.devices import strategy_of
-from tfctr.training.experiment import Experiment
+from tfctr.training.experiment import Experiment, Training
 from tfctr.training.loop import compile_model
 from tfctr.training.requests import RequestData
 
@@ -47,7 +47,7 @@ def steps(
         {"preset": "mlp", "model": {"interaction": SMALL, **model}, "training": settings}
     )
     keras.utils.set_random_seed(3)
-    with strategy_of(devices).scope():
+    with strategy_of(Training(devices=devices)).scope():
         built = build_model(tiny.assets, experiment.model_config_of())
     compile_model(built, experiment.training)
     split = tiny.split("train")
@@ -128,7 +128,7 @@ def test_a_killed_run_resumes(
 
 def test_devices_drop_out_different_elements() -> None:
     alone = Dropout(0.5, seed=1)(np.ones((8, 8), "float32"), training=True)
-    strategy = strategy_of(2)
+    strategy = strategy_of(Training(devices=2))
     with strategy.scope():
         layer = Dropout(0.5, seed=1)
     run_once = tf.function(lambda: strategy.run(lambda: layer(tf.ones((8, 8)), training=True)))
@@ -138,7 +138,7 @@ def test_devices_drop_out_different_elements() -> None:
 
 
 def test_moving_statistics_are_the_means_of_those_of_the_devices() -> None:
-    strategy = strategy_of(2)
+    strategy = strategy_of(Training(devices=2))
     with strategy.scope():
         layer = BatchNormalization(momentum=0.0)
         layer.build((None, 1))
@@ -157,7 +157,7 @@ def test_xla_is_refused(tiny: Workbench, tmp_path: Path) -> None:
 
 def test_xla_is_left_out_by_default(tiny: Workbench) -> None:
     training = small_experiment(devices=2, jit_compile=None).training
-    with strategy_of(2).scope():
+    with strategy_of(Training(devices=2)).scope():
         model = build_model(tiny.assets, small_experiment().model_config_of())
     compile_model(model, training)
     assert not model.jit_compile
@@ -165,7 +165,7 @@ def test_xla_is_left_out_by_default(tiny: Workbench) -> None:
 
 def test_rows_are_scored_once(tiny: Workbench) -> None:
     experiment = small_experiment(devices=2)
-    with strategy_of(2).scope():
+    with strategy_of(Training(devices=2)).scope():
         model = build_model(tiny.assets, experiment.model_config_of())
     compile_model(model, experiment.training)
     assert model.predict_on_batch(dummy_inputs(tiny.file, batch=3)).shape[0] == 3
@@ -179,4 +179,4 @@ def test_a_model_for_another_number_of_devices(tiny: Workbench) -> None:
 
 def test_more_devices_than_there_are() -> None:
     with pytest.raises(UserError, match=r"devices: 3 are asked for, and there are: 2 logical CPU, .* at most 2,"):
-        strategy_of(3)
+        strategy_of(Training(devices=3))

@@ -62,7 +62,7 @@ def run_training(
     if (experiment.training.start_from is None) != (source is None):
         raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
-    strategy = strategy_of(experiment.training.devices)
+    strategy = strategy_of(experiment.training)
     with strategy.scope():
         model = _starting_model(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
