@@ -19,9 +19,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "experiment.md").read_text(encoding
     ("title", "model"), [("training", Training), ("evaluation", Evaluation), ("export", Export), (None, Experiment)]
 )
 def test_every_key_stands_there_with_its_default(title: str | None, model: type[BaseModel]) -> None:
-    section = (
-        PAGE.partition("\n## ")[0] if title is None else PAGE.partition(f"\n## `{title}`")[2].partition("\n## ")[0]
-    )
+    section = PAGE.partition("\n## ")[0] if title is None else PAGE.partition(f"\n## `{title}`")[2].partition("\n##")[0]
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (\S.*?) \|$", section, re.MULTILINE))
     defaults = model().model_dump(mode="json")
     if title is None:

@@ -48,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 # The parts that run on every Keras backend.
 BACKEND_FREE = {"layers", "losses", "interests", "interactions", "models"}
-# The one room of them that hands a chain of operations to a compiler, which is that of a backend.
-KNOWS_BACKENDS = {"tfctr.layers.fused"}
+# The two rooms of them that ask what each backend has of its own: its compiler, and its replicas on several devices.
+KNOWS_BACKENDS = {"tfctr.layers.fused", "tfctr.layers.replicas"}
 BACKENDS = {"tensorflow", "tf_keras", "jax", "torch"}
 # The modules that must work with the base install.
 BASE_MODULES = ("tfctr", "tfctr.cli", "tfctr.client", "tfctr.features", "tfctr.metrics.reference", "tfctr.console")

@@ -190,7 +190,7 @@ class TestSettings:
         [
             (
                 "training.epoch=3",
-                "--set: training.epoch: unknown key. Allowed: batch_size, checkpoint_steps, clip_norm",
+                "--set: training.epoch: unknown key. Allowed: batch_of, batch_size, checkpoint_steps",
             ),
             ("trainin.epochs=3", "--set: trainin: unknown key. Allowed: evaluation, export, model, preset, training"),
             ("training.epochs=many", "--set: training.epochs: Input should be a valid integer"),

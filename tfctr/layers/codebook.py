@@ -146,9 +146,11 @@ class MultiCodebook(ConfiguredLayer):
         whole: dict[str, Any] = {"dtype": "float32", "autocast": False}
         trained = self.learning == "gradient"
         self.codebook = self.make_weight("codebook", shape, start, kind="embeddings", trainable=trained, **whole)
-        self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", trainable=False, **whole)
+        # On several devices the codewords move by the mean of what each device's events ask for.
+        moving: dict[str, Any] = {"trainable": False, "aggregation": "mean", **whole}
+        self.offset = self.add_weight(name="offset", shape=shape, initializer="zeros", **moving)
         equal = keras.initializers.Constant(1.0 / self.codewords)
-        self.usage = self.add_weight(name="usage", shape=shape[:2], initializer=equal, trainable=False, **whole)
+        self.usage = self.add_weight(name="usage", shape=shape[:2], initializer=equal, **moving)
         self.step = self.add_weight(
             name="step", shape=(), initializer="zeros", trainable=False, **{**whole, "dtype": "int32"}
         )

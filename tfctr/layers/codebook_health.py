@@ -57,7 +57,13 @@ class CodebookHealth(ConfiguredLayer):
         # By column: events of each word, sums of p, then those of agreement, entropy and fit.
         shape = (self.codebooks, 2 * self.codewords + 3)
         self.sums = self.add_weight(
-            name="sums", shape=shape, initializer="zeros", trainable=False, dtype="float32", autocast=False
+            name="sums",
+            shape=shape,
+            initializer="zeros",
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+            aggregation="mean",
         )
         self.built = True
 

@@ -12,6 +12,7 @@ from tfctr.layers.arguments import check_rate
 from tfctr.layers.configured import SameShapeLayer
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.fused import fused
+from tfctr.layers.replicas import replica
 
 
 @tfctr_export
@@ -59,7 +60,11 @@ class Dropout(SameShapeLayer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         if not training or not self.rate:
             return inputs
-        kept = _random_bits(inputs, ops.cast(self.seed_generator.next(), "uint32")) >= np.uint32(self.rate * 2**32)
+        seed = ops.cast(self.seed_generator.next(), "uint32")
+        if number := replica():
+            # The states of the seed are alike on all devices, whose rows must not be dropped alike.
+            seed = seed + np.array([number, 0], "uint32")
+        kept = _random_bits(inputs, seed) >= np.uint32(self.rate * 2**32)
         return ops.where(kept, inputs * (1.0 / (1.0 - self.rate)), 0.0)
 
 

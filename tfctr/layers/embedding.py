@@ -10,6 +10,7 @@ from typing_extensions import override
 from tfctr.layers.arguments import check_count
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.replicas import local
 
 
 @tfctr_export
@@ -51,7 +52,7 @@ class Embedding(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any) -> Any:
-        table, indices = self.embeddings.value, ops.cast(inputs, "int32")
+        table, indices = local(self.embeddings.value), ops.cast(inputs, "int32")
         # A variable of TensorFlow can read rows alone; those of other backends are tensors.
         rows = table.sparse_read(indices) if hasattr(table, "sparse_read") else ops.take(table, indices, axis=0)
         return ops.cast(rows, self.compute_dtype)

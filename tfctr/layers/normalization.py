@@ -77,7 +77,8 @@ class BatchNormalization(SameShapeLayer):
         # Without autocast, since a moving average that is rounded to bfloat16 would stop moving.
         self.gamma = self.make_weight("gamma", shape, "ones", kind="gamma", autocast=False) if self.scale else None
         self.beta = self.make_weight("beta", shape, "zeros", kind="beta", autocast=False) if self.center else None
-        moving: dict[str, Any] = {"shape": shape, "trainable": False, "autocast": False}
+        # On several devices the statistics of a step are those of each device's rows, the moving ones their means.
+        moving: dict[str, Any] = {"shape": shape, "trainable": False, "autocast": False, "aggregation": "mean"}
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
         self.built = True

@@ -19,6 +19,7 @@ from tfctr.interactions import create_interaction
 from tfctr.interactions.base import INTERACTIONS
 from tfctr.interests.base import INTERESTS
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.replicas import replicas, share
 from tfctr.losses import BinaryCrossentropy, create_auxiliary_loss, create_loss
 from tfctr.models.config import ModelConfig
 from tfctr.models.embeddings import FeatureEmbeddings
@@ -148,16 +149,21 @@ class RankingModel(keras.Model):
         training: bool = True,
         **_: Any,
     ) -> Any:
-        """The loss over all valid (b, c) pairs, weighted, divided by the sum of weights; plus regularisation."""
+        """The loss over all valid (b, c) pairs, weighted, divided by the sum of weights; plus regularisation.
+
+        On several devices it is what one of them adds to the loss of the whole batch.
+        """
         labels, logits, weights = self._pairs(x, y, y_pred, sample_weight)
         loss = self.loss_function(labels, logits, weights)
         if isinstance(y_pred, dict):
             for name, weight in self.auxiliary_weights.items():
                 own = ops.reshape(y_pred[name], (1, -1))
                 loss = loss + weight * BinaryCrossentropy()(labels, own, weights)
-        self._loss_mean.update_state(loss)
+        loss = loss * share(weights)
+        # Keras shows the mean over the devices, and adds up their gradients.
+        self._loss_mean.update_state(loss * replicas())
         for penalty in (*self.losses, *self._penalties()):
-            loss = loss + ops.cast(penalty, loss.dtype)
+            loss = loss + ops.cast(penalty, loss.dtype) / replicas()
         return loss
 
     @property

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from tfctr.layers.arguments import check_not_negative
 from tfctr.layers.registry import arguments_of
+from tfctr.layers.replicas import beside, local
 from tfctr.optimizers import rows as of_rows
 
 
@@ -85,7 +86,7 @@ class RowOptimizer(keras.optimizers.Optimizer):
 
     def sum_of(self, gradient: Any) -> Any:
         """The same gradient, in which the values of equal rows are added up."""
-        return of_rows.summed(gradient, self._places.value) if of_rows.is_of_rows(gradient) else gradient
+        return of_rows.summed(gradient, local(self._places.value)) if of_rows.is_of_rows(gradient) else gradient
 
     @override
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -93,7 +94,7 @@ class RowOptimizer(keras.optimizers.Optimizer):
         slots = self._kept[self._get_variable_index(variable)]
         if of_rows.is_of_rows(gradient):
             found = self.sum_of(gradient)
-            tables = [variable, *(slot.value for slot in slots)]
+            tables = [variable, *(beside(slot.value, variable) for slot in slots)]
             new = self._changed([of_rows.read(table, found) for table in tables], of_rows.totals(found), rate)
             for table, values in zip(tables, new, strict=True):
                 of_rows.write(table, found, values)

@@ -10,6 +10,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.replicas import summed
 from tfctr.optimizers.base import RowOptimizer
 from tfctr.optimizers.rates import Rate
 from tfctr.optimizers.rows import densified, is_of_rows
@@ -22,7 +23,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         g = g * min(1, clip_norm / |g|)        |g|^2 = the sum of squares over all weights of the model
 
     The gradients of a row that a batch reads several times are added up before, so that |g| is the norm of the gradient
-    that acts. (Keras takes the norm of the parts.)
+    that acts. (Keras takes the norm of the parts.) So are those of several devices.
 
     Args:
         dense: The optimizer of all weights that have no other.
@@ -42,6 +43,9 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         self.dense = dense
         self.tables = dict(tables or {})
         self.clip_norm = clip_norm
+        for one in self.optimizers:
+            # It would add up the gradients of all devices once more.
+            one._all_reduce_sum_gradients = _as_they_are
 
     @property
     @override
@@ -64,7 +68,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         weights = list(self._trainable_variables if trainable_variables is None else trainable_variables)
         if not self.built:
             self.build(weights)
-        found = [self._summed(gradient, weight) for gradient, weight in zip(grads, weights, strict=True)]
+        found = [self._summed(gradient, weight) for gradient, weight in zip(summed(grads), weights, strict=True)]
         groups: dict[int, list[tuple[Any, Any]]] = {}
         for gradient, weight in zip(self._clipped(found), weights, strict=True):
             if gradient is not None:
@@ -109,6 +113,10 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
             config["clip_norm"],
             config["name"],
         )
+
+
+def _as_they_are(gradients_and_weights: list[Any]) -> list[Any]:
+    return gradients_and_weights
 
 
 def _scaled(gradient: Any, factor: Any) -> Any:

@@ -73,6 +73,9 @@ class Training(Strict):
     jit_compile: bool | None = Field(
         None, description="XLA, which compiles for seconds; null: if steps of backbone and interests are faster with it"
     )
+    devices: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        1, description="GPUs of this machine, each of which has its part of every batch"
+    )
     seed: int = Field(1, ge=0, lt=2**32)
     start_from: StartFrom | None = Field(None, description="weights of interests from an earlier run")
 
@@ -193,7 +196,9 @@ class Experiment(Strict):
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits; runs of equal experiments share their checkpoints."""
-        text = self.model_dump_json(exclude={"evaluation", "export"}) + self.model_config_of().model_dump_json()
+        # A run may be continued on more devices or fewer.
+        text = self.model_dump_json(exclude={"evaluation": True, "export": True, "training": {"devices"}})
+        text += self.model_config_of().model_dump_json()
         # The only key of `evaluation` that a run's own figures depend on.
         text += self.evaluation.weighting
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -24,6 +24,7 @@ from tfctr.models.model import RankingModel
 from tfctr.training.callbacks import UserCallbacks
 from tfctr.training.checkpoints import Checkpoints, Progress
 from tfctr.training.dataset import RankingData
+from tfctr.training.devices import check_built_for, fit_for_several, on_several
 from tfctr.training.experiment import Training
 from tfctr.training.interruption import Interruption, held_back
 from tfctr.training.monitors import MONITORS
@@ -83,9 +84,14 @@ def train(
 
 def compile_model(model: RankingModel, training: Training) -> None:
     """Gives a model its optimizer, built, and says how its step is compiled."""
-    compiled = model.faster_compiled if training.jit_compile is None else training.jit_compile
-    model.compile(optimizer=make_optimizer(training, model), jit_compile=compiled)
-    model.optimizer.build(model.trainable_variables)
+    check_built_for(model, training)
+    several = on_several(model)
+    compiled = (model.faster_compiled and not several) if training.jit_compile is None else training.jit_compile
+    with model.distribute_strategy.scope():
+        model.compile(optimizer=make_optimizer(training, model), jit_compile=compiled)
+        model.optimizer.build(model.trainable_variables)
+    if several:
+        fit_for_several(model)
 
 
 def _run_epoch(

@@ -16,6 +16,7 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import join
 from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
+from tfctr.training.devices import on_several, strategy_of
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
 from tfctr.training.requests import RequestData
@@ -58,15 +59,12 @@ def run_training(
         kept: A place in a store where the directory's runs are kept too, to be continued on another machine.
         callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
     """
-    start = experiment.training.start_from
-    if (start is None) != (source is None):
+    if (experiment.training.start_from is None) != (source is None):
         raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
-    # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
-    keras.utils.set_random_seed(experiment.training.seed)
-    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
-    if start is not None and source is not None:
-        start_from(model, source, start)
+    strategy = strategy_of(experiment.training)
+    with strategy.scope():
+        model = _starting_model(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     console().print(
         f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
@@ -81,4 +79,20 @@ def run_training(
     progress = train(
         model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks
     )
+    if on_several(model):
+        # Who scores and exports the model needs none of the copies on other devices.
+        trained, model = model, _starting_model(assets, experiment, source)
+        for weight, value in zip(model.weights, trained.weights, strict=True):
+            weight.assign(value)
     return TrainingResult(model, progress, time.monotonic() - started)
+
+
+def _starting_model(assets: FeatureAssets, experiment: Experiment, source: RankingModel | None) -> RankingModel:
+    """The model that the training starts with."""
+    # The seed is set before the model is built: initial weights, dropout and the order of rows follow from it.
+    keras.utils.set_random_seed(experiment.training.seed)
+    model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
+    start = experiment.training.start_from
+    if start is not None and source is not None:
+        start_from(model, source, start)
+    return model

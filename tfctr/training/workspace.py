@@ -24,6 +24,7 @@ from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.dataset import RankingData
+from tfctr.training.devices import check_devices
 from tfctr.training.experiment import Experiment
 from tfctr.training.optimizer import check_table_optimizers
 from tfctr.training.run import TrainingResult, run_training
@@ -63,6 +64,7 @@ def train_in_workspace(
     experiment.model_config_of().interests_of(file)
     experiment.evaluation.slice_columns(file)
     check_table_optimizers(experiment.training, file)
+    check_devices(experiment.training)
     out = local_path(out, "--out")
     paths = {split: split_files(data, split) for split in ("train", "valid")}
     start = experiment.training.start_from
