@@ -50,7 +50,17 @@ def test_tables_say_what_is_reached_and_what_is_missing() -> None:
 def test_the_cells_of_a_table_are_under_its_heading() -> None:
     kept = Path(__file__).parents[1] / "benchmarks" / "results" / "training.jsonl"
     rows = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
-    rows += [{"table": "vocabulary", "total": 10, "zipf": True, **CONDITIONS, "access": _side(1.0), "ours": _side(2.0)}]
+    rows += [
+        {
+            "table": "vocabulary",
+            "total": 10,
+            "zipf": True,
+            "embedding_optimizer": "adam",
+            **CONDITIONS,
+            "access": _side(1.0),
+            "ours": _side(2.0),
+        }
+    ]
     rows += [{"table": "check", "name": "lr", **CONDITIONS, "error": "KeyError: 'lr'"}]
     for table in markdown(rows).split("\n\n"):
         assert len({line.count("|") for line in table.splitlines()}) == 1
