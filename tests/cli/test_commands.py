@@ -67,7 +67,7 @@ class TestTrain:
     def test_a_wrong_setting(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
         ran = train(tfctr, desk, tmp_path / "run", "--set", "training.rate=0.003")
         assert ran.error is not None
-        assert ran.error.startswith("--set: training.rate: unknown key. Allowed: batch_size, ")
+        assert ran.error.startswith("--set: training.rate: unknown key. Allowed: batch_of, batch_size, ")
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.parametrize(

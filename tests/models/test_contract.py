@@ -97,6 +97,12 @@ class Branches(Interaction):
 class Whole(Branches, HeadedInteraction):
     """The same as the deep part of another backbone."""
 
+    def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        return ops.ones_like(inputs[..., 0])
+
+    def logit(self, hidden: Any, linear: Any = None) -> Any:
+        return 1.5 * self.level * hidden[..., 0]
+
 
 class Norm(AuxiliaryLoss):
     """A loss on the fields with a weight of its own."""

@@ -52,6 +52,8 @@ class HeadedInteraction(Interaction):
 
     def hidden(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         """The vector `[..., width]` that the linear head reads. The arguments are those of a call."""
+        if type(self).pass_hidden is HeadedInteraction.pass_hidden:
+            raise NotImplementedError(f"{type(self).__name__} must write `hidden` or `pass_hidden`.")
         return self.pass_hidden(Passes(inputs), mask, training).only
 
     def pass_hidden(self, inputs: Passes, mask: Any, training: bool | None) -> Passes:
