@@ -144,8 +144,10 @@ def _parts(made: type[Any]) -> list[type[Any]]:
 
     from tfctr.interactions.base import INTERACTIONS
     from tfctr.interests.base import INTERESTS
+    from tfctr.layers.dropout import Dropout
 
-    known = {*INTERACTIONS.values(), *INTERESTS.values(), made}
+    # Dropout's equation is that of its random numbers, which are no part of an architecture.
+    known = {*INTERACTIONS.values(), *INTERESTS.values(), Dropout, made}
     found = vars(sys.modules[made.__module__]).values()
     classes = {one: None for one in found if isinstance(one, type) and issubclass(one, keras.layers.Layer)}
     parts = [one for one in classes if one not in known and not issubclass(made, one)]
