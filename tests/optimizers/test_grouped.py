@@ -69,6 +69,13 @@ def test_lowers_numbers_and_not_schedules() -> None:
     assert float(grouped.learning_rate) == pytest.approx(0.1)
 
 
+def test_a_rate_that_a_callback_sets_is_refused_in_words() -> None:
+    grouped = GroupedOptimizer(SGD(0.5), {"rows": SGD(0.1)})
+    with pytest.raises(ValueError, match=r"that of several optimizers. Lower all of them .*plateau_factor"):
+        grouped.learning_rate = 0.1
+    assert float(grouped.learning_rate) == 0.5
+
+
 def test_is_read_back_with_its_groups() -> None:
     shared = LazyAdam(Rate(0.1, warmup_steps=3))
     grouped = GroupedOptimizer(SGD(0.2), {"a": shared, "b": shared, "c": LazySGD(0.3)}, 2.0)

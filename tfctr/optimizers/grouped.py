@@ -53,6 +53,15 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
         """The present rate of the dense weights."""
         return self.dense.learning_rate
 
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        # What callbacks of Keras do, ReduceLROnPlateau and LearningRateScheduler.
+        raise ValueError(
+            "`learning_rate` can't be set: it is that of several optimizers. Lower all of them with `lower`, or in a "
+            "training by `training.plateau_factor` or a schedule as `training.learning_rate`. "
+            f"Received: {value!r}"
+        )
+
     def lower(self, factor: float) -> None:
         """Multiply the rates that are numbers by a factor, which replaces the one before."""
         for one in self.optimizers:
