@@ -78,6 +78,7 @@ PRESETS = (
 VOCABULARY_ROWS = (10**4, 10**6, 10**7)
 LIBRARIES = {"TFRS": {"TF_USE_LEGACY_KERAS": "1"}, "keras-rs": {}}
 CHECKED_ROWS = 512
+DIFFERENT_BATCHES = 16
 TABLE_OPTIMIZERS = ("adam", "lazy_adam", "rowwise_adagrad")
 
 
@@ -155,7 +156,9 @@ class Bench:
             with self.out.open("a", encoding="utf-8") as file:
                 print(line, file=file)
 
-    def _task(self, name: str, tables: dict[str, int] = FRAPPE, zipf: bool = False, batch: int = 0) -> dict[str, Any]:
+    def _task(
+        self, name: str, tables: dict[str, int] = FRAPPE, zipf: bool = False, batch: int = 0, batches: int = 1
+    ) -> dict[str, Any]:
         """What both sides need to know of a preset."""
         from benchmarks.peers.tfctr_side import features
         from tfctr.losses import create_loss
@@ -164,7 +167,7 @@ class Bench:
 
         config, facts = preset(name), field_facts(features(self.common["width"]), {})
         path = self.directory / "batch.npz"
-        np.savez(path, **_batch(tables, batch or self.batch, zipf))
+        np.savez(path, **_batches(tables, batches, batch or self.batch, zipf))
         return {
             **self.common,
             "interaction": {**config.interaction, **OVERRIDES.get(name, {})},
@@ -218,7 +221,9 @@ class Bench:
 
     def _vocabulary(self, name: str, total: int, zipf: bool, embedding_optimizer: str) -> dict[str, Any]:
         scale = total / sum(FRAPPE.values())
-        task = self._task(name, {field: max(3, round(rows * scale)) for field, rows in FRAPPE.items()}, zipf)
+        tables = {field: max(3, round(rows * scale)) for field, rows in FRAPPE.items()}
+        # The rows of one batch, read again and again, would stay in the cache.
+        task = self._task(name, tables, zipf, batches=DIFFERENT_BATCHES)
         task["embedding_optimizer"] = embedding_optimizer
         (access,) = self._play(Player("rows_side", task))
         # PyTorch's is Adam over whole tables, which is the same step as the dense one alone.
@@ -244,18 +249,19 @@ def _times(seconds: list[float]) -> dict[str, Any]:
     return {"min_ms": 1e3 * min(seconds), "median_ms": 1e3 * float(np.median(seconds)), "steps": len(seconds)}
 
 
-def _batch(tables: dict[str, int], rows: int, zipf: bool) -> dict[str, Any]:
-    """Ids of each field, uniform or by Zipf's law (the n-th id has a share of 1 / n), and labels."""
-    generator = np.random.default_rng(1)
+def _batches(tables: dict[str, int], batches: int, rows: int, zipf: bool) -> dict[str, Any]:
+    """Ids `[batches, rows]` of each field, uniform or by Zipf's law (the n-th id has a share of 1 / n), and labels."""
+    generator, shape = np.random.default_rng(1), (batches, rows)
 
     def drawn(count: int) -> Any:
         if not zipf:
-            return generator.integers(1, count, rows, dtype="int32")
+            return generator.integers(1, count, shape, dtype="int32")
         shares = np.cumsum(1 / np.arange(1, count))
-        return (1 + np.searchsorted(shares, generator.uniform(0, shares[-1], rows))).astype("int32")
+        # Frequent ids stand first, as in a learned vocabulary.
+        return (1 + np.searchsorted(shares, generator.uniform(0, shares[-1], shape))).astype("int32")
 
     ids = {name: drawn(count) for name, count in tables.items()}
-    return {**ids, "labels": (generator.uniform(size=rows) < 1 / 3).astype("float32")}
+    return {**ids, "labels": (generator.uniform(size=shape) < 1 / 3).astype("float32")}
 
 
 if __name__ == "__main__":

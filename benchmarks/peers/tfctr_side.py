@@ -49,17 +49,18 @@ def prepare(task: dict[str, Any]) -> Side:
     file = features(task["width"])
     config = ModelConfig(interaction=task["interaction"], loss=task["loss"])
     model: RankingModel = build_model(Sizes(file, dict(task["tables"])), config)
-    inputs, labels = _batch(file, task["batch"])
+    inputs, labels = _batches(file, task["batch"])
     left, right = tf.random.normal([PRODUCT, PRODUCT]), tf.random.normal([PRODUCT, PRODUCT])
 
     def product() -> Any:
         return tf.linalg.matmul(left, right).numpy()
 
     if "weights" in task:
-        _write_gradients(model, inputs, labels, Path(task["weights"]))
+        first = {name: ids[0] for name, ids in inputs.items()}
+        _write_gradients(model, first, labels[0], Path(task["weights"]))
         return Side(lambda: None, product, {})
     _compile(model, task["jit"], task.get("embedding_optimizer"))
-    data = tf.data.Dataset.from_tensors((inputs, labels)).repeat()
+    data = tf.data.Dataset.from_tensor_slices((inputs, labels)).repeat()
     model.fit(data, steps_per_epoch=1, verbose=0)  # It makes the step that is timed.
     batches = iter(data)
 
@@ -85,12 +86,12 @@ def _compile(model: RankingModel, jit: str, embedding_optimizer: str | None) -> 
     compile_model(model, Training(jit_compile=compiled, embedding_optimizer=embedding_optimizer))
 
 
-def _batch(file: FeatureFile, path: str) -> tuple[dict[str, Any], Any]:
-    """Model inputs and labels: ids [B], those of candidates [B, 1]."""
+def _batches(file: FeatureFile, path: str) -> tuple[dict[str, Any], Any]:
+    """Model inputs and labels of some batches: ids [n, B], those of candidates [n, B, 1]."""
     found = dict(np.load(path))
-    labels = found.pop("labels")[:, None]
+    labels = found.pop("labels")[..., None]
     candidates = {feature.name for feature in file.of_side("candidate")}
-    return {name: ids[:, None] if name in candidates else ids for name, ids in found.items()}, labels
+    return {name: ids[..., None] if name in candidates else ids for name, ids in found.items()}, labels
 
 
 def _write_gradients(model: RankingModel, inputs: dict[str, Any], labels: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -88,17 +89,22 @@ def prepare(task: dict[str, Any]) -> Side:
     loss, options = LOSSES[task["loss"]["type"]], {"mean": task["loss"]["mean"]} if "mean" in task["loss"] else {}
     facts = [tuple(fact) for fact in task["facts"]]
     model = Model(task["tables"], facts, task["width"], task["interaction"], task["passes"])
-    batch = dict(np.load(task["batch"]))
-    labels = torch.from_numpy(batch.pop("labels"))
-    ids = {name: torch.from_numpy(found.astype("int64")) for name, found in batch.items()}
+    given = {name: torch.from_numpy(values) for name, values in np.load(task["batch"]).items()}
+    labels = given.pop("labels")
+    ids = {name: values.long() for name, values in given.items()}
+    order = itertools.cycle(range(len(labels)))
     found: dict[str, Any] = {}
+
+    def of_batch(number: int) -> torch.Tensor:
+        return loss(model({name: values[number] for name, values in ids.items()}), labels[number], **options)
+
     if "weights" in task:
-        found = _checked(model, lambda: loss(model(ids), labels, **options), task["weights"])
+        found = _checked(model, lambda: of_batch(0), task["weights"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=task["fused"])
 
     def learn() -> torch.Tensor:
         optimizer.zero_grad()
-        value = loss(model(ids), labels, **options)
+        value = of_batch(next(order))
         value.backward()
         return value
 
