@@ -14,6 +14,7 @@ from tfctr.layers.block_fusion import AttentionFusion, BlockFusion, GatePooling,
 from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dlf_blocks import BLOCKS, DlfBlock, GatedResidual, Kind
 from tfctr.layers.export import tfctr_export
+from tfctr.layers.fused import keep_gradient
 from tfctr.layers.tokens import as_vector, token_shape, unit_size
 
 Fusion = Literal["naf", "concat", "mlp", "gate_pooling", "attention_pooling"]
@@ -116,7 +117,7 @@ class DlfLayer(ConfiguredLayer):
         if self.fuse is not None:
             blocks.append(self.fuse(blocks))
         outputs = ops.concatenate(blocks, axis=-2) + self.residual(inputs)
-        return unit_size(outputs, -1, 1e-5) if self.normalize else outputs
+        return keep_gradient(unit_size(outputs, -1, 1e-5) if self.normalize else outputs)
 
     @override
     def compute_output_shape(self, inputs_shape: Shape, base_shape: Shape) -> Shape:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -17,3 +18,20 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     return tf.function(function, autograph=False, jit_compile=True)  # type: ignore[no-any-return]
+
+
+@ops.custom_gradient  # type: ignore[untyped-decorator]
+def keep_gradient(tokens: Any) -> tuple[Any, Callable[..., Any]]:
+    """Tokens `[..., N, d]` as they are, whose gradient is computed once and kept.
+
+    Along residuals a gradient is one elementwise chain through all layers. Whatever reads it, at any layer, XLA fuses
+    with the whole chain above, which it thus computes again each time. It fuses nothing across a product of matrices:
+    here with the identity, which changes no number.
+    """
+
+    def gradient(*values: Any, upstream: Any = None) -> Any:
+        # Keras gives it by name on PyTorch, after the inputs, and alone on the other backends.
+        above = values[0] if upstream is None else upstream
+        return ops.matmul(above, ops.eye(tokens.shape[-1], dtype=tokens.dtype))
+
+    return tokens, gradient
