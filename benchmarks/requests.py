@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ def main(
     lengths: Annotated[str, typer.Option(help="Events in a history.")] = "50,200,1000",
     rounds: Annotated[int, typer.Option(min=1, help="Times each step is measured.")] = 3,
     with_input: Annotated[bool, typer.Option("--input", help="Measure the input too.")] = False,
+    trace: Annotated[Path | None, typer.Option(help="Only write TensorBoard profiles of steps, row by row.")] = None,
 ) -> None:
     """Print the tables."""
     say(
@@ -45,6 +47,10 @@ def main(
     found = [int(length) for length in lengths.split(",")]
     with tempfile.TemporaryDirectory() as work:
         copies = {length: _copies(Path(work), length) for length in found}
+        for name, length in [] if trace is None else product(presets.split(","), found):
+            _trace(name, length, copies[length][0], trace / f"{name}-{length}")
+        if trace is not None:
+            return
         if with_input:
             _table(["input, events", "row by row", *by_request])
             for length, splits in copies.items():
@@ -57,19 +63,41 @@ def main(
     say(f"\nload after it {os.getloadavg()[0]:.1f}, {_products():.0f} GFLOP/s in matrix products")
 
 
+def _model(name: str, file: Any) -> Any:
+    """A preset for the features of a file, compiled."""
+    import keras
+
+    from tfctr.models import RankingModel, preset
+
+    model = RankingModel(file, _tables(file), {"item_vector": (ITEMS + 1, VECTOR)}, preset(name))
+    model.build()
+    model.embeddings.frozen_tables["item_vector"].assign(_vectors())
+    model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0), jit_compile=True)
+    return model
+
+
+def _trace(name: str, length: int, data: Any, directory: Path) -> None:
+    """Write a profile of one step."""
+    import tensorflow as tf
+
+    model = _model(name, data.file)
+    batches = tf.data.Dataset.from_tensors(next(iter(data.batches(BATCHES.get(length, 64), 0)))).repeat()
+    model.fit(batches, steps_per_epoch=1, verbose=0)  # It makes the step that is traced.
+    iterator = iter(batches)
+    model.train_function(iterator)
+    tf.profiler.experimental.start(str(directory))
+    float(model.train_function(iterator)["loss"])
+    tf.profiler.experimental.stop()
+
+
 def _step(name: str, length: int, splits: list[Any], rounds: int) -> None:
     import keras
     import tensorflow as tf
 
     from tfctr.export.cost import model_cost
-    from tfctr.models import RankingModel, preset
 
     size = BATCHES.get(length, 64)
-    file = splits[0].file
-    model = RankingModel(file, _tables(file), {"item_vector": (ITEMS + 1, VECTOR)}, preset(name))
-    model.build()
-    model.embeddings.frozen_tables["item_vector"].assign(_vectors())
-    model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0), jit_compile=True)
+    model = _model(name, splits[0].file)
 
     def step(batch: Any) -> Callable[[], Any]:
         return lambda: model.fit(tf.data.Dataset.from_tensors(batch).repeat(3), verbose=0, shuffle=False)
