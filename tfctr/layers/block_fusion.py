@@ -117,10 +117,8 @@ class AttentionFusion(BlockFusion):
         leading = ops.shape(values)[:-2]
         values = ops.reshape(values, (*leading, self.blocks, self.tokens, self.width))
         attended = ops.matmul(ops.swapaxes(weights, -3, -2), values)
-        return [
-            [attended[..., x, m * self.tokens : (m + 1) * self.tokens, :] for m in range(self.blocks)]
-            for x in range(self.blocks)
-        ]
+        # The gradient of a slice is as large as all of it, that of a split as the part.
+        return [ops.split(block, self.blocks, axis=-2) for block in ops.unstack(attended, axis=-3)]
 
     def attention(self, query: Any, keys: Any) -> Any:
         """The attention weights A of all tokens over the tokens of each block.
