@@ -192,10 +192,9 @@ class _Several(Workers):
     def __init__(self, cluster: Cluster) -> None:
         self.count, self.chief = cluster.count, cluster.number == 0
         self._name = f"worker {cluster.number + 1} of {cluster.count}{' (the chief)' if self.chief else ''}"
-        self._own = f"/job:{cluster.job}/task:{cluster.index}"
+        self._cluster, self._address = cluster, cluster.jobs[cluster.job][cluster.index]
         self._told = False
-        address = cluster.jobs[cluster.job][cluster.index]
-        console().print(f"{self._name}, at {address}: waits for the others")
+        console().print(f"{self._name}, at {self._address}: waits for the others")
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({job: list(addresses) for job, addresses in cluster.jobs.items()}),
             task_type=cluster.job,
@@ -213,7 +212,7 @@ class _Several(Workers):
                 f"process; train first ({str(error).splitlines()[0]})"
             ) from None
         except tf.errors.OpError as error:
-            raise UserError(f"{self._name}: can't listen at {address}: {error.message.splitlines()[0]}") from None
+            raise UserError(f"{self._name}: can't listen at {self._address}: {error.message.splitlines()[0]}") from None
         if not self.chief:
             hush()
 
@@ -305,10 +304,11 @@ class _Several(Workers):
         except tf.errors.OpError as error:
             if "Collective ops is aborted" not in error.message:
                 raise
-            named = dict.fromkeys(re.findall(r"/job:\w+/(?:replica:\d+/)?task:\d+", error.message))
-            others = [one for one in (re.sub(r"replica:\d+/", "", name) for name in named) if one != self._own]
+            tasks = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", error.message)
+            others = dict.fromkeys(self._cluster.jobs[job][int(index)] for job, index in tasks)
+            others.pop(self._address, None)
             raise UserError(
-                f"{self._name}: can't reach {' or '.join(dict.fromkeys(others)) or 'another worker'} any more; what "
+                f"{self._name}: can't reach the worker at {' or '.join(others) or 'another address'} any more; what "
                 "that one wrote last says why. Start all workers again: they go on from the last checkpoint"
             ) from None
 
