@@ -176,20 +176,22 @@ class Team:
     def has_checkpoint(self, out: str) -> bool:
         return any((self.directory / out).glob("runs/*/*/progress.json"))
 
-    def history(self, out: str) -> list[dict[str, float]]:
-        return list(json.loads((self.directory / out / "run.json").read_text())["history"])
 
-    def weights(self, out: str) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        (path,) = (self.directory / out).glob("*.weights.h5")
+def history(out: Path) -> list[dict[str, float]]:
+    return list(json.loads((out / "run.json").read_text())["history"])
 
-        def keep(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
-                found[name] = np.array(item)
 
-        with h5py.File(path) as file:
-            file.visititems(keep)
-        return found
+def weights(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    (path,) = out.glob("*.weights.h5")
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            found[name] = np.array(item)
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    return found
 
 
 def free_ports(count: int) -> list[int]:
@@ -211,25 +213,32 @@ def team(tiny: Workbench, tmp_path: Path) -> Iterator[Team]:
         one.wait()
 
 
-def same(team: Team, left: str, right: str, tolerance: float) -> None:
-    assert len(team.history(left)) == TRAINING["epochs"]
-    for one, other in zip(team.history(left), team.history(right), strict=True):
+@pytest.fixture(scope="module")
+def one(tiny: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workspace of a run of one process."""
+    out = tmp_path_factory.mktemp("one") / "out"
+    train_in_workspace(tiny.file, Experiment.model_validate(EXPERIMENT), tiny.data, out)
+    return out
+
+
+def same(left: Path, right: Path, tolerance: float) -> None:
+    assert len(history(left)) == TRAINING["epochs"]
+    for one, other in zip(history(left), history(right), strict=True):
         assert one == pytest.approx(other, abs=tolerance)
-    ours, theirs = team.weights(left), team.weights(right)
+    ours, theirs = weights(left), weights(right)
     assert ours.keys() == theirs.keys()
     for name, weight in ours.items():
         np.testing.assert_allclose(weight, theirs[name], atol=tolerance, err_msg=name)
 
 
 @pytest.mark.e2e
-def test_two_workers_make_the_steps_of_one_and_a_killed_run_resumes(tiny: Workbench, team: Team) -> None:
-    train_in_workspace(tiny.file, Experiment.model_validate(EXPERIMENT), tiny.data, team.directory / "one")
+def test_two_workers_make_the_steps_of_one_and_a_killed_run_resumes(team: Team, one: Path) -> None:
     team.start("two", "two")
     chief, other = team.ended(0, 0)
     assert chief.count(": validation AUC") == TRAINING["epochs"]
     assert len(other.splitlines()) == 1
     assert "worker 2 of 2" in other
-    same(team, "two", "one", tolerance=1e-5)
+    same(team.directory / "two", one, tolerance=1e-5)
 
     team.start("killed", "killed")
     team.wait_for(lambda: team.has_checkpoint("killed"))
@@ -241,11 +250,11 @@ def test_two_workers_make_the_steps_of_one_and_a_killed_run_resumes(tiny: Workbe
     team.start("killed", "killed")
     chief, _ = team.ended(0, 0)
     assert "training: resumes in epoch" in chief
-    same(team, "killed", "two", tolerance=1e-7)
+    same(team.directory / "killed", team.directory / "two", tolerance=1e-7)
 
 
 @pytest.mark.e2e
-def test_each_in_a_workspace_of_its_own(team: Team) -> None:
+def test_each_in_a_workspace_of_its_own_and_one_goes_on(tiny: Workbench, team: Team, one: Path) -> None:
     team.start("chief", "other")
     team.wait_for(lambda: team.has_checkpoint("chief"))
     team.running[0].send_signal(signal.SIGKILL)
@@ -261,6 +270,9 @@ def test_each_in_a_workspace_of_its_own(team: Team) -> None:
         assert "interrupted; the same command resumes" in printed
     left = team.progress("chief")
     assert (left["epoch"], left["step"]) > (killed["epoch"], killed["step"])
+
+    train_in_workspace(tiny.file, Experiment.model_validate(EXPERIMENT), tiny.data, team.directory / "chief")
+    same(team.directory / "chief", one, tolerance=1e-5)
 
 
 @pytest.mark.e2e
