@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -21,6 +22,7 @@ import yaml
 from tests.training.runs import BATCH, SMALL
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
+from tfctr.training.callbacks import UserCallbacks
 from tfctr.training.dataset import Parts, RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.requests import RequestData
@@ -281,3 +283,16 @@ def test_workers_of_another_experiment(team: Team) -> None:
     chief, other = team.ended(2, 2)
     assert "worker 2 of 2: the experiment or the feature file is not that of the chief" in other
     assert "can't reach the worker at localhost:" in chief
+
+
+def test_a_callback_that_stops_lets_the_others_end_the_epoch() -> None:
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.model.stop_training = True
+
+    model: Any = keras.Sequential()
+    model.stop_training = False
+    told = UserCallbacks([Stops()], model, epochs=9, ends_epochs=False)
+    told.on_train_batch_end(0, {})
+    assert not model.stop_training
+    assert told.validated(0, {})

@@ -253,11 +253,12 @@ class _Several(Workers):
 
     @override
     def fit_for(self, model: RankingModel, told: Callable[[], bool]) -> None:
-        strategy = self._strategy
+        strategy, names = self._strategy, list[str]()
 
         # Keras would reduce over an axis that a loss does not have.
         def step(iterator: Any, leaves: Any) -> Any:
             logs = strategy.run(model.train_step, args=(next(iterator),))
+            names[:] = logs
             found = strategy.run(lambda logs, leaves: tf.stack([*logs.values(), leaves]), args=(logs, leaves))
             return strategy.reduce(tf.distribute.ReduceOp.MEAN, found, axis=None)
 
@@ -266,7 +267,7 @@ class _Several(Workers):
         def train_function(iterator: Any) -> dict[str, Any]:
             *values, leaves = tf.unstack(compiled(iterator, tf.constant(float(told()))))
             self._told = float(leaves) > 0
-            return dict(zip(("loss", "auc"), values, strict=True))
+            return dict(zip(names, values, strict=True))
 
         model.train_function = train_function
 
