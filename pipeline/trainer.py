@@ -18,6 +18,7 @@ from tfctr.storage import check_place, check_writable, is_remote, join, local_pa
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
+from tfctr.training.workers import refuse_several
 from tfctr.training.workspace import check_split_once, warmup_row
 
 
@@ -29,7 +30,11 @@ def run_fn(fn_args: Any) -> None:
 
     Args:
         fn_args: TFX's arguments; `custom_config` holds features, experiment, data and checkpoints.
+
+    Raises:
+        UserError: TF_CONFIG names several workers, each of which would train and export by itself.
     """
+    refuse_several("the pipeline's Trainer")
     config = fn_args.custom_config
     check_place(fn_args.serving_model_dir)
     check_writable(config["checkpoints"])

@@ -61,6 +61,10 @@ def test_yaml_examples_are_valid() -> None:
         elif "log" in content:
             build_of(content, page)
             builds += 1
+        elif content.get("kind") == "TFJob":
+            (container,) = content["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
+            assert container["name"] == "tensorflow"
+            _check_train(container["command"])
         else:
             assert "preset" in content, f"{page}: what is this an example of?\n{block}"
             Experiment.model_validate(content).model_config_of()
@@ -68,6 +72,13 @@ def test_yaml_examples_are_valid() -> None:
     assert sequences >= 1
     assert experiments >= 1
     assert builds >= 1
+
+
+def _check_train(command: list[str]) -> None:
+    group = typer.main.get_command(app)
+    assert command[:2] == ["tfctr", "train"]
+    options = {name for option in group.commands["train"].params for name in option.opts}  # type: ignore[attr-defined]
+    assert options >= {word for word in command if word.startswith("--")}
 
 
 def test_python_examples_compile() -> None:

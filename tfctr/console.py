@@ -12,12 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 _PLAIN_INTERVAL_SECONDS = 5.0
 _PLAIN_WIDTH = 140
 _Item = TypeVar("_Item")
+_hushed = False
 
 
 def console() -> Console:
     """A console on standard output, which prints text as it is. In a file or a pipe, tables may be 140 columns wide."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
-    return Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False)
+    return Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False, quiet=_hushed)
+
+
+def hush() -> None:
+    """Leaves out, from now on, what this process would print but errors: another one prints the same."""
+    global _hushed
+    _hushed = True
 
 
 def error_console() -> Console:
@@ -55,6 +62,9 @@ def track(
         total: How many there are.
         size: How many an item counts for.
     """
+    if _hushed:
+        yield from items
+        return
     if sys.stderr.isatty():
         text = TextColumn("{task.description}")
         columns = (SpinnerColumn(), text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import trainer
 from tests.pipeline.logs import write_features
+from tfctr.errors import UserError
 from tfctr.features.spec import load_feature_file
 
 pytestmark = pytest.mark.slow
@@ -30,3 +31,10 @@ def test_other_content_under_the_same_path_is_copied_again(tmp_path: Path, monke
             path.write_bytes(content)
         trainer._rows(file, [str(path)], tmp_path / "rows", "train")
     assert copies[0] == copies[1] != copies[2]
+
+
+def test_several_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+    monkeypatch.setenv("TF_CONFIG", workers)
+    with pytest.raises(UserError, match=r"names 2 workers, and the pipeline's Trainer trains in one process"):
+        trainer.run_fn(None)

@@ -173,7 +173,7 @@ def test_rows_are_scored_once(tiny: Workbench) -> None:
 
 def test_a_model_for_another_number_of_devices(tiny: Workbench) -> None:
     model = build_model(tiny.assets, small_experiment().model_config_of())
-    with pytest.raises(ValueError, match=r"Received: a model for 1, and training.devices for 2"):
+    with pytest.raises(ValueError, match=r"Received: a model for 1, and a training for 2"):
         compile_model(model, small_experiment(devices=2).training)
 
 

@@ -51,19 +51,20 @@ def train(
     from tfctr.training.experiment import Experiment, changed, load_experiment
     from tfctr.training.monitors import MONITORS
     from tfctr.training.published import note_on, published_experiments
+    from tfctr.training.workers import connected
     from tfctr.training.workspace import train_in_workspace
 
-    found = load_experiment(experiment) if experiment else Experiment()
-    if str(experiment) in published_experiments() and not Path(str(experiment)).is_file():
-        console().print(f"{experiment}: {note_on(str(experiment))}")
-    if preset is not None:
-        find_preset(preset)
-        found = found.model_copy(update={"preset": preset})
-    options = {"training.seed": seed, "training.epochs": epochs, "training.batch_size": batch_size}
-    found = changed(found, [f"{key}={value}" for key, value in options.items() if value is not None])
-    found = changed(found, settings or ())
-    with resumable():
-        result = train_in_workspace(file, found, data, out)
+    with connected() as workers, resumable():
+        found = load_experiment(experiment) if experiment else Experiment()
+        if str(experiment) in published_experiments() and not Path(str(experiment)).is_file():
+            console().print(f"{experiment}: {note_on(str(experiment))}")
+        if preset is not None:
+            find_preset(preset)
+            found = found.model_copy(update={"preset": preset})
+        options = {"training.seed": seed, "training.epochs": epochs, "training.batch_size": batch_size}
+        found = changed(found, [f"{key}={value}" for key, value in options.items() if value is not None])
+        found = changed(found, settings or ())
+        result = train_in_workspace(file, found, data, out, workers=workers)
     monitored = MONITORS[found.training.monitor].title
     console().print(
         f"best validation {monitored} {result.progress.best:.5f} in {result.seconds:.0f} s; "

@@ -39,7 +39,8 @@ def replica() -> int:
 def local(variable: Any) -> Any:
     """The copy of a backend's variable that this replica reads; that of the first outside a step."""
     if keras.backend.backend() == "tensorflow" and isinstance(variable, tf.distribute.DistributedValues):
-        return variable.values[replica()]
+        # A worker holds the copies of its own devices only.
+        return variable.values[replica() % len(variable.values)]
     return variable
 
 

@@ -22,12 +22,19 @@ class UserCallbacks(keras.callbacks.Callback):
         callbacks: The user's.
         model: The model that is trained.
         epochs: How many epochs the training has at most.
+        ends_epochs: Whether a callback that stops the training at a step ends the epoch there, and not at its end.
     """
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], model: RankingModel, epochs: int) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        model: RankingModel,
+        epochs: int,
+        ends_epochs: bool = True,
+    ) -> None:
         super().__init__()
         self.all = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs, verbose=0)
-        self._trained = model
+        self._trained, self._ends_epochs, self._stopped = model, ends_epochs, False
         self._loss: dict[str, float] = {}
 
     @override
@@ -37,6 +44,8 @@ class UserCallbacks(keras.callbacks.Callback):
     @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.all.on_train_batch_end(batch, logs)
+        if self._trained.stop_training and not self._ends_epochs:
+            self._stopped, self._trained.stop_training = True, False
 
     @override
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -52,4 +61,4 @@ class UserCallbacks(keras.callbacks.Callback):
         """
         named = {name if name == "learning_rate" else f"val_{name}": value for name, value in metrics.items()}
         self.all.on_epoch_end(epoch, {**self._loss, **named})
-        return bool(self._trained.stop_training)
+        return bool(self._trained.stop_training or self._stopped)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfctr.errors import UserError, disk_errors
 from tfctr.models.model import RankingModel
 from tfctr.storage import Mirror, write_text
+from tfctr.training.workers import ALONE, Workers
 
 
 @dataclass
@@ -43,19 +44,23 @@ class Progress:
 
 
 class Checkpoints:
-    """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set."""
+    """Weights, optimizer and progress, written so that a kill at any moment leaves a whole set.
 
-    def __init__(self, model: RankingModel, directory: Path, kept: str | None = None) -> None:
+    Of several workers the chief alone reads and writes them; the others are given what it has read. So they begin
+    alike, and only the chief must see the directory.
+    """
+
+    def __init__(self, model: RankingModel, directory: Path, kept: str | None = None, workers: Workers = ALONE) -> None:
         # TensorFlow's tracking of a Keras model reaches trainable weights only: no moving statistics, no codebook that
         # moves with the events, no state of dropout's random numbers. So every variable is named. Given tables are
         # large and never change, and what Keras counts in an epoch is shown only.
         left_out = {id(variable) for variable in (*model.embeddings.frozen_tables.values(), *model.metrics_variables)}
         state = [variable.value for variable in model.variables if id(variable) not in left_out]
         weights = [weight.value for weight in model.weights if id(weight) not in left_out]
-        self._checkpoint = tf.train.Checkpoint(
-            state=state, optimizer=[variable.value for variable in model.optimizer.variables]
-        )
-        self._best = tf.train.Checkpoint(weights=weights)
+        optimizer = [variable.value for variable in model.optimizer.variables]
+        self._checkpoint, self._all = tf.train.Checkpoint(state=state, optimizer=optimizer), [*state, *optimizer]
+        self._best, self._weights = tf.train.Checkpoint(weights=weights), weights
+        self._workers = workers
         self._directory = directory / "checkpoints"
         self._state = directory / "progress.json"
         self._kept = kept or directory
@@ -63,6 +68,8 @@ class Checkpoints:
 
     def save(self, progress: Progress) -> None:
         """Writes all that a resumed run needs, and removes what it no longer does."""
+        if not self._workers.chief:
+            return
         name = f"epoch{progress.epoch:04d}-step{progress.step:08d}"
         self._write(self._checkpoint, self._directory / name)
         with disk_errors(self._state):
@@ -75,6 +82,14 @@ class Checkpoints:
 
     def restore(self) -> Progress | None:
         """Reads the last checkpoint; returns the progress that goes with it, or None where there is none."""
+        found = self._found() if self._workers.chief else None
+        told = self._workers.said(None if found is None else asdict(found))
+        if told is None:
+            return None
+        self._workers.spread(self._all)
+        return found or Progress(**told)
+
+    def _found(self) -> Progress | None:
         self._mirror.fetch()
         if not self._state.exists():
             return None
@@ -93,7 +108,9 @@ class Checkpoints:
 
     def load_best(self, progress: Progress) -> None:
         """Gives the model the weights of its best epoch."""
-        self._read(self._best, self._directory / _best_name(progress))
+        if self._workers.chief:
+            self._read(self._best, self._directory / _best_name(progress))
+        self._workers.spread(self._weights)
 
     def _write(self, checkpoint: Any, path: Path) -> None:
         try:

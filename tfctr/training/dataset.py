@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,29 @@ from tfctr.storage import parent
 
 _READ_ROWS = 4096
 _TAKEN_BYTES = 1 << 21
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of every batch a process reads; each is a batch by itself, and may hold no row.
+
+    Attributes:
+        first: The first part.
+        count: How many.
+        of: How many parts a batch has.
+    """
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+    def of_rows(self, rows: int) -> list[slice]:
+        """Where the parts of that many rows are."""
+        size = -(-rows // self.of)
+        return [slice(part * size, (part + 1) * size) for part in range(self.first, self.first + self.count)]
+
+
+WHOLE = Parts()
 
 
 class RankingData:
@@ -97,7 +121,12 @@ class RankingData:
         return math.ceil(len(self) / batch_size)
 
     def batches(
-        self, batch_size: int, shuffle_seed: int | None = None, skip: int = 0, groups: bool = False
+        self,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        skip: int = 0,
+        groups: bool = False,
+        parts: Parts = WHOLE,
     ) -> tf.data.Dataset:
         """(inputs, labels [B, 1], weights [B, 1]) batches; with a seed shuffled, the same seed giving the same order.
 
@@ -106,6 +135,7 @@ class RankingData:
             shuffle_seed: None keeps the order of the log. Otherwise every order of all rows is equally likely.
             skip: Batches to leave out at the start (a resumed epoch).
             groups: Whether a batch has the raw groups [B] too, as its fourth; the feature file must name a group.
+            parts: Which parts of every batch to read.
         """
         count = len(self._rows)
         order = np.arange(count) if shuffle_seed is None else np.random.default_rng(shuffle_seed).permutation(count)
@@ -115,10 +145,14 @@ class RankingData:
 
         def generate() -> Iterator[tuple[Any, ...]]:
             for start in range(skip * batch_size, count, size):
-                yield self._taken(order[start : start + size], groups)
+                many = order[start : start + size]
+                batches = (many[first : first + batch_size] for first in range(0, len(many), batch_size))
+                own = [batch[part] for batch in batches for part in parts.of_rows(len(batch))]
+                yield self._taken(np.concatenate(own), groups), np.cumsum([0, *map(len, own)])
 
-        taken = tf.data.Dataset.from_generator(generate, output_signature=self._signature(groups)).prefetch(1)
-        return taken.rebatch(batch_size).prefetch(4)
+        signature = (self._signature(groups), tf.TensorSpec([None], tf.int64))
+        taken = tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1)
+        return taken.flat_map(_apart).prefetch(4)
 
     def sharing(self, batch_size: int) -> str | None:
         """What rows of a batch share, in a line for people; None for nothing."""
@@ -143,6 +177,12 @@ class RankingData:
         if not groups:
             return signature
         return (*signature, tf.TensorSpec([None], outcomes(self.file)[self.file.group or ""].dtype))
+
+
+def _apart(rows: Any, ends: Any) -> tf.data.Dataset:
+    """The rows between one end and the next, as one element each."""
+    bounds = tf.data.Dataset.from_tensor_slices((ends[:-1], ends[1:]))
+    return bounds.map(lambda first, end: tf.nest.map_structure(lambda column: column[first:end], rows))
 
 
 def _graph(file: FeatureFile, function: RawFunction) -> Any:

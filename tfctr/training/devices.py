@@ -11,9 +11,12 @@ from tfctr.errors import UserError
 from tfctr.models.model import RankingModel
 from tfctr.training.experiment import Training
 
+_WHY = ("training.devices", "TF_CONFIG")
+"""What makes a step one for several devices: the file, or that there are several workers."""
 
-def check_devices(training: Training) -> int:
-    """How many devices a training asks for.
+
+def check_devices(training: Training, workers: int = 1) -> int:
+    """How many devices a training asks for, on each of some workers.
 
     Raises:
         UserError: for more than there are, for XLA on several, and where the caller has spread the training by Keras.
@@ -23,7 +26,7 @@ def check_devices(training: Training) -> int:
             "keras.distribution: it does nothing in a training on TensorFlow; take keras.distribution.set_distribution "
             "out of the program and set training.devices, which trains on several devices of a machine"
         )
-    if training.devices == 1:
+    if training.devices == workers == 1:
         return 1
     found = _found()
     count = len(found) if training.devices == "all" else training.devices
@@ -33,10 +36,10 @@ def check_devices(training: Training) -> int:
             f"training.devices: {count} are asked for, and there are: {len(found)} {kind}; "
             f"set it to at most {len(found)}, or to `all`"
         )
-    if training.jit_compile and count > 1:
+    if training.jit_compile and count * workers > 1:
         raise UserError(
-            f"training.jit_compile: XLA compiles a step for one device, and training.devices makes it one for {count}; "
-            "leave jit_compile out, or set devices to 1"
+            f"training.jit_compile: XLA compiles a step for one device, and {_WHY[workers > 1]} makes it one for "
+            f"{count * workers}; leave jit_compile out, or train on one device"
         )
     return count
 
@@ -69,13 +72,13 @@ def on_several(model: RankingModel) -> bool:
     return bool(model.distribute_strategy.num_replicas_in_sync > 1)
 
 
-def check_built_for(model: RankingModel, training: Training) -> None:
-    """Raises a ValueError if a model was not built for the devices of a training."""
-    built, wanted = model.distribute_strategy.num_replicas_in_sync, check_devices(training)
+def check_built_for(model: RankingModel, wanted: int) -> None:
+    """Raises a ValueError if a model was not built for a number of devices."""
+    built = model.distribute_strategy.num_replicas_in_sync
     if built != wanted:
         raise ValueError(
             "`model` must be built in the scope of `strategy_of(training)`. "
-            f"Received: a model for {built}, and training.devices for {wanted}"
+            f"Received: a model for {built}, and a training for {wanted}"
         )
 
 

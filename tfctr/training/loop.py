@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tfctr.training.experiment import Training
 from tfctr.training.interruption import Interruption, held_back
 from tfctr.training.monitors import MONITORS
 from tfctr.training.optimizer import make_optimizer
+from tfctr.training.workers import ALONE, Workers
 
 _REPORT_SECONDS = 10.0
 
@@ -42,6 +44,7 @@ def train(
     weighting: Weighting = "impressions",
     kept: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    workers: Workers = ALONE,
 ) -> Progress:
     """Trains a model and leaves it with the weights of its best epoch.
 
@@ -53,38 +56,45 @@ def train(
     Args:
         weighting: The weight of a group in the GAUC of the validation.
         kept: A place in a store where the directory is kept too; a run that another machine began there is continued.
-        callbacks: Callbacks of Keras, see `UserCallbacks`. What they hold is in no checkpoint.
+        callbacks: Callbacks of Keras, see `UserCallbacks`. What they hold is in no checkpoint. Of several workers, the
+            chief calls them.
+        workers: The processes that train the model together.
 
     Raises:
         UserError: when the loss is no longer finite, a split has too few rows, or a checkpoint can't be read.
     """
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    compile_model(model, training)
-    checkpoints = Checkpoints(model, directory, kept)
+    if workers.chief:
+        with disk_errors(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+    compile_model(model, training, workers)
+    checkpoints = Checkpoints(model, directory, kept, workers)
     progress = checkpoints.restore() or Progress()
     if progress.finished:
         console().print(f"training: already finished after {len(progress.history)} epochs; nothing to do", markup=False)
     elif progress.epoch or progress.step:
         console().print(f"training: resumes in epoch {progress.epoch + 1} after step {progress.step}", markup=False)
-    told = UserCallbacks(callbacks, model, training.epochs)
+    told = UserCallbacks(callbacks if workers.chief else (), model, training.epochs, ends_epochs=workers.count == 1)
     with held_back() as interruption:
+        workers.fit_for(model, lambda: interruption.came)
         told.all.on_train_begin()
         while not progress.finished:
-            watch = _Watch(training, progress, checkpoints, interruption)
+            watch = _Watch(training, progress, checkpoints, interruption, workers)
             if not progress.trained:
                 told.all.on_epoch_begin(progress.epoch)
-                _run_epoch(model, training, train_data, progress, [watch, told])
-            _finish_epoch(model, training, valid_data, progress, watch, told, directory / "tensorboard", weighting)
-            watch.leave_if_told()
+                _run_epoch(model, training, train_data, progress, [watch, told], workers)
+            if workers.chief:
+                _finish_epoch(model, training, valid_data, progress, watch, told, directory / "tensorboard", weighting)
+            if workers.wait(lambda: interruption.came):
+                watch.leave()
+            progress = Progress(**workers.said(asdict(progress)))
         told.all.on_train_end()
     checkpoints.load_best(progress)
     return progress
 
 
-def compile_model(model: RankingModel, training: Training) -> None:
+def compile_model(model: RankingModel, training: Training, workers: Workers = ALONE) -> None:
     """Gives a model its optimizer, built, and says how its step is compiled."""
-    check_built_for(model, training)
+    check_built_for(model, workers.replicas(training))
     several = on_several(model)
     compiled = (model.faster_compiled and not several) if training.jit_compile is None else training.jit_compile
     with model.distribute_strategy.scope():
@@ -100,11 +110,12 @@ def _run_epoch(
     data: RankingData,
     progress: Progress,
     callbacks: list[keras.callbacks.Callback],
+    workers: Workers,
 ) -> None:
     model.optimizer.lower(progress.rate_factor)
     # One seed an epoch: a resumed epoch sees the same rows in the same order and skips those it has seen.
     seed = training.seed * 10_007 + progress.epoch
-    batches = data.batches(training.batch_size, seed, progress.step)
+    batches = workers.batches(data, training.batch_size, seed, progress.step)
     # Keras must not ask for a batch that is not there: whatever of a step needs no data (the count of steps, a decay of
     # weights) would be done once more at the end of every epoch.
     steps = data.steps(training.batch_size) - progress.step
@@ -221,11 +232,16 @@ class _Watch(keras.callbacks.Callback):
     """Counts steps, saves checkpoints, says how far the epoch is, stops a run that has lost its numbers or must go."""
 
     def __init__(
-        self, training: Training, progress: Progress, checkpoints: Checkpoints, interruption: Interruption
+        self,
+        training: Training,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        interruption: Interruption,
+        workers: Workers,
     ) -> None:
         super().__init__()
         self._training, self._progress, self.checkpoints = training, progress, checkpoints
-        self._interruption = interruption
+        self._interruption, self._workers = interruption, workers
         self._started = self._reported = time.monotonic()
         self._first_step = progress.step
 
@@ -233,11 +249,13 @@ class _Watch(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress = self._progress
         progress.step += 1
-        if progress.step % self._training.checkpoint_steps == 0 or self._interruption.came:
+        leaves = self._workers.told_in_step(self._interruption.came)
+        if progress.step % self._training.checkpoint_steps == 0 or leaves:
             self._check_loss(logs)
         if progress.step % self._training.checkpoint_steps == 0:
             self.checkpoints.save(progress)
-        self.leave_if_told()
+        if leaves:
+            self.leave()
         if time.monotonic() - self._reported > _REPORT_SECONDS:
             self._reported = time.monotonic()
             speed = (progress.step - self._first_step) * self._training.batch_size / (self._reported - self._started)
@@ -253,10 +271,14 @@ class _Watch(keras.callbacks.Callback):
         self._check_loss(logs)
 
     def leave_if_told(self) -> None:
-        """Ends the run with a checkpoint where a signal came."""
-        if self._interruption.came:
-            self.checkpoints.save(self._progress)
-            raise KeyboardInterrupt
+        """Ends the run with a checkpoint where a signal came to this worker or another one."""
+        if self._workers.told(self._interruption.came):
+            self.leave()
+
+    def leave(self) -> None:
+        """Ends the run with a checkpoint."""
+        self.checkpoints.save(self._progress)
+        raise KeyboardInterrupt
 
     def _check_loss(self, logs: dict[str, Any] | None) -> None:
         """The loss that Keras reports is the mean since the epoch began, so one lost number is enough to see it."""

@@ -16,7 +16,7 @@ from tfctr.features.columns import CANDIDATE_MASK, GROUP
 from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import outcomes
 from tfctr.features.spec import FeatureFile
-from tfctr.training.dataset import RankingData
+from tfctr.training.dataset import WHOLE, Parts, RankingData
 from tfctr.training.request_plan import RequestPlan, equal_rows
 
 _WORTH_IT = 1.1
@@ -57,7 +57,12 @@ class RequestData(RankingData):
 
     @override
     def batches(
-        self, batch_size: int, shuffle_seed: int | None = None, skip: int = 0, groups: bool = False
+        self,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        skip: int = 0,
+        groups: bool = False,
+        parts: Parts = WHOLE,
     ) -> tf.data.Dataset:
         """(inputs, labels [B, C], weights [B, C]) batches, `candidate_mask` [B, C] among the inputs.
 
@@ -70,13 +75,16 @@ class RequestData(RankingData):
             shuffle_seed: None keeps the order of the log among the requests of one shape.
             skip: Batches to leave out at the start (a resumed epoch).
             groups: Whether a batch has the raw groups [B, C] too, as its fourth; the feature file must name a group.
+            parts: Which parts of every batch to read, by requests.
         """
         plan = RequestPlan(self._counts, batch_size)
         batches = plan.batches(shuffle_seed)[skip:]
 
         def generate() -> Iterator[tuple[Any, ...]]:
-            for requests, shape in batches:
-                yield self._batch(plan.starts[requests], plan.sizes[requests], shape, groups)
+            for requests, (places, candidates) in batches:
+                for part in parts.of_rows(places):
+                    own, shape = requests[part], (len(range(places)[part]), candidates)
+                    yield self._batch(plan.starts[own], plan.sizes[own], shape, groups)
 
         return tf.data.Dataset.from_generator(generate, output_signature=self._signature(groups)).prefetch(4)
 

@@ -16,11 +16,12 @@ from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import join
 from tfctr.training.checkpoints import Progress
 from tfctr.training.dataset import RankingData
-from tfctr.training.devices import on_several, strategy_of
+from tfctr.training.devices import on_several
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
 from tfctr.training.requests import RequestData
 from tfctr.training.start import start_from
+from tfctr.training.workers import ALONE, Workers
 
 _BATCH_OF = {"rows": RankingData, "requests": RequestData}
 
@@ -49,6 +50,7 @@ def run_training(
     source: RankingModel | None = None,
     kept: str | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    workers: Workers = ALONE,
 ) -> TrainingResult:
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
@@ -58,11 +60,12 @@ def run_training(
         source: The trained model that `training.start_from` names.
         kept: A place in a store where the directory's runs are kept too, to be continued on another machine.
         callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
+        workers: The processes that train the model together. Each gets the trained model.
     """
     if (experiment.training.start_from is None) != (source is None):
         raise ValueError("`source` must be given where the experiment has `training.start_from`, and only there")
     started = time.monotonic()
-    strategy = strategy_of(experiment.training)
+    strategy = workers.strategy(experiment.training)
     with strategy.scope():
         model = _starting_model(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
@@ -77,7 +80,7 @@ def run_training(
     if shared is not None:
         console().print(f"training: {shared}", markup=False)
     progress = train(
-        model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks
+        model, experiment.training, train_data, valid_data, Path(directory) / name, weighting, kept, callbacks, workers
     )
     if on_several(model):
         # Who scores and exports the model needs none of the copies on other devices.

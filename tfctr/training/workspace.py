@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,10 @@ from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.dataset import RankingData
-from tfctr.training.devices import check_devices
 from tfctr.training.experiment import Experiment
 from tfctr.training.optimizer import check_table_optimizers
 from tfctr.training.run import TrainingResult, run_training
+from tfctr.training.workers import ALONE, Workers, refuse_several
 
 _NOTE = "run.json"
 
@@ -50,6 +51,7 @@ def train_in_workspace(
     data: str | Path,
     out: str | Path,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    workers: Workers = ALONE,
 ) -> TrainingResult:
     """Analyzes the training split (once), trains, and leaves what `finished_run` needs.
 
@@ -57,25 +59,33 @@ def train_in_workspace(
         data: A data directory with train/ and valid/.
         out: The workspace; a killed run of the same experiment in it is continued.
         callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
+        workers: What `tfctr.training.workers.connected` has found. `out` may be one directory that all of them share,
+            or one for each; the chief's holds the run.
 
     Raises:
         UserError: what is wrong with the data, the experiment or the disk, or that another run has the workspace.
     """
+    if workers is ALONE:
+        refuse_several("a program that calls this without `workers`")
     experiment.model_config_of().interests_of(file)
     experiment.evaluation.slice_columns(file)
     check_table_optimizers(experiment.training, file)
-    check_devices(experiment.training)
+    workers.replicas(experiment.training)
     out = local_path(out, "--out")
     paths = {split: split_files(data, split) for split in ("train", "valid")}
     start = experiment.training.start_from
     if start is not None and Path(start.run).resolve() == out.resolve():
         raise UserError(f"training.start_from: {out} is where this run goes; train into another directory")
     source = None if start is None else finished_run(start.run)
-    with only_one(out, out / ".lock"):
-        return _train(file, experiment, data, paths, out, source, callbacks)
+    workers.check_same("the experiment or the feature file", [experiment.model_dump_json(), file.model_dump_json()])
+    # The others write into `out` only what the chief has not left there, so they may share it with its lock.
+    lock = only_one(out, out / ".lock") if workers.chief else nullcontext()
+    with lock:
+        return _train(workers, file, experiment, data, paths, out, source, callbacks)
 
 
 def _train(
+    workers: Workers,
     file: FeatureFile,
     experiment: Experiment,
     data: str | Path,
@@ -84,16 +94,24 @@ def _train(
     source: FinishedRun | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> TrainingResult:
-    assets = _assets(file, paths["train"], data, out)
-    splits = {split: _rows(file, assets, split, found, out) for split, found in paths.items()}
+    assets, splits = _read(workers, file, data, paths, out)
     rows = rows_key(file, [path for found in paths.values() for path in found])
     if source is not None:
         # A run that starts from another one, or from that one trained anew, is another run.
         rows += f"-{hashlib.sha256(source.name.encode()).hexdigest()[:16]}"
     start = None if source is None else source.model
     result = run_training(
-        assets, experiment, splits["train"], splits["valid"], out / "runs" / rows, start, callbacks=callbacks
+        assets,
+        experiment,
+        splits["train"],
+        splits["valid"],
+        out / "runs" / rows,
+        start,
+        callbacks=callbacks,
+        workers=workers,
     )
+    if not workers.chief:
+        return result
     # Weights of another run have another name, and the note that names them is replaced in one go: a kill in between
     # leaves the finished run that was there before.
     weights = out / f"{experiment.fingerprint()}-{assets.fingerprint[:16]}-{rows}.weights.h5"
@@ -116,6 +134,27 @@ def _train(
             if old != weights:
                 old.unlink(missing_ok=True)
     return result
+
+
+def _read(
+    workers: Workers, file: FeatureFile, data: str | Path, paths: dict[str, list[str]], out: Path
+) -> tuple[FeatureAssets, dict[str, RankingData]]:
+    """The assets and the rows of each split, which the chief makes first, for those that share its directory."""
+    given = [place for path in given_files(file) if exists(place := join(data, path))]
+    # The chief's keys: a worker that shares its directory would else remove the copies of the chief, where its own log
+    # is another copy.
+    keys = workers.said([rows_key(file, one) for one in ([*paths["train"], *given], *paths.values())])
+
+    def made() -> tuple[FeatureAssets, dict[str, RankingData]]:
+        assets = _assets(file, paths["train"], data, out / f"assets-{keys[0]}")
+        named = dict(zip(paths, keys[1:], strict=True))
+        return assets, {split: _rows(file, assets, split, found, out, named[split]) for split, found in paths.items()}
+
+    found = made() if workers.chief else None
+    workers.said(None)
+    assets, splits = found or made()
+    workers.check_same("the data", [assets.fingerprint, *map(len, splits.values())])
+    return assets, splits
 
 
 def finished_run(workspace: str | Path) -> FinishedRun:
@@ -154,10 +193,8 @@ def warmup_row(file: FeatureFile, experiment: Experiment, data: str | Path) -> b
     return next(one for path in split_files(data, "train") for one in serialized(path, rules, file.csv))
 
 
-def _assets(file: FeatureFile, paths: list[str], data: str | Path, out: Path) -> FeatureAssets:
+def _assets(file: FeatureFile, paths: list[str], data: str | Path, directory: Path) -> FeatureAssets:
     """Feature assets of exactly this feature file and these rows, made when they aren't there."""
-    given = [place for path in given_files(file) if exists(place := join(data, path))]
-    directory = out / f"assets-{rows_key(file, [*paths, *given])}"
     if directory.is_dir():
         console().print("features: analyzed before, nothing has changed", markup=False)
         return FeatureAssets(directory)
@@ -165,9 +202,9 @@ def _assets(file: FeatureFile, paths: list[str], data: str | Path, out: Path) ->
         return analyze(file, paths, directory, data)
 
 
-def _rows(file: FeatureFile, assets: FeatureAssets, split: str, paths: list[str], out: Path) -> RankingData:
+def _rows(file: FeatureFile, assets: FeatureAssets, split: str, paths: list[str], out: Path, key: str) -> RankingData:
     """The rows of a split, from their columnar copy; copies of other rows are removed."""
-    copy = out / "rows" / f"{split}-{rows_key(file, paths)}-{assets.fingerprint[:16]}"
+    copy = out / "rows" / f"{split}-{key}-{assets.fingerprint[:16]}"
     rows = RankingData.of_log(file, paths, RawFunction(file, FileLookups(assets)), copy, training=split == "train")
     remove_other_copies(copy, split)
     return rows
