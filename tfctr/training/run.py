@@ -19,10 +19,10 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.devices import on_several, strategy_of
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
-from tfctr.training.requests import RequestData
+from tfctr.training.requests import RequestData, UserData
 from tfctr.training.start import start_from
 
-_BATCH_OF = {"rows": RankingData, "requests": RequestData}
+_BATCH_OF = {"rows": RankingData, "requests": RequestData, "users": UserData}
 
 
 @dataclass(frozen=True)
