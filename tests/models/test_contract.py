@@ -141,17 +141,22 @@ def test_an_interest_sees_the_request(workbench: Workbench, probe: RankingModel)
 
 def test_each_candidate_may_have_a_request_of_its_own(workbench: Workbench, probe: RankingModel) -> None:
     names = [spec.name for spec in model_inputs(workbench.file) if spec.side == "context"]
-    inputs = batch(workbench)
+    inputs = batch(workbench, rows=30)
     later = {name: inputs[name] // 2 for name in names} | {"timestamp": inputs["timestamp"] + 10**9}
-    expected = []
-    for one in (inputs, inputs | later):
-        probe(one)
-        expected.append(Probe.seen["context"]["fields"])
-    different = [not np.array_equal(*(one[..., place, :] for one in expected)) for place in range(3)]
+    assert len(np.unique(inputs["history_newest_time"])) > 1
+
+    def alone(row: int, context: dict[str, Any]) -> Any:
+        probe({name: value[row : row + 1] for name, value in (inputs | context).items()})
+        return Probe.seen["context"]["fields"]
+
+    expected = np.concatenate(
+        [np.concatenate([alone(row, context) for row in range(30)]) for context in ({}, later)], axis=1
+    )
+    different = [not np.array_equal(expected[:, 0, field], expected[:, 1, field]) for field in range(3)]
     assert different == [True] * 3, "hour, weekday, time since the newest event"
     both = {name: np.stack([inputs[name], later[name]], axis=1) for name in names}
-    probe(batch(workbench, candidates=2) | both)
-    np.testing.assert_array_equal(Probe.seen["context"]["fields"], np.concatenate(expected, axis=1))
+    probe(batch(workbench, rows=30, candidates=2) | both)
+    np.testing.assert_array_equal(Probe.seen["context"]["fields"], expected)
 
 
 def test_content_is_part_of_events_and_candidates(workbench: Workbench, probe: RankingModel) -> None:
