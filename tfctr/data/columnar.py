@@ -111,7 +111,7 @@ class RowCopy:
     def digests(self, sides: Collection[Side]) -> npt.NDArray[np.uint64]:
         """Digests [rows, 2] of 128 bits, equal where all model inputs of some sides are the same bytes.
 
-        They take longer than an epoch's reading, so they are kept beside the rows.
+        They are kept beside the rows, since every training on these asks for the same.
 
         Raises:
             UserError: the disk refuses.

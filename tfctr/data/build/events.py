@@ -125,8 +125,8 @@ def request_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
 def first_of_state(events: Events, seconds: int) -> _Ints:
     """The row [m] before which lies what the histories of each impression hold.
 
-    That is where the second begins in which a cache would have had the state of the user made: an impression's state
-    is that of the one before it, unless this was made so many seconds ago.
+    That is where the second begins in which a cache would have had the state of the user made: an impression has the
+    state of the user's impression before it, unless that state was made `seconds` or more before.
 
     Args:
         events: Rows of whole users.
