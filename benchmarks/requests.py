@@ -67,23 +67,18 @@ def _step(name: str, length: int, splits: list[Any], rounds: int) -> None:
 
     size = BATCHES.get(length, 64)
     file = splits[0].file
-
-    def made() -> RankingModel:
-        model = RankingModel(file, _tables(file), {"item_vector": (ITEMS + 1, VECTOR)}, preset(name))
-        model.build()
-        model.embeddings.frozen_tables["item_vector"].assign(_vectors())
-        return model
+    model = RankingModel(file, _tables(file), {"item_vector": (ITEMS + 1, VECTOR)}, preset(name))
+    model.build()
+    model.embeddings.frozen_tables["item_vector"].assign(_vectors())
+    model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0), jit_compile=True)
 
     def step(batch: Any) -> Callable[[], Any]:
-        # Each has a model of its own: Keras would make one step of inputs with and without an axis of candidates.
-        model = made()
-        model.compile(keras.optimizers.Adam(1e-3, epsilon=1e-8, global_clipnorm=10.0), jit_compile=True)
         return lambda: model.fit(tf.data.Dataset.from_tensors(batch).repeat(3), verbose=0, shuffle=False)
 
     batches = [next(iter(data.batches(size, 0))) for data in splits]
     rows = [int(np.sum(batch[2])) for batch in batches]
     speeds = _best([step(batch) for batch in batches], rounds, [3 * count for count in rows])
-    cost = model_cost(made())
+    cost = model_cost(model)
     # A backward pass has two products for each of the forward pass.
     flops = 3 * (cost.flops_per_user + cost.flops_per_request + cost.flops_per_candidate)
     cells = [f"{speeds[0]:,.0f}", *(f"{speed:,.0f} ({speed / speeds[0]:.1f}x)" for speed in speeds[1:])]
