@@ -56,9 +56,10 @@ def row_by_row(data: RequestData) -> RankingData:
     return RankingData(data.copy, data.file)
 
 
-def is_shared(spec: InputSpec, value: np.ndarray) -> bool:
-    """Whether an input has no axis of candidates."""
-    return value.ndim == 1 + len(spec.shape)
+def of_candidates(spec: InputSpec, value: np.ndarray, count: int) -> np.ndarray:
+    """An input with a value for each candidate, [B, C, ...]."""
+    wide = value[:, None] if spec.side == "user" else value
+    return np.broadcast_to(wide, (len(value), count, *spec.shape))
 
 
 def arrays(batches: Any) -> list[Any]:
@@ -71,9 +72,8 @@ def as_rows(data: RequestData, batch: Any) -> Any:
     real = inputs[CANDIDATE_MASK]
     found = {}
     for spec in model_inputs(data.file):
-        value = inputs[spec.name]
-        per_row = np.repeat(value[:, None], real.shape[1], axis=1) if is_shared(spec, value) else value
-        found[spec.name] = per_row[real][:, None] if spec.side in ("candidate", "bias") else per_row[real]
+        per_row = of_candidates(spec, inputs[spec.name], real.shape[1])[real]
+        found[spec.name] = per_row[:, None] if spec.side in ("candidate", "bias") else per_row
     return found, *(value[real][:, None] for value in others)
 
 
@@ -111,8 +111,8 @@ def test_places_without_a_row_hold_nothing(data: RequestData) -> None:
         assert not labels[empty].any()
         assert not weights[empty].any()
         for spec in model_inputs(data.file):
-            value = inputs[spec.name]
-            assert not value[empty.all(axis=1) if is_shared(spec, value) else empty].any(), spec.name
+            where = empty.all(axis=1) if spec.side in data.shared else empty
+            assert not inputs[spec.name][where].any(), spec.name
     assert padded
 
 
@@ -121,7 +121,8 @@ def test_rows_of_a_user_share_the_history_and_keep_their_contexts(users: UserDat
     for inputs, *_ in arrays(users.batches(40)):
         real = inputs[CANDIDATE_MASK]
         for spec in model_inputs(users.file):
-            assert is_shared(spec, inputs[spec.name]) == (spec.side == "user"), spec.name
+            axes = inputs[spec.name].ndim - len(spec.shape)
+            assert inputs[spec.name].shape[:axes] == (real.shape[:1] if spec.side == "user" else real.shape), spec.name
         several += sum(len(set(times[mask])) > 1 for times, mask in zip(inputs["timestamp"], real, strict=True))
     assert several > 10
 
@@ -174,9 +175,12 @@ def test_validation_says_the_same(tmp_path: Path, size: int, kind: type[RequestD
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hstu", "dmqn", "qnn-alpha", "dmf-gated", "deepfm"])
-def test_validation_of_a_model_says_the_same(workbench: Workbench, data: RequestData, name: str) -> None:
+def test_validation_of_a_model_says_the_same(
+    workbench: Workbench, requests: RequestData, users: UserData, name: str
+) -> None:
     model = workbench.model(name)
-    assert validate(model, data, 40) == pytest.approx(validate(model, row_by_row(data), 40), abs=1e-6)
+    for data in (requests, users):
+        assert validate(model, data, 40) == pytest.approx(validate(model, row_by_row(data), 40), abs=1e-6)
 
 
 @pytest.mark.slow

@@ -104,8 +104,11 @@ class RequestData(RankingData):
         def padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.concatenate([values, np.zeros((shape[0] - len(values), *values.shape[1:]), values.dtype)])
 
+        # All contexts have an axis of candidates, or Keras would make one step of inputs with and without it.
         inputs = {
-            spec.name: placed(own[spec.name]) if spec.name in own else padded(shared[spec.name])
+            spec.name: placed(own[spec.name])
+            if spec.side in self._own
+            else padded(shared[spec.name] if spec.side == "user" else shared[spec.name][:, None])
             for spec in model_inputs(self.file)
         }
         batch = (inputs | {CANDIDATE_MASK: real}, placed(own[LABEL]), placed(own[WEIGHT]))
@@ -119,7 +122,7 @@ class RequestData(RankingData):
     def _signature(self, groups: bool) -> tuple[Any, ...]:
         inputs = {CANDIDATE_MASK: tf.TensorSpec([None, None], tf.bool)}
         for spec in model_inputs(self.file):
-            axes = [None] if spec.side in self._own else []
+            axes = [] if spec.side == "user" else [None]
             inputs[spec.name] = tf.TensorSpec([None, *axes, *spec.shape], spec.dtype)
         pairs = tf.TensorSpec([None, None], tf.float32)
         signature = (inputs, pairs, pairs)
