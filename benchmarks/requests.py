@@ -1,11 +1,12 @@
-"""Speed of training by requests against row by row, and of its input.
+"""Speed of training by requests, and by users, against row by row, and of its input.
 
     python -m benchmarks.requests [--presets din,dmf,hstu,dmqn] [--lengths 50,200,1000] [--input]
 
-Rows have the features of configs/synthetic.yaml with full histories of random events. A request has 1, 4 or 16 of them.
-The step is that of `tfctr train` on one batch again and again, row by row and by requests in turns, after the
-compilation; the input is what comes out of a columnar copy. Rows per second are the best of `--rounds`, since other
-work on a machine only ever takes time away. docs/benchmarks.md has the results.
+Rows have the features of configs/synthetic.yaml with full histories of random events. A request has 1, 4 or 16 of them,
+and a state of a user 16, each with a context of its own. The step is that of `tfctr train` on one batch again and
+again, row by row, by requests and by users in turns, after the compilation; the input is what comes out of a columnar
+copy. Rows per second are the best of `--rounds`, since other work on a machine only ever takes time away.
+docs/benchmarks.md has the results.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main(
     say(
         f"{os.cpu_count()} cores, load before it {os.getloadavg()[0]:.1f}, {_products():.0f} GFLOP/s in matrix products"
     )
-    by_request = [f"{count} a request" for count in CANDIDATES]
+    by_request = [*(f"{count} a request" for count in CANDIDATES), f"{CANDIDATES[-1]} a user"]
     found = [int(length) for length in lengths.split(",")]
     with tempfile.TemporaryDirectory() as work:
         copies = {length: _copies(Path(work), length) for length in found}
@@ -114,13 +115,13 @@ def _step(name: str, length: int, splits: list[Any], rounds: int) -> None:
 
 
 def _copies(work: Path, length: int) -> list[Any]:
-    """The same number of rows row by row, and by requests of each size."""
+    """The same number of rows row by row, by requests of each size, and by users."""
     from tfctr.data.columnar import LABEL, WEIGHT, write_copy
     from tfctr.features import FeatureFile, load_feature_file
     from tfctr.features.columns import length_name
     from tfctr.features.inputs import model_inputs
     from tfctr.training.dataset import RankingData
-    from tfctr.training.requests import RequestData
+    from tfctr.training.requests import RequestData, UserData
 
     content = load_feature_file(FEATURES).model_dump(mode="json", exclude_unset=True)
     content["sequences"]["history"]["max_length"] = length
@@ -133,11 +134,11 @@ def _copies(work: Path, length: int) -> list[Any]:
         if field.table is not None
     }
     found = []
-    for count in CANDIDATES:
+    for kind, count in [*((RequestData, count) for count in CANDIDATES), (UserData, CANDIDATES[-1])]:
         generator = np.random.default_rng(0)
         rows: dict[str, Any] = {}
         for spec in model_inputs(file):
-            shared = spec.side in ("user", "context")
+            shared = spec.side in kind.shared
             shape = (INPUT_ROWS // count if shared else INPUT_ROWS, *spec.shape)
             values = generator.integers(1, owners.get(spec.name, ITEMS), shape)
             if spec.name == length_name("history"):
@@ -145,10 +146,10 @@ def _copies(work: Path, length: int) -> list[Any]:
             rows[spec.name] = np.repeat(values, count if shared else 1, axis=0).astype(spec.dtype)
         rows[LABEL] = generator.integers(0, 2, INPUT_ROWS).astype(np.float32)
         rows[WEIGHT] = np.ones(INPUT_ROWS, np.float32)
-        copy = work / f"{length}-{count}"
+        copy = work / f"{length}-{len(found)}"
         write_copy(copy, file, [rows])
-        found.append(copy)
-    return [RankingData(found[-1], file), *(RequestData(copy, file) for copy in found)]
+        found.append(kind(copy, file))
+    return [RankingData(found[-1].copy, file), *found]
 
 
 def _tables(file: Any) -> dict[str, int]:

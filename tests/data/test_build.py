@@ -61,6 +61,30 @@ def test_every_column_is_what_plain_python_makes_of_the_log(tmp_path: Path) -> N
         assert max(of_level["low"]) < min(of_level["high"])
 
 
+@pytest.mark.parametrize("seconds", [1, 20, 100, 10**9, 2**40])
+def test_the_history_is_that_of_a_state_which_is_kept(tmp_path: Path, seconds: int) -> None:
+    log = click_log()
+    of_impressions = [{"column": "price", "above": 0}]
+    rows = build(tmp_path, log, impressions=of_impressions, history_ttl_seconds=seconds, keep_negatives=0.5)
+    events, states = by_key(rows), set()
+    for user in range(30):
+        mine = sorted((one for one in log.to_pylist() if one["user"] == user), key=lambda one: one["time"])
+        made = None
+        for event in mine:
+            # What is no impression asks for no state. Negatives that are not kept do.
+            if event["price"] > 0 and (made is None or event["time"] >= made + seconds):
+                made = event["time"]
+            row = events.get((user, event["item"], event["time"]))
+            if row is not None:
+                newest = [other for other in mine if other["time"] < made and other["click"] == 1][::-1][:5]
+                assert row["clicks_item"] == [other["item"] for other in newest]
+                assert row["clicks_time"] == [other["time"] for other in newest]
+                states.add((user, made))
+    assert len(states) == {1: 364, 20: 284, 100: 156}.get(seconds, 30)
+    told = json.loads((tmp_path / "out" / "dataset.json").read_text())["columns"]["clicks_item"]
+    assert told.endswith(f"(clicks), of a state kept for {seconds} seconds" if seconds > 1 else "(clicks)")
+
+
 def test_a_user_is_split_by_time_and_a_second_never_is(tmp_path: Path) -> None:
     rows = build(tmp_path, click_log())
     for user in range(30):
@@ -75,10 +99,11 @@ def test_as_many_buckets_as_there_may_be_give_the_same_rows(
 ) -> None:
     log = click_log(users)
     for split in ("user-time", "global-time", "random", "random-request", "leave-last-out"):
-        whole = by_key(build(tmp_path / "whole", log, split=split, keep_negatives=0.5))
+        changes = {"split": split, "keep_negatives": 0.5, "history_ttl_seconds": 50}
+        whole = by_key(build(tmp_path / "whole", log, **changes))
         with monkeypatch.context() as changed:
             changed.setattr(local, "_BUCKET_BYTES", 2_000)
-            pieces = by_key(build(tmp_path / "pieces", log, split=split, keep_negatives=0.5))
+            pieces = by_key(build(tmp_path / "pieces", log, **changes))
         assert whole == pieces
 
 

@@ -129,6 +129,8 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
         ({"impressions": [{"column": "click", "above": 1, "below": 3}]}, "must have one of .* Received: above, below"),
         ({"request": "clicks_item"}, "the column 'clicks_item' is made twice"),
         ({"keep_negatives": 0}, "keep_negatives: .*greater than 0"),
+        ({"history_ttl_seconds": 0}, "history_ttl_seconds: .*greater than or equal to 1"),
+        ({"history_ttl_seconds": 60, "histories": {}}, "history_ttl_seconds: the file has no `histories`; leave it"),
         ({"split": "weekly"}, "split: .*'user-time'"),
         ({"shares": [7, 2, 0]}, "shares: must be three positive whole numbers, of train, valid and test"),
         ({"split": "leave-last-out", "shares": [7, 2, 1]}, "shares: leave-last-out has none"),

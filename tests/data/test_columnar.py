@@ -143,6 +143,15 @@ def test_digests_are_equal_where_all_inputs_of_the_sides_are(tmp_path: Path, sha
         np.testing.assert_array_equal((other != found[0]).any(axis=1), differs, err_msg=name)
 
 
+def test_digests_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_copy(tmp_path / "copy", FILE, pieces(rows(40)))
+    made = [RowCopy(tmp_path / "copy", FILE).digests(sides) for sides in (("user", "context"), ("user",))]
+    monkeypatch.setattr(columnar._Shard, "digests", None)
+    again = [RowCopy(tmp_path / "copy", FILE).digests(sides) for sides in (("user", "context"), ("user",))]
+    np.testing.assert_array_equal(made, again)
+    assert not np.array_equal(*made)
+
+
 def test_groups_may_be_numbers(tmp_path: Path) -> None:
     whole = rows(40) | {GROUP: np.arange(40, dtype=np.int64)}
     write_copy(tmp_path / "copy", FILE, pieces(whole))

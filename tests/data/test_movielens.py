@@ -75,6 +75,13 @@ def test_history_length_cuts_the_oldest(tmp_path: Path, length: int, expected: i
     assert len(row["history_time"]) == len(row["history_genres"]) == expected
 
 
+def test_the_histories_may_be_those_of_the_first_row_in_some_seconds(tmp_path: Path) -> None:
+    splits = prepared(tmp_path, Options(history_ttl_seconds=10**9))
+    mine = [row for rows in splits.values() for (user, _), row in rows.items() if user == 1]
+    assert len(mine) > 5
+    assert [row for row in mine if row.get("history_item_id")] == []
+
+
 @pytest.mark.slow
 def test_a_history_of_a_thousand_events(tmp_path: Path) -> None:
     movies = "".join(f"{item}::Film {item} (2000)::Drama|War\n" for item in range(1, 1301))

@@ -49,24 +49,25 @@ FIELDS = 4
 
 def gated(context: bool = True, **arguments: Any) -> ComplementaryModality:
     layer = ComplementaryModality("text", **{"num_heads": 2, "bins": 6, "mixing": "gated", **arguments})
-    fields = {"fields": (None, 3, FIELDS)} if context else {}
+    fields = {"fields": (None, None, 3, FIELDS)} if context else {}
     layer.build({"sequence": {"events": (None, None, WIDTH)}, "context": fields})
     return layer
 
 
-def with_fields(seed: int = 0) -> dict[str, Any]:
-    fields = np.random.default_rng(seed).normal(size=(3, 3, FIELDS)).astype("float32")
+def with_fields(seed: int = 0, each: int = 1) -> dict[str, Any]:
+    fields = np.random.default_rng(seed).normal(size=(3, each, 3, FIELDS)).astype("float32")
     return {**make_inputs(), "context": {"fields": fields}}
 
 
-@pytest.mark.parametrize("context", [False, True])
-def test_gate_by_hand(context: bool) -> None:
-    layer, inputs = randomize(gated(context)), with_fields()
+@pytest.mark.parametrize(("context", "each"), [(False, 1), (True, 1), (True, 5)])
+def test_gate_by_hand(context: bool, each: int) -> None:
+    """The candidates share one context, or each has its own."""
+    layer, inputs = randomize(gated(context)), with_fields(each=each)
     length = np.repeat(np.log1p(inputs["sequence"]["length"].astype("float32"))[:, None, None], 5, axis=1)
     kernel, bias = (ops.convert_to_numpy(one) for one in (layer.gate_hidden.kernel, layer.gate_hidden.bias))
     hidden = np.concatenate([inputs["candidate"]["target"], length], axis=-1) @ kernel + bias
     if context:
-        hidden += (inputs["context"]["fields"].mean(axis=1) @ ops.convert_to_numpy(layer.gate_fields))[:, None]
+        hidden += inputs["context"]["fields"].mean(axis=2) @ ops.convert_to_numpy(layer.gate_fields)
     logit = np.maximum(hidden, 0.0) @ ops.convert_to_numpy(layer.gate_kernel) + ops.convert_to_numpy(layer.alpha_logit)
     alpha = 1.0 / (1.0 + np.exp(-logit))
     assert alpha.std() > 0.01
@@ -100,7 +101,7 @@ def test_gate_stands_the_layer_checks_with_a_request() -> None:
     layer = ComplementaryModality(
         ["text", "image"], num_heads=2, bins=6, histogram_bins=4, mixing="gated", gate_units=3, soft_buckets=True
     )
-    check_layer(layer, with_fields(), output_shape=[3, 5, WIDTH])
+    check_layer(layer, with_fields(each=5), output_shape=[3, 5, WIDTH])
     assert any("gate_fields" in weight.path for weight in layer.trainable_weights)
 
 

@@ -24,7 +24,7 @@ SHAPES = {
         "vectors/text": (None, None, 6),
         "vectors/image": (None, None, 9),
     },
-    "context": {"fields": (None, 3, WIDTH)},
+    "context": {"fields": (None, None, 3, WIDTH)},
 }
 
 

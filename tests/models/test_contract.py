@@ -12,6 +12,7 @@ from tests.models.test_model import batch
 from tests.workbench import Workbench
 from tfctr.errors import UserError
 from tfctr.export.fold import served_scorer
+from tfctr.features.inputs import model_inputs
 from tfctr.interactions import INTERACTIONS, Interaction
 from tfctr.interactions.headed import HeadedInteraction
 from tfctr.interests import INTERESTS, Interest, SequenceFacts
@@ -134,8 +135,28 @@ def test_an_interest_sees_the_ids_it_compares(workbench: Workbench, probe: Ranki
 def test_an_interest_sees_the_request(workbench: Workbench, probe: RankingModel) -> None:
     probe(batch(workbench))
     fields = Probe.seen["context"]["fields"]
-    assert (None, *fields.shape[1:]) == Probe.seen["shapes"]["context"]["fields"]
-    assert fields.shape[1:] == (3, 8), "hour, weekday, time since the newest event"
+    assert (None, None, *fields.shape[2:]) == Probe.seen["shapes"]["context"]["fields"]
+    assert fields.shape[1:] == (1, 3, 8), "hour, weekday, time since the newest event"
+
+
+def test_each_candidate_may_have_a_request_of_its_own(workbench: Workbench, probe: RankingModel) -> None:
+    names = [spec.name for spec in model_inputs(workbench.file) if spec.side == "context"]
+    inputs = batch(workbench, rows=30)
+    later = {name: inputs[name] // 2 for name in names} | {"timestamp": inputs["timestamp"] + 10**9}
+    assert len(np.unique(inputs["history_newest_time"])) > 1
+
+    def alone(row: int, context: dict[str, Any]) -> Any:
+        probe({name: value[row : row + 1] for name, value in (inputs | context).items()})
+        return Probe.seen["context"]["fields"]
+
+    expected = np.concatenate(
+        [np.concatenate([alone(row, context) for row in range(30)]) for context in ({}, later)], axis=1
+    )
+    different = [not np.array_equal(expected[:, 0, field], expected[:, 1, field]) for field in range(3)]
+    assert different == [True] * 3, "hour, weekday, time since the newest event"
+    both = {name: np.stack([inputs[name], later[name]], axis=1) for name in names}
+    probe(batch(workbench, rows=30, candidates=2) | both)
+    np.testing.assert_array_equal(Probe.seen["context"]["fields"], expected)
 
 
 def test_content_is_part_of_events_and_candidates(workbench: Workbench, probe: RankingModel) -> None:
@@ -181,14 +202,19 @@ def test_first_order_weights_are_summed_over_all_sides(workbench: Workbench, mon
     generator = np.random.default_rng(0)
     for weight in first_order.weights:
         weight.assign(generator.normal(size=weight.shape))
-    expected = np.zeros((6, 3))
-    for name, table in first_order.tables.items():
-        weights = np.asarray(table.embeddings)[inputs[name]][..., 0]
-        if name == "genres":
-            weights = (weights * (inputs[name] != 0)).sum(-1)
-        expected += weights if weights.ndim == 2 else weights[:, None]
-    for name, slope in first_order.slopes.items():
-        expected += inputs[name] * float(np.asarray(slope.kernel)[0, 0])
+
+    def by_hand(inputs: dict[str, Any]) -> np.ndarray:
+        total = np.zeros((6, 3))
+        for name, table in first_order.tables.items():
+            weights = np.asarray(table.embeddings)[inputs[name]][..., 0]
+            if name == "genres":
+                weights = (weights * (inputs[name] != 0)).sum(-1)
+            total += weights if weights.ndim == 2 else weights[:, None]
+        for name, slope in first_order.slopes.items():
+            total += inputs[name] * float(np.asarray(slope.kernel)[0, 0])
+        return total
+
+    expected = by_hand(inputs)
     assert {"user_id", "item_id", "genres", "timestamp_hour"} <= set(first_order.tables)
     assert not any(name.startswith(("history", "position", "item_vector")) for name in first_order.tables)
     np.testing.assert_allclose(model(inputs).numpy(), expected, rtol=1e-5, atol=1e-5)
@@ -196,6 +222,11 @@ def test_first_order_weights_are_summed_over_all_sides(workbench: Workbench, mon
     assert state["user/linear"].shape == (6,)
     compiled = tf.function(lambda x: model(x), jit_compile=True)
     np.testing.assert_allclose(compiled(inputs).numpy(), expected, rtol=1e-5, atol=1e-5)
+    for spec in model_inputs(workbench.file):
+        if spec.side == "context":
+            inputs[spec.name] = np.stack([inputs[spec.name] // (1 + place) for place in range(3)], axis=1)
+    assert not np.allclose(by_hand(inputs), expected), "each candidate has a request of its own"
+    np.testing.assert_allclose(model(inputs).numpy(), by_hand(inputs), rtol=1e-5, atol=1e-5)
 
 
 def test_an_interest_with_positions_gets_as_many_as_the_history_has(workbench: Workbench) -> None:
@@ -277,4 +308,4 @@ def test_an_auxiliary_loss_is_part_of_training_only(workbench: Workbench, monkey
 
 def _sides(model: RankingModel, inputs: dict[str, Any]) -> tuple[Any, Any, Any]:
     state = model.user_tower(model._pick("user", inputs))
-    return state, model._pick("candidate", inputs), model._pick("context", inputs)
+    return state, model._pick("candidate", inputs), model.scorer._context(model._pick("context", inputs))

@@ -61,7 +61,8 @@ def test_beam_writes_the_rows_that_one_machine_writes(
     for number in range(3):
         pq.write_table(log.slice(number * 400, 400), tmp_path / "log" / f"{number}.parquet")
     log_of = BUILD["log"] | {"path": "log"}
-    build = build_of(BUILD | {"log": log_of, **split, "keep_negatives": 0.5}, "build.yaml")
+    changes = {"log": log_of, **split, "keep_negatives": 0.5, "history_ttl_seconds": 50}
+    build = build_of(BUILD | changes, "build.yaml")
     monkeypatch.setattr(data_build, "_BUCKET_BYTES", 3_000)
     here = build_dataset(build, tmp_path, tmp_path / "here")
     there = build_on_beam(build, tmp_path, tmp_path / "there")

@@ -37,10 +37,13 @@ def prepare(
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Keep this many rows at most.")] = None,
     users: Annotated[int | None, typer.Option(min=1, help="Keep this many users at most.")] = None,
+    history_ttl_seconds: Annotated[
+        int, typer.Option(min=1, help="Rows have the histories of the user's first row in so many seconds.")
+    ] = 1,
     force: ForceOption = False,
 ) -> None:
     """Writes a public data set as impressions. Frappe is split as published; the options are MovieLens-1M's."""
-    options = Options(history_length, neutral, split, _shares(shares), seed, rows, users)
+    options = Options(history_length, neutral, split, _shares(shares), seed, rows, users, history_ttl_seconds)
     if dataset == "movielens-1m":
         manifest = prepare_movielens(source, out, options, item_vectors, force)
     elif options == Options() and item_vectors is None:

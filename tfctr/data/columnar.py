@@ -22,7 +22,7 @@ from tfctr.errors import disk_errors
 from tfctr.features.columns import GROUP, SIDES, InputSpec, Side, length_name
 from tfctr.features.inputs import model_inputs
 from tfctr.features.spec import FeatureFile
-from tfctr.storage import new_directory, remove_directory
+from tfctr.storage import new_directory, new_file, remove_directory
 
 LABEL, WEIGHT = "tfctr_label", "tfctr_weight"
 _SHARD_BYTES = 1 << 27
@@ -68,7 +68,8 @@ class RowCopy:
     """
 
     def __init__(self, directory: str | Path, file: FeatureFile) -> None:
-        self._shards = [_Shard(path) for path in sorted(Path(directory).glob("*.arrow"))]
+        self._directory = Path(directory)
+        self._shards = [_Shard(path) for path in sorted(self._directory.glob("*.arrow"))]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)])
         self._columns = _columns(file)
 
@@ -108,7 +109,21 @@ class RowCopy:
         return out
 
     def digests(self, sides: Collection[Side]) -> npt.NDArray[np.uint64]:
-        """Digests [rows, 2] of 128 bits, equal where all model inputs of some sides are the same bytes."""
+        """Digests [rows, 2] of 128 bits, equal where all model inputs of some sides are the same bytes.
+
+        They are kept beside the rows, since every training on these asks for the same.
+
+        Raises:
+            UserError: the disk refuses.
+        """
+        kept = self._directory / f"{'-'.join(sides)}.npy"
+        if not kept.is_file():
+            with disk_errors(kept), new_file(kept) as unfinished, unfinished.open("wb") as content:
+                np.save(content, self._digests(sides))
+        found: npt.NDArray[np.uint64] = np.load(kept)
+        return found
+
+    def _digests(self, sides: Collection[Side]) -> npt.NDArray[np.uint64]:
         names = [(spec.name, sequence) for spec, sequence in self._of(sides)]
         fixed, lists = (
             [name for name, sequence in names if (sequence is not None) == along] for along in (False, True)

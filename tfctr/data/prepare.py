@@ -37,6 +37,7 @@ class Options:
         seed: Decides the random split, and which users `users` and `rows` keep.
         rows: Keep at most this many rows: all rows of some users and the earliest ones of one more.
         users: Keep at most this many users, drawn at random.
+        history_ttl_seconds: How long a user's impressions have the histories of the first of them.
     """
 
     history_length: int = 50
@@ -46,6 +47,7 @@ class Options:
     seed: int = 17
     rows: int | None = None
     users: int | None = None
+    history_ttl_seconds: int = 1
 
 
 def prepare_movielens(
@@ -78,6 +80,7 @@ def prepare_movielens(
         content = build_file("movielens-1m")
         content["histories"]["history"]["length"] = options.history_length
         content |= {"split": options.split, "seed": options.seed}
+        content["history_ttl_seconds"] = options.history_ttl_seconds
         if options.shares != USUAL_SHARES:
             content["shares"] = options.shares
         if options.neutral == "negative":

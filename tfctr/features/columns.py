@@ -57,7 +57,8 @@ class InputSpec:
 
     Attributes:
         name: Its name, the same in the signatures and the model, and in the log unless that has a `column`.
-        side: user tensors are [B, ...], candidate and bias [B, C, ...], context [B, ...].
+        side: user tensors are [B, ...], candidate and bias [B, C, ...], context [B, ...], or
+            [B, 1 or C, ...] in batches of requests and users.
         dtype: "string", "int64", "int32" or "float32".
         shape: The axes after [B] or [B, C]: (), (M,), (L,) or (L, M), with L events and M values.
         separator: What joins the tokens of a raw string that holds several values; None for a single value.

@@ -64,7 +64,8 @@ class Interest(ConfiguredLayer):
         ids/<feature>: int32 `[B, C]` (`[B, C, M]`), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, C]`; vectors/<frozen>: float32 `[B, C, dm]`, L2-normalised, zero for row 0.
     context:
-        fields: float `[B, Fc, E]`, optional: the embedded features of the request.
+        fields: float `[B, C, Fc, E]`, optional: the embedded features of the request, `[B, 1, Fc, E]` where all
+            candidates share them.
 
     The state holds rows of a frozen table, never vectors. Whoever calls `attend` gathers `vectors/<frozen>`, float32
     `[B, L, dm]`, for the names in `frozen_names` and puts them beside the state.

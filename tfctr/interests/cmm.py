@@ -146,7 +146,7 @@ class ComplementaryModality(FrozenInterest):
                     raise ValueError(
                         f"`context` must hold `fields`, with which the gate was built. Received: {sorted(context)}"
                     )
-                pooled = ops.mean(ops.cast(context["fields"], self.compute_dtype), axis=1)
-                hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))[:, None]
+                pooled = ops.mean(ops.cast(context["fields"], self.compute_dtype), axis=2)
+                hidden = hidden + ops.matmul(pooled, ops.cast(self.gate_fields, self.compute_dtype))
             logit = logit + ops.matmul(ops.relu(hidden), ops.cast(self.gate_kernel, self.compute_dtype))
         return ops.sigmoid(logit)

@@ -147,7 +147,7 @@ class FeatureEmbeddings(keras.layers.Layer):
         return [self.field(field.input, inputs[field.input]) for field in feature.kind.fields(feature)]
 
     def elapsed(self, elapsed: Elapsed, now: Any, since: Any) -> Any:
-        """The field [B, E] of the seconds between two times int64 [B]."""
+        """The field [..., E] of the seconds between two times int64 [...]."""
         known = ops.logical_and(ops.greater(now, 0), ops.greater(since, 0))
         seconds = ops.where(known, ops.maximum(now - since, 0), 0)
         buckets = ops.where(known, ops.digitize(seconds + 1, list(elapsed.boundaries)) + 1, 0)

@@ -29,7 +29,7 @@ class FirstOrderWeights(keras.layers.Layer):
     Call arguments:
         inputs: Model inputs by name, all with the same leading axes; those without weights are passed over.
 
-    Output shape: the leading axes: [B] for a user's or a request's inputs, [B, C] for candidates'.
+    Output shape: the leading axes: [B] for a user's inputs, [B, C] for candidates', [B, 1 or C] for a request's.
     """
 
     def __init__(self, features: FeatureFile | dict[str, Any], table_rows: Mapping[str, int], **kwargs: Any) -> None:

@@ -93,5 +93,5 @@ def entry_shapes(file: FeatureFile, embeddings: FeatureEmbeddings, entry: Intere
     return {
         "sequence": {"events": (None, length, entry.width), **vectors},
         "candidate": {"target": (None, None, entry.width)},
-        "context": {"fields": (None, count, embeddings.width)} if count else {},
+        "context": {"fields": (None, None, count, embeddings.width)} if count else {},
     }

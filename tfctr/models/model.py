@@ -44,8 +44,8 @@ class RankingModel(keras.Model):
         config: Interests, interaction, loss and regularisation.
 
     Call arguments:
-        inputs: model inputs by name: user [B, ...], candidate [B, C, ...], context [B, ...], bias [B, C] (training),
-            and optionally `candidate_mask` bool [B, C].
+        inputs: model inputs by name: user [B, ...], candidate [B, C, ...], context [B, ...], or [B, C, ...] where each
+            candidate has its own, bias [B, C] (training), and optionally `candidate_mask` bool [B, C].
         training: Whether dropout and several passes act.
 
     Output: logits [B, C]; in training with a loss of several passes or branches [k, B, C], and where an interest has

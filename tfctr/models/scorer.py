@@ -10,6 +10,7 @@ from keras import ops
 from typing_extensions import override
 
 from tfctr.errors import user_errors
+from tfctr.features.inputs import model_inputs
 from tfctr.interactions.base import INTERACTIONS, Interaction
 from tfctr.layers.embedding import Embedding
 from tfctr.losses.auxiliary import AUXILIARY_LOSSES, AuxiliaryLoss
@@ -34,8 +35,8 @@ class Scorer(keras.layers.Layer):
         auxiliary_losses: Losses on the fields, in training.
 
     Call arguments:
-        inputs: {"state": ..., "candidate": model inputs [B, C, ...], "context": [B, ...], "bias": [B, C]
-            (training only), "mask": bool [B, C], optional: real candidates}.
+        inputs: {"state": ..., "candidate": model inputs [B, C, ...], "context": [B, ...], or [B, C, ...] where each
+            candidate has its own, "bias": [B, C] (training only), "mask": bool [B, C], optional: real candidates}.
 
     Output: logits [B, C]; in training with several passes or branches [k, B, C]. In training, where an interest has
     auxiliary logits, {"logits": those, "<interest>/<name>": [B, C]}.
@@ -108,7 +109,7 @@ class Scorer(keras.layers.Layer):
 
     @override
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        state, candidate, context = inputs["state"], inputs["candidate"], inputs["context"]
+        state, candidate, context = inputs["state"], inputs["candidate"], self._context(inputs["context"])
         mask = inputs.get("mask")
         fields, auxiliary = self._fields(state, candidate, context, mask, training)
         for one in self.auxiliary_losses:
@@ -131,6 +132,14 @@ class Scorer(keras.layers.Layer):
         result = ops.cast(logits, "float32") + self._bias(inputs.get("bias", {}), training)
         return {LOGITS: result, **auxiliary} if training and auxiliary else result
 
+    def _context(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of the request with an axis of candidates, [B, 1, ...] where all share one context."""
+        axes = {spec.name: 1 + len(spec.shape) for spec in model_inputs(self.embeddings.file)}
+        return {
+            name: ops.expand_dims(value, 1) if len(value.shape) == axes[name] else value
+            for name, value in inputs.items()
+        }
+
     def _fields(
         self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any], mask: Any, training: Any
     ) -> tuple[Any, dict[str, Any]]:
@@ -140,7 +149,6 @@ class Scorer(keras.layers.Layer):
         """
         features = self.embeddings.file.of_side("candidate")
         per_candidate = [field for feature in features for field in self.embeddings.fields_of(feature, candidate)]
-        count = ops.shape(per_candidate[0])[1]
         of_request = self._request_fields(state, context)
         auxiliary: dict[str, Any] = {}
         for interest, entry in self.entries.items():
@@ -153,31 +161,30 @@ class Scorer(keras.layers.Layer):
             per_candidate += ops.split(seen, entry.fields, axis=-1)
         shared = list(of_request.values())
         if USER_FIELDS in state:
-            shared.append(ops.cast(state[USER_FIELDS], self.compute_dtype))
+            shared.append(ops.expand_dims(ops.cast(state[USER_FIELDS], self.compute_dtype), 1))
         fields = [ops.stack(per_candidate, axis=-2)]
-        fields += [ops.repeat(ops.expand_dims(one, 1), count, axis=1) for one in shared]
+        pairs = ops.shape(fields[0])[:2]
+        fields += [ops.broadcast_to(one, (*pairs, *one.shape[2:])) for one in shared]
         return ops.concatenate(fields, axis=-2), auxiliary
 
     def _request_fields(self, state: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
-        """The fields of the request, {"fields": [B, F, E]}; {} where there are none."""
+        """The fields of the request, {"fields": [B, 1 or C, F, E]}; {} where there are none."""
         embeddings = self.embeddings
         found = [
             field for feature in embeddings.file.of_side("context") for field in embeddings.fields_of(feature, context)
         ]
         for feature in embeddings.file.features:
             for elapsed in feature.kind.request_fields(feature):
-                found.append(embeddings.elapsed(elapsed, context[elapsed.now], state[elapsed.since]))
+                found.append(embeddings.elapsed(elapsed, context[elapsed.now], state[elapsed.since][:, None]))
         return {"fields": ops.stack(found, axis=-2)} if found else {}
 
     def _linear(self, state: dict[str, Any], candidate: dict[str, Any], context: dict[str, Any]) -> Any:
         """First-order weights of candidate, request and user, [B, C]."""
         assert self.first_order is not None
-        total = self.first_order(candidate)
-        per_request = [USER_LINEAR] if USER_LINEAR in state else []
-        terms = [ops.cast(state[name], self.compute_dtype) for name in per_request]
-        if self.embeddings.file.of_side("context"):
-            terms.append(self.first_order(context))
-        return sum((term[:, None] for term in terms), total)
+        total = self.first_order(candidate) + self.first_order(context)
+        if USER_LINEAR in state:
+            total = total + ops.cast(state[USER_LINEAR], self.compute_dtype)[:, None]
+        return total
 
     def _attend(
         self,

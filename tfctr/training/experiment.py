@@ -49,8 +49,10 @@ class Training(Strict):
 
     epochs: int = Field(20, ge=1, description="at most that many passes over the training split")
     batch_size: int = Field(1024, ge=1)
-    batch_of: Literal["rows", "requests"] = Field(
-        "rows", description="requests: rows that differ in their candidates only share one encoded history"
+    batch_of: Literal["rows", "requests", "users"] = Field(
+        "rows",
+        description="requests: rows that differ in their candidates only share one encoded history; users: in their "
+        "candidates and their context",
     )
     optimizer: str | dict[str, Any] = Field("adam", description="of all weights, or of all but tables")
     embedding_optimizer: str | dict[str, Any] | None = Field(

@@ -1,10 +1,10 @@
-"""Training input of whole requests: rows that differ in their candidates only share one encoded history."""
+"""Training input of whole requests, or of users: rows that are equal but for their candidates share a history."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import tensorflow as tf
 from typing_extensions import override
 
 from tfctr.data.columnar import LABEL, WEIGHT
-from tfctr.features.columns import CANDIDATE_MASK, GROUP
+from tfctr.features.columns import CANDIDATE_MASK, GROUP, SIDES, Side
 from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import outcomes
 from tfctr.features.spec import FeatureFile
@@ -34,9 +34,15 @@ class RequestData(RankingData):
         file: The feature file.
     """
 
+    shared: ClassVar[tuple[Side, ...]] = ("user", "context")
+    """Whose inputs are equal in all rows of a request."""
+
+    called: ClassVar[str] = "requests"
+
     def __init__(self, copy: Path, file: FeatureFile) -> None:
         super().__init__(copy, file)
-        self._order, self._counts = equal_rows(self._rows.digests(("user", "context")))
+        self._own = tuple(side for side in SIDES if side not in self.shared)
+        self._order, self._counts = equal_rows(self._rows.digests(self.shared))
 
     @override
     def sharing(self, batch_size: int) -> str | None:
@@ -45,7 +51,7 @@ class RequestData(RankingData):
         plan = RequestPlan(self._counts, batch_size)
         mean, shapes = len(self) / len(plan.sizes), len(plan.buckets)
         line = (
-            f"{len(self):,} rows in {len(plan.sizes):,} requests, {mean:.1f} candidates in each; batches of "
+            f"{len(self):,} rows in {len(plan.sizes):,} {self.called}, {mean:.1f} candidates in each; batches of "
             f"{shapes} shape{'s' if shapes > 1 else ''}, {plan.padding:.0%} of them padding"
         )
         nothing = "; there is next to nothing to share, so training.batch_of=rows is as fast"
@@ -95,8 +101,8 @@ class RequestData(RankingData):
         real = np.zeros(shape, bool)
         real[: len(sizes)] = steps < sizes[:, None]
         rows = self._order[(starts[:, None] + steps)[real[: len(sizes)]]]
-        own = self._rows.take(rows, groups, sides=("candidate", "bias"))
-        shared = self._rows.take(self._order[starts], sides=("user", "context"))
+        own = self._rows.take(rows, groups, sides=self._own)
+        shared = self._rows.take(self._order[starts], sides=self.shared)
 
         def placed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             out = np.zeros((*shape, *values.shape[1:]), values.dtype)
@@ -106,8 +112,11 @@ class RequestData(RankingData):
         def padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.concatenate([values, np.zeros((shape[0] - len(values), *values.shape[1:]), values.dtype)])
 
+        # All contexts have an axis of candidates, or Keras would make one step of inputs with and without it.
         inputs = {
-            spec.name: placed(own[spec.name]) if spec.name in own else padded(shared[spec.name])
+            spec.name: placed(own[spec.name])
+            if spec.side in self._own
+            else padded(shared[spec.name] if spec.side == "user" else shared[spec.name][:, None])
             for spec in model_inputs(self.file)
         }
         batch = (inputs | {CANDIDATE_MASK: real}, placed(own[LABEL]), placed(own[WEIGHT]))
@@ -121,10 +130,24 @@ class RequestData(RankingData):
     def _signature(self, groups: bool) -> tuple[Any, ...]:
         inputs = {CANDIDATE_MASK: tf.TensorSpec([None, None], tf.bool)}
         for spec in model_inputs(self.file):
-            axes = [None] if spec.side in ("candidate", "bias") else []
+            axes = [] if spec.side == "user" else [None]
             inputs[spec.name] = tf.TensorSpec([None, *axes, *spec.shape], spec.dtype)
         pairs = tf.TensorSpec([None, None], tf.float32)
         signature = (inputs, pairs, pairs)
         if not groups:
             return signature
         return (*signature, tf.TensorSpec([None, None], outcomes(self.file)[self.file.group or ""].dtype))
+
+
+class UserData(RequestData):
+    """One split as batches of users in one state: rows whose user inputs are the same bytes, at any time.
+
+    Each row keeps a context of its own, along the axis of the candidates: [B, C, ...].
+
+    Args:
+        copy: The directory of the copy.
+        file: The feature file.
+    """
+
+    shared = ("user",)
+    called = "states of users"

@@ -19,11 +19,11 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.devices import on_several
 from tfctr.training.experiment import Experiment
 from tfctr.training.loop import train
-from tfctr.training.requests import RequestData
+from tfctr.training.requests import RequestData, UserData
 from tfctr.training.start import start_from
 from tfctr.training.workers import ALONE, Workers
 
-_BATCH_OF = {"rows": RankingData, "requests": RequestData}
+_BATCH_OF = {"rows": RankingData, "requests": RequestData, "users": UserData}
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,27 @@ def request_draws(events: Events, seed: int) -> npt.NDArray[np.float64]:
     return _draws(events, events.first_of_second[events.rows], seed, _SPLIT_DRAW)
 
 
+def first_of_state(events: Events, seconds: int) -> _Ints:
+    """The row [m] before which lies what the histories of each impression hold.
+
+    That is where the second begins in which a cache would have had the state of the user made: an impression has the
+    state of the user's impression before it, unless that state was made `seconds` or more before.
+
+    Args:
+        events: Rows of whole users.
+        seconds: How long a state is kept.
+    """
+    # Users follow each other, so one number grows with user and time.
+    when = (events.user[events.rows] << 33) + events.time[events.rows]
+    later = np.searchsorted(when, when + min(seconds, 1 << 32)).tolist()
+    made, place = [], 0
+    while place < len(later):
+        made.append(place)
+        place = later[place]
+    first = np.array(made, np.int64)
+    return np.repeat(events.first_of_second[events.rows[first]], np.diff(first, append=len(later)))
+
+
 def is_kept(events: Events, split: npt.NDArray[np.int8], build: Build) -> npt.NDArray[np.bool_]:
     """Which impressions [m] are written: train's negatives only by the share that is kept."""
     drawn = _draws(events, events.rows, build.seed, _NEGATIVE_DRAW) < build.keep_negatives

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices
-from tfctr.data.build.events import Cut, Events, all_hold, arrange, is_kept, splits
+from tfctr.data.build.events import Cut, Events, all_hold, arrange, first_of_state, is_kept, splits
 from tfctr.data.build.log import LogFile
 from tfctr.data.build.sides import SideTable
 from tfctr.data.build.spec import Build, History
@@ -74,14 +74,15 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
 
     Yields:
         A split, and some of its rows, in order of user, time and place in the log. Histories hold what stood before
-        the second of the row.
+        the second of the row, or of the one that their user's state was made for.
 
     Raises:
         UserError: a row that can't be used.
     """
     events, split, kept = plan.arranged(log)
     sides = plan.places(events)
-    makers = [_HistoryMaker(events, plan, one, sides) for one in plan.build.histories.values()]
+    seen = first_of_state(events, plan.build.history_ttl_seconds)
+    makers = [_HistoryMaker(events, plan, one, sides, seen) for one in plan.build.histories.values()]
     activity = _activity(events, split, kept)
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(kept & (split == number))
@@ -107,10 +108,13 @@ def _pieces(chosen: _Ints, sizes: npt.NDArray[Any]) -> list[_Ints]:
 class _HistoryMaker:
     """The lists of one history: events newest first, so that a row's are one piece of them."""
 
-    def __init__(self, events: Events, plan: Plan, history: History, sides: Mapping[str, pa.Array]) -> None:
+    def __init__(
+        self, events: Events, plan: Plan, history: History, sides: Mapping[str, pa.Array], seen: _Ints
+    ) -> None:
         is_event = all_hold(events.table, history.events)
         before = np.concatenate([[0], np.cumsum(is_event)])
-        self._end = before[events.first_of_second]
+        self._end = np.zeros(len(events.user), np.int64)
+        self._end[events.rows] = before[seen]
         self._begin = np.maximum(before[events.first_of_user], self._end - history.length)
         newest_first = np.flatnonzero(is_event)[::-1]
         self._count = len(newest_first)

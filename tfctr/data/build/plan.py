@@ -99,9 +99,11 @@ def _told(plan: Plan) -> Iterator[tuple[str, str]]:
     build = plan.build
     for name, source in plan.columns.items():
         yield name, source
+    kept = build.history_ttl_seconds
+    of_state = f", of a state kept for {kept} seconds" if kept > 1 else ""
     for key, history in build.histories.items():
         for name, source in history.columns.items():
-            yield name, f"{source}, at most {history.length} events, newest first ({key})"
+            yield name, f"{source}, at most {history.length} events, newest first ({key}){of_state}"
     yield LABEL, "0 or 1"
     if build.request is not None:
         yield build.request, "rows of one request share it"

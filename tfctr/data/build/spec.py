@@ -92,6 +92,12 @@ class Build(Strict):
     )
     request: Name | None = Field(None, description="a column to make: rows of one user and second share it")
     histories: dict[Name, History] = Field(default_factory=dict)
+    history_ttl_seconds: int = Field(
+        1,
+        ge=1,
+        description="how long a user's impressions have the histories of the first of them, as from a cache of states; "
+        "1: each second has its own",
+    )
     keep_negatives: float = Field(1.0, gt=0, le=1, description="share of train's negatives that is kept, at random")
     split: Split = "user-time"
     shares: Annotated[Shares, Field(description="of train, valid and test")] = USUAL_SHARES
@@ -145,6 +151,8 @@ class Build(Strict):
                 raise ValueError(f"log.{key} must name a column: {reason} needs it")
         if self.split == "leave-last-out" and "shares" in self.model_fields_set:
             raise ValueError("shares: leave-last-out has none; leave them out")
+        if "history_ttl_seconds" in self.model_fields_set and not self.histories:
+            raise ValueError("history_ttl_seconds: the file has no `histories`; leave it out")
         for source in self.sources:
             table = source.partition(".")[0]
             if table != "log" and getattr(self, table) is None:
