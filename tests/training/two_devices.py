@@ -21,7 +21,7 @@ from tfctr.models.model import dummy_inputs
 from tfctr.training.devices import strategy_of
 from tfctr.training.experiment import Experiment, Training
 from tfctr.training.loop import compile_model
-from tfctr.training.requests import RequestData
+from tfctr.training.run import BATCH_OF
 
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_logical_device_configuration(
@@ -51,7 +51,7 @@ def steps(
         built = build_model(tiny.assets, experiment.model_config_of())
     compile_model(built, experiment.training)
     split = tiny.split("train")
-    data = RequestData(split.copy, split.file) if experiment.training.batch_of == "requests" else split
+    data = BATCH_OF[experiment.training.batch_of](split.copy, split.file)
     batches = data.batches(experiment.training.batch_size, 5, skip).map(weighted)
     shown = built.fit(batches, steps_per_epoch=count, verbose=0, shuffle=False).history
     return shown["loss"][0], [np.asarray(weight) for weight in built.weights]
@@ -68,6 +68,7 @@ def rows(tiny: Workbench) -> int:
         (PENALTIES, PLAIN, 1),
         ({}, {**PLAIN, "batch_size": 7}, 1),
         ({}, {**PLAIN, "batch_of": "requests"}, 1),
+        ({}, {**PLAIN, "batch_of": "users"}, 1),
         ({}, {**PLAIN, "clip_norm": 0.1}, 1),
         ({}, {"optimizer": "adam"}, 3),
         ({}, {**PLAIN, "embedding_optimizer": "lazy_sgd", "clip_norm": 0.1}, 1),
@@ -79,6 +80,7 @@ def rows(tiny: Workbench) -> int:
         "penalties",
         "uneven",
         "requests",
+        "users",
         "clipped",
         "adam",
         "clipped rows",

@@ -23,7 +23,7 @@ from tfctr.training.requests import RequestData, UserData
 from tfctr.training.start import start_from
 from tfctr.training.workers import ALONE, Workers
 
-_BATCH_OF = {"rows": RankingData, "requests": RequestData, "users": UserData}
+BATCH_OF = {"rows": RankingData, "requests": RequestData, "users": UserData}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_training(
     )
     name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
     weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)
-    batched = _BATCH_OF[experiment.training.batch_of]
+    batched = BATCH_OF[experiment.training.batch_of]
     train_data, valid_data = (batched(split.copy, split.file) for split in (train_data, valid_data))
     shared = train_data.sharing(experiment.training.batch_size)
     if shared is not None:
