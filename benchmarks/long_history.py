@@ -185,8 +185,8 @@ def _at(row: dict[str, Any], seconds: float) -> float | None:
 
 
 def _later_epochs(row: dict[str, Any]) -> float:
-    """The time of an epoch after the first, which compiles."""
-    return float(np.median(np.diff(row["cpu_seconds"])))
+    """The time of an epoch after the first, which compiles, if there are any."""
+    return float(np.median(np.diff(row["cpu_seconds"]) if row["cpu_seconds"][1:] else row["cpu_seconds"]))
 
 
 def _spread(values: list[float]) -> str:
