@@ -6,11 +6,6 @@
 benchmarks/ablations.yaml lists the models and the pairs that are compared. All models are trained on the same rows
 with the same settings and seeds. Finished trainings in WORK are used again. `--only NAME,NAME` trains some of the
 models, `--tables` only prints the tables. docs/benchmarks.md has the results.
-
-The same for synthetic users whose first interest shows only in events older than the newest 50:
-
-    tfctr data synthesize --out DATA --rows 12000 --users 300 --items 600 --history-length 1000 --old-interest-after 50
-    python -m benchmarks.ablations --data DATA --work WORK --plan benchmarks/long_history.yaml
 """
 
 from __future__ import annotations

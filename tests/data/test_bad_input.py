@@ -157,4 +157,6 @@ def test_a_disk_that_refuses_is_one_error(tmp_path: Path) -> None:
 def test_too_few_items(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--items must be at least 48"):
         synthesize(tmp_path / "out", Settings(items=47))
+    with pytest.raises(UserError, match="--candidates: a request may have 60"):
+        synthesize(tmp_path / "out", Settings(items=59, candidates=40))
     assert not list(tmp_path.iterdir())

@@ -263,3 +263,13 @@ def test_an_old_interest_shows_only_in_old_events() -> None:
     for hidden, plain in zip(world.blocks(), World(replace(settings, old_interest_after=0)).blocks(), strict=True):
         np.testing.assert_array_equal(hidden.item, plain.item)
         np.testing.assert_array_equal(hidden.label, plain.label)
+
+
+@pytest.mark.parametrize("candidates", [1, 3, 8, 16])
+def test_requests_have_as_many_candidates_as_asked_for(candidates: int) -> None:
+    settings = Settings(rows=3000, users=50, items=200, history_length=4, candidates=candidates)
+    # The last request is cut to the rows that are left.
+    sizes = np.concatenate([np.bincount(block.request) for block in World(settings).blocks()])[:-1]
+    fewest, most = (candidates + 1) // 2, 2 * candidates - (candidates + 1) // 2
+    assert (sizes.min(), sizes.max()) == (fewest, most)
+    assert sizes.mean() == pytest.approx(candidates, rel=0.1)

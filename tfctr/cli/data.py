@@ -89,11 +89,12 @@ def synthesize(
     unseen_users: Annotated[
         bool, typer.Option("--unseen-users", help="Give valid and test users of their own, instead of the last rows.")
     ] = False,
+    candidates: Annotated[int, typer.Option(min=1, help="Candidates in a request, on average.")] = 8,
     force: ForceOption = False,
 ) -> None:
     """Writes synthetic impressions, and reports the best AUC and GAUC that any model can reach on them."""
     sizes = (rows, users, items, history_length, vector_width)
-    settings = Settings(*sizes, seed, old_interest_after, topics_of_genre, unseen_users)
+    settings = Settings(*sizes, seed, old_interest_after, topics_of_genre, unseen_users, candidates)
     manifest = write_synthetic(out, settings, force)
     _print_splits(manifest)
     for scorer in ("position_unknown", "position_known"):

@@ -96,6 +96,10 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
     """
     if settings.items < settings.topics:
         raise UserError(f"--items must be at least {settings.topics}, one for each topic. Received: {settings.items}")
+    if settings.items < settings.candidates_range[1]:
+        raise UserError(
+            f"--candidates: a request may have {settings.candidates_range[1]}, but --items are {settings.items}"
+        )
     with staged_directory(out, force) as directory:
         with step("Drawing items, users and clicks"):
             world = World(settings)

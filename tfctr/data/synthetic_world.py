@@ -42,7 +42,6 @@ POSITION_BIAS = 0.6
 START = 1_704_067_200  # 2024-01-01, UTC
 _SPAN_SECONDS = 28 * 86_400
 _REQUESTS_OF_BLOCK = 512
-_MEAN_CANDIDATES = 8
 # How busy each hour is.
 _HOURS = np.array([3, 2, 1, 1, 1, 2, 4, 6, 7, 6, 6, 7, 8, 7, 6, 6, 7, 8, 10, 12, 13, 12, 9, 5], np.float64)
 
@@ -59,6 +58,7 @@ class Settings:
         old_interest_after: How many of a user's newest events show nothing of the first interest; 0 hides it in none.
         topics_of_genre: The number of topics, the planted groups of the items, in each of the 12 genres.
         unseen_users: Whether valid and test hold users of their own, a tenth of all each, instead of the last rows.
+        candidates: The mean number of candidates in a request; requests have half of it to one and a half times it.
     """
 
     rows: int = 20_000
@@ -70,6 +70,13 @@ class Settings:
     old_interest_after: int = 0
     topics_of_genre: int = 4
     unseen_users: bool = False
+    candidates: int = 8
+
+    @property
+    def candidates_range(self) -> tuple[int, int]:
+        """The fewest and the most candidates in a request."""
+        fewest = (self.candidates + 1) // 2
+        return fewest, 2 * self.candidates - fewest
 
     @property
     def topics(self) -> int:
@@ -178,7 +185,7 @@ class World:
     def blocks(self) -> Iterator[Block]:
         """All requests in order of time; a second call gives the same."""
         left, number, clock, last_second = self.settings.rows, 0, 0.0, START
-        requests = max(1, self.settings.rows // _MEAN_CANDIDATES)
+        requests = max(1, self.settings.rows // self.settings.candidates)
         gap = max(_SPAN_SECONDS / requests, 4.0)
         while left > 0:
             rng = np.random.default_rng([self.settings.seed, 2, number])
@@ -194,7 +201,7 @@ class World:
 
     def _block(self, rng: np.random.Generator, time: Ints, left: int) -> Block:
         user = np.searchsorted(self._activity, rng.random(_REQUESTS_OF_BLOCK), side="right")
-        sizes = rng.integers(4, 2 * _MEAN_CANDIDATES - 3, size=_REQUESTS_OF_BLOCK)
+        sizes = rng.integers(*self.settings.candidates_range, endpoint=True, size=_REQUESTS_OF_BLOCK)
         request = np.repeat(np.arange(_REQUESTS_OF_BLOCK), sizes)
         item = self._draw_distinct(rng, user[request], request)
         position = np.arange(len(request)) - np.searchsorted(request, request)
