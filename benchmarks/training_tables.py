@@ -91,13 +91,13 @@ def _vocabulary(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]
     lines = [
         f"{_conditions(own)}.\n",
         "| tables trained by | rows | ids | row accesses, ms | tfctr, ms | PyTorch, ms | times as fast | meant | "
-        "memory, MB | PyTorch |",
+        "memory in the step, MB | PyTorch |",
         "|---|---:|---|" + "---:|" * 7,
     ]
     for row in own:
         ids = "Zipf" if row["zipf"] else "uniform"
         access = _milliseconds(row["access"]) if "access" in row else row["error"]
-        memory = _both(row, lambda one: f"{one['peak_mb']:,.0f}")
+        memory = _both(row, lambda one: f"{one['step_mb']:,.0f}")
         lines.append(
             _line(
                 [
