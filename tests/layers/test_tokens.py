@@ -1,11 +1,14 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from tests.backends import BACKEND
 from tests.layer_checks import check_layer
-from tfctr.layers.tokens import TokenMap, TokenProducts, as_tokens, as_vector
+from tfctr.layers.tokens import TokenMap, TokenProducts, as_tokens, as_vector, contract
 
 X = np.random.default_rng(3).normal(size=(6, 4, 3, 5)).astype("float32")
 
@@ -66,3 +69,39 @@ def test_the_axes_must_be_known() -> None:
     for layer in (TokenMap(2), TokenProducts(2)):
         with pytest.raises(ValueError, match="The axes of tokens and of their width must be known"):
             layer.build((None, None, 4))
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("equation", "inputs", "kernel"), [("fd,fdw->fw", (7, 4), (7, 4, 3)), ("d,md->m", (4,), (2, 4))]
+)
+@pytest.mark.parametrize("leading", [(5,), (2, 3)])
+def test_contract_is_the_einsum_of_each_element(
+    equation: str, inputs: tuple[int, ...], kernel: tuple[int, ...], leading: tuple[int, ...]
+) -> None:
+    x, weight = (np.random.default_rng(4).normal(size=size) for size in ((*leading, *inputs), kernel))
+    ends, result = equation.split("->")
+    expected = np.einsum(f"...{ends}->...{result}", x, weight)
+    found = contract(equation, x.astype("float32"), ops.convert_to_tensor(weight, "float32"))
+    np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="reads the program that XLA makes for TensorFlow")
+@pytest.mark.parametrize("contracted", [True, False])
+def test_the_gradient_of_a_shared_weight_is_not_made_row_by_row(contracted: bool) -> None:
+    import tensorflow as tf
+
+    x, weight = tf.random.normal((11, 2, 7, 4)), tf.random.normal((7, 4, 3))
+
+    @tf.function(jit_compile=True)
+    def gradient(x: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(weight)
+            product = contract("fd,fdw->fw", x, weight) if contracted else ops.einsum("...fd,fdw->...fw", x, weight)
+            loss = ops.sum(ops.square(product))
+        return tape.gradient(loss, weight)
+
+    program = gradient.experimental_get_compiler_ir(x, weight)(stage="optimized_hlo")
+    sizes = [np.prod([int(axis) for axis in shape.split(",")]) for shape in re.findall(r"f32\[([\d,]+)\]", program)]
+    # One gradient of the weight is 84 numbers, and one for each row 1,848.
+    assert (max(sizes) >= 11 * 2 * weight.shape.num_elements()) is not contracted

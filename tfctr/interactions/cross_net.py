@@ -14,7 +14,7 @@ from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.normalization import BatchNormalization
-from tfctr.layers.tokens import known_width
+from tfctr.layers.tokens import contract, known_width
 
 VERSIONS = ("v1", "v2", "mix", "gated")
 
@@ -171,9 +171,9 @@ class CrossMix(SameShapeLayer):
 
     @override
     def call(self, inputs: Any, x0: Any, gates: Any) -> Any:
-        inner = ops.tanh(ops.einsum("...d,mdr->...mr", inputs, self.inward))
-        inner = ops.tanh(ops.einsum("...ms,mrs->...mr", inner, self.between))
-        mixed = ops.einsum("...mr,mdr->...d", inner * ops.expand_dims(gates, -1), self.outward)
+        inner = ops.tanh(contract("d,mdr->mr", inputs, self.inward))
+        inner = ops.tanh(contract("ms,mrs->mr", inner, self.between))
+        mixed = contract("mr,mdr->d", inner * ops.expand_dims(gates, -1), self.outward)
         return inputs + x0 * (mixed + self.bias)
 
 

@@ -14,7 +14,7 @@ from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import by_head
 from tfctr.layers.mlp import MlpBlock
-from tfctr.layers.tokens import as_vector, flat_shape, known_width, token_shape
+from tfctr.layers.tokens import as_vector, contract, flat_shape, known_width, token_shape
 
 
 @tfctr_export
@@ -67,7 +67,7 @@ class BilinearFusion(ConfiguredLayer):
     @override
     def call(self, first: Any, second: Any) -> Any:
         linear = self.first_linear(first) + self.second_linear(second)
-        projected = ops.einsum("...hi,hij->...hj", by_head(first, self.heads), self.bilinear)
+        projected = contract("hi,hij->hj", by_head(first, self.heads), self.bilinear)
         products = ops.reshape(projected, ops.shape(second)) * second
         return ops.squeeze(linear, -1) + ops.sum(products, axis=-1)
 

@@ -17,7 +17,7 @@ from tfctr.layers.masking import by_head, join_heads
 from tfctr.layers.mlp import activation_layer, apply_activation
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.passes import Passes
-from tfctr.layers.tokens import as_vector, known_width, token_shape
+from tfctr.layers.tokens import as_vector, contract, known_width, token_shape
 
 
 @tfctr_export
@@ -117,7 +117,7 @@ class KhatriRaoProduct(SameShapeLayer):
         if self.released or self.heads == 1:
             projected = ops.matmul(inputs, ops.reshape(self.kernel, (dim, self.rows * dim)))
         else:
-            projected = join_heads(ops.einsum("...hd,hdk->...hk", by_head(inputs, self.heads), self.kernel))
+            projected = join_heads(contract("hd,hdk->hk", by_head(inputs, self.heads), self.kernel))
         projected = projected + self.bias
         if self.norm is not None:
             projected = self.norm(projected, mask=mask, training=training)

@@ -16,7 +16,7 @@ from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.masking import merge_heads, split_heads
 from tfctr.layers.normalization import LayerNormalization
-from tfctr.layers.tokens import as_tokens, as_vector, token_shape
+from tfctr.layers.tokens import as_tokens, as_vector, contract, token_shape
 
 
 @tfctr_export
@@ -28,7 +28,7 @@ class RotationAttention(ConfiguredLayer):
         theta'_i = LN(sum_j A_ij v_j + theta_i W)
 
     The scores of a field do not sum to one. The cosine of a difference is a sum of two products of sines and cosines,
-    so that all pairs of fields are two matrix products; the scores are computed in float32.
+    so that all pairs of fields are one matrix product; the scores are computed in float32.
 
     Args:
         units: the width of the new angles.
@@ -82,13 +82,14 @@ class RotationAttention(ConfiguredLayer):
     @override
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         query, key, value = (
-            split_heads(ops.einsum("...fd,fdw->...fw", inputs, matrices), self.heads)
+            split_heads(contract("fd,fdw->fw", inputs, matrices), self.heads)
             for matrices in (self.query, self.key, self.value)
         )
         query, key = (ops.cast(angle, self.variable_dtype) for angle in (query, key))
         weight = self.angle_weight[:, 0]
-        scores = ops.matmul(ops.cos(query) * weight, ops.swapaxes(ops.cos(key), -1, -2))
-        scores = scores + ops.matmul(ops.sin(query) * weight, ops.swapaxes(ops.sin(key), -1, -2))
+        query = ops.concatenate([ops.cos(query) * weight, ops.sin(query) * weight], axis=-1)
+        key = ops.concatenate([ops.cos(key), ops.sin(key)], axis=-1)
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
         value = self.value_drop(value, training=training)
         attended = merge_heads(ops.matmul(ops.cast(ops.sigmoid(scores), value.dtype), value))
         return self.norm(attended + self.residual(self.residual_drop(inputs, training=training)))

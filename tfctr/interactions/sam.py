@@ -12,7 +12,7 @@ from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.initializers import xavier_normal
-from tfctr.layers.tokens import as_vector, known_width, token_shape
+from tfctr.layers.tokens import as_vector, contract, known_width, token_shape
 
 Kind = Literal["2A", "2E", "3A", "3E"]
 KINDS = ("2A", "2E", "3A", "3E")
@@ -81,7 +81,7 @@ class SelfAttentiveLayer(ConfiguredLayer):
             pairs = ops.expand_dims(inputs, -2) * ops.expand_dims(inputs, -3)
             return self._tokens(ops.expand_dims(similarities, -1) * pairs)
         if self.form == "3A":
-            found = ops.einsum("...ij,ije->...ie", similarities, self.values)
+            found = contract("ij,ije->ie", similarities, self.values)
         else:
             found = inputs * ops.matmul(similarities, inputs)
         return found + self.residual(inputs) if self.use_residual else found
@@ -161,5 +161,5 @@ class Sam(HeadedInteraction):
         if self.aggregation == "concat":
             return as_vector(x)
         if self.aggregation == "weighted":
-            return ops.einsum("...te,t->...e", x, self.shares)
+            return contract("te,t->e", x, self.shares)
         return ops.mean(x, axis=-2) if self.aggregation == "mean" else ops.sum(x, axis=-2)

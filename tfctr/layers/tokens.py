@@ -71,9 +71,8 @@ class TokenMap(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any) -> Any:
-        # With the tokens on the last axis this is one product with a plain matrix.
-        combined = ops.matmul(ops.swapaxes(inputs, -1, -2), self.kernel)
-        return ops.swapaxes(combined if self.bias is None else combined + self.bias, -1, -2)
+        outputs = combined(inputs, self.kernel)
+        return outputs if self.bias is None else outputs + self.bias[:, None]
 
     @override
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -136,6 +135,35 @@ def flat_shape(shape: Shape) -> Shape:
 def as_vector(tokens: Any) -> Any:
     """`[..., N, d]` as `[..., N * d]`, row after row."""
     return ops.reshape(tokens, (*ops.shape(tokens)[:-2], tokens.shape[-2] * tokens.shape[-1]))
+
+
+def contract(equation: str, inputs: Any, kernel: Any) -> Any:
+    """An einsum of `[..., *]` with a weight that all leading axes share, by the equation of one element of them.
+
+    On TensorFlow the gradient of a weight in an einsum with an ellipsis is made for each row and then summed: for
+    matrices `[F, d, w]` an array `[..., F, d, w]`. With one leading axis it is a product of matrices.
+
+    Args:
+        equation: such as `fd,fdw->fw`, of the last axes of the inputs and all axes of the weight; without the letter z.
+        inputs: float `[..., *]`.
+        kernel: the weight.
+
+    Example:
+        >>> tuple(contract("fd,fdw->fw", ops.ones((8, 50, 7, 16)), ops.ones((7, 16, 3))).shape)
+        (8, 50, 7, 3)
+    """
+    ends, result = equation.split("->")
+    own, weight = ends.split(",")
+    leading = ops.shape(inputs)[: -len(own)]
+    rows = ops.reshape(inputs, (-1, *ops.shape(inputs)[-len(own) :]))
+    found = ops.einsum(f"z{own},{weight}->z{result}", rows, kernel)
+    return ops.reshape(found, (*leading, *found.shape[1:]))
+
+
+def combined(tokens: Any, kernel: Any) -> Any:
+    """The linear combinations of tokens `[..., N, d]` that a matrix `[N, M]` says, `[..., M, d]`."""
+    # With the tokens on the last axis this is one product with a plain matrix.
+    return ops.swapaxes(ops.matmul(ops.swapaxes(tokens, -1, -2), kernel), -1, -2)
 
 
 def join_vectors(first: Any, second: Any) -> Any:
