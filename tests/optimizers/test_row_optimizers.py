@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -128,3 +130,18 @@ def test_config_makes_an_equal_one(made: type[RowOptimizer]) -> None:
     assert again.get_config() == optimizer.get_config()
     steps = random_batches(2, 25)
     np.testing.assert_array_equal(trained(again, steps), trained(optimizer, steps))
+
+
+def test_a_compiled_step_copies_no_array_as_long_as_a_table() -> None:
+    optimizer = LazyAdam(0.1)
+    tables = [keras.Variable(np.zeros((rows, 2), "float32"), name=f"table{rows}") for rows in (3000, 5000, 4000)]
+    optimizer.build(tables)
+
+    @tf.function(jit_compile=True)
+    def step(ids: tf.Tensor) -> None:
+        gradients = [tf.IndexedSlices(tf.ones((4, 2)), ids) for _ in tables]
+        optimizer.apply([optimizer.sum_of(*pair) for pair in zip(gradients, tables, strict=True)])
+
+    program = step.experimental_get_compiler_ir(tf.constant([1, 2, 1, 0]))(stage="optimized_hlo")
+    assert "s32[5000]" in program
+    assert not re.findall(r"\[[345]000\S* copy\(", program)

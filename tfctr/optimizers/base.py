@@ -66,9 +66,12 @@ class RowOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._kept = [[self._slot(variable, slot) for slot in self.slots] for variable in variables]
         if keras.backend.backend() == "tensorflow":
-            # Not among the optimizer's variables: what it holds means nothing after the step.
-            longest = max(variable.shape[0] for variable in variables)
-            self._places = keras.Variable(ops.zeros((longest,), "int32"), trainable=False, name="places", dtype="int32")
+            # Not among the optimizer's variables: what they hold means nothing after the step. One for all tables would
+            # be copied for each of them by XLA.
+            self._places = [
+                keras.Variable(ops.zeros(variable.shape[:1], "int32"), trainable=False, name="places", dtype="int32")
+                for variable in variables
+            ]
 
     def _slot(self, variable: Any, slot: str) -> Any:
         start = keras.initializers.Constant(self.start(slot))
@@ -84,16 +87,18 @@ class RowOptimizer(keras.optimizers.Optimizer):
         kept = {name: of_keras[name] for name in ("learning_rate", "name")}
         return {**own, **kept, "weight_decay": self.row_decay or None}
 
-    def sum_of(self, gradient: Any) -> Any:
-        """The same gradient, in which the values of equal rows are added up."""
-        return of_rows.summed(gradient, local(self._places.value)) if of_rows.is_of_rows(gradient) else gradient
+    def sum_of(self, gradient: Any, variable: Any) -> Any:
+        """The same gradient of a variable, in which the values of equal rows are added up."""
+        if not of_rows.is_of_rows(gradient):
+            return gradient
+        return of_rows.summed(gradient, local(self._places[self._get_variable_index(variable)].value))
 
     @override
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         rate = ops.cast(learning_rate, variable.dtype)
         slots = self._kept[self._get_variable_index(variable)]
         if of_rows.is_of_rows(gradient):
-            found = self.sum_of(gradient)
+            found = self.sum_of(gradient, variable)
             tables = [variable, *(beside(slot.value, variable) for slot in slots)]
             new = self._changed([of_rows.read(table, found) for table in tables], of_rows.totals(found), rate)
             for table, values in zip(tables, new, strict=True):

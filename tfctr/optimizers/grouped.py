@@ -88,7 +88,7 @@ class GroupedOptimizer(keras.optimizers.MultiOptimizer):
 
     def _summed(self, gradient: Any, weight: Any) -> Any:
         own = self._optimizer_map(weight)
-        return own.sum_of(gradient) if isinstance(own, RowOptimizer) else densified(gradient)
+        return own.sum_of(gradient, weight) if isinstance(own, RowOptimizer) else densified(gradient)
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
         if self.clip_norm is None:

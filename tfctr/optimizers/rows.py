@@ -50,7 +50,7 @@ def summed(gradient: Any, places: Any) -> SummedRows:
 
     Args:
         gradient: `tf.IndexedSlices` of n rows.
-        places: An int32 variable `[rows of the table or more]`, of any content.
+        places: An int32 variable `[rows of the table]`, of any content.
     """
     if isinstance(gradient, SummedRows):
         return gradient
