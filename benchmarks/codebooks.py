@@ -26,6 +26,7 @@ import typer
 import yaml
 
 from benchmarks.report import say
+from benchmarks.splits import prepared
 
 PLAN = Path(__file__).with_suffix(".yaml")
 FIGURES = ("agreement", "effective_words", "fit", "used_words")
@@ -61,26 +62,14 @@ def main(
 def _train(data: Path, work: Path, plan: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
     import keras
 
-    from tfctr.data.analyze import analyze
-    from tfctr.data.sources import split_files
     from tfctr.features import FeatureFile
-    from tfctr.features.assets import FeatureAssets
-    from tfctr.features.transform import FileLookups, RawFunction
     from tfctr.models.presets import preset
-    from tfctr.training.dataset import RankingData
     from tfctr.training.experiment import Experiment
     from tfctr.training.loop import validate
     from tfctr.training.run import run_training
 
     file = FeatureFile.model_validate(plan["features"])
-    if not (work / "assets").exists():
-        analyze(file, split_files(data, "train"), work / "assets", data)
-    assets = FeatureAssets(work / "assets")
-    function = RawFunction(file, FileLookups(assets))
-    train, valid, test = (
-        RankingData.of_log(file, split_files(data, split), function, work / f"rows-{split}")
-        for split in ("train", "valid", "test")
-    )
+    assets, (train, valid, test) = prepared(data, file, work)
     entry = plan["models"][name]
     training = {**plan["training"], **entry.get("training", {}), "seed": seed}
     (own,) = preset(entry.get("preset", "mlp")).interests or ({},)

@@ -27,6 +27,7 @@ import typer
 import yaml
 
 from benchmarks.report import say
+from benchmarks.splits import prepared
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = Path(__file__).parent / "results" / "long_history.jsonl"
@@ -79,14 +80,9 @@ def _rates(plan: dict[str, Any], rows: list[dict[str, Any]], length: int, name: 
 def _train(work: Path, plan: dict[str, Any], length: int, name: str, rate: float, seed: int) -> dict[str, Any]:
     import keras
 
-    from tfctr.data.analyze import analyze
-    from tfctr.data.sources import split_files
     from tfctr.data.synthesize import synthesize
     from tfctr.data.synthetic_world import Settings
     from tfctr.features import FeatureFile
-    from tfctr.features.assets import FeatureAssets
-    from tfctr.features.transform import FileLookups, RawFunction
-    from tfctr.training.dataset import RankingData
     from tfctr.training.experiment import Experiment
     from tfctr.training.loop import validate
     from tfctr.training.requests import RequestData
@@ -99,14 +95,7 @@ def _train(work: Path, plan: dict[str, Any], length: int, name: str, rate: float
     place = work / f"{length}-{read}"
     plan["features"]["sequences"]["history"]["max_length"] = read
     file = FeatureFile.model_validate(plan["features"])
-    if not (place / "assets").exists():
-        analyze(file, split_files(data, "train"), place / "assets", data)
-    assets = FeatureAssets(place / "assets")
-    function = RawFunction(file, FileLookups(assets))
-    train, valid, test = (
-        RankingData.of_log(file, split_files(data, split), function, place / f"rows-{split}")
-        for split in ("train", "valid", "test")
-    )
+    assets, (train, valid, test) = prepared(data, file, place)
     training = {**plan["training"], "learning_rate": rate, "seed": seed}
     model = {"interests": [{"features": [], "content": True, **entry["interest"]}]}
     experiment = Experiment.model_validate({"preset": "mlp", "model": model, "training": training})

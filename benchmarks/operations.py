@@ -12,7 +12,7 @@ with histories.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,25 +38,26 @@ def main(profiles: Annotated[list[Path], typer.Argument(help="Directories of pro
             raise typer.BadParameter(f"{directory}: no profile (*.xplane.pb)")
         times, counts = operations(found[-1])
         say(f"\n{directory.name}\n\n| kind | ms | share | operations |\n|---|---|---|---|")
-        for kind, time in times.most_common():
-            say(f"| {kind} | {time:.1f} | {time / times.total():.0%} | {counts[kind]} |")
-        say(f"| all | {times.total():.1f} | | {counts.total()} |")
+        total = sum(times.values())
+        for kind in sorted(times, key=lambda kind: -times[kind]):
+            say(f"| {kind} | {times[kind]:.1f} | {times[kind] / total:.0%} | {counts[kind]} |")
+        say(f"| all | {total:.1f} | | {counts.total()} |")
 
 
-def operations(path: Path) -> tuple[Counter[str], Counter[str]]:
+def operations(path: Path) -> tuple[dict[str, float], Counter[str]]:
     """Milliseconds and numbers of the operations in a profile, by kind."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     space = xplane_pb2.XSpace()
     space.ParseFromString(path.read_bytes())
-    times: Counter[str] = Counter()
+    times: defaultdict[str, float] = defaultdict(float)
     counts: Counter[str] = Counter()
     for plane in space.planes:
         for line in plane.lines:
             for event in line.events:
                 if (operation := _operation(plane, event)) is not None:
                     kind = kind_of(operation)
-                    times[kind] += event.duration_ps / 1e9  # type: ignore[assignment]
+                    times[kind] += event.duration_ps / 1e9
                     counts[kind] += 1
     return times, counts
 

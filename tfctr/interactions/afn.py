@@ -15,7 +15,7 @@ from tfctr.layers.initializers import xavier_normal
 from tfctr.layers.mlp import MlpBlock
 from tfctr.layers.normalization import BatchNormalization
 from tfctr.layers.passes import Passes
-from tfctr.layers.tokens import as_vector, combined, join_vectors, known_width, token_shape
+from tfctr.layers.tokens import as_vector, combine_tokens, join_vectors, known_width, token_shape
 
 _FLOOR = 1e-5
 
@@ -69,7 +69,7 @@ class LogarithmicNeurons(ConfiguredLayer):
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         logarithms = ops.log(ops.maximum(ops.abs(ops.cast(inputs, "float32")), _FLOOR))
         logarithms = self.log_norm(logarithms, mask=mask, training=training)
-        products = ops.exp(combined(logarithms, self.kernel))
+        products = ops.exp(combine_tokens(logarithms, self.kernel))
         return ops.cast(self.exp_norm(products, mask=mask, training=training), self.compute_dtype)
 
     @override

@@ -14,7 +14,7 @@ from tfctr.layers.configured import ConfiguredLayer, Shape
 from tfctr.layers.dropout import Dropout
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.normalization import LayerNormalization
-from tfctr.layers.tokens import as_tokens, as_vector, combined, token_shape
+from tfctr.layers.tokens import as_tokens, as_vector, combine_tokens, token_shape
 
 TINY = 1e-30
 """Squared moduli up to this have the angle 0 and no gradient of it: that of atan2 divides by the squared modulus."""
@@ -120,7 +120,7 @@ class EulerLayer(ConfiguredLayer):
 
     def _combined(self, x: Any, bias: Any) -> Any:
         x = ops.cast(x, self.variable_dtype)  # dropout works in half precision, where that is the policy
-        return combined(x, self.orders) + ops.reshape(bias, (self.neurons, x.shape[-1]))
+        return combine_tokens(x, self.orders) + ops.reshape(bias, (self.neurons, x.shape[-1]))
 
     @override
     def compute_output_shape(self, inputs_shape: Shape, imaginary_shape: Shape) -> tuple[Shape, Shape]:

@@ -71,7 +71,7 @@ class TokenMap(ConfiguredLayer):
 
     @override
     def call(self, inputs: Any) -> Any:
-        outputs = combined(inputs, self.kernel)
+        outputs = combine_tokens(inputs, self.kernel)
         return outputs if self.bias is None else outputs + self.bias[:, None]
 
     @override
@@ -160,7 +160,7 @@ def contract(equation: str, inputs: Any, kernel: Any) -> Any:
     return ops.reshape(found, (*leading, *found.shape[1:]))
 
 
-def combined(tokens: Any, kernel: Any) -> Any:
+def combine_tokens(tokens: Any, kernel: Any) -> Any:
     """The linear combinations of tokens `[..., N, d]` that a matrix `[N, M]` says, `[..., M, d]`."""
     # With the tokens on the last axis this is one product with a plain matrix.
     return ops.swapaxes(ops.matmul(ops.swapaxes(tokens, -1, -2), kernel), -1, -2)
