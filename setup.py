@@ -27,7 +27,8 @@ SERVING = [
 ]
 DATA = ["pyarrow>=14"]
 # An export writes its warm-up requests in the messages of the serving API.
-TRAIN = [*SERVING, *DATA, "keras>=3.15", "tensorboard>=2.20"]
+# The report is a page (jinja2) with pictures (matplotlib).
+TRAIN = [*SERVING, *DATA, "jinja2>=3.1", "keras>=3.15", "markupsafe>=2.1", "matplotlib>=3.9", "tensorboard>=2.20"]
 EXTRAS = {
     "data": DATA,
     "train": TRAIN,
@@ -57,7 +58,6 @@ EXTRAS = {
         "jax>=0.10,<0.11",  # the layers run on this backend too
         "keras-rs>=0.4",  # the reference for the cross network
         "kubernetes-validate>=1.31",  # the schemas of the manifests
-        "matplotlib>=3.9",  # the plots of the benchmarks
         "mkdocs-material>=9",
         "flask>=3",  # moto's server
         "flask-cors>=5",
@@ -79,7 +79,7 @@ EXTRAS = {
 setup(
     version="0.1.0",
     packages=find_packages(include=["tfctr*", "pipeline*", "serving*"]),
-    package_data={"": ["py.typed", "*.pyi", "*.proto", "*.txt", "*.yaml", "*.config"]},
+    package_data={"": ["py.typed", "*.pyi", "*.proto", "*.txt", "*.yaml", "*.config", "*.j2"]},
     install_requires=BASE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tfctr = tfctr.cli:main"]},

@@ -35,11 +35,15 @@ class Outcome:
         pushed: Whether the model stands in the served directory.
         message: Which version, or which slice and metric said no.
         evaluation: Directory of the evaluation.
+        metrics: A line with the metrics of all test rows, beside those of the blessed model.
+        report: The page about the model.
     """
 
     pushed: bool
     message: str
     evaluation: str
+    metrics: str
+    report: Path
 
 
 class OutputLayout:
@@ -114,6 +118,9 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
             raise for_people(error, log) from error
         progress.table(time.monotonic() - started)
         progress.say(outcome.message)
+        progress.say(outcome.metrics)
+        progress.say(f"Evaluator's result, for TFMA: {outcome.evaluation}")
+        progress.say(f"report: {outcome.report}")
     return outcome
 
 
@@ -123,7 +130,8 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.use_absl_handler()
     from pipeline.execution import execute
-    from pipeline.pipeline import create_pipeline
+    from pipeline.pipeline import create_pipeline, sliced_features
+    from pipeline.report import overall_line, write_report
     from pipeline.schema import CuratedSchema, add_missing_columns, curate
     from pipeline.store import Store, text_property
 
@@ -145,10 +153,16 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     assert pushed is not None
     assert evaluation is not None
     artifact = pushed["pushed_model"]
+    progress.start("Report")
+    times = {name: seconds for name, _, seconds in progress.times}
+    report = write_report(store, layout.out, config.data, sliced_features(config), times)
+    progress.finish("Report", "done")
     return Outcome(
         pushed=artifact.custom_properties["pushed"].int_value == 1,
         message=text_property(artifact, "message"),
         evaluation=evaluation["evaluation"].uri,
+        metrics=overall_line(evaluation["evaluation"].uri),
+        report=report,
     )
 
 
@@ -186,7 +200,7 @@ def main(
     """
     with ends_in_words():
         outcome = run(data, features, experiment, out, workers, cache)
-    typer.echo(f"its metrics on the test split: python -m pipeline.show {out}")
+    typer.echo(f"its metrics by slice: python -m pipeline.show {out}")
     if not outcome.pushed:
         raise typer.Exit(REFUSED)
 

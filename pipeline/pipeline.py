@@ -165,7 +165,16 @@ def _eval_config(config: PipelineConfig) -> EvalConfig:
 
 
 def slice_columns(config: PipelineConfig) -> list[str]:
-    """Columns that metrics are sliced by: the meta columns, the usual ones that exist, and the experiment's own.
+    """The columns of the log that metrics are sliced by: those of `sliced_features`.
+
+    Raises:
+        UserError: when the experiment names a column that can't be sliced by.
+    """
+    return [config.features.column_of(name) for name in sliced_features(config)]
+
+
+def sliced_features(config: PipelineConfig) -> list[str]:
+    """What metrics are sliced by: the meta columns, the usual features that exist, and the experiment's own.
 
     Raises:
         UserError: when the experiment names a column that can't be sliced by.
@@ -173,4 +182,4 @@ def slice_columns(config: PipelineConfig) -> list[str]:
     file, wanted = config.features, config.experiment.evaluation
     asked = wanted.slice_columns(file)
     usual = [name for name in DEFAULT_SLICES if name in sliceable(file) and name != file.group]
-    return [file.column_of(name) for name in dict.fromkeys([*default_slices(file), *usual, *asked])]
+    return list(dict.fromkeys([*default_slices(file), *usual, *asked]))

@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "training": MODEL_PARTS | {"models", "data"},
     "export": MODEL_PARTS | {"models", "training"},
     "project": MODEL_PARTS | {"models", "data"},
-    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client", "project"},
+    "report": MODEL_PARTS | {"models", "data", "training", "export"},
+    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client", "project", "report"},
     "__main__": {"cli"},
 }
 # The parts that run on every Keras backend.

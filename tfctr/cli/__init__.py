@@ -1,4 +1,4 @@
-"""The command line: `tfctr data|features|init|models|train|evaluate|predict|export|inspect|client`."""
+"""The command line: `tfctr data|features|init|models|train|evaluate|predict|export|inspect|report|client`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import typer
 
 from tfctr import __version__
-from tfctr.cli import client, data, features, init, models, predict, training
+from tfctr.cli import client, data, features, init, models, predict, report, training
 from tfctr.cli.quiet import LEVEL
 from tfctr.console import error_console
 from tfctr.errors import UserError
@@ -26,6 +26,7 @@ app.command("evaluate")(training.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(training.export)
 app.command("inspect")(training.inspect)
+app.command("report")(report.report)
 app.add_typer(client.app, name="client")
 
 

@@ -5,7 +5,9 @@ Analysis in `tfctr.metrics.tfma_gauc`; both call the functions of the table.
 """
 
 from tfctr.metrics.bootstrap import BootstrapResult as BootstrapResult
+from tfctr.metrics.bootstrap import Interval as Interval
 from tfctr.metrics.bootstrap import bootstrap_difference as bootstrap_difference
+from tfctr.metrics.bootstrap import bootstrap_interval as bootstrap_interval
 from tfctr.metrics.reference import GaucResult as GaucResult
 from tfctr.metrics.reference import GroupAuc as GroupAuc
 from tfctr.metrics.reference import Weighting as Weighting

@@ -1,4 +1,4 @@
-"""A paired bootstrap over users: how sure it is that one model is better than another.
+"""A bootstrap over users: how sure a metric is, and how sure it is that one model is better than another.
 
 GAUC and AUC have a resampling of their own here, which computes the ranks once and not per replicate.
 """
@@ -14,8 +14,17 @@ from tfctr.metrics.reference import Floats, Impressions, Weighting, check_rows, 
 from tfctr.metrics.table import METRICS
 
 BootstrapMetric = Literal["auc", "gauc"]
-#: From how often each user is drawn, [users], to the difference of the metric.
-_Difference = Callable[[Floats], float]
+#: From how often each user is drawn, [users], to the metric.
+_Statistic = Callable[[Floats], float]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric, and the percentile interval that it lies in; an end is NaN where no replicate could be measured."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -99,56 +108,97 @@ def bootstrap_difference(
     Raises:
         ValueError: on bad rows or arguments.
     """
-    if metric not in get_args(BootstrapMetric):
-        raise ValueError(f"`metric` must be one of {', '.join(get_args(BootstrapMetric))}. Received: {metric!r}.")
-    if replicates < 1:
-        raise ValueError(f"`replicates` must be at least 1. Received: {replicates}.")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"`confidence` must be between 0 and 1. Received: {confidence}.")
+    _check(metric, groups, replicates, confidence)
     entry = METRICS[metric]
-    if groups is None and entry.needs_group:
-        raise ValueError(f"`groups` must be given for {metric}. Received: None.")
     options = entry.accepted({"weighting": weighting})
     values = [entry.measure(labels, scores, groups, weights, **options)[0] for scores in (first, second)]
-    rows, others = (check_rows(labels, scores, groups, weights) for scores in (first, second))
-    if metric == "gauc":
-        users, difference = _gauc_difference(rows, others, weighting)
-    else:
-        users, difference = _auc_difference(rows, others)
-    generator = np.random.default_rng(seed)
-    differences = np.empty(replicates)
-    for row in range(replicates):
-        drawn = generator.integers(0, max(users, 1), users)
-        differences[row] = difference(np.bincount(drawn, minlength=users).astype(np.float64))
-    differences = differences[~np.isnan(differences)]
+    pair = [_statistic(check_rows(labels, scores, groups, weights), metric, weighting) for scores in (first, second)]
+    users, (before, after) = pair[0][0], (statistic for _, statistic in pair)
+    differences = _replicates(users, lambda counts: after(counts) - before(counts), replicates, seed)
     low = high = p_value = float("nan")
     if differences.size:
-        tail = (1.0 - confidence) / 2.0
-        low, high = (float(edge) for edge in np.quantile(differences, [tail, 1.0 - tail]))
+        low, high = _ends(differences, confidence)
         # The observed sample counts as one more replicate, so the p-value is never zero.
         extreme = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
         p_value = min(1.0, 2.0 * (extreme + 1) / (differences.size + 1))
     return BootstrapResult(values[0], values[1], values[1] - values[0], low, high, p_value, int(differences.size))
 
 
-def _gauc_difference(first: Impressions, second: Impressions, weighting: Weighting) -> tuple[int, _Difference]:
-    tables = [group_auc(rows.labels, rows.scores, rows.groups, rows.weights) for rows in (first, second)]
-    weight = group_weights(tables[0], weighting)
-    gain = weight * np.where(weight > 0, tables[1].auc - tables[0].auc, 0.0)
+def bootstrap_interval(
+    labels: Any,
+    scores: Any,
+    groups: Any,
+    metric: BootstrapMetric = "gauc",
+    weighting: Weighting = "impressions",
+    weights: Any = None,
+    replicates: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap over users of a metric of one score vector.
 
-    def difference(counts: Floats) -> float:
+    The arguments are those of `bootstrap_difference`, with one vector of scores.
+
+    Raises:
+        ValueError: on bad rows or arguments.
+    """
+    _check(metric, groups, replicates, confidence)
+    entry = METRICS[metric]
+    value = entry.measure(labels, scores, groups, weights, **entry.accepted({"weighting": weighting}))[0]
+    users, statistic = _statistic(check_rows(labels, scores, groups, weights), metric, weighting)
+    found = _replicates(users, statistic, replicates, seed)
+    return Interval(value, *(_ends(found, confidence) if found.size else (float("nan"), float("nan"))))
+
+
+def _check(metric: str, groups: Any, replicates: int, confidence: float) -> None:
+    if metric not in get_args(BootstrapMetric):
+        raise ValueError(f"`metric` must be one of {', '.join(get_args(BootstrapMetric))}. Received: {metric!r}.")
+    if replicates < 1:
+        raise ValueError(f"`replicates` must be at least 1. Received: {replicates}.")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"`confidence` must be between 0 and 1. Received: {confidence}.")
+    if groups is None and METRICS[metric].needs_group:
+        raise ValueError(f"`groups` must be given for {metric}. Received: None.")
+
+
+def _replicates(users: int, statistic: _Statistic, replicates: int, seed: int) -> Floats:
+    """The statistic of resampled users, of those draws that have one."""
+    generator = np.random.default_rng(seed)
+    found = np.empty(replicates)
+    for row in range(replicates):
+        drawn = generator.integers(0, max(users, 1), users)
+        found[row] = statistic(np.bincount(drawn, minlength=users).astype(np.float64))
+    return found[~np.isnan(found)]
+
+
+def _ends(found: Floats, confidence: float) -> tuple[float, float]:
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(found, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _statistic(rows: Impressions, metric: BootstrapMetric, weighting: Weighting) -> tuple[int, _Statistic]:
+    """How many users can be drawn, and the metric of a draw."""
+    return _gauc(rows, weighting) if metric == "gauc" else _auc(rows)
+
+
+def _gauc(rows: Impressions, weighting: Weighting) -> tuple[int, _Statistic]:
+    table = group_auc(rows.labels, rows.scores, rows.groups, rows.weights)
+    weight = group_weights(table, weighting)
+    weighted = weight * np.where(weight > 0, table.auc, 0.0)
+
+    def gauc(counts: Floats) -> float:
         total = np.dot(counts, weight)
-        return float(np.dot(counts, gain) / total) if total > 0 else float("nan")
+        return float(np.dot(counts, weighted) / total) if total > 0 else float("nan")
 
-    return weight.size, difference
+    return weight.size, gauc
 
 
-def _auc_difference(first: Impressions, second: Impressions) -> tuple[int, _Difference]:
-    size = first.scores.size
-    groups = np.full(size, np.nan) if first.groups is None else first.groups
+def _auc(rows: Impressions) -> tuple[int, _Statistic]:
+    size = rows.scores.size
+    groups = np.full(size, np.nan) if rows.groups is None else rows.groups
     known = grouped(groups)
     users = np.arange(size)
     names, users[known] = np.unique(groups[known], return_inverse=True)
     users[~known] = names.size + np.arange(size - known.sum())
-    rankings = _PairCounts(first, users), _PairCounts(second, users)
-    return int(users.max(initial=-1)) + 1, lambda counts: rankings[1].auc(counts) - rankings[0].auc(counts)
+    return int(users.max(initial=-1)) + 1, _PairCounts(rows, users).auc

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -157,6 +158,18 @@ def _read(
     return assets, splits
 
 
+def run_note(workspace: str | Path) -> dict[str, Any] | None:
+    """What a workspace notes of its finished run, or None where none has finished."""
+    note = Path(workspace) / _NOTE
+    if not note.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(workspace, error) from None
+    return content
+
+
 def finished_run(workspace: str | Path) -> FinishedRun:
     """The model that a workspace holds.
 
@@ -164,21 +177,24 @@ def finished_run(workspace: str | Path) -> FinishedRun:
         UserError: when no run has finished there, or what it left can't be read.
     """
     workspace = Path(workspace)
-    note = workspace / _NOTE
-    if not note.is_file():
+    content = run_note(workspace)
+    if content is None:
         raise UserError(f"{workspace}: holds no finished run; train one with `tfctr train --out {workspace}`")
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
         experiment = Experiment.model_validate(content["experiment"])
         assets = FeatureAssets(workspace / content["assets"])
         model = build_model(assets, experiment.model_config_of(), dtype=experiment.training.dtype)
         model.load_weights(workspace / content["weights"])
         return FinishedRun(content["weights"], model, assets, experiment, content["history"], content["data"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{workspace}: the finished run can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
-            "run `tfctr train` with the same arguments again, which writes it anew from its checkpoints"
-        ) from None
+        raise _unreadable(workspace, error) from None
+
+
+def _unreadable(workspace: str | Path, error: Exception) -> UserError:
+    return UserError(
+        f"{workspace}: the finished run can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+        "run `tfctr train` with the same arguments again, which writes it anew from its checkpoints"
+    )
 
 
 def warmup_row(file: FeatureFile, experiment: Experiment, data: str | Path) -> bytes | None:

@@ -1,0 +1,42 @@
+"""`tfctr report`: one page about one run or several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tfctr.cli.quiet import import_tensorflow
+from tfctr.console import console
+from tfctr.errors import UserError, disk_errors
+from tfctr.storage import local_directory, write_text
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="workspaces of `tfctr train`, model directories or versions in them", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(parser=local_directory, help="the page to write, an .html file")],
+    data: Annotated[
+        str | None, typer.Option(help="a data directory; default: the one that the first run was trained on")
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    slices: Annotated[list[str] | None, typer.Option("--slice", help="one more column to slice by")] = None,
+    gains: Annotated[bool, typer.Option(help="measure the gain of each feature, which takes the longest")] = True,
+    title: Annotated[str | None, typer.Option(help="the title of the page")] = None,
+) -> None:
+    """Write one page about one run, or several side by side: what, how good, where, and at which cost."""
+    if out.suffix != ".html" or out.is_dir():
+        raise UserError(f"{out}: the report is a page; name an .html file")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out}: the directory {out.parent} doesn't exist; make it first")
+    import_tensorflow()
+    from tfctr.report.page import page
+    from tfctr.report.runs import named, read_runs
+    from tfctr.report.sections import Content
+
+    found = read_runs(named(runs), data, split, slices or (), gains)
+    html = page(Content(found, split), title or ", ".join(run.name for run in found))
+    with disk_errors(out):
+        write_text(out, html)
+    console().print(str(out), markup=False)

@@ -1,0 +1,166 @@
+"""Pictures of the report: SVG inside the page, whose colours are those of the page, light or dark."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tfctr.metrics.bootstrap import Interval
+
+_INK = "#010203"
+"""Stands for the colour of the page's text."""
+COLOURS = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
+"""Stand for the colours of the runs, in their order; the page defines them for light and dark."""
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "tfctr",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+
+
+class Picture:
+    """A figure with one pair of axes, under way; `svg` ends it. The page says which colour is which run.
+
+    Args:
+        title: What it shows; it stands above.
+        height: Its height in inches; it is 4.2 wide.
+    """
+
+    def __init__(self, title: str, height: float = 2.8) -> None:
+        self.title = title
+        self.figure = Figure(figsize=(4.2, height), layout="constrained")
+        self.axes: Axes = self.figure.subplots()
+        self.axes.set_title(title)
+
+    def svg(self, number: int) -> str:
+        """The picture as an element of a page, in which no other one has this number."""
+        out = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        self.figure.savefig(out, format="svg", metadata=nothing)
+        found = out.getvalue()
+        found = found[found.index("<svg") :]
+        found = re.sub(r"<metadata>.*?</metadata>\s*", "", found, flags=re.DOTALL)
+        found = found.replace(_INK, "currentColor")
+        for index, colour in enumerate(COLOURS):
+            found = found.replace(colour, f"var(--run-{index})")
+        # Identifiers are those of one page, and each figure counts its own from 1.
+        found = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{number}-", found)
+        size = re.search(r'width="([\d.]+)pt" height="[\d.]+pt"', found)
+        assert size is not None
+        width = round(float(size.group(1)) * 96 / 72)
+        opening = f'<svg role="img" aria-label="{html.escape(self.title)}" style="max-width:{width}px"'
+        return found.replace(f" {size.group(0)}", "", 1).replace("<svg", opening, 1)
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The style of all pictures."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def colour(index: int) -> str:
+    """The colour of a run by its place."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def curves(title: str, lines: Sequence[tuple[int, Sequence[float], int]]) -> Picture:
+    """Values by epoch, a line a run.
+
+    Args:
+        title: What the values are.
+        lines: The place of the run, its values and its best epoch (0: none is marked).
+    """
+    picture = Picture(title)
+    axes = picture.axes
+    for run, values, best in lines:
+        axes.plot(np.arange(1, len(values) + 1), values, marker=".", color=colour(run))
+        if best:
+            axes.plot([best], [values[best - 1]], marker="o", markersize=8, fillstyle="none", color=colour(run))
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return picture
+
+
+def calibration(title: str, parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Picture:
+    """The mean probability and the rate of clicks of parts of the rows, a line a run, and the diagonal."""
+    picture = Picture(title, 3.4)
+    axes = picture.axes
+    top = max(float(np.max(part)) for part in parts)
+    axes.plot([0, top], [0, top], color=_INK, linewidth=0.8, linestyle="--")
+    for run, (predicted, observed) in enumerate(parts):
+        axes.plot(predicted, observed, marker=".", color=colour(run))
+    axes.set_xlabel("mean probability")
+    axes.set_ylabel("rate of clicks")
+    return picture
+
+
+def histogram(title: str, scores: npt.NDArray[Any], labels: npt.NDArray[Any], run: int) -> Picture:
+    """The probabilities of the clicked and the other rows, each with area 1."""
+    picture = Picture(title)
+    axes = picture.axes
+    edges = np.linspace(0.0, 1.0, 41).tolist()
+    for clicked, word in ((1, "clicked"), (0, "not clicked")):
+        chosen = scores[labels == clicked]
+        if len(chosen):
+            fill = {"histtype": "stepfilled", "color": colour(run), "alpha": 0.6}
+            line = {"histtype": "step", "color": _INK}
+            axes.hist(chosen, edges, density=True, linewidth=1.2, label=word, **(fill if clicked else line))
+    axes.set_xlabel("probability")
+    axes.set_ylabel("density")
+    axes.legend()
+    return picture
+
+
+def intervals(title: str, names: Sequence[str], runs: Sequence[tuple[int, Sequence[Interval]]], bars: bool) -> Picture:
+    """Values with their intervals by name, the first name on top.
+
+    Args:
+        title: What the values are.
+        names: The names.
+        runs: The place of each run, and its intervals.
+        bars: Whether bars from zero are drawn, or points.
+    """
+    picture = Picture(title, 0.8 + (0.14 + 0.12 * len(runs)) * len(names))
+    axes = picture.axes
+    places = np.arange(len(names))
+    step = 0.8 / len(runs)
+    for number, (run, found) in enumerate(runs):
+        at = places + (number - (len(runs) - 1) / 2) * step
+        values = np.array([one.value for one in found])
+        spread = np.array([[one.value - one.low, one.high - one.value] for one in found]).T
+        spread = np.maximum(np.nan_to_num(spread), 0.0)
+        if bars:
+            axes.barh(at, values, step * 0.9, color=colour(run), xerr=spread, ecolor=_INK, alpha=0.85)
+        else:
+            axes.errorbar(values, at, xerr=spread, fmt="o", markersize=4, color=colour(run))
+    if bars:
+        axes.axvline(0.0, color=_INK, linewidth=0.8)
+    else:
+        axes.grid(axis="x", alpha=0.2)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    return picture

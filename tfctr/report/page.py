@@ -1,0 +1,45 @@
+"""The page of a report, from its sections: one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+import tfctr
+from tfctr.report.figures import drawing
+from tfctr.report.sections import SECTIONS, Content, Section
+
+_TEMPLATE = "page.html.j2"
+
+
+def page(content: Content, title: str) -> str:
+    """The page as HTML.
+
+    Args:
+        content: What the sections read.
+        title: The title of the page.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown: list[tuple[str, Section, list[Markup]]] = []
+    number = 0
+    with drawing():
+        for make in SECTIONS:
+            section = make(content)
+            if section is None:
+                continue
+            pictures = []
+            for picture in section.pictures:
+                pictures.append(Markup(picture.svg(number)))
+                number += 1
+            shown.append((f"section-{len(shown) + 1}", section, pictures))
+    return environment.get_template(_TEMPLATE).render(
+        title=title, runs=[run.name for run in content.runs], sections=shown, version=tfctr.__version__
+    )

@@ -1,0 +1,175 @@
+"""What the report knows of a run: its description, its scores of a split, and what each feature gains."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfctr.console import step
+from tfctr.data.sources import split_files
+from tfctr.errors import UserError
+from tfctr.export.describe import ModelDescription, describe
+from tfctr.export.saved_model import export_model
+from tfctr.features.parsing import default_slices, sliceable
+from tfctr.features.spec import FeatureFile
+from tfctr.metrics.reference import Weighting
+from tfctr.report.gains import Gain, feature_gains
+from tfctr.storage import is_remote, join, local_copy, version_numbers
+from tfctr.training.evaluate import Predictions, predict
+from tfctr.training.monitors import MONITORS
+from tfctr.training.workspace import finished_run, run_note
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model and what it does on a split.
+
+    Attributes:
+        name: Short, and that of no other run of the report.
+        place: Where it lies, as the user named it.
+        description: What its SavedModel says of itself.
+        predictions: Its scores of the split.
+        gains: What its features gain, the greatest first; empty if that was not asked for.
+    """
+
+    name: str
+    place: str
+    description: ModelDescription
+    predictions: Predictions
+    gains: list[Gain]
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How the model was made."""
+        return self.description.made
+
+    @property
+    def file(self) -> FeatureFile:
+        """Its feature file."""
+        return self.description.feature_file
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One entry for each epoch of its training."""
+        entries: list[dict[str, float]] = self.made.get("validation", [])
+        return entries
+
+    @property
+    def weighting(self) -> Weighting:
+        """The weight of a group in its GAUC."""
+        found: Weighting = self.made["experiment"]["evaluation"]["weighting"]
+        return found
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights it has, from 1; 0 if its description has no epochs."""
+        if not self.history:
+            return 0
+        training = self.made["experiment"]["training"]
+        monitored = [MONITORS[training["monitor"]].of(entry) for entry in self.history]
+        best, best_epoch = -np.inf, 0
+        for epoch, value in enumerate(monitored, start=1):
+            if value > best + training["min_improvement"]:
+                best, best_epoch = value, epoch
+        return best_epoch
+
+
+def named(places: Sequence[str]) -> dict[str, str]:
+    """The places by name: their last parts, as many as tell them apart.
+
+    Raises:
+        UserError: the same place twice.
+    """
+    parts = [place.rstrip("/").split("/") for place in places]
+    if len(set(map(tuple, parts))) < len(parts):
+        raise UserError(f"two of the runs are the same. Received: {', '.join(places)}")
+    count = 1
+    while len({tuple(one[-count:]) for one in parts}) < len(parts):
+        count += 1
+    return {"/".join(one[-count:]): place for one, place in zip(parts, places, strict=True)}
+
+
+def read_runs(places: Mapping[str, str], data: str | None, split: str, slices: Sequence[str], gains: bool) -> list[Run]:
+    """Score the split with each run.
+
+    Args:
+        places: By name: workspaces of `tfctr train`, model directories, or versions in them.
+        data: The data directory; None takes the one that the first run was trained on, if it says so.
+        split: The split.
+        slices: Columns to slice by, beside those of the experiments.
+        gains: Whether the gain of each feature is measured.
+
+    Raises:
+        UserError: no model there, no data, or runs whose rows of the split have other labels.
+    """
+    data = data or _trained_on(next(iter(places.values())))
+    found: list[Run] = []
+    for name, place in places.items():
+        with _opened(place) as directory:
+            found.append(_read(name, place, directory, data, split, slices, gains))
+        _check_same_rows(found[0], found[-1])
+    return found
+
+
+def _read(name: str, place: str, directory: Path, data: str, split: str, slices: Sequence[str], gains: bool) -> Run:
+    described = describe(directory)
+    file = described.feature_file
+    files = split_files(data, split)
+    evaluation = described.made["experiment"]["evaluation"]
+    asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
+    # A column that only another run's feature file knows is sliced by in that run alone.
+    asked += [one for one in slices if one in sliceable(file)]
+    with step(f"{name}: scores of the {split} split"):
+        predictions = predict(directory, file, files, asked)
+    found: list[Gain] = []
+    if gains:
+        with step(f"{name}: gain of each feature"):
+            found = feature_gains(directory, file, files, len(predictions.labels))
+    return Run(name, place, described, predictions, found)
+
+
+def _trained_on(place: str) -> str:
+    note = None if is_remote(place) else run_note(place)
+    if note is None:
+        raise UserError(f"{place}: says nothing of the data that it was trained on; name them with --data")
+    return str(note["data"])
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[Path]:
+    """The SavedModel of a run: that of a version, of the newest version, or one made of a workspace for the time."""
+    if not is_remote(place) and run_note(place) is not None:
+        run = finished_run(place)
+        with tempfile.TemporaryDirectory(prefix="tfctr-") as directory:
+            with step(f"{place}: export"):
+                version = export_model(run.model, run.assets, run.experiment, f"{directory}/1", None, run.history)
+            yield Path(version)
+        return
+    versions = version_numbers(place)
+    with local_copy(join(place, str(versions[-1])) if versions else place) as directory:
+        if not (directory / "saved_model.pb").is_file():
+            raise UserError(f"{place}: is neither a finished run of `tfctr train` nor a SavedModel")
+        yield directory
+
+
+def _check_same_rows(first: Run, other: Run) -> None:
+    same = len(first.predictions.labels) == len(other.predictions.labels) and np.array_equal(
+        first.predictions.labels, other.predictions.labels
+    )
+    if not same:
+        raise UserError(
+            f"{other.place}: its labels of the split are not those of {first.place}, so the two can't be compared; "
+            "make a report of each"
+        )
+
+
+def slices_of(run: Run) -> list[str]:
+    """The columns that its rows are sliced by, those of the feature file first."""
+    own = default_slices(run.file)
+    return [*own, *(name for name in run.predictions.slices if name not in own)]

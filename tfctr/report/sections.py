@@ -1,0 +1,319 @@
+"""The sections of the report, in their order. A new one is a function and one entry of `SECTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfctr.metrics.bootstrap import BootstrapMetric, Interval, bootstrap_difference, bootstrap_interval
+from tfctr.metrics.report import OVERALL, report
+from tfctr.metrics.table import METRICS
+from tfctr.report.figures import Picture, calibration, curves, histogram, intervals
+from tfctr.report.runs import Run, slices_of
+
+_REPLICATES = 400
+_CALIBRATION_PARTS = 20
+_FEATURES_DRAWN = 20
+_SLICES_DRAWN = 40
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: headings, and rows of text. The first `texts` columns are text, the others are numbers."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: int = 1
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: Its heading.
+        words: What a reader must know to read it.
+        pictures: What is drawn.
+        tables: What is printed below.
+        folded: Whether the tables are shown only when asked for.
+    """
+
+    title: str
+    words: str
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that sections read.
+
+    Attributes:
+        runs: The runs.
+        split: The split that they scored.
+        seconds: Times of the stages of a run that had them, by name.
+    """
+
+    runs: Sequence[Run]
+    split: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def what(content: Content) -> Section:
+    """What was trained, and how good it is."""
+    rows = []
+    for run in content.runs:
+        experiment, config = run.made["experiment"], run.made["model"]
+        interests = ", ".join(one["type"] for one in config["interests"] or ()) or "mean pooling or none"
+        optimizer = experiment["training"]["optimizer"]
+        rows.append(
+            [
+                run.name,
+                experiment["preset"],
+                f"{interests} x {config['interaction']['type']}",
+                optimizer if isinstance(optimizer, str) else optimizer["type"],
+                str(experiment["training"]["seed"]),
+                f"{run.made['trainable_parameters']:,}",
+                f"{run.made['frozen_parameters']:,}",
+                f"{run.best_epoch} of {len(run.history)}" if run.history else "unknown",
+                run.made["created"],
+            ]
+        )
+    made = ["run", "preset", "interest x interaction", "optimizer", "seed", "trained", "frozen", "best epoch", "made"]
+    printed = {name: metric.title for name, metric in METRICS.items() if metric.printed}
+    measured = [[run.name, *(_measured(run, name) for name in printed)] for run in content.runs]
+    clicks = content.runs[0].predictions.labels
+    words = (
+        f"{len(clicks):,} rows of the {content.split} split, {np.mean(clicks):.2%} of them clicked, scored through the "
+        f"signature that is served. In brackets: 95 % intervals of a bootstrap over "
+        f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({_REPLICATES} replicates)."
+    )
+    return Section("Runs", words, tables=[Table(["run", *printed.values()], measured), Table(made, rows, texts=4)])
+
+
+def learning(content: Content) -> Section | None:
+    """Metrics of the validation by epoch."""
+    trained = [(number, run) for number, run in enumerate(content.runs) if run.history]
+    if not trained:
+        return None
+    names = list(dict.fromkeys(name for _, run in trained for name in run.history[0] if name != "learning_rate"))
+    others = [name for name in names if name not in METRICS]
+    pictures = []
+    for name in [*(name for name in METRICS if name in names), *others]:
+        having = [(number, run) for number, run in trained if name in run.history[0]]
+        ringed = name in METRICS
+        lines = [(at, [one[name] for one in run.history], run.best_epoch if ringed else 0) for at, run in having]
+        pictures.append(curves(METRICS[name].title if ringed else name, lines))
+    words = "The validation split after each epoch; the ring is the epoch whose weights were kept."
+    if others:
+        words += (
+            " Below: what the interests say of themselves. Of a codebook: agreement, effective_words, fit and "
+            "used_words; few used words say that it tells few events apart."
+        )
+    return Section("Learning curves", words, pictures)
+
+
+def slices(content: Content) -> Section | None:
+    """AUC and GAUC by slice."""
+    found = {run.name: _by_slice(run) for run in content.runs}
+    places = list(dict.fromkeys(place for one in found.values() for place in one))
+    if len(places) < 2:
+        return None
+    metrics = [name for name in ("auc", "gauc") if any(name in row for one in found.values() for row in one.values())]
+    drawn = places[:_SLICES_DRAWN]
+    pictures = []
+    for metric in metrics:
+        by_run = [
+            (at, [found[run.name].get(place, {}).get(metric, _UNKNOWN) for place in drawn])
+            for at, run in enumerate(content.runs)
+        ]
+        pictures.append(intervals(METRICS[metric].title, [_slice_name(place) for place in drawn], by_run, bars=False))
+    headings = ["slice", "rows", *(f"{METRICS[one].title} {run.name}" for one in metrics for run in content.runs)]
+    rows = []
+    for place in places:
+        count = next(one[place]["rows"].value for one in found.values() if place in one)
+        cells = [_cell(found[run.name].get(place, {}).get(one, _UNKNOWN)) for one in metrics for run in content.runs]
+        rows.append([_slice_name(place), f"{count:,.0f}", *cells])
+    words = "Each slice by itself, with 95 % intervals; a slice with few users has a wide one."
+    if len(places) > len(drawn):
+        words += f" The first {len(drawn)} of {len(places)} are drawn; the table has all."
+    return Section("By slice", words, pictures, [Table(headings, rows)], folded=True)
+
+
+def differences(content: Content) -> Section | None:
+    """Each run against the first."""
+    first, *others = content.runs
+    if not others:
+        return None
+    rows = []
+    for metric in _bootstrapped(first):
+        for run in others:
+            one, other = first.predictions, run.predictions
+            found = bootstrap_difference(
+                one.labels, one.scores, other.scores, one.groups, metric, first.weighting, one.weights, _REPLICATES
+            )
+            low, high = f"{found.low:+.4f}", f"{found.high:+.4f}"
+            sure = "yes" if found.low > 0 or found.high < 0 else "no"
+            rows.append(
+                [
+                    run.name,
+                    METRICS[metric].title,
+                    f"{found.difference:+.4f}",
+                    f"{low} to {high}",
+                    f"{found.p_value:.3f}",
+                    sure,
+                ]
+            )
+    words = (
+        f"Each run less {first.name}: a paired bootstrap over users, who are drawn for both runs alike. An interval "
+        "without 0 says that the users, drawn anew, would agree; it says nothing of another seed of the training."
+    )
+    headings = ["run", "metric", "difference", "95 % interval", "p", "0 outside"]
+    return Section(f"Against {first.name}", words, tables=[Table(headings, rows, texts=2)])
+
+
+def probabilities(content: Content) -> Section:
+    """Calibration and histograms."""
+    parts = []
+    for run in content.runs:
+        order = np.argsort(run.predictions.scores, kind="stable")
+        pieces = np.array_split(order, min(_CALIBRATION_PARTS, len(order)))
+        means = [np.array([np.mean(values[piece]) for piece in pieces]) for values in _scores_and_labels(run)]
+        parts.append((means[0], means[1]))
+    pictures = [calibration("calibration", parts)]
+    pictures += [histogram(run.name, *_scores_and_labels(run), at) for at, run in enumerate(content.runs)]
+    words = (
+        f"Calibration: rows sorted by probability, in {_CALIBRATION_PARTS} parts of equal size; on the dashed line the "
+        "probability is the rate of clicks. Histograms: probabilities of clicked and other rows, each with area 1."
+    )
+    return Section("Probabilities", words, pictures)
+
+
+def gains(content: Content) -> Section | None:
+    """What each feature gains."""
+    measured = [(at, run) for at, run in enumerate(content.runs) if run.gains]
+    if not measured:
+        return None
+    names = list(dict.fromkeys(gain.feature for _, run in measured for gain in run.gains))
+    by_run = {at: {gain.feature: gain.auc for gain in run.gains} for at, run in measured}
+    drawn = names[:_FEATURES_DRAWN]
+    series = [(at, [found.get(name, _UNKNOWN) for name in drawn]) for at, found in by_run.items()]
+    picture = intervals("AUC lost", drawn, series, bars=True)
+    sides = {gain.feature: gain.side for _, run in measured for gain in run.gains}
+    rows = [[name, sides[name], *(_cell(found.get(name, _UNKNOWN)) for found in by_run.values())] for name in names]
+    words = (
+        "The AUC that is lost when the values of a feature are shuffled among the rows; a history is shuffled as a "
+        "whole. Features that tell the same lose little each, since the other one still tells it."
+    )
+    headings = ["feature", "side", *(run.name for _, run in measured)]
+    return Section("Gain of each feature", words, [picture], [Table(headings, rows, texts=2)], folded=True)
+
+
+def costs(content: Content) -> Section:
+    """What the models cost where they are served."""
+    columns = {
+        "parameters": "parameters",
+        "backbone_parameters": "of the backbone",
+        "flops_per_candidate": "FLOPs a candidate",
+        "flops_per_request": "a request",
+        "flops_per_user": "a user",
+    }
+    rows = []
+    for run in content.runs:
+        found = run.description.costs
+        cost = found.get("served", found.get("trained", {}))
+        numbers = [f"{cost[name]:,}" if name in cost else "unknown" for name in columns]
+        size = sum(run.description.bytes_by_part.values())
+        rows.append([run.name, *numbers, f"{run.description.state_bytes:,}", f"{size / 1e6:,.1f}"])
+    words = (
+        "As served: `user_tower` once a user, `score` once a request and once a candidate; a multiplication with its "
+        "addition are two operations. The state is what is cached of a user."
+    )
+    return Section("Cost", words, tables=[Table(["run", *columns.values(), "state, bytes", "SavedModel, MB"], rows)])
+
+
+def times(content: Content) -> Section | None:
+    """Where the time went."""
+    if not content.seconds:
+        return None
+    total = sum(content.seconds.values())
+    rows = [[name, f"{value:,.1f}", f"{value / total:.0%}"] for name, value in content.seconds.items()]
+    return Section("Where the time went", "Seconds by stage.", tables=[Table(["stage", "seconds", "share"], rows)])
+
+
+SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
+    what,
+    learning,
+    differences,
+    slices,
+    probabilities,
+    gains,
+    costs,
+    times,
+)
+
+_UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
+
+
+def _scores_and_labels(run: Run) -> tuple[Any, Any]:
+    return run.predictions.scores, run.predictions.labels
+
+
+def _bootstrapped(run: Run) -> list[BootstrapMetric]:
+    return ["auc"] if run.predictions.groups is None else ["auc", "gauc"]
+
+
+def _measured(run: Run, name: str) -> str:
+    """A metric of all rows, with its interval if it has one."""
+    rows = run.predictions
+    if name in _bootstrapped(run):
+        return _cell(_interval(run, np.ones(len(rows.labels), bool), "gauc" if name == "gauc" else "auc"))
+    metric = METRICS[name]
+    if metric.needs_group and rows.groups is None:
+        return ""
+    options = metric.accepted({"weighting": run.weighting})
+    return f"{metric.measure(rows.labels, rows.scores, rows.groups, rows.weights, **options)[0]:.4f}"
+
+
+def _interval(run: Run, chosen: Any, metric: BootstrapMetric) -> Interval:
+    rows = run.predictions
+    groups = None if rows.groups is None else rows.groups[chosen]
+    weights = None if rows.weights is None else rows.weights[chosen]
+    return bootstrap_interval(
+        rows.labels[chosen], rows.scores[chosen], groups, metric, run.weighting, weights, _REPLICATES
+    )
+
+
+def _by_slice(run: Run) -> dict[tuple[str, str], dict[str, Interval]]:
+    """Intervals by metric of all rows and of each slice, with the number of rows."""
+    rows = run.predictions
+    columns = {name: rows.slices[name] for name in slices_of(run)}
+    found: dict[tuple[str, str], dict[str, Interval]] = {}
+    for row in report(rows.labels, rows.scores, rows.groups, rows.weights, columns, run.weighting):
+        if row.slice == OVERALL:
+            chosen = np.ones(len(rows.labels), bool)
+        else:
+            chosen = np.array([_text(value) == row.value for value in columns[row.slice]])
+        measured: dict[str, Interval] = {name: _interval(run, chosen, name) for name in _bootstrapped(run)}
+        found[row.slice, row.value] = {**measured, "rows": Interval(float(chosen.sum()), np.nan, np.nan)}
+    return found
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _slice_name(place: tuple[str, str]) -> str:
+    return place[0] if place[0] == OVERALL else f"{place[0]}={place[1]}"
+
+
+def _cell(interval: Interval) -> str:
+    if np.isnan(interval.value):
+        return "none"
+    if np.isnan(interval.low):
+        return f"{interval.value:.4f}"
+    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"
