@@ -92,9 +92,12 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
     with only_one(layout.out, layout.out / ".lock"), quiet(log) as progress:
         progress.say(f"starting; TensorFlow's and TFX's log: {log}")
         from pipeline.pipeline import create_pipeline
+        from tfctr.training.devices import check_devices
         from tfctr.training.experiment import load_experiment
+        from tfctr.training.workers import refuse_several
         from tfctr.training.workspace import check_split_once
 
+        refuse_several("the pipeline")
         config = PipelineConfig(
             root=str(layout.artifacts),
             data=data,
@@ -108,6 +111,8 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
             beam_args=(*beam_args(workers), _WORKERS_HAVE_TFX),
             cache=cache,
         )
+        # The Trainer runs on this machine, but only after all rows were read.
+        check_devices(config.experiment.training)
         create_pipeline(config)  # what an experiment can't ask of this feature file is told before the data is read
         for folder in SPLITS.values():
             check_split_once(file, config.data, folder, layout.checkpoints)

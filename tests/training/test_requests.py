@@ -103,16 +103,22 @@ def test_the_seed_gives_the_order_and_skip_goes_on_in_it(data: RequestData) -> N
     assert [batch[0]["item_id"].tobytes() for batch in arrays(data.batches(32, 7, skip=2))] == orders[0][2:]
 
 
-def test_places_without_a_row_hold_nothing(data: RequestData) -> None:
+def test_places_without_a_row_weigh_nothing_and_read_no_other_row_of_a_table(data: RequestData) -> None:
+    """A row that only padding reads would be a row of the batch for an optimizer of the rows that are read."""
     padded = 0
     for inputs, labels, weights in arrays(data.batches(40, 1)):
-        empty = ~inputs[CANDIDATE_MASK]
-        padded += int(empty.sum())
-        assert not labels[empty].any()
-        assert not weights[empty].any()
+        real = inputs[CANDIDATE_MASK]
+        padded += int((~real).sum())
+        assert not labels[~real].any()
+        assert not weights[~real].any()
+        assert not inputs["history_length"][~real.any(axis=1)].any()
         for spec in model_inputs(data.file):
-            where = empty.all(axis=1) if spec.side in data.shared else empty
-            assert not inputs[spec.name][where].any(), spec.name
+            if spec.name != "history_length":
+                shared = spec.side in data.shared
+                held = inputs[spec.name][real.any(axis=1) if shared else real]
+                axes = inputs[spec.name].ndim - len(spec.shape)
+                every = inputs[spec.name].reshape(-1, *inputs[spec.name].shape[axes:])
+                assert {one.tobytes() for one in every} <= {one.tobytes() for one in held}, spec.name
     assert padded
 
 

@@ -74,6 +74,11 @@ class TestConfig:
             ("[]", r'must be {"cluster": {"worker"'),
             ('{"cluster": {"worker": ["a:1"]}}', r'must be {"cluster"'),
             (config(task={"type": "worker", "index": "x"}), r'must be {"cluster"'),
+            (config(task={"type": "worker", "index": 0.5}), r'must be {"cluster"'),
+            (config(task={"type": "worker", "index": True}), r'must be {"cluster"'),
+            (config(task={"type": "worker", "index": float("inf")}), r'must be {"cluster"'),
+            (config({"worker": "a:1"}), r'must be {"cluster"'),
+            ("[" * 100_000, r'must be {"cluster"'),
             (config({"worker": TWO, "ps": ["p:1"]}), r"holds `ps`; there are no parameter servers"),
             (config({"worker": TWO, "evaluator": ["p:1"]}), r"holds `evaluator`; the chief evaluates"),
             (
@@ -84,7 +89,11 @@ class TestConfig:
             (config(task={"type": "worker", "index": -1}), r"`task` has index -1"),
             (config({"chief": TWO}, {"type": "chief", "index": 0}), r"one chief at most. Received: 2"),
             (config({"worker": ["a:1", "a:1"]}), r"two tasks have the same address"),
-            (config({"worker": ["a", "b:1"]}), r"an address must be HOST:PORT. Received: a"),
+            (config({"worker": ["a", "b:1"]}), r"an address must be HOST:PORT, .*\. Received: a"),
+            (config({"worker": ["a:0", "b:1"]}), r"the port from 1 to 65535\. Received: a:0"),
+            (config({"worker": ["a:1", "b:99999"]}), r"Received: b:99999"),
+            (config({"worker": ["http://a:1", "b:1"]}), r"Received: http://a:1"),
+            (config({"worker": ["a b:1", "b:1"]}), r"Received: a b:1"),
         ],
     )
     def test_broken(self, text: str, message: str) -> None:

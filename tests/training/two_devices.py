@@ -28,6 +28,12 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+# A loss that is no mean over rows, without what differs between the parts of a batch.
+_CROSS = {"layers": 2, "dropout": 0.0, "batch_norm": False}
+TRI_BCE = {
+    "interaction": {"type": "fcn", "exponential": _CROSS, "linear": _CROSS},
+    "loss": {"type": "tri_bce", "over": "branches", "mean": "logit"},
+}
 # A step of plain gradients shows every factor that is wrong; those of Adam hide it.
 PLAIN = {"optimizer": "sgd", "learning_rate": 1.0, "clip_norm": None}
 PENALTIES = {"embedding_l2": 0.1, "network_l2": 0.1}
@@ -70,6 +76,7 @@ def rows(tiny: Workbench) -> int:
         ({}, {**PLAIN, "batch_of": "requests"}, 1),
         ({}, {**PLAIN, "batch_of": "users"}, 1),
         ({}, {**PLAIN, "clip_norm": 0.1}, 1),
+        (TRI_BCE, PLAIN, 1),
         ({}, {"optimizer": "adam"}, 3),
         ({}, {**PLAIN, "embedding_optimizer": "lazy_sgd", "clip_norm": 0.1}, 1),
         (PENALTIES, {"embedding_optimizer": "lazy_adam"}, 3),
@@ -82,6 +89,7 @@ def rows(tiny: Workbench) -> int:
         "requests",
         "users",
         "clipped",
+        "tri_bce",
         "adam",
         "clipped rows",
         "lazy_adam",

@@ -60,7 +60,7 @@ def train(
             console().print(f"{experiment}: {note_on(str(experiment))}")
         if preset is not None:
             find_preset(preset)
-            found = found.model_copy(update={"preset": preset})
+            found = changed(found, [f"preset={preset}"])
         options = {"training.seed": seed, "training.epochs": epochs, "training.batch_size": batch_size}
         found = changed(found, [f"{key}={value}" for key, value in options.items() if value is not None])
         found = changed(found, settings or ())
@@ -86,6 +86,13 @@ def export(
     check_place(to, lasting=True)
     check_writable(to)
     found = finished_run(run)
+    training = found.experiment.training
+    console().print(
+        f"{run}: the training that ended there last, preset {found.experiment.preset}, seed {training.seed}, "
+        f"{len(found.history)} epochs",
+        markup=False,
+        highlight=False,
+    )
     with step("export"):
         directory = export_model(
             found.model,

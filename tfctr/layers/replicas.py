@@ -61,8 +61,14 @@ def share(weights: Any) -> Any:
     if context is None:
         return 1.0
     own = ops.sum(weights)
-    total = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+    total = whole_sum(own)
     return own / ops.where(total > 0, total, 1.0)
+
+
+def whole_sum(values: Any) -> Any:
+    """The sum over all replicas of a tensor each, with its gradient."""
+    context = _context()
+    return values if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def summed(gradients: Sequence[Any]) -> list[Any]:

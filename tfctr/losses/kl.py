@@ -32,5 +32,6 @@ class KlConsistency(Loss):
     def rows(self, labels: Any, logits: Any) -> Any:
         positive, negative = log_probabilities(logits)
         mean = mean_log_probabilities(positive, negative)
-        apart = sum(divergence(mean, one) for one in zip(positive, negative, strict=True))
+        # By index: a graph can't go through the axis of a tensor.
+        apart = sum(divergence(mean, (positive[one], negative[one])) for one in range(self.passes))
         return cross_entropy(labels, *mean) + apart

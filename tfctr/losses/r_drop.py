@@ -36,6 +36,6 @@ class RDrop(Loss):
     @override
     def rows(self, labels: Any, logits: Any) -> Any:
         positive, negative = log_probabilities(logits)
-        first, second = zip(positive, negative, strict=True)
+        first, second = ((positive[one], negative[one]) for one in range(self.passes))
         hard = ops.sum(cross_entropy(labels, positive, negative), axis=0)
         return hard + self.alpha / 2.0 * (divergence(first, second) + divergence(second, first))

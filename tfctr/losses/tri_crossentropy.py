@@ -5,7 +5,8 @@ from typing import Any
 from keras import ops
 from typing_extensions import override
 
-from tfctr.losses.base import EnsembleLoss, cross_entropy, log_probabilities, loss, weighted_mean
+from tfctr.layers.replicas import whole_sum
+from tfctr.losses.base import EnsembleLoss, cross_entropy, log_probabilities, loss
 
 
 def tri_bce(fused: Any, parts: Any) -> Any:
@@ -40,4 +41,10 @@ class TriBce(EnsembleLoss):
     def total(self, labels: Any, logits: Any, weights: Any) -> Any:
         positive, negative = log_probabilities(logits)
         fused = cross_entropy(labels, *self.log_means(logits))
-        return tri_bce(weighted_mean(fused, weights), weighted_mean(cross_entropy(labels, positive, negative), weights))
+        weight = whole_sum(ops.sum(weights))
+
+        def mean(rows: Any) -> Any:
+            """The mean over the whole batch, of which several devices have a part each."""
+            return whole_sum(ops.sum(rows * weights, axis=-1)) / ops.where(weight > 0, weight, 1.0)
+
+        return tri_bce(mean(fused), mean(cross_entropy(labels, positive, negative)))

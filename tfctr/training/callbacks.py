@@ -8,7 +8,26 @@ from typing import Any
 import keras
 from typing_extensions import override
 
+from tfctr.errors import UserError
 from tfctr.models.model import RankingModel
+
+_SETS_THE_RATE = (keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau)
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Check the callbacks of a user before anything is read or trained.
+
+    Raises:
+        UserError: one that is no callback of Keras, or that sets the learning rate.
+    """
+    for one in callbacks:
+        if not isinstance(one, keras.callbacks.Callback):
+            raise UserError(f"callbacks: must be callbacks of Keras, made and not classes. Received: {one!r}")
+        if isinstance(one, _SETS_THE_RATE):
+            raise UserError(
+                f"callbacks: {type(one).__name__} sets the learning rate, which the training does for all of its "
+                "optimizers: take training.plateau_factor, or a schedule as training.learning_rate"
+            )
 
 
 class UserCallbacks(keras.callbacks.Callback):

@@ -242,8 +242,8 @@ class _Watch(keras.callbacks.Callback):
         super().__init__()
         self._training, self._progress, self.checkpoints = training, progress, checkpoints
         self._interruption, self._workers = interruption, workers
-        self._started = self._reported = time.monotonic()
-        self._first_step = progress.step
+        self._reported = time.monotonic()
+        self._reported_step: int | None = None
 
     @override
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -256,9 +256,13 @@ class _Watch(keras.callbacks.Callback):
             self.checkpoints.save(progress)
         if leaves:
             self.leave()
-        if time.monotonic() - self._reported > _REPORT_SECONDS:
-            self._reported = time.monotonic()
-            speed = (progress.step - self._first_step) * self._training.batch_size / (self._reported - self._started)
+        if self._reported_step is None:
+            # What the first step takes is its compilation.
+            self._reported, self._reported_step = time.monotonic(), progress.step
+        seconds = time.monotonic() - self._reported
+        if seconds > _REPORT_SECONDS:
+            speed = (progress.step - self._reported_step) * self._training.batch_size / seconds
+            self._reported, self._reported_step = time.monotonic(), progress.step
             console().print(
                 f"epoch {progress.epoch + 1}, step {progress.step}: loss {float((logs or {}).get('loss', 0.0)):.4f}, "
                 f"{speed:,.0f} rows/s",

@@ -12,7 +12,7 @@ import tensorflow as tf
 from typing_extensions import override
 
 from tfctr.data.columnar import LABEL, WEIGHT
-from tfctr.features.columns import CANDIDATE_MASK, GROUP, SIDES, Side
+from tfctr.features.columns import CANDIDATE_MASK, GROUP, SIDES, InputSpec, Side, length_name
 from tfctr.features.inputs import model_inputs
 from tfctr.features.parsing import outcomes
 from tfctr.features.spec import FeatureFile
@@ -72,9 +72,9 @@ class RequestData(RankingData):
     ) -> tf.data.Dataset:
         """(inputs, labels [B, C], weights [B, C]) batches, `candidate_mask` [B, C] among the inputs.
 
-        Every row is in one batch, as one candidate. The other places hold zeros, as in a row with everything missing,
-        and weigh nothing. B and C are those of one of a few shapes; with a seed, the requests of a shape and the order
-        of the batches are shuffled, the same seed giving the same.
+        Every row is in one batch, as one candidate. The other places hold values of real rows again, so that they read
+        no other row of a table, with empty histories, and weigh nothing. B and C are those of one of a few shapes; with
+        a seed, the requests of a shape and the order of the batches are shuffled, the same seed giving the same.
 
         Args:
             batch_size: Rows in a batch, about; see `RequestPlan`.
@@ -101,30 +101,33 @@ class RequestData(RankingData):
         real = np.zeros(shape, bool)
         real[: len(sizes)] = steps < sizes[:, None]
         rows = self._order[(starts[:, None] + steps)[real[: len(sizes)]]]
-        own = self._rows.take(rows, groups, sides=self._own)
-        shared = self._rows.take(self._order[starts], sides=self.shared)
+        # A device may have none of the requests of a small batch.
+        first = self._order[:1]
+        own = self._rows.take(rows if len(rows) else first, groups, sides=self._own)
+        shared = self._rows.take(self._order[starts] if len(starts) else first, sides=self.shared)
+        # What is not real repeats the first candidate of its request, or of the first one.
+        candidates = np.zeros(shape, np.int64)
+        candidates[: len(sizes)] = (np.cumsum(sizes) - sizes)[:, None]
+        candidates[real] = np.arange(len(rows))
+        repeated = np.minimum(np.arange(shape[0]), max(len(sizes) - 1, 0))
 
-        def placed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            out = np.zeros((*shape, *values.shape[1:]), values.dtype)
-            out[real] = values
-            return out
+        def weighed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.where(real, values[candidates], 0.0).astype(values.dtype)
 
-        def padded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return np.concatenate([values, np.zeros((shape[0] - len(values), *values.shape[1:]), values.dtype)])
+        def padded(spec: InputSpec) -> npt.NDArray[Any]:
+            values: npt.NDArray[Any] = shared[spec.name][repeated]
+            if spec.name in lengths:
+                values[len(sizes) :] = 0
+            return values if spec.side == "user" else values[:, None]
 
+        lengths = {length_name(name) for name in self.file.sequences}
         # All contexts have an axis of candidates, or Keras would make one step of inputs with and without it.
         inputs = {
-            spec.name: placed(own[spec.name])
-            if spec.side in self._own
-            else padded(shared[spec.name] if spec.side == "user" else shared[spec.name][:, None])
+            spec.name: own[spec.name][candidates] if spec.side in self._own else padded(spec)
             for spec in model_inputs(self.file)
         }
-        batch = (inputs | {CANDIDATE_MASK: real}, placed(own[LABEL]), placed(own[WEIGHT]))
-        if not groups:
-            return batch
-        named = np.full(shape, own[GROUP][0], own[GROUP].dtype)
-        named[real] = own[GROUP]
-        return (*batch, named)
+        batch = (inputs | {CANDIDATE_MASK: real}, weighed(own[LABEL]), weighed(own[WEIGHT]))
+        return (*batch, own[GROUP][candidates]) if groups else batch
 
     @override
     def _signature(self, groups: bool) -> tuple[Any, ...]:

@@ -65,11 +65,14 @@ def cluster_of(text: str | None) -> Cluster | None:
     try:
         content = json.loads(text)
         jobs, task = dict(content["cluster"]), dict(content["task"])
-        found = {str(job): [str(address) for address in addresses] for job, addresses in jobs.items() if addresses}
-        job, index = str(task["type"]), int(task["index"])
+        found = {str(job): _texts(addresses) for job, addresses in jobs.items() if addresses}
+        job, index = str(task["type"]), task["index"]
+        if isinstance(index, bool | float):
+            raise TypeError(index)
+        index = int(index)
     except json.JSONDecodeError as error:
         raise _broken(f"must be JSON; {error}") from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise _broken(
             'must be {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}'
         ) from None
@@ -77,8 +80,10 @@ def cluster_of(text: str | None) -> Cluster | None:
         why = {"ps": "there are no parameter servers here", "evaluator": "the chief evaluates"}.get(other, "")
         raise _broken(f"`cluster` may hold `chief` and `worker`, and holds `{other}`{why and '; '}{why}")
     addresses = [address for job in found.values() for address in job]
-    if wrong := [address for address in addresses if not re.fullmatch(r".+:[0-9]{1,5}", address)]:
-        raise _broken(f"an address must be HOST:PORT. Received: {wrong[0]}")
+    for address in addresses:
+        parts = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s/:]+):([0-9]{1,5})", address)
+        if parts is None or not 0 < int(parts[2]) < 1 << 16:
+            raise _broken(f"an address must be HOST:PORT, the port from 1 to 65535. Received: {address}")
     if len(set(addresses)) < len(addresses):
         raise _broken("two tasks have the same address")
     if len(found.get("chief", ())) > 1:
@@ -88,6 +93,12 @@ def cluster_of(text: str | None) -> Cluster | None:
     if not 0 <= index < len(found[job]):
         raise _broken(f"`task` has index {index}, and `cluster` has {len(found[job])} of type `{job}`, from 0")
     return Cluster(found, job, index)
+
+
+def _texts(addresses: Any) -> list[str]:
+    if not isinstance(addresses, list) or not all(isinstance(one, str) for one in addresses):
+        raise TypeError(addresses)
+    return addresses
 
 
 def _broken(what: str) -> UserError:
@@ -332,7 +343,10 @@ class _Several(Workers):
 
 @contextmanager
 def _killable() -> Iterator[None]:
-    """Lets Ctrl-C end the process in a wait of TensorFlow's, which Python can't end."""
+    """Lets Ctrl-C end the process in a wait of TensorFlow's, which Python can't end.
+
+    SIGTERM is TensorFlow's there: it notes it and waits on, and lets no thread of Python run meanwhile.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -25,6 +25,7 @@ from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
+from tfctr.training.callbacks import check_callbacks
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.optimizer import check_table_optimizers
@@ -68,6 +69,7 @@ def train_in_workspace(
     """
     if workers is ALONE:
         refuse_several("a program that calls this without `workers`")
+    check_callbacks(callbacks)
     experiment.model_config_of().interests_of(file)
     experiment.evaluation.slice_columns(file)
     check_table_optimizers(experiment.training, file)
