@@ -146,6 +146,7 @@ class Bench:
     def trace(self, name: str, directory: Path) -> None:
         """Write a profile of one step of a preset."""
         Player("tfctr_side", {**self._task(name), "trace": str(directory)}).end()
+        say(f"{directory}: the profile; `python -m benchmarks.operations {directory}` makes a table of it")
 
     def _keep(self, row: dict[str, Any]) -> None:
         self.rows.append(row)

@@ -1,5 +1,6 @@
 """What the local runner prints, and how it fails before TensorFlow starts."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.local_runner import app, digest_of_files
 from pipeline.progress import quiet
-from tests.pipeline.logs import write_experiment, write_features
+from tests.pipeline.logs import write_experiment, write_features, write_log
 from tfctr.features.spec import load_feature_file
 
 
@@ -50,6 +51,26 @@ def test_a_bad_feature_file_is_one_line(tmp_path: Path) -> None:
 
     assert code == 2
     assert "f.yaml: nonsense: unknown key" in output
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_devices_and_workers_are_told_before_the_data_is_read(
+    several: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_log(tmp_path / "data", 200)
+    features, experiment = write_features(tmp_path / "f.yaml"), write_experiment(tmp_path / "e.yaml")
+    if several:
+        cluster = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+        told = "the pipeline trains in one process"
+    else:
+        experiment.write_text(experiment.read_text().replace("batch_size: 128", "batch_size: 128, devices: 99"))
+        told = "training.devices: 99 are asked for"
+    code, output = invoke("--data", data, "--features", features, "--experiment", experiment, "--out", tmp_path / "out")
+
+    assert code == 2
+    assert told in output
+    assert "ExampleGen" not in output
 
 
 def test_files_the_feature_file_names_are_part_of_the_cache_key(tmp_path: Path) -> None:
