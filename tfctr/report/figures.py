@@ -118,17 +118,20 @@ def calibration(title: str, parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[
     return picture
 
 
-def histogram(title: str, scores: npt.NDArray[Any], labels: npt.NDArray[Any], run: int) -> Picture:
+def histogram(
+    title: str, scores: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any], run: int
+) -> Picture:
     """The probabilities of the clicked and the other rows, each with area 1."""
     picture = Picture(title)
     axes = picture.axes
     edges = np.linspace(0.0, 1.0, 41).tolist()
     for clicked, word in ((1, "clicked"), (0, "not clicked")):
-        chosen = scores[labels == clicked]
-        if len(chosen):
+        chosen = labels == clicked
+        if chosen.any():
             fill = {"histtype": "stepfilled", "color": colour(run), "alpha": 0.6}
             line = {"histtype": "step", "color": _INK}
-            axes.hist(chosen, edges, density=True, linewidth=1.2, label=word, **(fill if clicked else line))
+            shape: dict[str, Any] = {"density": True, "linewidth": 1.2, "label": word, **(fill if clicked else line)}
+            axes.hist(scores[chosen], edges, weights=weights[chosen], **shape)
     axes.set_xlabel("probability")
     axes.set_ylabel("density")
     axes.legend()

@@ -178,14 +178,14 @@ def differences(content: Content) -> Section | None:
 
 def probabilities(content: Content) -> Section:
     """Calibration and histograms."""
+    counted = [_counted(run) for run in content.runs]
     parts = []
-    for run in content.runs:
-        order = np.argsort(run.predictions.scores, kind="stable")
-        pieces = np.array_split(order, min(_CALIBRATION_PARTS, len(order)))
-        means = [np.array([np.mean(values[piece]) for piece in pieces]) for values in _scores_and_labels(run)]
-        parts.append((means[0], means[1]))
+    for scores, labels, weights in counted:
+        pieces = np.array_split(np.argsort(scores, kind="stable"), min(_CALIBRATION_PARTS, len(scores)))
+        means = [[np.average(of[piece], weights=weights[piece]) for piece in pieces] for of in (scores, labels)]
+        parts.append((np.array(means[0]), np.array(means[1])))
     pictures = [calibration("calibration", parts)]
-    pictures += [histogram(run.name, *_scores_and_labels(run), at) for at, run in enumerate(content.runs)]
+    pictures += [histogram(run.name, *counted[at], at) for at, run in enumerate(content.runs)]
     words = (
         f"Calibration: rows sorted by probability, in {_CALIBRATION_PARTS} parts of equal size; on the dashed line the "
         "probability is the rate of clicks. Histograms: probabilities of clicked and other rows, each with area 1."
@@ -259,8 +259,11 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
 _UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 
 
-def _scores_and_labels(run: Run) -> tuple[Any, Any]:
-    return run.predictions.scores, run.predictions.labels
+def _counted(run: Run) -> tuple[Any, Any, Any]:
+    """Scores, labels and weights of the rows that count: those of a weight above 0."""
+    rows = run.predictions
+    weights = np.ones(len(rows.labels)) if rows.weights is None else rows.weights
+    return rows.scores[weights > 0], rows.labels[weights > 0], weights[weights > 0]
 
 
 def _bootstrapped(run: Run) -> list[BootstrapMetric]:
@@ -292,12 +295,11 @@ def _by_slice(run: Run) -> dict[tuple[str, str], dict[str, Interval]]:
     """Intervals by metric of all rows and of each slice, with the number of rows."""
     rows = run.predictions
     columns = {name: rows.slices[name] for name in slices_of(run)}
+    texts = {name: np.array([_text(value) for value in column]) for name, column in columns.items()}
     found: dict[tuple[str, str], dict[str, Interval]] = {}
     for row in report(rows.labels, rows.scores, rows.groups, rows.weights, columns, run.weighting):
-        if row.slice == OVERALL:
-            chosen = np.ones(len(rows.labels), bool)
-        else:
-            chosen = np.array([_text(value) == row.value for value in columns[row.slice]])
+        everywhere = row.slice == OVERALL
+        chosen = np.ones(len(rows.labels), bool) if everywhere else texts[row.slice] == row.value
         measured: dict[str, Interval] = {name: _interval(run, chosen, name) for name in _bootstrapped(run)}
         found[row.slice, row.value] = {**measured, "rows": Interval(float(chosen.sum()), np.nan, np.nan)}
     return found

@@ -1,0 +1,77 @@
+"""What the sections make of scores: weights, groups that are missing, slices of one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfctr.export.describe import ModelDescription
+from tfctr.metrics import gauc
+from tfctr.report.figures import drawing
+from tfctr.report.runs import Run
+from tfctr.report.sections import Content, Section, differences, probabilities, slices
+from tfctr.training.evaluate import Predictions
+
+FILE = {"labels": {"click": "label"}, "user": {"user_id": {"dtype": "int64"}}, "candidate": {"item_id": {}}}
+MADE = {"features": {**FILE, "group": "user_id"}, "experiment": {"evaluation": {"weighting": "impressions"}}}
+
+
+def a_run(name: str = "run", better: float = 1.0, weighted: bool = False, grouped: bool = True) -> Run:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 400)
+    scores = 1 / (1 + np.exp(-(generator.normal(size=400) + better * labels)))
+    predictions = Predictions(
+        labels,
+        scores,
+        np.arange(400) % 20 if grouped else None,
+        np.where(np.arange(400) < 300, 2.0, 0.0) if weighted else None,
+        {"hour": np.arange(400) % 3, "click": labels},
+    )
+    return Run(name, name, ModelDescription(Path(name), {}, {}, {}, MADE), predictions, [])
+
+
+def cut(run: Run, count: int) -> Run:
+    rows = run.predictions
+    first = {name: values[:count] for name, values in rows.slices.items()}
+    kept = Predictions(rows.labels[:count], rows.scores[:count], rows.groups[:count], rows.weights[:count], first)
+    return Run(run.name, run.place, run.description, kept, [])
+
+
+def drawn(section: Section | None) -> list[str]:
+    assert section is not None
+    with drawing():
+        return [picture.svg(number) for number, picture in enumerate(section.pictures)]
+
+
+def test_rows_without_weight_change_no_picture() -> None:
+    run = a_run(weighted=True)
+
+    assert drawn(probabilities(Content([run], "test"))) == drawn(probabilities(Content([cut(run, 300)], "test")))
+    assert drawn(probabilities(Content([run], "test"))) != drawn(probabilities(Content([a_run()], "test")))
+
+
+def test_a_difference_is_the_second_less_the_first() -> None:
+    section = differences(Content([a_run("worse", 0.2), a_run("better", 2.0)], "test"))
+
+    assert section is not None
+    (of_auc, of_gauc) = section.tables[0].rows
+    assert of_auc[0] == "better"
+    expected = [gauc(rows.labels, rows.scores, rows.groups).value for rows in (
+        a_run("worse", 0.2).predictions, a_run("better", 2.0).predictions)]  # fmt: skip
+    assert float(of_gauc[2]) == pytest.approx(expected[1] - expected[0], abs=1e-4)
+    assert (of_auc[-1], of_gauc[-1]) == ("yes", "yes")
+    assert differences(Content([a_run()], "test")) is None
+
+
+def test_a_slice_of_one_class_has_no_auc_and_no_groups_no_gauc() -> None:
+    section = slices(Content([a_run(grouped=False)], "test"))
+
+    assert section is not None
+    assert section.tables[0].headings == ["slice", "rows", "AUC run"]
+    cells = {row[0]: row[1:] for row in section.tables[0].rows}
+    assert cells["click=1"][1] == "none"
+    assert cells["hour=1"][0] == "133"
+    assert " to " in cells["hour=1"][1]
+    assert len(drawn(section)) == 1
