@@ -36,14 +36,14 @@ class Outcome:
         message: Which version, or which slice and metric said no.
         evaluation: Directory of the evaluation.
         metrics: A line with the metrics of all test rows, beside those of the blessed model.
-        report: The page about the model.
+        report: The page about the model; None if it could not be written.
     """
 
     pushed: bool
     message: str
     evaluation: str
     metrics: str
-    report: Path
+    report: Path | None
 
 
 class OutputLayout:
@@ -125,7 +125,8 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
         progress.say(outcome.message)
         progress.say(outcome.metrics)
         progress.say(f"Evaluator's result, for TFMA: {outcome.evaluation}")
-        progress.say(f"report: {outcome.report}")
+        if outcome.report is not None:
+            progress.say(f"report: {outcome.report}")
     return outcome
 
 
@@ -160,8 +161,15 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     artifact = pushed["pushed_model"]
     progress.start("Report")
     times = {name: seconds for name, _, seconds in progress.times}
-    report = write_report(store, layout.out, config.data, sliced_features(config), times)
-    progress.finish("Report", "done")
+    try:
+        report: Path | None = write_report(store, layout.out, config.data, sliced_features(config), times)
+        progress.finish("Report", "done")
+    except Exception as error:
+        # The model is judged and pushed; a page less must not make that a failed run.
+        traceback.print_exc()
+        report = None
+        progress.finish("Report", "FAILED")
+        progress.say(f"no report: {type(error).__name__}: {error}")
     return Outcome(
         pushed=artifact.custom_properties["pushed"].int_value == 1,
         message=text_property(artifact, "message"),

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.evaluation import load_slices
 from pipeline.local_runner import OutputLayout
 from pipeline.schema import CuratedSchema
 from pipeline.store import Store, text_property
@@ -104,7 +105,9 @@ def test_a_person_sees_a_line_per_component_and_no_noise(first: Run) -> None:
         "ModelCheck",
         "Evaluator",
         "Pusher",
+        "Report",
     ]
+    assert set(told.values()) == {"done"}
     assert "validation AUC" in first.output
     assert "where the time went" in first.output
     noise = "MetadataStore with DB connection initialized"
@@ -112,6 +115,20 @@ def test_a_person_sees_a_line_per_component_and_no_noise(first: Run) -> None:
     assert "INFO" not in first.output
     [log] = first.layout.logs.glob("2*.log")
     assert noise in log.read_text(errors="replace")
+
+
+def test_it_ends_with_the_metrics_and_names_what_there_is_to_look_at(first: Run) -> None:
+    overall = load_slices(first.artifact("Evaluator", "evaluation").uri)[0].metrics
+    assert f"test split: AUC {overall['auc']:.4f}, GAUC {overall['gauc']:.4f}, logloss" in first.output
+    assert "no blessed model to compare it with" in first.output
+    assert f"Evaluator's result, for TFMA: {first.artifact('Evaluator', 'evaluation').uri}\n" in first.output
+
+    page = (first.out / "report.html").read_text()
+
+    assert f"report: {first.out.resolve() / 'report.html'}\n" in first.output
+    assert f"{overall['auc']:.4f} (" in page, "the report and the Evaluator measure differently"
+    assert "new model" in page
+    assert "Where the time went" in page
 
 
 def test_the_pushed_model_answers(first: Run) -> None:
