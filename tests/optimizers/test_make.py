@@ -8,7 +8,14 @@ import keras
 import pytest
 
 from tfctr.errors import UserError
-from tfctr.optimizers import OPTIMIZERS, RowOptimizer, check_optimizer, create_optimizer, create_rate
+from tfctr.optimizers import (
+    OPTIMIZERS,
+    RowOptimizer,
+    check_learning_rate,
+    check_optimizer,
+    create_optimizer,
+    create_rate,
+)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -215,7 +222,7 @@ def above_zero(config: dict[str, Any]) -> dict[str, Any]:
 )
 def test_mistakes_of_rates(config: Any, message: str) -> None:
     with pytest.raises(UserError) as error:
-        create_rate("rate", config)
+        check_learning_rate("rate", config)
     assert str(error.value).startswith("rate")
     assert message in str(error.value)
 

@@ -13,7 +13,7 @@ from tfctr.errors import UserError, user_errors
 from tfctr.layers.arguments import check_flag, check_not_negative, check_number, check_positive, check_rate
 from tfctr.layers.registry import arguments_of, create, without
 from tfctr.optimizers.base import RowOptimizer
-from tfctr.optimizers.rates import RateConfig, create_rate
+from tfctr.optimizers.rates import RateConfig, check_learning_rate, create_rate
 from tfctr.optimizers.registry import OPTIMIZERS, divides_by_rate
 
 OptimizerConfig = str | Mapping[str, Any]
@@ -58,9 +58,6 @@ def create_optimizer(
     Raises:
         UserError: for an unknown optimizer or argument, and for values with which it makes no step.
     """
-    rate_at, rate = rate_where, learning_rate
-    if isinstance(config, Mapping) and config.get("learning_rate") is not None:
-        rate_at, rate = f"{where}.learning_rate", config["learning_rate"]
 
     def complete(made: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
         arguments = _hide(made, arguments)
@@ -70,10 +67,16 @@ def create_optimizer(
         # 1e-8 is what PyTorch, and so every published run, has.
         more = {"epsilon": 1e-8} if made in (keras.optimizers.Adam, keras.optimizers.AdamW) else {}
         more |= {"l2": l2} if issubclass(made, RowOptimizer) else {}
-        made_rate = create_rate(rate_at, rate, warmup_steps, minimum, divided_by)
-        return {**more, **arguments, "learning_rate": made_rate}
+        key, rate = _rate_of(where, config, rate_where, learning_rate)
+        return {**more, **arguments, "learning_rate": create_rate(key, rate, warmup_steps, minimum, divided_by)}
 
     return create(where, _allowed(where, config, tables), config, complete)
+
+
+def _rate_of(where: str, config: OptimizerConfig, shared_where: str, shared: RateConfig) -> tuple[str, RateConfig]:
+    """The rate of an optimizer, its own or the shared one, after its key."""
+    own = config.get("learning_rate") if isinstance(config, Mapping) else None
+    return (shared_where, shared) if own is None else (f"{where}.learning_rate", own)
 
 
 def _allowed(where: str, config: OptimizerConfig, tables: bool) -> Mapping[str, type[keras.optimizers.Optimizer]]:
@@ -128,6 +131,7 @@ def check_optimizer(
         UserError: what is wrong with it.
     """
     made = create_optimizer(where, config, learning_rate, tables=tables, rate_where=rate_where)
+    check_learning_rate(*_rate_of(where, config, rate_where, learning_rate))
     with user_errors(f"{where} {OPTIMIZERS.name_of(type(made))}"):
         _try_steps(made)
 

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 from typing_extensions import override
 
-from tfctr.errors import user_errors
+from tfctr.errors import UserError, user_errors
 from tfctr.layers.arguments import check_count, check_flag, check_not_negative, check_number, check_positive
 from tfctr.layers.export import tfctr_export
 from tfctr.layers.registry import arguments_of, create, without
@@ -102,15 +102,28 @@ def create_rate(
     """
     if not isinstance(config, Mapping):
         with user_errors(where):
-            if not _SMALLEST <= check_positive("learning_rate", config) <= _LARGEST:
-                raise ValueError(
-                    f"`learning_rate` must be a number from {_SMALLEST:g} to {_LARGEST:,.0f}. Received: {config!r}"
-                )
-            return Rate(float(config), warmup_steps, minimum)
+            return Rate(check_positive("learning_rate", config), warmup_steps, minimum)
     schedule = create(where, SCHEDULES, config, _checked)
     with user_errors(f"{where} {config['type']}"):
         _check_rates(schedule, divided_by)
     return Rate(schedule, warmup_steps, minimum)
+
+
+def check_learning_rate(where: str, config: RateConfig) -> None:
+    """Make a learning rate, and refuse a number with which no training gets anywhere.
+
+    Args:
+        where: The key, for the messages.
+        config: See `create_rate`.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    create_rate(where, config)
+    if not isinstance(config, Mapping) and not _SMALLEST <= config <= _LARGEST:
+        raise UserError(
+            f"{where}: `learning_rate` must be a number from {_SMALLEST:g} to {_LARGEST:,.0f}. Received: {config!r}"
+        )
 
 
 def _check_rates(schedule: keras.optimizers.schedules.LearningRateSchedule, divided_by: str | None) -> None:

@@ -21,7 +21,7 @@ from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.presets import preset
-from tfctr.optimizers import check_optimizer, create_rate
+from tfctr.optimizers import check_learning_rate, check_optimizer
 from tfctr.training.monitors import MonitorName
 from tfctr.training.published import published_experiments, published_path
 
@@ -271,7 +271,7 @@ def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
 
 def _try_optimizers(training: Training) -> None:
     # Also where each optimizer has a rate of its own.
-    create_rate(RATE, training.learning_rate)
+    check_learning_rate(RATE, training.learning_rate)
     check_optimizer("training.optimizer", training.optimizer, training.learning_rate, tables=False, rate_where=RATE)
     if training.embedding_optimizer is not None:
         check_optimizer(
