@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.workbench import ROOT
+from tfctr.cli import app
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file, model_inputs, raw_inputs
 from tfctr.features.spec import FeatureFile
+from tfctr.training.experiment import Training
+from tfctr.training.optimizer import check_table_optimizers
 
 
 @pytest.fixture
@@ -135,6 +139,81 @@ def test_broken_yaml(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
         load_feature_file(tmp_path / "none.yaml")
+
+
+def own_optimizer(content: dict[str, Any], config: Any) -> dict[str, Any]:
+    change(content, "candidate.item_id.optimizer", config)
+    return content
+
+
+def test_an_optimizer_is_told_under_its_key_alone(tmp_path: Path, content: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, own_optimizer(content, 3))
+    assert str(raised.value) == (
+        f"{tmp_path / 'features.yaml'}: candidate.item_id.optimizer: must be the name of an optimizer, a mapping with "
+        "its `type`, or null. Received: 3"
+    )
+
+
+def test_a_file_knows_where_it_was_read_from_and_equals_others_all_the_same(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    file = load(tmp_path, content)
+    assert file.origin == str(tmp_path / "features.yaml")
+    made = FeatureFile.model_validate(yaml.safe_load(Path(file.origin).read_text()))
+    assert made.origin is None
+    assert file == made
+    assert file.model_dump_json() == made.model_dump_json()
+
+
+MISTAKES = [
+    ("lazy_adm", "candidate.item_id.optimizer: unknown type 'lazy_adm'. Allowed: adam, "),
+    (
+        {"type": "lazy_sgd", "learning_rte": 0.1},
+        "candidate.item_id.optimizer lazy_sgd: unknown argument 'learning_rte'. Allowed: learning_rate, weight_decay",
+    ),
+    (
+        {"type": "lazy_sgd", "learning_rate": {"type": "cosine"}},
+        "candidate.item_id.optimizer.learning_rate: unknown type 'cosine'. Allowed: cosine_decay, ",
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "message"), MISTAKES)
+def test_a_wrong_optimizer_is_told_with_the_file(
+    tmp_path: Path, content: dict[str, Any], config: Any, message: str
+) -> None:
+    """By `tfctr features validate`, and by a training before it reads data."""
+    file = load(tmp_path, own_optimizer(content, config))
+    told = f"{tmp_path / 'features.yaml'}: {message}"
+    validated = CliRunner().invoke(app, ["features", "validate", str(tmp_path / "features.yaml")])
+    assert isinstance(validated.exception, UserError)
+    assert str(validated.exception).startswith(told)
+    with pytest.raises(UserError) as raised:
+        check_table_optimizers(Training(), file)
+    assert str(raised.value).startswith(told)
+
+
+def test_an_optimizer_is_tried_where_tensorflow_is_installed(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, own_optimizer(content, "lazy_sgd"))
+    command = ["features", "validate", str(tmp_path / "features.yaml")]
+    assert "valid (" in CliRunner().invoke(app, command).output
+    load(tmp_path, own_optimizer(content, "lazy_adm"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "valid (" in CliRunner().invoke(app, command).output
+
+
+def test_a_shared_rate_is_told_under_its_own_key(tmp_path: Path, content: dict[str, Any]) -> None:
+    file = load(tmp_path, own_optimizer(content, "lazy_ftrl"))
+    rate = {"type": "cosine_decay", "initial_learning_rate": 0.01, "decay_steps": 30}
+    with pytest.raises(UserError) as raised:
+        check_table_optimizers(Training(learning_rate=rate), file)
+    assert str(raised.value).startswith(
+        "training.learning_rate cosine_decay: the rate is 0 in step 30, and lazy_ftrl "
+        f"({tmp_path / 'features.yaml'}: candidate.item_id.optimizer) divides by the rate"
+    )
 
 
 def test_true_is_no_number() -> None:

@@ -138,6 +138,41 @@ def test_shipped_experiments_load(path: Path) -> None:
         ("model: {loss: {type: mse}}", "loss: unknown type 'mse'. Allowed: "),
         ("model: {interests: [{type: nope}]}", "interest: unknown type 'nope'. Allowed: mean"),
         ("model: {interests: [{type: cmm, heads: 2, wide: 1}]}", "interest cmm: unknown argument"),
+        (
+            "training: {devices: none}",
+            "training.devices: must be a whole number of at least 1, or `all`. Received: 'no",
+        ),
+        ("training: {devices: 0}", "training.devices: must be a whole number of at least 1, or `all`. Received: 0"),
+        ("training: {devices: true}", "training.devices: must be a number, and not true or false"),
+        (
+            "training: {optimizer: 3}",
+            "training.optimizer: must be the name of an optimizer, or a mapping with its `type",
+        ),
+        ("training: {optimizer: null}", "training.optimizer: must be the name of an optimizer, or a mapping with its"),
+        ("training: {optimizer: adm}", "training.optimizer: unknown type 'adm'. Allowed: adam, adamw"),
+        ("training: {optimizer: lazy_adam}", "training.optimizer: lazy_adam is for tables; name it as `embedding_opti"),
+        ("training: {embedding_optimizer: [3]}", "training.embedding_optimizer: must be the name of an optimizer, a m"),
+        ("training: {learning_rate: fast}", "training.learning_rate: must be a number above 0, or a mapping with the"),
+        ("training: {learning_rate: -1}", "training.learning_rate: must be a number above 0, or a mapping with the `"),
+        ("training: {learning_rate: 1.0e+30}", "training.learning_rate: `learning_rate` must be a number from 1e-30"),
+        (
+            "training: {learning_rate: {type: cosine}}",
+            "yaml: training.learning_rate: unknown type 'cosine'. Allowed: co",
+        ),
+        (
+            "training: {learning_rate: {type: cosine}, optimizer: {type: adam, learning_rate: 0.1}}",
+            "yaml: training.learning_rate: unknown type 'cosine'. Allowed: cosine_decay",
+        ),
+        (
+            "training: {optimizer: {type: adam, learning_rate: {type: cosine}}}",
+            "yaml: training.optimizer.learning_rate: unknown type 'cosine'. Allowed: cosine_decay",
+        ),
+        (
+            "training: {embedding_optimizer: lazy_ftrl, "
+            "learning_rate: {type: cosine_decay, initial_learning_rate: 0.01, decay_steps: 30}}",
+            "yaml: training.learning_rate cosine_decay: the rate is 0 in step 30, and lazy_ftrl "
+            "(training.embedding_optimizer) divides by the rate; keep it above 0 by `alpha`, or choose another",
+        ),
         ("preset: [din", "not valid YAML"),
         ("- din", "must be a mapping of keys"),
     ],
@@ -150,6 +185,7 @@ def test_errors_name_file_and_place(tmp_path: Path, text: str, told: str) -> Non
     message = str(caught.value)
     assert message.startswith(f"{path}")
     assert told in message
+    assert "\n" not in message
 
 
 class TestSettings:

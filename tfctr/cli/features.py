@@ -1,5 +1,6 @@
 """`tfctr features`: check a feature file and show what it means."""
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from tfctr.cli.quiet import import_tensorflow
 from tfctr.console import console
 from tfctr.errors import UserError
 from tfctr.features import FeatureFile, load_feature_file
@@ -22,6 +24,7 @@ FeatureFileArgument = Annotated[Path, typer.Argument(help="the feature file (YAM
 def validate(file: FeatureFileArgument) -> None:
     """Check a feature file; the exit status is 2 when something is wrong."""
     found = load_feature_file(file)
+    _check_optimizers(found)
     count = sum(feature.sequence is None for feature in found.features)
     console().print(f"{file}: valid ({count} features, {len(found.sequences)} sequences)")
 
@@ -57,6 +60,18 @@ def show(
     labels = ", ".join(found.labels.columns)
     group = f"GAUC by {found.group}" if found.group is not None else "no group, so no GAUC"
     console().print(f"label {labels}, {group}, seed {found.seed}")
+
+
+def _check_optimizers(file: FeatureFile) -> None:
+    """Check the optimizers that features name, by making a step with each; the base install has nothing to make it."""
+    # TensorFlow takes seconds to import.
+    if not file.table_optimizers or importlib.util.find_spec("tensorflow") is None:
+        return
+    import_tensorflow()
+    from tfctr.training.experiment import Training
+    from tfctr.training.optimizer import check_table_optimizers
+
+    check_table_optimizers(Training(), file)
 
 
 def _row(file: FeatureFile, feature: Feature, side: str, sizes: FeatureAssets | None) -> tuple[str, ...]:

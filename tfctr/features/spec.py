@@ -6,7 +6,7 @@ import keyword
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -95,6 +95,21 @@ class FeatureFile(Strict):
     @cached_property
     def _columns(self) -> dict[str, str]:
         return {spec.name: spec.logged for feature in self.features for spec in feature.kind.columns(feature)}
+
+    @cached_property
+    def origin(self) -> str | None:
+        """Where the file was read from, for messages, or None."""
+        return None
+
+    @property
+    def table_optimizers(self) -> dict[str, str | dict[str, Any]]:
+        """The optimizers that features name for their tables, by the names of the features."""
+        return {
+            feature.name: field.table.optimizer
+            for feature in self.features
+            for field in feature.kind.fields(feature)
+            if field.table is not None and field.table.optimizer is not None and field.table.name == feature.name
+        }
 
     def of_side(self, side: Side) -> list[Feature]:
         """The features of a side, without those of sequences."""
@@ -272,6 +287,9 @@ def load_feature_file(path: str | Path) -> FeatureFile:
     """
     content = load_yaml(path)
     try:
-        return FeatureFile.model_validate(content)
+        file = FeatureFile.model_validate(content)
     except ValidationError as error:
         raise UserError(describe_validation_error(path, error)) from None
+    # As a cached property has it: it is no part of what files are compared by, or of what is written of them.
+    file.__dict__["origin"] = str(path)
+    return file

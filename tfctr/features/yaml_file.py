@@ -15,6 +15,8 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
@@ -114,6 +116,24 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
             yield from _alternatives(one)
     else:
         yield annotation
+
+
+def either(wanted: str) -> WrapValidator:
+    """An annotation of a key that allows several types: what is wrong is told once, under the key's own path.
+
+    pydantic tells it once for each type, under a path that ends with the type.
+
+    Args:
+        wanted: What is allowed, for the message.
+    """
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise ValueError(f"must be {wanted}. Received: {value!r}") from None
+
+    return WrapValidator(check)
 
 
 def registered_name(model: type[BaseModel], key: str) -> str:

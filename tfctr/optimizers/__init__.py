@@ -7,7 +7,7 @@ from tfctr.optimizers.lazy_adam import LazyAdam
 from tfctr.optimizers.lazy_ftrl import LazyFtrl
 from tfctr.optimizers.lazy_sgd import LazySGD
 from tfctr.optimizers.make import OptimizerConfig, check_optimizer, create_optimizer
-from tfctr.optimizers.rates import SCHEDULES, Rate, RateConfig, create_rate
+from tfctr.optimizers.rates import SCHEDULES, Rate, RateConfig, check_learning_rate, create_rate
 from tfctr.optimizers.registry import OPTIMIZERS
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RateConfig",
     "RowOptimizer",
     "RowwiseAdagrad",
+    "check_learning_rate",
     "check_optimizer",
     "create_optimizer",
     "create_rate",

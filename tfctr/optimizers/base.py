@@ -32,9 +32,11 @@ class RowOptimizer(keras.optimizers.Optimizer):
 
     Attributes:
         slots: What is kept for each row: name -> its initial value, and whether it is one number rather than a row.
+        divides_by_rate: Whether it divides by the learning rate, which a schedule then must keep above 0.
     """
 
     slots: ClassVar[dict[str, bool]] = {}
+    divides_by_rate: ClassVar[bool] = False
 
     def __init__(
         self, learning_rate: Any = 0.001, weight_decay: float | None = None, l2: float = 0.0, name: str | None = None

@@ -41,6 +41,7 @@ class LazyFtrl(RowOptimizer):
     """
 
     slots: ClassVar[dict[str, bool]] = {"accumulator": False, "linear": False}
+    divides_by_rate: ClassVar[bool] = True
 
     def __init__(
         self,

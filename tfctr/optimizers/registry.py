@@ -22,3 +22,11 @@ OPTIMIZERS: Registry[keras.optimizers.Optimizer] = Registry(
 )
 """Those of Keras have the names by which `keras.optimizers.get` knows them."""
 optimizer = OPTIMIZERS.register
+
+_DIVIDING = (keras.optimizers.Ftrl,)
+"""Optimizers of Keras that divide by their rate. One of this package says it itself, by `divides_by_rate`."""
+
+
+def divides_by_rate(made: type[keras.optimizers.Optimizer]) -> bool:
+    """Whether an optimizer makes no numbers where its rate is 0."""
+    return getattr(made, "divides_by_rate", issubclass(made, _DIVIDING))

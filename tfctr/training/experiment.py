@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, create_model, field
 from tfctr.errors import UserError
 from tfctr.features.parsing import sliceable
 from tfctr.features.spec import FeatureFile
-from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml, parse_yaml
+from tfctr.features.yaml_file import Strict, describe_validation_error, either, load_yaml, parse_yaml
 from tfctr.interactions import INTERACTIONS, create_interaction
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_auxiliary_loss, create_loss
@@ -21,10 +21,12 @@ from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.presets import preset
-from tfctr.optimizers import check_optimizer
+from tfctr.optimizers import check_learning_rate, check_optimizer
 from tfctr.training.monitors import MonitorName
 from tfctr.training.published import published_experiments, published_path
 
+RATE = "training.learning_rate"
+"""The key of the rate that optimizers share, for messages."""
 # Stands for the sequences of a feature file where there is none at hand.
 ANY_SEQUENCE = SequenceFacts("any", max_length=1, frozen=("any",), features={"any": 1})
 
@@ -54,13 +56,17 @@ class Training(Strict):
         description="requests: rows that differ in their candidates only share one encoded history; users: in their "
         "candidates and their context",
     )
-    optimizer: str | dict[str, Any] = Field("adam", description="of all weights, or of all but tables")
-    embedding_optimizer: str | dict[str, Any] | None = Field(
-        None, description="of tables, where the feature file names none; null: as all other weights"
-    )
-    learning_rate: Annotated[float, Field(gt=0)] | dict[str, Any] = Field(
-        1e-3, description="of every optimizer that has none of its own; a schedule is a mapping with its type"
-    )
+    optimizer: Annotated[
+        str | dict[str, Any], either("the name of an optimizer, or a mapping with its `type` and arguments")
+    ] = Field("adam", description="of all weights, or of all but tables")
+    embedding_optimizer: Annotated[
+        str | dict[str, Any] | None,
+        either("the name of an optimizer, a mapping with its `type` and arguments, or null"),
+    ] = Field(None, description="of tables, where the feature file names none; null: as all other weights")
+    learning_rate: Annotated[
+        Annotated[float, Field(gt=0)] | dict[str, Any],
+        either("a number above 0, or a mapping with the `type` of a schedule and its arguments"),
+    ] = Field(1e-3, description="of every optimizer that has none of its own; a schedule is a mapping with its type")
     warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise from zero")
     clip_norm: float | None = Field(10.0, gt=0, description="global gradient norm; null: no clipping")
     monitor: MonitorName = Field("auc", description="what tells a better epoch, on the validation split")
@@ -75,9 +81,9 @@ class Training(Strict):
     jit_compile: bool | None = Field(
         None, description="XLA, which compiles for seconds; null: if steps of backbone and interests are faster with it"
     )
-    devices: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        1, description="GPUs of this machine, each of which has its part of every batch"
-    )
+    devices: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["all"], either("a whole number of at least 1, or `all`")
+    ] = Field(1, description="GPUs of this machine, each of which has its part of every batch")
     seed: int = Field(1, ge=0, lt=2**32)
     start_from: StartFrom | None = Field(None, description="weights of interests from an earlier run")
 
@@ -264,10 +270,16 @@ def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
 
 
 def _try_optimizers(training: Training) -> None:
-    check_optimizer("training.optimizer", training.optimizer, training.learning_rate, tables=False)
+    # Also where each optimizer has a rate of its own.
+    check_learning_rate(RATE, training.learning_rate)
+    check_optimizer("training.optimizer", training.optimizer, training.learning_rate, tables=False, rate_where=RATE)
     if training.embedding_optimizer is not None:
         check_optimizer(
-            "training.embedding_optimizer", training.embedding_optimizer, training.learning_rate, tables=True
+            "training.embedding_optimizer",
+            training.embedding_optimizer,
+            training.learning_rate,
+            tables=True,
+            rate_where=RATE,
         )
 
 

@@ -5,27 +5,25 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tfctr.features.kinds.fields import Table
 from tfctr.features.spec import FeatureFile
 from tfctr.models.model import RankingModel
 from tfctr.optimizers import GroupedOptimizer, OptimizerConfig, check_optimizer, create_optimizer
-from tfctr.training.experiment import Training
+from tfctr.training.experiment import RATE, Training
 
 
 def check_table_optimizers(training: Training, file: FeatureFile) -> None:
     """Checks the optimizers that a feature file names for its tables.
 
     Raises:
-        UserError: with the feature, and what is allowed.
+        UserError: with the file, the key, and what is allowed.
     """
-    for feature in file.features:
-        for field in feature.kind.fields(feature):
-            if field.table is not None and field.table.optimizer is not None and field.table.name == feature.name:
-                check_optimizer(_where(field.table), field.table.optimizer, training.learning_rate, tables=True)
+    for name, config in file.table_optimizers.items():
+        where = _where(name) if file.origin is None else f"{file.origin}: {file.feature(name).path}.optimizer"
+        check_optimizer(where, config, training.learning_rate, tables=True, rate_where=RATE)
 
 
-def _where(table: Table) -> str:
-    return f"optimizer of feature '{table.name}'"
+def _where(feature: str) -> str:
+    return f"optimizer of feature '{feature}'"
 
 
 def make_optimizer(training: Training, model: RankingModel) -> GroupedOptimizer:
@@ -47,6 +45,7 @@ def make_optimizer(training: Training, model: RankingModel) -> GroupedOptimizer:
                 training.warmup_steps,
                 training.min_learning_rate,
                 model.model_config.embedding_l2,
+                rate_where=RATE,
             )
         return made[key]
 
@@ -55,7 +54,7 @@ def make_optimizer(training: Training, model: RankingModel) -> GroupedOptimizer:
     for table, weight in model.trained_tables():
         config = table.optimizer or training.embedding_optimizer
         if config is not None and weight.trainable:
-            tables[weight.path] = optimizer(_where(table), config)
+            tables[weight.path] = optimizer(_where(table.name), config)
     grouped = GroupedOptimizer(dense, tables, training.clip_norm)
     model.leave_penalties(weight for _, weight in model.trained_tables() if grouped.leaves_rows(weight.path))
     return grouped

@@ -15,7 +15,7 @@ from tfctr.features.kinds.fields import FieldSpec, Lookup, Table
 from tfctr.features.kinds.learned import Tokens
 from tfctr.features.kinds.suggestion import FEW_VALUES, Found, Suggestion
 from tfctr.features.kinds.vocabularies import VOCABULARIES, LearnedVocabulary, Vocabulary, suggested_vocabulary
-from tfctr.features.yaml_file import Name, OneOf
+from tfctr.features.yaml_file import Name, OneOf, either
 
 if TYPE_CHECKING:
     from tfctr.features.assets import FeatureAssets
@@ -40,9 +40,9 @@ class Categorical(OneColumn):
     vocabulary: Annotated[Vocabulary, OneOf(VOCABULARIES, "type", "learned")] = LearnedVocabulary()
     share: Name | None = Field(None, description="use the vocabulary and the table of that feature")
     dimension: int | None = Field(None, ge=1, description="width of the table; default: embedding_dimension")
-    optimizer: str | dict[str, Any] | None = Field(
-        None, description="how its table is trained; default: the experiment's embedding_optimizer"
-    )
+    optimizer: Annotated[
+        str | dict[str, Any] | None, either("the name of an optimizer, a mapping with its `type`, or null")
+    ] = Field(None, description="how its table is trained; default: the experiment's embedding_optimizer")
     max_values: int | None = Field(None, ge=1, description="multi-valued: keep that many tokens")
     separator: str = Field("|", min_length=1)
     default: int | str | None = Field(None, description="used when the value is missing")
