@@ -91,8 +91,8 @@ def _vocabulary(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]
     lines = [
         f"{_conditions(own)}.\n",
         "| tables trained by | rows | ids | row accesses, ms | tfctr, ms | PyTorch, ms | times as fast | meant | "
-        "memory in the step, MB | PyTorch |",
-        "|---|---:|---|" + "---:|" * 7,
+        "memory in the step, MB | PyTorch | beyond the model, MB | PyTorch |",
+        "|---|---:|---|" + "---:|" * 9,
     ]
     for row in own:
         ids = "Zipf" if row["zipf"] else "uniform"
@@ -108,6 +108,7 @@ def _vocabulary(own: list[dict[str, Any]], _: list[dict[str, Any]]) -> list[str]
                     *_pair(row),
                     *_verdict(row, BAR),
                     *memory,
+                    *_both(row, lambda one: f"{one['step_mb'] - one['model_mb']:,.0f}"),
                 ]
             )
         )

@@ -25,6 +25,7 @@ def _side(milliseconds: float) -> dict[str, float]:
         "median_ms": 2 * milliseconds,
         "peak_mb": 900.0,
         "step_mb": 800.0,
+        "model_mb": 700.0,
         "flops": 2.5e8,
         **rates,
     }

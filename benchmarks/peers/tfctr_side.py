@@ -49,6 +49,7 @@ def prepare(task: dict[str, Any]) -> Side:
     file = features(task["width"])
     config = ModelConfig(interaction=task["interaction"], loss=task["loss"])
     model: RankingModel = build_model(Sizes(file, dict(task["tables"])), config)
+    built = status("VmRSS")
     inputs, labels = _batches(file, task["batch"])
     left, right = tf.random.normal([PRODUCT, PRODUCT]), tf.random.normal([PRODUCT, PRODUCT])
 
@@ -76,6 +77,7 @@ def prepare(task: dict[str, Any]) -> Side:
         "library": f"TensorFlow {tf.__version__}",
         "parameters": sum(int(np.prod(one.shape)) for one in model.trainable_weights),
         "imported_mb": imported,
+        "model_mb": built,
         "jit": model.jit_compile,
     }
     return Side(step, product, found)

@@ -89,6 +89,7 @@ def prepare(task: dict[str, Any]) -> Side:
     loss, options = LOSSES[task["loss"]["type"]], {"mean": task["loss"]["mean"]} if "mean" in task["loss"] else {}
     facts = [tuple(fact) for fact in task["facts"]]
     model = Model(task["tables"], facts, task["width"], task["interaction"], task["passes"])
+    built = status("VmRSS")
     given = {name: torch.from_numpy(values) for name, values in np.load(task["batch"]).items()}
     labels = given.pop("labels")
     ids = {name: values.long() for name, values in given.items()}
@@ -122,6 +123,7 @@ def prepare(task: dict[str, Any]) -> Side:
         "parameters": sum(one.numel() for one in model.parameters()),
         "flops": counter.get_total_flops(),
         "imported_mb": imported,
+        "model_mb": built,
     }
     return Side(step, lambda: factors[0] @ factors[1], found)
 
