@@ -75,3 +75,16 @@ def test_a_slice_of_one_class_has_no_auc_and_no_groups_no_gauc() -> None:
     assert cells["hour=1"][0] == "133"
     assert " to " in cells["hour=1"][1]
     assert len(drawn(section)) == 1
+
+
+def test_values_of_slices_are_text_whatever_they_hold() -> None:
+    run = a_run()
+    run.predictions.slices["price"] = np.where(np.arange(400) % 2, "$1_000$", "<b>&")
+
+    with drawing():
+        section = slices(Content([run], "test"))
+    pictures = "".join(drawn(section))
+
+    assert ">price=$1_000$</text>" in pictures
+    assert "price=&lt;b&gt;&amp;" in pictures
+    assert "<b>" not in pictures

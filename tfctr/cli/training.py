@@ -200,18 +200,13 @@ def inspect(
 
 def _cost_table(costs: dict[str, dict[str, Any]]) -> Table:
     """Parameters and operations of a model as trained and as served; a multiplication with its addition are two."""
-    columns = {
-        "parameters": "parameters",
-        "backbone_parameters": "of the backbone",
-        "flops_per_candidate": "FLOPs a candidate",
-        "flops_per_request": "a request",
-        "flops_per_user": "a user",
-    }
+    from tfctr.export.describe import COST_TITLES
+
     forms = {"trained": "as trained", "served": "as served, folded"}
-    table = Table("cost", *columns.values(), title_justify="left")
+    table = Table("cost", *COST_TITLES.values(), title_justify="left")
     for form, cost in costs.items():
         about = forms[form] if len(costs) > 1 else "as trained and served"
-        table.add_row(about, *(f"{cost[name]:,}" for name in columns))
+        table.add_row(about, *(f"{cost[name]:,}" for name in COST_TITLES))
     uncounted = sorted({op for cost in costs.values() for op in cost["uncounted"]})
     if uncounted:
         table.caption = f"not counted: {', '.join(uncounted)}"

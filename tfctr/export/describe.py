@@ -15,6 +15,15 @@ from tfctr.features.spec import FeatureFile
 
 DESCRIPTION = "assets.extra/tfctr.json"
 
+COST_TITLES = {
+    "parameters": "parameters",
+    "backbone_parameters": "of the backbone",
+    "flops_per_candidate": "FLOPs a candidate",
+    "flops_per_request": "a request",
+    "flops_per_user": "a user",
+}
+"""What tables call the attributes of a cost."""
+
 
 @dataclass(frozen=True)
 class TensorDescription:

@@ -27,6 +27,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tfctr",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # a value of a slice may hold dollars
     "text.color": _INK,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,

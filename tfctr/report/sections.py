@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tfctr.export.describe import COST_TITLES
 from tfctr.metrics.bootstrap import BootstrapMetric, Interval, bootstrap_difference, bootstrap_interval
 from tfctr.metrics.report import OVERALL, report
 from tfctr.metrics.table import METRICS
@@ -83,7 +84,8 @@ def what(content: Content) -> Section:
                 run.made["created"],
             ]
         )
-    made = ["run", "preset", "interest x interaction", "optimizer", "seed", "trained", "frozen", "best epoch", "made"]
+    words_of_one = ["run", "preset", "interest x interaction", "optimizer"]
+    made = [*words_of_one, "seed", "trained", "frozen", "best epoch", "exported"]
     printed = {name: metric.title for name, metric in METRICS.items() if metric.printed}
     measured = [[run.name, *(_measured(run, name) for name in printed)] for run in content.runs]
     clicks = content.runs[0].predictions.labels
@@ -92,7 +94,9 @@ def what(content: Content) -> Section:
         f"signature that is served. In brackets: 95 % intervals of a bootstrap over "
         f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({_REPLICATES} replicates)."
     )
-    return Section("Runs", words, tables=[Table(["run", *printed.values()], measured), Table(made, rows, texts=4)])
+    return Section(
+        "Runs", words, tables=[Table(["run", *printed.values()], measured), Table(made, rows, texts=len(words_of_one))]
+    )
 
 
 def learning(content: Content) -> Section | None:
@@ -215,25 +219,19 @@ def gains(content: Content) -> Section | None:
 
 def costs(content: Content) -> Section:
     """What the models cost where they are served."""
-    columns = {
-        "parameters": "parameters",
-        "backbone_parameters": "of the backbone",
-        "flops_per_candidate": "FLOPs a candidate",
-        "flops_per_request": "a request",
-        "flops_per_user": "a user",
-    }
     rows = []
     for run in content.runs:
         found = run.description.costs
         cost = found.get("served", found.get("trained", {}))
-        numbers = [f"{cost[name]:,}" if name in cost else "unknown" for name in columns]
+        numbers = [f"{cost[name]:,}" if name in cost else "unknown" for name in COST_TITLES]
         size = sum(run.description.bytes_by_part.values())
         rows.append([run.name, *numbers, f"{run.description.state_bytes:,}", f"{size / 1e6:,.1f}"])
     words = (
         "As served: `user_tower` once a user, `score` once a request and once a candidate; a multiplication with its "
         "addition are two operations. The state is what is cached of a user."
     )
-    return Section("Cost", words, tables=[Table(["run", *columns.values(), "state, bytes", "SavedModel, MB"], rows)])
+    headings = ["run", *COST_TITLES.values(), "state, bytes", "SavedModel, MB"]
+    return Section("Cost", words, tables=[Table(headings, rows)])
 
 
 def times(content: Content) -> Section | None:
