@@ -49,3 +49,17 @@ def test_many_rows_of_one_request_do_not_show_what_is_the_users() -> None:
     }
     found = sides_of(columns, Roles(user="user", request="request"))
     assert (found["device"], found["age"]) == ("context", "context")
+
+
+def test_what_is_another_name_of_a_request() -> None:
+    rows = range(1200)
+    columns: dict[str, list[Any]] = {
+        "request": [row // 3 for row in rows],
+        "request_key": [f"r{row // 3}" for row in rows],
+        "session": [f"s{row // 6}" for row in rows],
+        "item": [f"i{row}" for row in rows],
+    }
+    sides = Sides(Codes(pa.table(columns)), Roles(request="request"))
+
+    assert [name for name in columns if sides.names_requests(name)] == ["request", "request_key"]
+    assert not Sides(Codes(pa.table(columns)), Roles()).names_requests("request_key")

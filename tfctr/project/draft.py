@@ -16,9 +16,9 @@ from tfctr.features.kinds.suggestion import Found, Suggestion
 from tfctr.features.spec import Definition
 from tfctr.features.yaml_file import describe_validation_error
 from tfctr.project.codes import Codes
-from tfctr.project.facts import Context, are_seconds, are_weights, facts, has_infinite, is_constant
+from tfctr.project.facts import Context, are_seconds, are_weights, facts, has_infinite, is_constant, is_text
 from tfctr.project.leaks import OUTCOME, leak
-from tfctr.project.names import Names, is_identifier
+from tfctr.project.names import Names, is_identifier, names_an_id
 from tfctr.project.roles import PLAIN, History, Roles
 from tfctr.project.sample import Sample
 from tfctr.project.sides import Sides
@@ -116,8 +116,10 @@ class Drafting:
         if has_infinite(values):
             return _INFINITE
         roles = self._roles
-        if roles.label is None or column in self._said or column in (roles.user, roles.item):
+        if roles.label is None or column in self._said or column in (roles.user, roles.item, roles.group):
             return None
+        if (is_text(values) or names_an_id(column)) and self._sides.names_requests(column):
+            return "another value for each request, by which nothing of the next one is known"
         return leak(self._codes, roles.label, column, values)
 
     def _add(self, column: str, side: Side, known: str) -> None:

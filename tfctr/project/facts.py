@@ -109,6 +109,12 @@ def are_weights(column: Any) -> bool:
     return bool(ends["min"] is not None and ends["min"] >= 0 and 0 < ends["max"] < float("inf"))
 
 
+def is_text(values: Any) -> bool:
+    """Whether a column holds one text a row."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind))
+
+
 def is_number(values: Any) -> bool:
     """Whether the values of a column are numbers."""
     return bool(pa.types.is_integer(values.type) or pa.types.is_floating(values.type))

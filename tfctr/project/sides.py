@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tfctr.features.columns import Side
-from tfctr.project.codes import EVIDENCE, Codes, count, decides, joint
+from tfctr.project.codes import EVIDENCE, Codes, agree, count, decides, joint
 from tfctr.project.roles import Roles
 
 
@@ -33,6 +33,11 @@ class Sides:
     def tell_requests(self) -> bool:
         """Whether rows of one request can be told from those of others."""
         return self._request is not None
+
+    def names_requests(self, column: str) -> bool:
+        """Whether each request has a value of its own, as if the column were another name of it."""
+        codes = self._codes.of(column)
+        return self._request is not None and decides(self._request, codes) and agree(codes, self._request)
 
     def of(self, column: str) -> tuple[Side, str]:
         """The side of a column, and how that is known, in words."""
