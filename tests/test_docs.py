@@ -17,7 +17,9 @@ from tfctr.data.build.spec import build_of
 from tfctr.features import spec
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.kinds.vocabularies import VOCABULARIES
-from tfctr.training.experiment import Experiment
+from tfctr.models.config import ModelConfig
+from tfctr.models.presets import PRESETS
+from tfctr.training.experiment import Experiment, Training
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -105,6 +107,24 @@ def test_the_layers_work_in_a_model_of_ones_own(tmp_path: Path) -> None:
     assert losses[-1] < losses[0]
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again.predict(inputs, verbose=0), model.predict(inputs, verbose=0), rtol=1e-6)
+
+
+def test_what_other_libraries_have_is_called_here_as_the_page_says() -> None:
+    page = (ROOT / "docs" / "migration.md").read_text()
+    models, *tables = page.split("\n## ")[1:]
+    named = {name for row in _cells(models) for name in re.findall(r"`([^`]+)`", row[1])} - {"preset"}
+    assert len(named) > 30
+    assert named <= PRESETS.keys()
+    keys = {
+        key for table in tables for row in _cells(table) for key in re.findall(r"`((?:model|training)\.\w+)", row[1])
+    }
+    assert len(keys) > 5
+    parts = {"model": ModelConfig.model_fields, "training": Training.model_fields}
+    assert [key for key in keys if key.partition(".")[2] not in parts[key.partition(".")[0]]] == []
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
 
 
 def test_commands_exist_with_those_options() -> None:
