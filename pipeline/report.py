@@ -12,7 +12,7 @@ from tfctr.metrics.table import METRICS
 from tfctr.report.page import page
 from tfctr.report.runs import read_runs
 from tfctr.report.sections import Content
-from tfctr.storage import write_text
+from tfctr.storage import exists, join, write_text
 
 REPORT = "report.html"
 """Its name in the output directory; each run replaces it."""
@@ -36,9 +36,9 @@ def write_report(store: Store, out: Path, data: str, slices: Sequence[str], seco
     inputs = store.inputs(execution)
     # The first one is what the other is compared with.
     models = {"blessed model": inputs.get("baseline_model"), "new model": inputs["model"]}
-    places = {name: Path(model.uri) / SERVING for name, model in models.items() if model is not None}
+    places = {name: join(model.uri, SERVING) for name, model in models.items() if model is not None}
     # Somebody may have removed the artifacts of earlier runs.
-    found = {name: str(place) for name, place in places.items() if place.is_dir()}
+    found = {name: place for name, place in places.items() if exists(join(place, "saved_model.pb"))}
     runs = read_runs(found, data, "test", slices, gains=True)
     path = out / REPORT
     write_text(path, page(Content(runs, "test", seconds), f"{out.name}: the latest model"))
