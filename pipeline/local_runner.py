@@ -62,7 +62,15 @@ class OutputLayout:
         self.logs = self.out / "logs"
 
 
-def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: int = 1, cache: bool = True) -> Outcome:
+def run(
+    data: str | Path,
+    features: Path,
+    experiment: Path,
+    out: Path,
+    workers: int = 1,
+    cache: bool = True,
+    page: bool = True,
+) -> Outcome:
     """Runs the pipeline once.
 
     Args:
@@ -72,6 +80,7 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
         out: Output directory; runs on the same one share what is cached.
         workers: Beam worker processes.
         cache: Whether to serve unchanged components from earlier runs.
+        page: Whether to write the report, for which one process scores the test split with both models.
 
     Raises:
         UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
@@ -92,9 +101,9 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
     with only_one(layout.out, layout.out / ".lock"), quiet(log) as progress:
         progress.say(f"starting; TensorFlow's and TFX's log: {log}")
         from pipeline.pipeline import create_pipeline
+        from tfctr.training.cluster import refuse_several
         from tfctr.training.devices import check_devices
         from tfctr.training.experiment import load_experiment
-        from tfctr.training.workers import refuse_several
         from tfctr.training.workspace import check_split_once
 
         refuse_several("the pipeline")
@@ -117,7 +126,7 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
         for folder in SPLITS.values():
             check_split_once(file, config.data, folder, layout.checkpoints)
         try:
-            outcome = _run(config, layout, progress)
+            outcome = _run(config, layout, progress, page)
         except BaseException as error:
             traceback.print_exc()
             raise for_people(error, log) from error
@@ -130,14 +139,14 @@ def run(data: str | Path, features: Path, experiment: Path, out: Path, workers: 
     return outcome
 
 
-def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Outcome:
+def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress, page: bool) -> Outcome:
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.INFO)
     absl_logging.use_absl_handler()
     from pipeline.execution import execute
-    from pipeline.pipeline import create_pipeline, sliced_features
-    from pipeline.report import overall_line, write_report
+    from pipeline.pipeline import create_pipeline
+    from pipeline.report import overall_line
     from pipeline.schema import CuratedSchema, add_missing_columns, curate
     from pipeline.store import Store, text_property
 
@@ -159,24 +168,32 @@ def _run(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Ou
     assert pushed is not None
     assert evaluation is not None
     artifact = pushed["pushed_model"]
-    progress.start("Report")
-    times = {name: seconds for name, _, seconds in progress.times}
-    try:
-        report: Path | None = write_report(store, layout.out, config.data, sliced_features(config), times)
-        progress.finish("Report", "done")
-    except Exception as error:
-        # The model is judged and pushed; a page less must not make that a failed run.
-        traceback.print_exc()
-        report = None
-        progress.finish("Report", "FAILED")
-        progress.say(f"no report: {type(error).__name__}: {error}")
     return Outcome(
         pushed=artifact.custom_properties["pushed"].int_value == 1,
         message=text_property(artifact, "message"),
         evaluation=evaluation["evaluation"].uri,
         metrics=overall_line(evaluation["evaluation"].uri),
-        report=report,
+        report=_report(config, layout, progress) if page else None,
     )
+
+
+def _report(config: PipelineConfig, layout: OutputLayout, progress: Progress) -> Path | None:
+    """Write the page about the model; None where that fails, since the model is judged and pushed all the same."""
+    from pipeline.pipeline import sliced_features
+    from pipeline.report import write_report
+    from pipeline.store import Store
+
+    times = {name: seconds for name, _, seconds in progress.times}
+    progress.start("Report")
+    try:
+        written = write_report(Store(layout.metadata), layout.out, config.data, sliced_features(config), times)
+    except Exception as error:
+        traceback.print_exc()
+        progress.finish("Report", "FAILED")
+        progress.say(f"no report: {type(error).__name__}: {error}")
+        return None
+    progress.finish("Report", "done")
+    return written
 
 
 def digest_of_files(file: FeatureFile, data: str | Path) -> str:
@@ -205,6 +222,9 @@ def main(
     ],
     workers: Annotated[int, typer.Option(min=1, help="Beam worker processes.")] = 1,
     cache: Annotated[bool, typer.Option(help="Serve unchanged components from earlier runs.")] = True,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write OUT/report.html; it scores the test split once more.")
+    ] = True,
 ) -> None:
     """Run the pipeline on data and push the model if it is blessed; otherwise print why it is not.
 
@@ -212,7 +232,7 @@ def main(
     `tfctr data check` refuses, 3 the model was refused.
     """
     with ends_in_words():
-        outcome = run(data, features, experiment, out, workers, cache)
+        outcome = run(data, features, experiment, out, workers, cache, page)
     typer.echo(f"its metrics by slice: python -m pipeline.show {out}")
     if not outcome.pushed:
         raise typer.Exit(REFUSED)

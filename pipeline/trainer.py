@@ -15,10 +15,10 @@ from tfctr.data.keys import contents_key
 from tfctr.export.saved_model import export_model
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import check_place, check_writable, is_remote, join, local_path, only_one
+from tfctr.training.cluster import refuse_several
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
-from tfctr.training.workers import refuse_several
 from tfctr.training.workspace import check_split_once, warmup_row
 
 

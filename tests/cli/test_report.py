@@ -92,6 +92,8 @@ def test_mistakes_are_one_line(desk: Desk, tfctr: Callable[..., Ran], tmp_path: 
     assert "make it first" in str(tfctr("report", desk.run, "--out", tmp_path / "no" / "report.html").error)
     assert "name them with --data" in str(tfctr("report", desk.model, "--out", out).error)
     assert "two of the runs are the same" in str(tfctr("report", desk.run, desk.run, "--out", out).error)
+    typed = tfctr("report", desk.run, "--out", out, "--no-gains", "--slice", "houer").error
+    assert "--slice: no run has a column 'houer' to slice by. Allowed: " in str(typed)
     nothing = tfctr("report", tmp_path, "--data", desk.data, "--out", out).error
     assert nothing is not None
     assert "neither a finished run of `tfctr train` nor a SavedModel" in nothing

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.client.stub_server import StubServer
+from tfctr.models.presets import PRESETS
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -36,3 +37,14 @@ def test_a_ranking_of_a_served_model(server: StubServer) -> None:
     exec(_block("import RankingClient").replace("localhost:8500", server.target).replace("=1)", "=30)"), names)
 
     assert sorted(one.candidate["item_id"] for one in names["best"]) == [1, 6]
+
+
+def test_the_table_of_architectures_is_that_of_the_presets() -> None:
+    readme, presets = README.read_text(), (README.parent / "docs" / "presets.md").read_text()
+    rows = re.findall(r"^\| \*\*.*\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \|$", readme, re.MULTILINE)
+
+    assert len(rows) == 5
+    for name, state, flops in rows:
+        (row,) = re.findall(rf"^\| `{name}` \| .*", presets, re.MULTILINE)
+        assert row.endswith(f" {state} | {flops} |"), row
+    assert f"has all {len(PRESETS)}," in readme

@@ -22,10 +22,11 @@ from tests.training.runs import BATCH, SMALL
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
 from tfctr.training.callbacks import UserCallbacks
+from tfctr.training.cluster import cluster_of, refuse_several
 from tfctr.training.dataset import Parts, RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.requests import RequestData
-from tfctr.training.workers import cluster_of, connected, refuse_several
+from tfctr.training.workers import connected
 from tfctr.training.workspace import finished_run, train_in_workspace
 
 TWO = ["a:1", "b:1"]

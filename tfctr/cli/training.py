@@ -131,12 +131,10 @@ def evaluate(
     with local_copy(model) as directory:
         described = describe(directory)
         file = described.feature_file
-        evaluation = described.made["experiment"]["evaluation"]
-        asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
-        rows = predict(directory, file, split_files(data, split), [*asked, *(slices or ())])
+        rows = predict(directory, file, split_files(data, split), [*described.sliced_by, *(slices or ())])
     if predictions is not None:
         rows.save(predictions)
-    table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, evaluation["weighting"])
+    table = report(rows.labels, rows.scores, rows.groups, rows.weights, rows.slices, described.weighting)
     if as_json:
         typer.echo(json.dumps([vars(row) for row in table], indent=1))
         return

@@ -12,6 +12,7 @@ from tensorflow.python.framework import dtypes
 
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
+from tfctr.metrics.reference import Weighting
 
 DESCRIPTION = "assets.extra/tfctr.json"
 
@@ -70,6 +71,18 @@ class ModelDescription:
     def state_bytes(self) -> int:
         """Bytes of one user's state."""
         return sum(tensor.row_bytes for tensor in self.state)
+
+    @property
+    def weighting(self) -> Weighting:
+        """The weight of a group in the GAUC of its experiment."""
+        found: Weighting = self.made["experiment"]["evaluation"]["weighting"]
+        return found
+
+    @property
+    def sliced_by(self) -> list[str]:
+        """The columns that its experiment slices metrics by, or makes a demand on."""
+        evaluation = self.made["experiment"]["evaluation"]
+        return [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
 
     @property
     def costs(self) -> dict[str, dict[str, Any]]:

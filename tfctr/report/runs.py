@@ -63,8 +63,7 @@ class Run:
     @property
     def weighting(self) -> Weighting:
         """The weight of a group in its GAUC."""
-        found: Weighting = self.made["experiment"]["evaluation"]["weighting"]
-        return found
+        return self.description.weighting
 
     @property
     def best_epoch(self) -> int:
@@ -114,6 +113,10 @@ def read_runs(places: Mapping[str, str], data: str | None, split: str, slices: S
         with _opened(place) as directory:
             found.append(_read(name, place, directory, data, split, slices, gains))
         _check_same_rows(found[0], found[-1])
+    for column in slices:
+        if not any(column in run.predictions.slices for run in found):
+            allowed = sorted({name for run in found for name in sliceable(run.file)})
+            raise UserError(f"--slice: no run has a column '{column}' to slice by. Allowed: {', '.join(allowed)}")
     return found
 
 
@@ -121,10 +124,8 @@ def _read(name: str, place: str, directory: Path, data: str, split: str, slices:
     described = describe(directory)
     file = described.feature_file
     files = split_files(data, split)
-    evaluation = described.made["experiment"]["evaluation"]
-    asked = [*evaluation["slices"], *(demand["column"] for demand in evaluation["demands"] if demand["column"])]
     # A column that only another run's feature file knows is sliced by in that run alone.
-    asked += [one for one in slices if one in sliceable(file)]
+    asked = [*described.sliced_by, *(one for one in slices if one in sliceable(file))]
     with step(f"{name}: scores of the {split} split"):
         predictions = predict(directory, file, files, asked)
     found: list[Gain] = []

@@ -26,11 +26,12 @@ from tfctr.features.transform import FileLookups, RawFunction
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.callbacks import check_callbacks
+from tfctr.training.cluster import refuse_several
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.optimizer import check_table_optimizers
 from tfctr.training.run import TrainingResult, run_training
-from tfctr.training.workers import ALONE, Workers, refuse_several
+from tfctr.training.workers import ALONE, Workers
 
 _NOTE = "run.json"
 
