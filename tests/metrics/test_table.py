@@ -40,10 +40,12 @@ class TestANewMetric:
         from tfctr.features import load_feature_file
         from tfctr.training import evaluate
 
-        file = load_feature_file(ROOT / "configs" / "synthetic.yaml")
-        made = {"experiment": {"evaluation": {"slices": [], "demands": [], "weighting": "impressions"}}}
+        features = load_feature_file(ROOT / "configs" / "synthetic.yaml").model_dump(mode="json", exclude_unset=True)
+        evaluation = {"slices": [], "demands": [], "weighting": "impressions"}
+        made = {"experiment": {"evaluation": evaluation}, "features": features}
+        described = describe.ModelDescription(tmp_path, {}, {}, {}, made)
         rows = evaluate.Predictions(np.array([0, 1, 1]), np.array([0.5, 0.5, 1.0]), np.array([1, 1, 2]), None, {})
-        monkeypatch.setattr(describe, "describe", lambda directory: SimpleNamespace(made=made, feature_file=file))
+        monkeypatch.setattr(describe, "describe", lambda directory: described)
         monkeypatch.setattr(sources, "split_files", lambda data, split: [])
         monkeypatch.setattr(evaluate, "predict", lambda *arguments: rows)
         monkeypatch.setenv("COLUMNS", "200")
