@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 from typer.testing import CliRunner
 
@@ -98,6 +99,20 @@ def test_status(tfctr: Call, server: StubServer) -> None:
     assert "AVAILABLE" in tfctr("client", "status", *target).output
     found = [json.loads(line) for line in tfctr("client", "status", *target, "--json").output.splitlines()]
     assert found == [{"version": 1, "state": "AVAILABLE", "error_code": 0, "error_message": ""}]
+
+
+def test_status_waits_for_a_server_that_starts(tfctr: Call, server: StubServer) -> None:
+    server.script["status"] = [grpc.StatusCode.NOT_FOUND] * 2
+    target = ("--target", server.target, "--model", "ranking", "--timeout", 20)
+
+    assert "AVAILABLE" in tfctr("client", "status", *target, "--wait", 60).output
+    assert server.script["status"] == []
+
+
+def test_status_waits_no_longer_than_it_may(tfctr: Call) -> None:
+    error = tfctr("client", "status", "--target", "localhost:1", "--timeout", 2, "--wait", 0.3).error
+    assert error is not None
+    assert "at localhost:1" in error
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import json
 import sys
+import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -14,6 +16,9 @@ from tfctr import MODEL_NAME
 from tfctr.cli.tls import Ca, Certificate, Key, Tls, channel_credentials
 from tfctr.console import console
 from tfctr.errors import UserError
+
+if TYPE_CHECKING:
+    from tfctr.client import RankingClient, VersionStatus
 
 app = typer.Typer(help="Ask a model server for a ranking, or for the versions that it has.", no_args_is_help=True)
 
@@ -26,6 +31,7 @@ Label = Annotated[
 ]
 Version = Annotated[int | None, typer.Option(min=0, help="use this version; default: the newest")]
 
+_POLL_SECONDS = 0.2
 _SHOWN_FEATURES = 8  # what a terminal has room for
 _SOURCE = "a JSON file, - for standard input, or JSON itself"
 
@@ -90,6 +96,7 @@ def status(
     target: Target = "localhost:8500",
     model: Model = MODEL_NAME,
     timeout: Seconds = 5.0,
+    wait: Annotated[float, typer.Option(min=0, help="wait up to so many seconds for a version to be available")] = 0.0,
     tls: Tls = False,
     ca: Ca = None,
     certificate: Certificate = None,
@@ -101,7 +108,7 @@ def status(
 
     credentials = channel_credentials(tls, ca, certificate, key)
     with RankingClient(target, model, timeout_seconds=timeout, credentials=credentials) as client:
-        versions = client.model_status()
+        versions = _versions(client, time.monotonic() + wait)
     if as_json:
         for one in versions:
             typer.echo(json.dumps(asdict(one)))
@@ -112,6 +119,20 @@ def status(
         console().print(table)
     if all(one.state != "AVAILABLE" for one in versions):
         raise UnavailableError(f"no version of model '{model}' at {target} is available.")
+
+
+def _versions(client: "RankingClient", until: float) -> "list[VersionStatus]":
+    """The versions of the model as soon as one is available, at the latest at that time."""
+    from tfctr.client import DeadlineError, ModelNotFoundError, UnavailableError
+
+    while time.monotonic() < until:
+        # A server that starts refuses connections, and then knows no model until it has read its configuration.
+        with suppress(DeadlineError, ModelNotFoundError, UnavailableError):
+            versions = client.model_status()
+            if any(one.state == "AVAILABLE" for one in versions):
+                return versions
+        time.sleep(_POLL_SECONDS)
+    return client.model_status()
 
 
 def _read(source: str, option: str) -> Any:
