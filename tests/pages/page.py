@@ -23,6 +23,7 @@ _SECONDS = 600
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE
 )
+_FILE = re.compile(r"^```yaml\n(?=# (\w+\.yaml)\b)(.*?)^```", re.DOTALL | re.MULTILINE)
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+) -->\n\s*\Z")
 
 
@@ -80,7 +81,14 @@ class Reader:
         assert chosen, f"{page} has no block that runs"
         for old in instead or {}:
             assert any(old in block.text for block in chosen), f"{old} stands in no block of {page} that runs"
+        self._save_files(ROOT / page)
         return "".join(self._type(block, instead or {}) for block in chosen)
+
+    def _save_files(self, page: Path) -> None:
+        """Writes the YAML of a page whose first line is a comment with the name of the file, unless it is there."""
+        for name, text in _FILE.findall(page.read_text(encoding="utf-8")):
+            if not (file := self.directory / name).exists():
+                file.write_text(text, encoding="utf-8")
 
     def _type(self, block: Block, instead: Mapping[str, str]) -> str:
         text = block.text
