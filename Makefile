@@ -78,8 +78,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Not --quiet: it hides warnings from --strict too, which then lets them pass.
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # uv.lock, which git ignores, keeps the versions of the last time; without it every package becomes the newest.
 lock: $(READY)

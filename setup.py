@@ -59,6 +59,7 @@ EXTRAS = {
         "keras-rs>=0.4",  # the reference for the cross network
         "kubernetes-validate>=1.31",  # the schemas of the manifests
         "mkdocs-material>=9",
+        "mkdocstrings-python>=2",  # the API reference
         "flask>=3",  # moto's server
         "flask-cors>=5",
         "moto[s3]>=5",  # an S3 store for the tests

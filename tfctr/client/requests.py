@@ -17,7 +17,9 @@ from tfctr.client.metadata import LENGTH_SUFFIX, ServedModel, TensorSpec
 from tfctr.client.values import SEPARATOR, column, missing, shown
 
 Features = Mapping[str, Any]
+"""The values of one user, candidate or context by the name of the feature."""
 Candidates = Sequence[Features] | Mapping[str, Any]
+"""The features of each candidate, or one mapping of equally long columns."""
 
 logger = logging.getLogger("tfctr.client")
 

@@ -23,6 +23,7 @@ def check_dataset(
 
     Args:
         directory: Holds train/, valid/ and test/, the files that the feature file names, and perhaps items.csv.
+        file: The feature file.
         limit: How many rows of each split are read; None reads all.
 
     Returns:

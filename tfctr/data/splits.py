@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Split = Literal["user-time", "global-time", "random", "random-request", "leave-last-out"]
 SPLITS = ("train", "valid", "test")
+"""The splits, which are the folders of a data set."""
 TRAIN, VALID, TEST = range(3)
 _Ints = npt.NDArray[np.int64]
 

@@ -38,6 +38,8 @@ def export_model(
     incomplete.
 
     Args:
+        model: The trained model.
+        assets: The vocabularies, statistics and vectors that it was trained with.
         experiment: The experiment of the training, whose `export` section has the options of the export.
         directory: The SavedModel directory.
         example: A serialized raw example for the warm-up requests; without one, a made

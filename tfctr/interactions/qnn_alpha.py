@@ -165,7 +165,8 @@ def order_by_head(inputs: Any, fields: int, heads: int) -> Any:
 class QnnAlpha(HeadedInteraction):
     """QNN-alpha as the paper writes it: each head has weights of its own for its slice of every field.
 
-        x^0 = the fields, sliced by head;    x^l_h = x^{l-1}_h * sum_r relu(norm(x^{l-1}_h W^l_hr + b^l_hr)) + x^{l-1}_h
+        x^0   = the fields, sliced by head
+        x^l_h = x^{l-1}_h * sum_r relu(norm(x^{l-1}_h W^l_hr + b^l_hr)) + x^{l-1}_h
         logit = w . x^L + b
 
     A head keeps its slice through all layers; the last linear layer joins them. Parameters and multiplications of the

@@ -58,11 +58,14 @@ class Interest(ConfiguredLayer):
         ages: int32 `[B, L]`, optional: 1 + floor(log2(1 + seconds before the newest event)), 0 for unknown.
         ids/<feature>: int32 `[B, L]` (`[B, L, M]` with several values), for the names in `id_names`; 0 for missing.
         rows/<frozen>: int32 `[B, L]`, rows of a frozen table; 0 means that the item has no vector.
+
     candidate:
         target: float `[B, C, d]`, in the space of the events.
         mask: bool `[B, C]`, optional: false candidates do not count in batch statistics.
         ids/<feature>: int32 `[B, C]` (`[B, C, M]`), for the names in `id_names`; 0 for missing.
-        rows/<frozen>: int32 `[B, C]`; vectors/<frozen>: float32 `[B, C, dm]`, L2-normalised, zero for row 0.
+        rows/<frozen>: int32 `[B, C]`, as above.
+        vectors/<frozen>: float32 `[B, C, dm]`, L2-normalised, zero for row 0.
+
     context:
         fields: float `[B, C, Fc, E]`, optional: the embedded features of the request, `[B, 1, Fc, E]` where all
             candidates share them.

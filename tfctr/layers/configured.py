@@ -62,9 +62,9 @@ class ConfiguredLayer(Configured, keras.layers.Layer):
 
     A subclass that sets `weight_kinds` has two more arguments for each kind:
 
-        <kind>_initializer: how the weights of the kind start: a Keras initializer, or its name or configuration. None
-            stands for the initial values of the publication, which the code names where it makes the weight.
-        <kind>_regularizer: the penalty on these weights: a Keras regularizer, or its name or configuration; or None.
+    - `<kind>_initializer`: how the weights of the kind start: a Keras initializer, or its name or configuration. None
+      stands for the initial values of the publication, which the code names where it makes the weight.
+    - `<kind>_regularizer`: the penalty on these weights: a Keras regularizer, or its name or configuration; or None.
 
     They hold for the weights that `make_weight` and `make_dense` make, and are passed on to parts with
     `weight_arguments`.

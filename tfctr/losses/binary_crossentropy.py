@@ -11,7 +11,7 @@ from tfctr.losses.base import Loss, cross_entropy, log_probabilities, loss
 class BinaryCrossentropy(Loss):
     """Cross-entropy of labels and logits, one pass.
 
-    loss = -[y log p + (1 - y) log(1 - p)],  p = sigmoid(logit)
+        loss = -[y log p + (1 - y) log(1 - p)],  p = sigmoid(logit)
 
     Example:
         >>> loss = BinaryCrossentropy()

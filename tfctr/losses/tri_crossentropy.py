@@ -18,7 +18,8 @@ def tri_bce(fused: Any, parts: Any) -> Any:
 class TriBce(EnsembleLoss):
     """Tri-BCE: the mean of two passes learns the label, and so does each pass in so far as it is worse than the mean.
 
-        loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L),    L = BCE(m, y),  L_k = BCE(p_k, y),  m = (p_1 + p_2) / 2
+        loss = L + sum_k w_k L_k,    w_k = max(0, L_k - L)
+        L = BCE(m, y),    L_k = BCE(p_k, y),    m = (p_1 + p_2) / 2
 
     L and L_k are means over the batch. As in the released code the weights w_k are not held constant. With
     `over="branches", mean="logit"` it is the loss of FCN, whose parts are its two cross networks.

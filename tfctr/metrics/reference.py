@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Weighting = Literal["impressions", "clicks", "uniform"]
+"""What a group counts in GAUC: its impressions, its clicks, or one."""
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 

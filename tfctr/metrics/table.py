@@ -109,8 +109,8 @@ _ENTRIES = (
     # The inverse of COPC, which would tell a reader of the same table nothing new.
     Metric("calibration", "calibration", calibration, Direction.NEAREST_ONE, printed=False),
 )
-#: Every metric by its name.
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ENTRIES}
+"""Every metric by its name."""
 
 
 def metric_named(name: str) -> Metric:

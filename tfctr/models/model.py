@@ -49,7 +49,7 @@ class RankingModel(keras.Model):
         training: Whether dropout and several passes act.
 
     Output: logits [B, C]; in training with a loss of several passes or branches [k, B, C], and where an interest has
-    auxiliary logits {"logits": those, "<interest>/<name>": [B, C]}.
+    auxiliary logits `{"logits": those, "<interest>/<name>": [B, C]}`.
     """
 
     def __init__(

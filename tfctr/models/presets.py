@@ -270,6 +270,7 @@ PRESETS: dict[str, Preset] = {
     "dmqn-soft": _interest("DMQN with soft assignment, in serving too", {"type": "dmqn", "assignment": "soft"}),
     "dmqn-no-hstu": _interest("DMQN without interaction of clusters", {"type": "dmqn", "blocks": 0}),
 }
+"""What each preset is, in a few words, and its configuration."""
 
 
 def preset(name: str) -> ModelConfig:

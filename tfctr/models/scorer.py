@@ -39,7 +39,7 @@ class Scorer(keras.layers.Layer):
             candidate has its own, "bias": [B, C] (training only), "mask": bool [B, C], optional: real candidates}.
 
     Output: logits [B, C]; in training with several passes or branches [k, B, C]. In training, where an interest has
-    auxiliary logits, {"logits": those, "<interest>/<name>": [B, C]}.
+    auxiliary logits, `{"logits": those, "<interest>/<name>": [B, C]}`.
     """
 
     def __init__(

@@ -253,6 +253,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     costs,
     times,
 )
+"""The sections in the order of the page. Each makes one of what is known of the runs, or None if that is too little."""
 
 _UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 

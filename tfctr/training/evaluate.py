@@ -55,6 +55,9 @@ def predict(
     """Scores raw examples with the `serving_default` signature of a SavedModel.
 
     Args:
+        model_directory: The SavedModel.
+        file: The feature file of the model.
+        records: The files of the rows, as `tfctr.data.sources.split_files` names them.
         slices: Columns to keep beside `default_slices`.
 
     Raises:

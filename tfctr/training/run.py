@@ -55,6 +55,10 @@ def run_training(
     """Builds the experiment's model and trains it, continuing a killed run of the same experiment on the same features.
 
     Args:
+        assets: The vocabularies, statistics and vectors of the features.
+        experiment: What is trained, and how.
+        train_data: The rows to train on.
+        valid_data: The rows that tell a better epoch.
         directory: One for exactly these rows (and this source); runs lie in `<directory>/<fingerprint of experiment and
             features>`.
         source: The trained model that `training.start_from` names.

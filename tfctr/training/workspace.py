@@ -59,6 +59,8 @@ def train_in_workspace(
     """Analyzes the training split (once), trains, and leaves what `finished_run` needs.
 
     Args:
+        file: The feature file.
+        experiment: What is trained, and how.
         data: A data directory with train/ and valid/.
         out: The workspace; a killed run of the same experiment in it is continued.
         callbacks: Callbacks of Keras; see `tfctr.training.callbacks`.
