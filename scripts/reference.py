@@ -8,16 +8,12 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import os
 import re
 import textwrap
 from collections import Counter
 from typing import Any
 
 import griffe
-
-# No layer of the package needs a certain backend; this one is imported fastest.
-os.environ.setdefault("KERAS_BACKEND", "jax")
 
 _COMPLETED = ("tfctr.layers", "tfctr.interests", "tfctr.interactions", "tfctr.losses")
 """The packages of `ConfiguredLayer`, which completes the signatures of its subclasses when they are imported."""

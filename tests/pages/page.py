@@ -23,7 +23,7 @@ _SECONDS = 600
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.DOTALL | re.MULTILINE
 )
-_FILE = re.compile(r"^```yaml\n(?=# (\w+\.yaml)\b)(.*?)^```", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"^```(?:yaml|python)\n(?=# ([\w/]+\.(?:yaml|py))\b)(.*?)^```", re.DOTALL | re.MULTILINE)
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+) -->\n\s*\Z")
 
 
@@ -39,6 +39,10 @@ class Block:
     language: str
     text: str
     not_run: str | None
+
+    @property
+    def is_file(self) -> bool:
+        return _FILE.match(f"```{self.language}\n{self.text}```") is not None
 
     @property
     def place(self) -> str:
@@ -62,10 +66,16 @@ def blocks(path: Path) -> list[Block]:
 class Reader:
     """Someone who types what a page says, in one directory, with `.venv/bin` and the packages of the clone at hand.
 
-    `names` are those that the page's Python has made.
+    A block of YAML or Python that begins with a comment of a file's name (`# build.yaml`) is saved as that file.
+
+    Attributes:
+        directory: Where everything is typed.
+        packages: Where the packages of the project are imported from.
+        names: What the page's Python has defined.
     """
 
     directory: Path
+    packages: Path = ROOT
     names: dict[str, Any] = field(default_factory=dict)
     _sessions: list[int] = field(default_factory=list)
 
@@ -85,15 +95,18 @@ class Reader:
         return "".join(self._type(block, instead or {}) for block in chosen)
 
     def _save_files(self, page: Path) -> None:
-        """Writes the YAML of a page whose first line is a comment with the name of the file, unless it is there."""
+        """Saves the files of a page, but none that is there already."""
         for name, text in _FILE.findall(page.read_text(encoding="utf-8")):
             if not (file := self.directory / name).exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8")
 
     def _type(self, block: Block, instead: Mapping[str, str]) -> str:
         text = block.text
         for old, new in instead.items():
             text = text.replace(old, new)
+        if block.is_file:
+            return ""
         if block.language == "python":
             with _working_in(self.directory):
                 # The traceback of a block that fails has the line of the page.
@@ -105,7 +118,7 @@ class Reader:
         output = self.directory / "output.txt"
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": str(self.packages),
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         with output.open("w", encoding="utf-8") as file:
