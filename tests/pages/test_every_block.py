@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.pages.page import LANGUAGES, PAGES, ROOT, Reader, blocks
 
@@ -15,6 +17,29 @@ READ = {
     for page in re.findall(r"\breads\(\s*\"([^\"]+)\"", test.read_text())
 }
 """The pages that a test here reads from the first block to the last."""
+
+
+def _commands() -> dict[str, list[str]]:
+    """Each module of the project that a page runs, with the lines that do."""
+    found: dict[str, list[str]] = {}
+    for page in PAGES:
+        text = re.sub(r"\\\n", " ", page.read_text(encoding="utf-8"))
+        for line, module in re.findall(r"(python -m ((?:benchmarks|pipeline|serving|tests)[\w.]*)[^`\n#]*)", text):
+            found.setdefault(module, []).append(line)
+    return found
+
+
+def _options(module: str) -> set[str]:
+    found = importlib.import_module(f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module)
+    if not hasattr(found, "typer"):
+        return set(re.findall(r"\"(--[a-z][\w-]*)\"", Path(str(found.__file__)).read_text(encoding="utf-8")))
+    app = getattr(found, "app", None)
+    if app is None:
+        app = typer.Typer(add_completion=False)
+        app.command()(found.main)
+    command = typer.main.get_command(app)
+    commands = [command, *getattr(command, "commands", {}).values()]
+    return {option for one in commands for part in one.params for option in (*part.opts, *part.secondary_opts)}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -28,6 +53,14 @@ def test_a_block_names_its_language(path: Path) -> None:
     """Another name for the same language, or none, would keep a block from being run."""
     opened = re.findall(r"^ *```(\w*)[^\n]*\n.*?^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
     assert set(opened) <= LANGUAGES | {"yaml", "json", "text", "mermaid"}
+
+
+@pytest.mark.parametrize(("module", "lines"), sorted(_commands().items()), ids=str)
+def test_a_module_that_a_page_runs_has_those_options(module: str, lines: list[str]) -> None:
+    """Of the commands that no test runs, and of those inside a sentence, this much can be tested."""
+    known = _options(module)
+    named = {option for line in lines for option in re.findall(r"(?<=\s)--[a-z][\w-]*", line)}
+    assert named - known == set()
 
 
 @pytest.mark.parametrize("code", ["sh\nfalse | cat", "sh\necho $UNKNOWN", "python\nassert False"])
