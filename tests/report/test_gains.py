@@ -15,7 +15,8 @@ from tfctr.data.sources import Rows, split_files
 from tfctr.export.saved_model import export_model
 from tfctr.features import load_feature_file
 from tfctr.features.columns import Column
-from tfctr.report.gains import _column_groups, _spread, _taken, feature_gains
+from tfctr.report.gains import _column_groups, feature_gains
+from tfctr.report.sampling import SAMPLE, spread, taken
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import finished_run, train_in_workspace
 
@@ -24,10 +25,10 @@ from tfctr.training.workspace import finished_run, train_in_workspace
 def test_rows_keep_all_of_their_values(flat: object) -> None:
     column = Column(flat, np.array([2, 0, 3, 1]))
 
-    taken = _taken(column, np.array([2, 1, 0, 2]))
+    found = taken(column, np.array([2, 1, 0, 2]))
 
-    assert taken.lengths.tolist() == [3, 0, 2, 3]
-    assert np.asarray(taken.flat).tolist() == np.asarray(flat)[[2, 3, 4, 0, 1, 2, 3, 4]].tolist()
+    assert found.lengths.tolist() == [3, 0, 2, 3]
+    assert np.asarray(found.flat).tolist() == np.asarray(flat)[[2, 3, 4, 0, 1, 2, 3, 4]].tolist()
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7])
@@ -36,7 +37,7 @@ def test_a_sample_is_every_so_manieth_row_of_the_split(stride: int) -> None:
         for first, size in ((0, 4), (4, 1), (5, 6)):
             yield Rows({"a": Column(np.arange(first, first + size), np.ones(size, np.int64))}, str)
 
-    found = [value for rows in _spread(pieces(), stride) for value in rows.columns["a"].values]
+    found = [value for rows in spread(pieces(), stride * SAMPLE) for value in rows.columns["a"].values]
 
     assert found == list(range(0, 11, stride))
 

@@ -29,14 +29,14 @@ def a_run(name: str = "run", better: float = 1.0, weighted: bool = False, groupe
         np.where(np.arange(400) < 300, 2.0, 0.0) if weighted else None,
         {"hour": np.arange(400) % 3, "click": labels},
     )
-    return Run(name, name, ModelDescription(Path(name), {}, {}, {}, MADE), predictions, [])
+    return Run(name, name, ModelDescription(Path(name), {}, {}, {}, MADE), predictions, [], [])
 
 
 def cut(run: Run, count: int) -> Run:
     rows = run.predictions
     first = {name: values[:count] for name, values in rows.slices.items()}
     kept = Predictions(rows.labels[:count], rows.scores[:count], rows.groups[:count], rows.weights[:count], first)
-    return Run(run.name, run.place, run.description, kept, [])
+    return Run(run.name, run.place, run.description, kept, [], [])
 
 
 def drawn(section: Section | None) -> list[str]:

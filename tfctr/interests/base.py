@@ -115,6 +115,15 @@ class Interest(ConfiguredLayer):
         """
         return options
 
+    @classmethod
+    def similarity_bins(cls, options: Mapping[str, Any]) -> int | None:
+        """How many buckets over [-1, 1] it puts similarities of frozen vectors into, with these arguments; None: none.
+
+        Args:
+            options: the arguments that a configuration gives.
+        """
+        return None
+
     def output_width(self, width: int) -> int:
         """The width of the output for events of this width, which is that width unless the module says otherwise."""
         return width

@@ -1,12 +1,14 @@
 """What the interests over frozen vectors share: their argument `frozen`, similarities, and the buckets of these."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from keras import ops
 from typing_extensions import override
 
 from tfctr.interests.base import Interest, SequenceFacts, Tensor, Tensors, tensor_of
 from tfctr.layers.arguments import check_count, check_flag, check_names
+from tfctr.layers.registry import arguments_of
 from tfctr.layers.similarity import cosine_similarity, similarity_buckets, soft_similarity_buckets
 
 Frozen = str | list[str] | tuple[str, ...]
@@ -35,6 +37,11 @@ class FrozenInterest(Interest):
                 "the sequence shares, or choose an interest without similarities"
             )
         return {**options, "frozen": list(sequence.frozen)}
+
+    @classmethod
+    @override
+    def similarity_bins(cls, options: Mapping[str, Any]) -> int | None:
+        return cast("int | None", options.get("bins", arguments_of(cls).get("bins")))
 
 
 class BucketInterest(FrozenInterest):

@@ -139,6 +139,21 @@ def histogram(
     return picture
 
 
+def buckets(title: str, clicked: npt.NDArray[Any], other: npt.NDArray[Any], run: int) -> Picture:
+    """The share of events in each of some equal buckets over [-1, 1], by whether the candidate was clicked."""
+    picture = Picture(title)
+    axes = picture.axes
+    edges = np.linspace(-1.0, 1.0, len(clicked) + 1)
+    for counts, word, filled in ((clicked, "clicked", True), (other, "not clicked", False)):
+        shares = counts / max(counts.sum(), 1)
+        fill = {"fill": True, "color": colour(run), "alpha": 0.6}
+        axes.stairs(shares, edges, label=word, linewidth=1.2, **(fill if filled else {"color": _INK}))
+    axes.set_xlabel("cosine of event and candidate")
+    axes.set_ylabel("share of events")
+    axes.legend()
+    return picture
+
+
 def intervals(title: str, names: Sequence[str], runs: Sequence[tuple[int, Sequence[Interval]]], bars: bool) -> Picture:
     """Values with their intervals by name, the first name on top.
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from tfctr.data.log import checked_rows
-from tfctr.data.sources import Rows
-from tfctr.features.columns import Column
 from tfctr.features.parsing import dense, outcomes, ragged
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.metrics.bootstrap import Interval, bootstrap_difference
+from tfctr.report.sampling import spread, taken
 from tfctr.training.served import ServedModel
 
-SAMPLE = 20_000
-"""Rows that are scored for each feature, at most; they are spread over the whole split."""
 _REPLICATES = 200
 
 
@@ -59,12 +54,12 @@ def feature_gains(model: str | Path, file: FeatureFile, paths: Sequence[str], to
     generator = np.random.default_rng(seed)
     scores: dict[str | None, list[Any]] = {name: [] for name in (None, *groups)}
     parsed: list[dict[str, Any]] = []
-    for rows in _spread(checked_rows(file, paths, "shuffling", both_classes=False), -(-total // SAMPLE)):
+    for rows in spread(checked_rows(file, paths, "shuffling", both_classes=False), total):
         parsed.append({name: dense(ragged(rows.columns[name]), one).numpy() for name, one in wanted.items()})
         scores[None].append(served.scores(rows, rules))
         for name, (_, columns) in groups.items():
             order = generator.permutation(len(rows))
-            shuffled = {column: _taken(rows.columns[column], order) for column in columns}
+            shuffled = {column: taken(rows.columns[column], order) for column in columns}
             mixed = replace(rows, columns={**rows.columns, **shuffled}, serialized=None)
             scores[name].append(served.scores(mixed, rules))
     known = {name: np.concatenate([one[name] for one in parsed]) for name in wanted}
@@ -92,24 +87,3 @@ def _column_groups(file: FeatureFile) -> dict[str, tuple[str, list[str]]]:
             if spec.name not in columns:
                 columns.append(spec.name)
     return found
-
-
-def _spread(pieces: Iterator[Rows], stride: int) -> Iterator[Rows]:
-    """Every stride-th row of a split, in pieces as they come."""
-    before = 0
-    for rows in pieces:
-        chosen = np.arange(-before % stride, len(rows), stride)
-        before += len(rows)
-        if len(chosen):
-            columns = {name: _taken(column, chosen) for name, column in rows.columns.items()}
-            yield replace(rows, columns=columns, serialized=None)
-
-
-def _taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
-    """A column of other rows."""
-    starts = np.cumsum(column.lengths) - column.lengths
-    lengths = column.lengths[rows]
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    index = np.repeat(starts[rows], lengths) + within
-    flat = column.flat.take(pa.array(index)) if isinstance(column.flat, pa.Array) else column.values[index]
-    return Column(flat, lengths)

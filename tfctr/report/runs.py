@@ -20,6 +20,7 @@ from tfctr.features.parsing import default_slices, sliceable
 from tfctr.features.spec import FeatureFile
 from tfctr.metrics.reference import Weighting
 from tfctr.report.gains import Gain, feature_gains
+from tfctr.report.similarities import Buckets, similarity_buckets
 from tfctr.storage import is_remote, join, local_copy, version_numbers
 from tfctr.training.evaluate import Predictions, predict
 from tfctr.training.monitors import MONITORS
@@ -36,6 +37,7 @@ class Run:
         description: What its SavedModel says of itself.
         predictions: Its scores of the split.
         gains: What its features gain, the greatest first; empty if that was not asked for.
+        buckets: The similarities that it reads by bucket, if it reads any.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Run:
     description: ModelDescription
     predictions: Predictions
     gains: list[Gain]
+    buckets: list[Buckets]
 
     @property
     def made(self) -> dict[str, Any]:
@@ -132,7 +135,9 @@ def _read(name: str, place: str, directory: Path, data: str, split: str, slices:
     if gains:
         with step(f"{name}: gain of each feature"):
             found = feature_gains(directory, file, files, len(predictions.labels))
-    return Run(name, place, described, predictions, found)
+    interests = described.made["model"]["interests"] or ()
+    buckets = similarity_buckets(file, interests, data, files, len(predictions.labels))
+    return Run(name, place, described, predictions, found, buckets)
 
 
 def _trained_on(place: str) -> str:

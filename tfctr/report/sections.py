@@ -12,7 +12,7 @@ from tfctr.export.describe import COST_TITLES
 from tfctr.metrics.bootstrap import BootstrapMetric, Interval, bootstrap_difference, bootstrap_interval
 from tfctr.metrics.report import OVERALL, report
 from tfctr.metrics.table import METRICS
-from tfctr.report.figures import Picture, calibration, curves, histogram, intervals
+from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
 from tfctr.report.runs import Run, slices_of
 
 _REPLICATES = 400
@@ -197,6 +197,37 @@ def probabilities(content: Content) -> Section:
     return Section("Probabilities", words, pictures)
 
 
+def similarities(content: Content) -> Section | None:
+    """Which buckets of similarity are used."""
+    having = [(at, run, found) for at, run in enumerate(content.runs) for found in run.buckets]
+    if not having:
+        return None
+    pictures, rows = [], []
+    for at, run, found in having:
+        name = f"{run.name}, {found.events}"
+        pictures.append(buckets(name, found.clicked[:-1], found.other[:-1], at))
+        known, missing = found.clicked[:-1] + found.other[:-1], found.clicked[-1] + found.other[-1]
+        used = int(np.sum(known > 0))
+        share = missing / max(known.sum() + missing, 1)
+        rows.append(
+            [
+                run.name,
+                found.events,
+                f"{used} of {len(known)}",
+                f"{known.max() / max(known.sum(), 1):.1%}",
+                f"{share:.1%}",
+            ]
+        )
+    words = (
+        "The interest puts each event of a history into a bucket, by the cosine of its vector and the candidate's. "
+        "Drawn is the share of the events in each bucket, for candidates that were clicked and for others: where the "
+        "two differ, similarity tells something. A bucket without events has learned nothing; where nearly all events "
+        "are in one, more `bins` may help. Events without a vector are in the table only."
+    )
+    headings = ["run", "events", "buckets used", "of events in the fullest", "without a vector"]
+    return Section("Similarity", words, pictures, [Table(headings, rows, texts=2)])
+
+
 def gains(content: Content) -> Section | None:
     """What each feature gains."""
     measured = [(at, run) for at, run in enumerate(content.runs) if run.gains]
@@ -250,6 +281,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     slices,
     probabilities,
     gains,
+    similarities,
     costs,
     times,
 )
