@@ -78,6 +78,31 @@ def test_a_log_becomes_impressions_here_and_on_beam(shop: Path, reader: Reader) 
 
 
 @pytest.mark.e2e
+def test_impressions_become_a_ranked_answer(shop: Path, reader: Reader) -> None:
+    shutil.copytree(shop / "DATA", reader.directory / "DIR")
+    shutil.copy(shop / "experiment.yaml", reader.directory)
+    port = str(free_port())
+    init = "tfctr init --data DIR --out PROJECT"
+
+    told = reader.reads(
+        "docs/your-data.md",
+        {
+            init: f"{init} && mv experiment.yaml PROJECT",
+            "--batch-size 4096": "--preset mlp --epochs 1 --set training.jit_compile=false",
+            "8500": port,
+        },
+    )
+
+    out = reader.directory / "OUT"
+    pushed = list((out / "serving" / "ranking").glob("*/saved_model.pb"))
+    below = re.findall(r"`([\w./]+)`", _text("docs/your-data.md").partition("| below `OUT`")[2].partition("\n\n")[0])
+    assert pushed
+    assert [name for name in below if not (out / name.removesuffix("/N")).exists()] == []
+    assert pq.read_table(reader.directory / "scores.parquet").column_names[:2] == ["request_id", "product"]
+    assert re.search(r"│ 12 +│ 3\.0 +│$", told, re.MULTILINE)
+
+
+@pytest.mark.e2e
 def test_a_feature_file_is_checked_and_shown(reader: Reader) -> None:
     shutil.copytree(ROOT / "configs", reader.directory / "configs")
     assert "item_vector" in reader.reads("docs/features.md")
