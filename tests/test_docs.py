@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import typer
 import yaml
@@ -90,23 +88,6 @@ def test_python_examples_compile() -> None:
     assert blocks
     for page, block in blocks:
         compile(block, page, "exec")
-
-
-@pytest.mark.slow
-def test_the_layers_work_in_a_model_of_ones_own(tmp_path: Path) -> None:
-    (block,) = (block for page, block in _blocks("python") if page == "models.md")
-    names: dict[str, Any] = {}
-    exec(compile(block, "models.md", "exec"), names)
-    model, keras = names["model"], names["keras"]
-    inputs = [keras.random.normal((8, 50, 16), seed=1), np.arange(8), keras.random.normal((8, 3, 16), seed=2)]
-    labels = (np.arange(24).reshape(8, 3) % 2).astype("float32")
-
-    losses = model.fit(inputs, labels, epochs=30, verbose=0).history["loss"]
-    model.save(tmp_path / "model.keras")
-
-    assert losses[-1] < losses[0]
-    again = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(again.predict(inputs, verbose=0), model.predict(inputs, verbose=0), rtol=1e-6)
 
 
 def test_what_other_libraries_have_is_called_here_as_the_page_says() -> None:

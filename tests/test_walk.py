@@ -26,7 +26,6 @@ COMMANDS = {
     "README.md": "OUT/serving/ranking",
     "serving/README.md": "DIR",
     "docs/serving.md": "DIR",
-    "docs/your-data.md": "MODELS",
 }
 
 
