@@ -159,7 +159,7 @@ def rank_for_one_user(model_directory: Path, request: Request, log: Path) -> Non
         table.add_row(str(place), title, str(one.candidate["genres"]), f"{one.probability:.3f}")
     console().print(table)
     console().print(
-        f"median of {REPETITIONS} over gRPC, server and client in this process: user_tower {tower:.1f} ms, "
+        f"median of {REPETITIONS} over gRPC, server and client in this process:\n  user_tower {tower:.1f} ms, "
         f"score of {len(request.candidates)} candidates from the user's state {score:.1f} ms",
         highlight=False,
     )

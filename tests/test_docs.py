@@ -38,6 +38,25 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_are_headings_as_github_names_them(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(((?:[^)#:]*\.md)?)#([^)]+)\)", page.read_text()):
+        if not target.startswith("api/"):  # whose headings the site makes of docstrings
+            assert anchor in _anchors(page.parent / target if target else page), f"{target}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*?)(?: \{: #([\w-]+) \})?$", prose, re.MULTILINE)
+    return {own or re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text, own in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_external_links_are_https(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]*://[^)]*)\)", page.read_text())
+    assert [link for link in links if not re.fullmatch(r"https://[^\s/]+\S*", link)] == []
+
+
 def test_the_layout_names_what_is_there() -> None:
     layout = (ROOT / "README.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
     paths = re.findall(r"^\| `([^`]+)`", layout, re.MULTILINE)

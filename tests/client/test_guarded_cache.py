@@ -196,28 +196,6 @@ class HalfCache(OwnCache):
         super().put(key, state)
 
 
-def test_the_shared_cache_of_the_docs(server: StubServer, connect: Connect) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-    block = page.partition("from tfctr.client.record import")[2].partition("```")[0]
-    names: dict[str, Any] = {"StateCache": OwnCache}  # which has the other methods
-    exec("from tfctr.client.record import" + block, names)
-
-    class Store(dict[bytes, bytes]):
-        set = dict.__setitem__
-
-    store = Store()
-    with connect(server.target, timeout_seconds=300, cache=names["SharedCache"](store)) as client:
-        for user in ("u5", "u6", "u5"):
-            assert right(client.rank(**{**REQUEST, "user_key": user}))
-        assert client.counts["cache_hit"] == 1
-        mixed_up = dict(zip(store, reversed(store.values()), strict=True))
-        store.update(mixed_up)
-        client.rank(**REQUEST)
-        client.rank(**{**REQUEST, "history_version": 2})
-        assert client.counts["cache_hit"] == 1
-        assert "cache_failed" not in client.counts
-
-
 @pytest.mark.parametrize("fails", ["get", "put"])
 @pytest.mark.parametrize("hangs", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_cache_of_which_one_half_fails_is_paused(
