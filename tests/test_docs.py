@@ -57,6 +57,24 @@ def test_external_links_are_https(page: Path) -> None:
     assert [link for link in links if not re.fullmatch(r"https://[^\s/]+\S*", link)] == []
 
 
+def test_the_code_of_the_readme_fits_on_a_screen() -> None:
+    """GitHub shows about 95 characters of a line beside its sidebar, and hides the rest."""
+    for lines in (block.splitlines() for page, block in _blocks("python") if page == "README.md"):
+        assert len(lines) <= 12
+        assert max(map(len, lines)) <= 95
+
+
+def test_the_table_of_architectures_is_that_of_the_presets() -> None:
+    readme, presets = (ROOT / "README.md").read_text(), (ROOT / "docs" / "presets.md").read_text()
+    rows = re.findall(r"^\| \*\*.*\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \|$", readme, re.MULTILINE)
+
+    assert len(rows) == 5
+    for name, state, flops in rows:
+        (row,) = re.findall(rf"^\| `{name}` \| .*", presets, re.MULTILINE)
+        assert row.endswith(f" {state} | {flops} |"), row
+    assert f"has all {len(PRESETS)}," in readme
+
+
 def test_the_layout_names_what_is_there() -> None:
     layout = (ROOT / "README.md").read_text().partition("## Layout")[2].partition("\n## ")[0]
     paths = re.findall(r"^\| `([^`]+)`", layout, re.MULTILINE)

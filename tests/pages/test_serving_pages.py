@@ -26,7 +26,6 @@ from tests.serving.model import publish
 from tests.workbench import Workbench
 from tfctr.client import RankingClient
 from tfctr.export.saved_model import export_model
-from tfctr.models.presets import PRESETS
 from tfctr.training.experiment import Experiment
 
 pytestmark = pytest.mark.e2e
@@ -60,25 +59,6 @@ def test_readme(server: Server, reader: Reader) -> None:
     assert logits.shape == (2, 5)
     assert np.isfinite(logits).all()
     assert sorted(one.candidate["item_id"] for one in reader.names["best"]) == [1, 6]
-
-
-def test_the_code_of_the_readme_fits_on_a_screen() -> None:
-    """GitHub shows about 95 characters of a line beside its sidebar, and hides the rest."""
-    for block in blocks(ROOT / "README.md"):
-        lines = block.text.splitlines()
-        assert len(lines) <= 12, block.place
-        assert max(map(len, lines)) <= 95, block.place
-
-
-def test_the_table_of_architectures_is_that_of_the_presets() -> None:
-    readme, presets = (ROOT / "README.md").read_text(), (ROOT / "docs" / "presets.md").read_text()
-    rows = re.findall(r"^\| \*\*.*\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \|$", readme, re.MULTILINE)
-
-    assert len(rows) == 5
-    for name, state, flops in rows:
-        (row,) = re.findall(rf"^\| `{name}` \| .*", presets, re.MULTILINE)
-        assert row.endswith(f" {state} | {flops} |"), row
-    assert f"has all {len(PRESETS)}," in readme
 
 
 @pytest.fixture
