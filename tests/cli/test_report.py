@@ -44,7 +44,7 @@ def test_the_figures_are_those_of_the_scores(two: Path, desk: Desk) -> None:
 
 def test_it_has_a_section_for_each_thing_that_there_is(two: Path, desk: Desk, tfctr: Callable[..., Ran]) -> None:
     headings = ["Runs", "Learning curves", "By slice", "Probabilities", "Gain of each feature", "Similarity", "Cost"]
-    assert _headings(two) == [*headings[:2], "Against run", *headings[2:]]
+    assert _headings(two) == [*headings[:2], "Against run", *headings[2:], "Where the time went"]
 
     alone = two.with_name("alone.html")
     tfctr("report", desk.model, "--data", desk.data, "--out", alone, "--no-gains")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
 from tfctr.report.figures import drawing
 from tfctr.report.runs import Run
-from tfctr.report.sections import Content, Section, differences, probabilities, slices
+from tfctr.report.sections import Content, Section, differences, probabilities, slices, times
 from tfctr.training.evaluate import Predictions
 
 FILE = {"labels": {"click": "label"}, "user": {"user_id": {"dtype": "int64"}}, "candidate": {"item_id": {}}}
@@ -88,3 +89,15 @@ def test_values_of_slices_are_text_whatever_they_hold() -> None:
     assert ">price=$1_000$</text>" in pictures
     assert "price=&lt;b&gt;&amp;" in pictures
     assert "<b>" not in pictures
+
+
+def test_times_are_of_each_training_or_of_the_pipeline() -> None:
+    trained = replace(a_run("a"), seconds={"reading": 1.0, "steps": 3.0})
+    model = a_run("b")
+
+    (table,) = times(Content([trained, model], "test")).tables
+    assert table.headings == ["stage", "a"]
+    assert table.rows == [["reading", "1.0 (25%)"], ["steps", "3.0 (75%)"]]
+    (table,) = times(Content([trained], "test", {"Transform": 2.0})).tables
+    assert table.rows == [["Transform", "2.0 (100%)"]]
+    assert times(Content([model], "test")) is None

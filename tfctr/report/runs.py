@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Run:
         predictions: Its scores of the split.
         gains: What its features gain, the greatest first; empty if that was not asked for.
         buckets: The similarities that it reads by bucket, if it reads any.
+        seconds: Times of the stages of its training, by name, where that is known.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Run:
     predictions: Predictions
     gains: list[Gain]
     buckets: list[Buckets]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def made(self) -> dict[str, Any]:
@@ -137,20 +139,25 @@ def _read(name: str, place: str, directory: Path, data: str, split: str, slices:
             found = feature_gains(directory, file, files, len(predictions.labels))
     interests = described.made["model"]["interests"] or ()
     buckets = similarity_buckets(file, interests, data, files, len(predictions.labels))
-    return Run(name, place, described, predictions, found, buckets)
+    return Run(name, place, described, predictions, found, buckets, _note(place).get("seconds", {}))
 
 
 def _trained_on(place: str) -> str:
-    note = None if is_remote(place) else run_note(place)
-    if note is None:
+    note = _note(place)
+    if not note:
         raise UserError(f"{place}: says nothing of the data that it was trained on; name them with --data")
     return str(note["data"])
+
+
+def _note(place: str) -> dict[str, Any]:
+    """What a workspace notes of its run; nothing for another place."""
+    return {} if is_remote(place) else run_note(place) or {}
 
 
 @contextmanager
 def _opened(place: str) -> Iterator[Path]:
     """The SavedModel of a run: that of a version, of the newest version, or one made of a workspace for the time."""
-    if not is_remote(place) and run_note(place) is not None:
+    if _note(place):
         run = finished_run(place)
         with tempfile.TemporaryDirectory(prefix="tfctr-") as directory:
             with step(f"{place}: export"):

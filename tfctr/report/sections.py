@@ -267,11 +267,20 @@ def costs(content: Content) -> Section:
 
 def times(content: Content) -> Section | None:
     """Where the time went."""
-    if not content.seconds:
+    by_column = {run.name: run.seconds for run in content.runs if run.seconds}
+    if content.seconds:
+        by_column = {"pipeline": content.seconds}
+    if not by_column:
         return None
-    total = sum(content.seconds.values())
-    rows = [[name, f"{value:,.1f}", f"{value / total:.0%}"] for name, value in content.seconds.items()]
-    return Section("Where the time went", "Seconds by stage.", tables=[Table(["stage", "seconds", "share"], rows)])
+    stages = list(dict.fromkeys(stage for column in by_column.values() for stage in column))
+    rows = [[stage, *(_duration(column, stage) for column in by_column.values())] for stage in stages]
+    words = "Seconds by stage, with their shares."
+    if not content.seconds:
+        words += (
+            " Reading is that of the log, which a second training in a workspace does not repeat; steps and validation "
+            "are of all epochs, with the compilation."
+        )
+    return Section("Where the time went", words, tables=[Table(["stage", *by_column], rows)])
 
 
 SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
@@ -334,6 +343,10 @@ def _by_slice(run: Run) -> dict[tuple[str, str], dict[str, Interval]]:
         measured: dict[str, Interval] = {name: _interval(run, chosen, name) for name in _bootstrapped(run)}
         found[row.slice, row.value] = {**measured, "rows": Interval(float(chosen.sum()), np.nan, np.nan)}
     return found
+
+
+def _duration(stages: Mapping[str, float], name: str) -> str:
+    return f"{stages[name]:,.1f} ({stages[name] / sum(stages.values()):.0%})" if name in stages else ""
 
 
 def _text(value: Any) -> str:

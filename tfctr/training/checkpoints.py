@@ -30,6 +30,7 @@ class Progress:
         rate_factor: What plateaus have multiplied the learning rates by.
         finished: Whether training has ended.
         history: One entry an epoch.
+        seconds: How long the steps and the validations of the epochs that ended took, by name.
     """
 
     epoch: int = 0
@@ -41,6 +42,7 @@ class Progress:
     rate_factor: float = 1.0
     finished: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 class Checkpoints:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def train(
             watch = _Watch(training, progress, checkpoints, interruption, workers)
             if not progress.trained:
                 told.all.on_epoch_begin(progress.epoch)
-                _run_epoch(model, training, train_data, progress, [watch, told], workers)
+                with _timed(progress, "steps"):
+                    _run_epoch(model, training, train_data, progress, [watch, told], workers)
             if workers.chief:
                 _finish_epoch(model, training, valid_data, progress, watch, told, directory / "tensorboard", weighting)
             if workers.wait(lambda: interruption.came):
@@ -102,6 +104,14 @@ def compile_model(model: RankingModel, training: Training, workers: Workers = AL
         model.optimizer.build(model.trainable_variables)
     if several:
         fit_for_several(model)
+
+
+@contextmanager
+def _timed(progress: Progress, name: str) -> Iterator[None]:
+    """Adds the time of the block to the progress, if the block comes to its end."""
+    started = time.monotonic()
+    yield
+    progress.seconds[name] = progress.seconds.get(name, 0.0) + time.monotonic() - started
 
 
 def _run_epoch(
@@ -138,7 +148,8 @@ def _finish_epoch(
     logs: Path,
     weighting: Weighting,
 ) -> None:
-    result = validate(model, valid_data, training.batch_size, weighting, watch.leave_if_told)
+    with _timed(progress, "validation"):
+        result = validate(model, valid_data, training.batch_size, weighting, watch.leave_if_told)
     if not math.isfinite(result["auc"]):
         raise UserError(
             "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ def _train(
     source: FinishedRun | None,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> TrainingResult:
+    started = time.monotonic()
     assets, splits = _read(workers, file, data, paths, out)
+    reading = time.monotonic() - started
     rows = rows_key(file, [path for found in paths.values() for path in found])
     if source is not None:
         # A run that starts from another one, or from that one trained anew, is another run.
@@ -127,6 +130,7 @@ def _train(
         "assets": assets.directory.name,
         "history": result.progress.history,
         "data": whole_place(data),
+        "seconds": {"reading": reading, **result.progress.seconds},
     }
     with disk_errors(out):
         unfinished = weights.with_name(f".{weights.name}")  # Keras asks for its ending
