@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from serving.server import Server
 from tests.workbench import PRESETS, Workbench
-from tfctr.client import MemoryStateCache, RankingClient, StateRejectedError, UserState
+from tfctr.client import BadRequestError, MemoryStateCache, RankingClient, StateRejectedError, UserState
 
 pytestmark = pytest.mark.e2e
 ROWS = 8
@@ -70,8 +70,12 @@ def test_a_state_is_cached_and_a_corrupt_one_refused(
         ranked = client.rank(user, candidates, context, k=3, user_key="u", history_version=1)
         assert [one.probability for one in ranked] == sorted((one.probability for one in ranked), reverse=True)
         # With a cached state, the ranking does not need the features of the user.
-        assert client.rank({}, candidates, context, k=3, user_key="u", history_version=1) == ranked
-        assert client.rank({}, candidates, context, k=3, user_key="u", history_version=2) != ranked
+        assert client.rank(None, candidates, context, k=3, user_key="u", history_version=1) == ranked
+        for nothing in (None, {}):
+            with pytest.raises(BadRequestError, match="reads features of the user"):
+                client.rank(nothing, candidates, context, k=3, user_key="u", history_version=2)
+        assert client.rank(user, candidates, context, k=3, user_key="u", history_version=2) == ranked
+        assert client.rank({}, candidates, context, k=3) != ranked
         state = client.user_state(user)
         tampered = dict(state.tensors) | {"model_tag": state.tensors["model_tag"] + 1}
         with pytest.raises(StateRejectedError):

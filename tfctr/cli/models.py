@@ -2,6 +2,7 @@
 
 import ast
 import json
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,8 @@ from tfctr.console import console
 
 def show_models(
     name: Annotated[
-        str | None, typer.Argument(help="a preset: show all its settings, defaults too", show_default=False)
+        str | None,
+        typer.Argument(help="a preset, an interest or an interaction: show all its settings", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
@@ -24,11 +26,12 @@ def show_models(
     from tfctr.models.presets import PRESETS
     from tfctr.training.published import note_on, published_experiments
 
+    interests, interactions = _registered("interest"), _registered("interaction")
     if name is not None:
-        settings = _settings(name)
+        alone = name not in PRESETS and name in {**interests, **interactions}
+        settings = _arguments(name) if alone else _settings(name)
         typer.echo(json.dumps(settings, indent=1) if as_json else yaml.safe_dump(settings, sort_keys=False).strip())
         return
-    interests, interactions = _registered("interest"), _registered("interaction")
     if as_json:
         presets = {
             name: {"about": about, **config.model_dump(mode="json")} for name, (about, config) in PRESETS.items()
@@ -75,6 +78,19 @@ def _settings(name: str) -> dict[str, Any]:
         ],
         "interaction": {"type": config.interaction["type"], **_options(create_interaction(config.interaction))},
     }
+
+
+def _arguments(name: str) -> dict[str, Any]:
+    """The arguments of an interest or an interaction with their defaults; None where there is none."""
+    import_tensorflow()
+    from tfctr.interactions import INTERACTIONS
+    from tfctr.interests import INTERESTS
+    from tfctr.layers.registry import arguments_of
+
+    axis, table = ("interests", INTERESTS) if name in INTERESTS else ("interaction", INTERACTIONS)
+    found = {key: None if value is Parameter.empty else value for key, value in arguments_of(table[name]).items()}
+    entry = {"type": name, **json.loads(json.dumps(found, default=str))}
+    return {axis: [entry] if axis == "interests" else entry}
 
 
 def _options(layer: Any, *filled_in: str) -> dict[str, Any]:

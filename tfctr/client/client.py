@@ -49,7 +49,8 @@ class RankingClient(ClientBase):
 
         Args:
             user: raw user features and histories (lists, newest event first). `None` for a model that reads nothing of
-                a user; such a model leaves out what is given, as any feature that it does not have.
+                a user; such a model leaves out what is given, as any feature that it does not have. With `user_key`,
+                `None` takes the state that is kept, and is an error where none is.
             candidates: a list with a mapping of features for each candidate, or a mapping of equally long columns.
             context: raw features of the request.
             k: return only the best k.

@@ -152,7 +152,8 @@ class Ranking:
             found = await self._cache.get(key, deadline) if use_cache else None
             was_cached = found is not None
             if found is None:
-                found = await self._compute(user, deadline)
+                # The state of a user of whom nothing is told must not be kept as that of the user who was named.
+                found = await self._compute(user or None, deadline)
                 await self._cache.put(_key(found, identity), found, deadline)
             return found
 

@@ -54,7 +54,7 @@ class RequestBuilder:
         if user is None:
             raise BadRequestError(
                 f"{self.model.where} reads features of the user. Give rank() the user, or score() a state of "
-                f"user_state(). Allowed: {sorted(specs)}. Received: None"
+                f"user_state(). Allowed: {sorted(specs)}. Received: no feature"
             )
         _mapping(user, "user")
         self._check_names("user", user, specs)

@@ -186,7 +186,7 @@ def _check_names(roles: Roles, guesses: Mapping[str, str]) -> None:
         if column is not None and not is_identifier(column):
             raise UserError(
                 f"{option}: '{column}' must be a name of letters, digits and underscores, a letter first; "
-                "rename the column in the data"
+                "rename the column in the data; `tfctr data build` does by `columns`, which then names all columns"
             )
 
 

@@ -16,6 +16,7 @@ from tfctr.report.figures import Picture, buckets, calibration, curves, histogra
 from tfctr.report.runs import Run, slices_of
 
 _REPLICATES = 400
+_LEVEL = 0.95
 _CALIBRATION_PARTS = 20
 _FEATURES_DRAWN = 20
 _SLICES_DRAWN = 40
@@ -161,7 +162,8 @@ def differences(content: Content) -> Section | None:
                 one.labels, one.scores, other.scores, one.groups, metric, first.weighting, one.weights, _REPLICATES
             )
             low, high = f"{found.low:+.4f}", f"{found.high:+.4f}"
-            sure = "yes" if found.low > 0 or found.high < 0 else "no"
+            # The interval is interpolated between replicates, so its end and the p-value may disagree by one of them.
+            sure = "yes" if found.p_value < 1 - _LEVEL else "no"
             rows.append(
                 [
                     run.name,
@@ -173,10 +175,10 @@ def differences(content: Content) -> Section | None:
                 ]
             )
     words = (
-        f"Each run less {first.name}: a paired bootstrap over users, who are drawn for both runs alike. An interval "
-        "without 0 says that the users, drawn anew, would agree; it says nothing of another seed of the training."
+        f"Each run less {first.name}: a paired bootstrap over users, who are drawn for both runs alike. A small p "
+        "says that the users, drawn anew, would agree; it says nothing of another seed of the training."
     )
-    headings = ["run", "metric", "difference", "95 % interval", "p", "0 outside"]
+    headings = ["run", "metric", "difference", "95 % interval", "p", "p below 0.05"]
     return Section(f"Against {first.name}", words, tables=[Table(headings, rows, texts=2)])
 
 
@@ -258,8 +260,8 @@ def costs(content: Content) -> Section:
         size = sum(run.description.bytes_by_part.values())
         rows.append([run.name, *numbers, f"{run.description.state_bytes:,}", f"{size / 1e6:,.1f}"])
     words = (
-        "As served: `user_tower` once a user, `score` once a request and once a candidate; a multiplication with its "
-        "addition are two operations. The state is what is cached of a user."
+        "As served: the user's part once a user, the rest once a request and once a candidate; a multiplication with "
+        "its addition are two operations. The state is what is cached of a user."
     )
     headings = ["run", *COST_TITLES.values(), "state, bytes", "SavedModel, MB"]
     return Section("Cost", words, tables=[Table(headings, rows)])

@@ -98,6 +98,8 @@ def table_files(path: Path, key: str) -> list[str]:
     Raises:
         UserError: there are none.
     """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; `{key}` names it")
     found = files_of(path) if path.is_dir() else [str(path)]
     sources = [source_of(one) for one in found if Path(one).is_file()]
     if not sources or not all(source is not None and source.is_table for source in sources):
