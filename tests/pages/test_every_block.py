@@ -18,6 +18,8 @@ READ = {
 }
 """The pages that a test here reads from the first block to the last."""
 
+COMMAND = re.compile(r"\s*(\$ )?([A-Z_]+=\S+ )*(\.venv/bin/\S+|docker|kubectl|make|pip|python|tensorboard|tfctr) ")
+
 
 def _commands() -> dict[str, list[str]]:
     """Each module of the project that a page runs, with the lines that do."""
@@ -53,6 +55,13 @@ def test_a_block_names_its_language(path: Path) -> None:
     """Another name for the same language, or none, would keep a block from being run."""
     opened = re.findall(r"^ *```(\w*)[^\n]*\n.*?^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
     assert set(opened) <= LANGUAGES | {"yaml", "json", "text", "mermaid"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_stand_in_blocks_that_run(path: Path) -> None:
+    """A command in a block of text would be neither run nor left out with a reason."""
+    others = re.findall(r"^ *```(?!sh$|python$)\w+\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
+    assert [line for text in others for line in text.splitlines() if COMMAND.match(line)] == []
 
 
 @pytest.mark.parametrize(("module", "lines"), sorted(_commands().items()), ids=str)
