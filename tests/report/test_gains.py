@@ -16,7 +16,7 @@ from tfctr.export.saved_model import export_model
 from tfctr.features import load_feature_file
 from tfctr.features.columns import Column
 from tfctr.report.gains import _column_groups, feature_gains
-from tfctr.report.sampling import SAMPLE, spread, taken
+from tfctr.report.sampling import SAMPLE, counted, spread, taken
 from tfctr.training.experiment import Experiment
 from tfctr.training.workspace import finished_run, train_in_workspace
 
@@ -40,6 +40,22 @@ def test_a_sample_is_every_so_manieth_row_of_the_split(stride: int) -> None:
     found = [value for rows in spread(pieces(), stride * SAMPLE) for value in rows.columns["a"].values]
 
     assert found == list(range(0, 11, stride))
+
+
+def test_rows_of_weight_0_are_not_shuffled_among_those_that_count(tmp_path: Path) -> None:
+    file = load_feature_file(_written(tmp_path / "features.yaml", f"weight: importance\n{FEATURES}"))
+    weights = pa.array([1.0, 0.0, None, 2.0], pa.float32())
+    columns = {"label": [1, 0, 1, 0], "user_id": range(4), "gender": ["f"] * 4, "age": [30] * 4, "item_id": range(4)}
+    pq.write_table(pa.table({**columns, "importance": weights}), tmp_path / "part.parquet")
+
+    (rows,) = counted(file, [str(tmp_path / "part.parquet")], "rows")
+
+    assert rows.columns["item_id"].values.tolist() == [0, 2, 3]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_a_history_is_shuffled_as_a_whole(workbench: Workbench) -> None:

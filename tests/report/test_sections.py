@@ -11,7 +11,7 @@ import pytest
 from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
 from tfctr.report.figures import drawing
-from tfctr.report.runs import Run
+from tfctr.report.runs import Run, counted_rows
 from tfctr.report.sections import Content, Section, differences, probabilities, slices, times
 from tfctr.training.evaluate import Predictions
 
@@ -48,7 +48,9 @@ def drawn(section: Section | None) -> list[str]:
 
 def test_rows_without_weight_change_no_picture() -> None:
     run = a_run(weighted=True)
+    run = replace(run, predictions=counted_rows(run.predictions))
 
+    assert len(run.predictions.labels) == 300
     assert drawn(probabilities(Content([run], "test"))) == drawn(probabilities(Content([cut(run, 300)], "test")))
     assert drawn(probabilities(Content([run], "test"))) != drawn(probabilities(Content([a_run()], "test")))
 

@@ -96,7 +96,9 @@ def status(
     target: Target = "localhost:8500",
     model: Model = MODEL_NAME,
     timeout: Seconds = 5.0,
-    wait: Annotated[float, typer.Option(min=0, help="wait up to so many seconds for a version to be available")] = 0.0,
+    wait: Annotated[
+        float, typer.Option(min=0, max=86_400, help="wait up to so many seconds for a version to be available")
+    ] = 0.0,
     tls: Tls = False,
     ca: Ca = None,
     certificate: Certificate = None,

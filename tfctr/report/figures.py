@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ _INK = "#010203"
 """Stands for the colour of the page's text."""
 COLOURS = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 """Stand for the colours of the runs, in their order; the page defines them for light and dark."""
+_LONGEST_NAME = 40
+"""Characters of a name beside a picture; the table has all of them."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tfctr",
@@ -79,7 +82,9 @@ class Picture:
 @contextmanager
 def drawing() -> Iterator[None]:
     """The style of all pictures."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Text stays text, so the reader's font draws it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
@@ -180,6 +185,6 @@ def intervals(title: str, names: Sequence[str], runs: Sequence[tuple[int, Sequen
         axes.axvline(0.0, color=_INK, linewidth=0.8)
     else:
         axes.grid(axis="x", alpha=0.2)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     return picture

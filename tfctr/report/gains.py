@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tfctr.data.log import checked_rows
 from tfctr.features.parsing import dense, outcomes, ragged
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.metrics.bootstrap import Interval, bootstrap_difference
-from tfctr.report.sampling import spread, taken
+from tfctr.report.sampling import counted, spread, taken
 from tfctr.training.served import ServedModel
 
 _REPLICATES = 200
@@ -45,7 +44,7 @@ def feature_gains(model: str | Path, file: FeatureFile, paths: Sequence[str], to
         model: A SavedModel version.
         file: Its feature file.
         paths: The files of the split.
-        total: The number of its rows.
+        total: The number of its rows that count.
         seed: Of the shuffling.
     """
     served, rules = ServedModel(model), column_rules(file)
@@ -54,7 +53,7 @@ def feature_gains(model: str | Path, file: FeatureFile, paths: Sequence[str], to
     generator = np.random.default_rng(seed)
     scores: dict[str | None, list[Any]] = {name: [] for name in (None, *groups)}
     parsed: list[dict[str, Any]] = []
-    for rows in spread(checked_rows(file, paths, "shuffling", both_classes=False), total):
+    for rows in spread(counted(file, paths, "shuffling"), total):
         parsed.append({name: dense(ragged(rows.columns[name]), one).numpy() for name, one in wanted.items()})
         scores[None].append(served.scores(rows, rules))
         for name, (_, columns) in groups.items():

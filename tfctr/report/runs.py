@@ -37,7 +37,7 @@ class Run:
         description: What its SavedModel says of itself.
         predictions: Its scores of the split.
         gains: What its features gain, the greatest first; empty if that was not asked for.
-        buckets: The similarities that it reads by bucket, if it reads any.
+        buckets: The similarities that it reads by bucket, if it reads any; or why they could not be counted.
         seconds: Times of the stages of its training, by name, where that is known.
     """
 
@@ -46,7 +46,7 @@ class Run:
     description: ModelDescription
     predictions: Predictions
     gains: list[Gain]
-    buckets: list[Buckets]
+    buckets: list[Buckets] | str
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -132,14 +132,29 @@ def _read(name: str, place: str, directory: Path, data: str, split: str, slices:
     # A column that only another run's feature file knows is sliced by in that run alone.
     asked = [*described.sliced_by, *(one for one in slices if one in sliceable(file))]
     with step(f"{name}: scores of the {split} split"):
-        predictions = predict(directory, file, files, asked)
+        predictions = counted_rows(predict(directory, file, files, asked))
     found: list[Gain] = []
     if gains:
         with step(f"{name}: gain of each feature"):
             found = feature_gains(directory, file, files, len(predictions.labels))
     interests = described.made["model"]["interests"] or ()
-    buckets = similarity_buckets(file, interests, data, files, len(predictions.labels))
+    buckets: list[Buckets] | str
+    try:
+        buckets = similarity_buckets(file, interests, data, files, len(predictions.labels))
+    except UserError as error:
+        # The rest of the page needs no vectors: those of the model are inside of it.
+        buckets = str(error)
     return Run(name, place, described, predictions, found, buckets, _note(place).get("seconds", {}))
+
+
+def counted_rows(rows: Predictions) -> Predictions:
+    """The rows that count: those of a weight above 0."""
+    if rows.weights is None:
+        return rows
+    chosen = rows.weights > 0
+    groups = None if rows.groups is None else rows.groups[chosen]
+    slices = {name: values[chosen] for name, values in rows.slices.items()}
+    return Predictions(rows.labels[chosen], rows.scores[chosen], groups, rows.weights[chosen], slices)
 
 
 def _trained_on(place: str) -> str:

@@ -90,8 +90,9 @@ def what(content: Content) -> Section:
     printed = {name: metric.title for name, metric in METRICS.items() if metric.printed}
     measured = [[run.name, *(_measured(run, name) for name in printed)] for run in content.runs]
     clicks = content.runs[0].predictions.labels
+    rate = np.average(clicks, weights=_weights(content.runs[0]))
     words = (
-        f"{len(clicks):,} rows of the {content.split} split, {np.mean(clicks):.2%} of them clicked, scored through the "
+        f"{len(clicks):,} rows of the {content.split} split, {rate:.2%} of them clicked, scored through the "
         f"signature that is served. In brackets: 95 % intervals of a bootstrap over "
         f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({_REPLICATES} replicates)."
     )
@@ -184,7 +185,7 @@ def differences(content: Content) -> Section | None:
 
 def probabilities(content: Content) -> Section:
     """Calibration and histograms."""
-    counted = [_counted(run) for run in content.runs]
+    counted = [(run.predictions.scores, run.predictions.labels, _weights(run)) for run in content.runs]
     parts = []
     for scores, labels, weights in counted:
         pieces = np.array_split(np.argsort(scores, kind="stable"), min(_CALIBRATION_PARTS, len(scores)))
@@ -201,8 +202,10 @@ def probabilities(content: Content) -> Section:
 
 def similarities(content: Content) -> Section | None:
     """Which buckets of similarity are used."""
-    having = [(at, run, found) for at, run in enumerate(content.runs) for found in run.buckets]
-    if not having:
+    failed = [f"{run.name} ({run.buckets})" for run in content.runs if isinstance(run.buckets, str)]
+    known_of = [(at, run, run.buckets) for at, run in enumerate(content.runs) if not isinstance(run.buckets, str)]
+    having = [(at, run, found) for at, run, all_of_it in known_of for found in all_of_it]
+    if not having and not failed:
         return None
     pictures, rows = [], []
     for at, run, found in having:
@@ -224,8 +227,11 @@ def similarities(content: Content) -> Section | None:
         "The interest puts each event of a history into a bucket, by the cosine of its vector and the candidate's. "
         "Drawn is the share of the events in each bucket, for candidates that were clicked and for others: where the "
         "two differ, similarity tells something. A bucket without events has learned nothing; where nearly all events "
-        "are in one, more `bins` may help. Events without a vector are in the table only."
+        "are in one, more bins may help. Events without a vector are in the table only. The vectors are those of the "
+        "data directory."
     )
+    if failed:
+        words += f" Not counted: {'; '.join(failed)}."
     headings = ["run", "events", "buckets used", "of events in the fullest", "without a vector"]
     return Section("Similarity", words, pictures, [Table(headings, rows, texts=2)])
 
@@ -301,11 +307,9 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
 _UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 
 
-def _counted(run: Run) -> tuple[Any, Any, Any]:
-    """Scores, labels and weights of the rows that count: those of a weight above 0."""
+def _weights(run: Run) -> Any:
     rows = run.predictions
-    weights = np.ones(len(rows.labels)) if rows.weights is None else rows.weights
-    return rows.scores[weights > 0], rows.labels[weights > 0], weights[weights > 0]
+    return np.ones(len(rows.labels)) if rows.weights is None else rows.weights
 
 
 def _bootstrapped(run: Run) -> list[BootstrapMetric]:

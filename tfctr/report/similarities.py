@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tfctr.console import console
-from tfctr.data.log import checked_rows
 from tfctr.features.columns import Column
 from tfctr.features.kinds.base import Feature
 from tfctr.features.parsing import dense, outcomes, ragged
 from tfctr.features.spec import FeatureFile
 from tfctr.interests import INTERESTS
-from tfctr.report.sampling import spread
+from tfctr.report.sampling import counted, spread
 from tfctr.storage import local_copy
 
 _PIECE = 65_536
@@ -46,9 +44,12 @@ def similarity_buckets(
     Args:
         file: The feature file.
         interests: The entries of the model's configuration.
-        data: The data directory. Where it lacks the vectors, that is told and nothing is counted.
+        data: The data directory, whose vectors are taken: those of the model, unless they were changed since.
         paths: The files of the split.
-        total: The number of its rows.
+        total: The number of its rows that count.
+
+    Raises:
+        UserError: the directory lacks the vectors, or they can't be read.
     """
     wanted: dict[tuple[str, int], Feature] = {}
     for entry in interests:
@@ -60,21 +61,17 @@ def similarity_buckets(
         return []
     needed = [path for feature in wanted.values() if feature.along for path in feature.along.kind.files(feature.along)]
     with local_copy(data, needed) as directory:
-        if missing := [path for path in needed if not (directory / path).is_file()]:
-            console().print(f"similarities: left out, since {data} has no {missing[0]}")
-            return []
         vectors = {name: _Vectors(feature, directory) for (name, _), feature in wanted.items()}
-    outcome = {name: one for name, one in outcomes(file).items() if name in (file.labels.evaluated, file.weight)}
+    label = outcomes(file)[file.labels.evaluated]
     counts = {key: np.zeros((2, key[1] + 1), np.int64) for key in wanted}
-    for rows in spread(checked_rows(file, paths, "similarities", both_classes=False), total):
-        known = {name: dense(ragged(rows.columns[name]), one).numpy() for name, one in outcome.items()}
-        labels, counted = known[file.labels.evaluated], known.get(file.weight or "", np.ones(len(rows))) > 0
+    for rows in spread(counted(file, paths, "similarities"), total):
+        labels = dense(ragged(rows.columns[file.labels.evaluated]), label).numpy()
         for (name, bins), feature in wanted.items():
             similarity, lengths = vectors[name].similarities(rows.columns, feature)
             bucket = np.minimum((np.clip(similarity, -1, 1) + 1) * (bins / 2), bins - 1)
             found = np.where(np.isnan(similarity), bins, bucket).astype(np.int64)
-            for place, label in enumerate((1, 0)):
-                chosen = found[np.repeat((labels == label) & counted, lengths)]
+            for place, value in enumerate((1, 0)):
+                chosen = found[np.repeat(labels == value, lengths)]
                 counts[name, bins][place] += np.bincount(chosen, minlength=bins + 1)
     return [
         Buckets(f"{feature.sequence}: {feature.along.name}", *counts[key])
