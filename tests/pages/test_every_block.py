@@ -51,10 +51,14 @@ def test_the_blocks_of_a_page_run_in_a_test_or_say_why_not(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_block_names_its_language(path: Path) -> None:
-    """Another name for the same language, or none, would keep a block from being run."""
-    opened = re.findall(r"^ *```(\w*)[^\n]*\n.*?^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
-    assert set(opened) <= LANGUAGES | {"yaml", "json", "text", "mermaid"}
+def test_a_block_is_written_in_one_way_and_names_its_language(path: Path) -> None:
+    """Another kind of fence, another name of a language, or none, would keep a block from being run."""
+    fences = [line for line in path.read_text(encoding="utf-8").splitlines() if "```" in line or "~~~" in line]
+    assert len(fences) % 2 == 0
+    for opening, closing in zip(fences[::2], fences[1::2], strict=True):
+        indent, language = re.fullmatch(r"( *)```(\w*)", opening).groups()  # type: ignore[union-attr]
+        assert language in LANGUAGES | {"yaml", "json", "text", "mermaid"}, opening
+        assert closing == f"{indent}```", opening
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

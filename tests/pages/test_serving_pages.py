@@ -146,6 +146,15 @@ def test_serving(models: Path, reader: Reader) -> None:
     assert "AVAILABLE" in told
 
 
+def test_the_readme_of_serving(models: Path, reader: Reader) -> None:
+    address, port = _address()
+    told = reader.reads(
+        "serving/README.md",
+        {"DIR": str(models / "ranking"), "localhost:8500": address, "--port 8500": f"--port {port}", **WAIT},
+    )
+    assert "AVAILABLE" in told
+
+
 def test_server(models: Path, reader: Reader) -> None:
     (one, one_port), (several, several_port), (_, rest_port) = _address(), _address(), _address()
     _write_configuration(reader.directory / "models.config", models, "ranking", "small")
