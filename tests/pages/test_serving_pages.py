@@ -138,21 +138,16 @@ def test_the_own_cache_of_the_client_page(server: Server) -> None:
 
 
 def test_serving(models: Path, reader: Reader) -> None:
-    address, port = _address()
-    told = reader.reads(
-        "docs/serving.md",
-        {"DIR": str(models / "ranking"), "localhost:8500": address, "--port 8500": f"--port {port}", **WAIT},
-    )
-    assert "AVAILABLE" in told
+    assert "AVAILABLE" in reader.reads("docs/serving.md", _one_server(models))
 
 
 def test_the_readme_of_serving(models: Path, reader: Reader) -> None:
+    assert "AVAILABLE" in reader.reads("serving/README.md", _one_server(models))
+
+
+def _one_server(models: Path) -> dict[str, str]:
     address, port = _address()
-    told = reader.reads(
-        "serving/README.md",
-        {"DIR": str(models / "ranking"), "localhost:8500": address, "--port 8500": f"--port {port}", **WAIT},
-    )
-    assert "AVAILABLE" in told
+    return {"DIR": str(models / "ranking"), "localhost:8500": address, "--port 8500": f"--port {port}", **WAIT}
 
 
 def test_server(models: Path, reader: Reader) -> None:
