@@ -78,3 +78,12 @@ def test_the_settings_of_a_preset(tfctr: Call) -> None:
     again = Experiment.model_validate({"preset": "mlp", "model": yaml.safe_load(tfctr("models", "dmf").output)})
     assert again.model_config_of().interests_of(load_feature_file(SHIPPED[0]))
     assert tfctr("models", "nope").error.startswith("preset: no preset 'nope'. Allowed: mlp, ")
+
+
+def test_the_arguments_of_a_module(tfctr: Call) -> None:
+    assert json.loads(tfctr("models", "asta", "--json").output)["interests"][0]["activation"] == "relu"
+    found = yaml.safe_load(tfctr("models", "cross_net").output)
+    assert (
+        Experiment.model_validate({"preset": "mlp", "model": found}).model_config_of().interaction
+        == found["interaction"]
+    )
