@@ -3,19 +3,13 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import Any
 
 import redis
 
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 class RedisServer:
@@ -26,7 +20,7 @@ class RedisServer:
     """
 
     def __init__(self, *arguments: str, client: dict[str, Any] | None = None) -> None:
-        self.port, bus = _free_port(), _free_port()
+        self.port, bus = free_port(), free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._arguments = [one.format(port=self.port, bus=bus) for one in arguments or ("--port", "{port}")]
         self._client = client or {}

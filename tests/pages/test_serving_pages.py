@@ -21,7 +21,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from serving.server import Server
 from tests.client.redis_server import RedisServer
-from tests.pages.page import ROOT, Reader, blocks, free_port
+from tests.pages.page import ROOT, Reader, blocks
+from tests.ports import free_port
 from tests.serving.model import publish
 from tests.workbench import Workbench
 from tfctr.client import RankingClient

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from tests.pages.page import ROOT, Reader, free_port
+from tests.pages.page import ROOT, Reader
+from tests.ports import free_port
 from tfctr.cli import app
 from tfctr.data.splits import SPLITS
 from tfctr.training.workspace import finished_run

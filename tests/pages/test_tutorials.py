@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.pages.page import ROOT, Reader, free_port
+from tests.pages.page import ROOT, Reader
+from tests.ports import free_port
 
 RATE = "--set training.learning_rate=0.003"
 QUICK = {RATE: f"{RATE} --epochs 1 --batch-size 8192", "--out report.html": "--no-gains --out report.html"}

@@ -12,7 +12,7 @@ from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
 from tfctr.report.figures import drawing
 from tfctr.report.runs import Run, counted_rows
-from tfctr.report.sections import Content, Section, differences, probabilities, slices, times
+from tfctr.report.sections import Content, Section, differences, probabilities, similarities, slices, times
 from tfctr.training.evaluate import Predictions
 
 FILE = {"labels": {"click": "label"}, "user": {"user_id": {"dtype": "int64"}}, "candidate": {"item_id": {}}}
@@ -30,14 +30,14 @@ def a_run(name: str = "run", better: float = 1.0, weighted: bool = False, groupe
         np.where(np.arange(400) < 300, 2.0, 0.0) if weighted else None,
         {"hour": np.arange(400) % 3, "click": labels},
     )
-    return Run(name, name, ModelDescription(Path(name), {}, {}, {}, MADE), predictions, [], [])
+    return Run(name, name, ModelDescription(Path(name), {}, {}, {}, MADE), predictions, [])
 
 
 def cut(run: Run, count: int) -> Run:
     rows = run.predictions
     first = {name: values[:count] for name, values in rows.slices.items()}
     kept = Predictions(rows.labels[:count], rows.scores[:count], rows.groups[:count], rows.weights[:count], first)
-    return Run(run.name, run.place, run.description, kept, [], [])
+    return Run(run.name, run.place, run.description, kept, [])
 
 
 def drawn(section: Section | None) -> list[str]:
@@ -103,3 +103,11 @@ def test_times_are_of_each_training_or_of_the_pipeline() -> None:
     (table,) = times(Content([trained], "test", {"Transform": 2.0})).tables
     assert table.rows == [["Transform", "2.0 (100%)"]]
     assert times(Content([model], "test")) is None
+
+
+def test_similarities_that_could_not_be_counted_say_so_on_the_page() -> None:
+    section = similarities(Content([replace(a_run("a"), uncounted="text.npz: no such file"), a_run("b")], "test"))
+
+    assert section is not None
+    assert "Not counted: a (text.npz: no such file)." in section.words
+    assert similarities(Content([a_run("b")], "test")) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.ports import free_ports
 from tests.training.runs import BATCH, SMALL
 from tests.workbench import ROOT, Workbench
 from tfctr.errors import UserError
@@ -194,16 +194,6 @@ def history(out: Path) -> list[dict[str, float]]:
 
 def weights(out: Path) -> list[Any]:
     return [np.asarray(weight) for weight in finished_run(out).model.weights]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @pytest.fixture

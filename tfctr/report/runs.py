@@ -37,7 +37,8 @@ class Run:
         description: What its SavedModel says of itself.
         predictions: Its scores of the split.
         gains: What its features gain, the greatest first; empty if that was not asked for.
-        buckets: The similarities that it reads by bucket, if it reads any; or why they could not be counted.
+        buckets: The similarities that it reads by bucket, if it reads any.
+        uncounted: Why these could not be counted, if so.
         seconds: Times of the stages of its training, by name, where that is known.
     """
 
@@ -46,7 +47,8 @@ class Run:
     description: ModelDescription
     predictions: Predictions
     gains: list[Gain]
-    buckets: list[Buckets] | str
+    buckets: list[Buckets] = field(default_factory=list)
+    uncounted: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -138,13 +140,15 @@ def _read(name: str, place: str, directory: Path, data: str, split: str, slices:
         with step(f"{name}: gain of each feature"):
             found = feature_gains(directory, file, files, len(predictions.labels))
     interests = described.made["model"]["interests"] or ()
-    buckets: list[Buckets] | str
+    buckets: list[Buckets] = []
+    uncounted = None
     try:
         buckets = similarity_buckets(file, interests, data, files, len(predictions.labels))
     except UserError as error:
         # The rest of the page needs no vectors: those of the model are inside of it.
-        buckets = str(error)
-    return Run(name, place, described, predictions, found, buckets, _note(place).get("seconds", {}))
+        uncounted = str(error)
+    seconds = _note(place).get("seconds", {})
+    return Run(name, place, described, predictions, found, buckets, uncounted, seconds)
 
 
 def counted_rows(rows: Predictions) -> Predictions:

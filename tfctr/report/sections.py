@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from tfctr.export.describe import COST_TITLES
-from tfctr.metrics.bootstrap import BootstrapMetric, Interval, bootstrap_difference, bootstrap_interval
-from tfctr.metrics.report import OVERALL, report
+from tfctr.metrics.bootstrap import bootstrap_difference
 from tfctr.metrics.table import METRICS
 from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
-from tfctr.report.runs import Run, slices_of
+from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
+from tfctr.report.runs import Run
 
-_REPLICATES = 400
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
 _FEATURES_DRAWN = 20
@@ -88,16 +86,16 @@ def what(content: Content) -> Section:
     words_of_one = ["run", "preset", "interest x interaction", "optimizer"]
     made = [*words_of_one, "seed", "trained", "frozen", "best epoch", "exported"]
     printed = {name: metric.title for name, metric in METRICS.items() if metric.printed}
-    measured = [[run.name, *(_measured(run, name) for name in printed)] for run in content.runs]
+    metrics = [[run.name, *(measured(run, name) for name in printed)] for run in content.runs]
     clicks = content.runs[0].predictions.labels
-    rate = np.average(clicks, weights=_weights(content.runs[0]))
+    rate = np.average(clicks, weights=weights_of(content.runs[0]))
     words = (
         f"{len(clicks):,} rows of the {content.split} split, {rate:.2%} of them clicked, scored through the "
         f"signature that is served. In brackets: 95 % intervals of a bootstrap over "
-        f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({_REPLICATES} replicates)."
+        f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({REPLICATES} replicates)."
     )
     return Section(
-        "Runs", words, tables=[Table(["run", *printed.values()], measured), Table(made, rows, texts=len(words_of_one))]
+        "Runs", words, tables=[Table(["run", *printed.values()], metrics), Table(made, rows, texts=len(words_of_one))]
     )
 
 
@@ -125,7 +123,7 @@ def learning(content: Content) -> Section | None:
 
 def slices(content: Content) -> Section | None:
     """AUC and GAUC by slice."""
-    found = {run.name: _by_slice(run) for run in content.runs}
+    found = {run.name: by_slice(run) for run in content.runs}
     places = list(dict.fromkeys(place for one in found.values() for place in one))
     if len(places) < 2:
         return None
@@ -134,16 +132,16 @@ def slices(content: Content) -> Section | None:
     pictures = []
     for metric in metrics:
         by_run = [
-            (at, [found[run.name].get(place, {}).get(metric, _UNKNOWN) for place in drawn])
+            (at, [found[run.name].get(place, {}).get(metric, UNKNOWN) for place in drawn])
             for at, run in enumerate(content.runs)
         ]
-        pictures.append(intervals(METRICS[metric].title, [_slice_name(place) for place in drawn], by_run, bars=False))
+        pictures.append(intervals(METRICS[metric].title, [slice_name(place) for place in drawn], by_run, bars=False))
     headings = ["slice", "rows", *(f"{METRICS[one].title} {run.name}" for one in metrics for run in content.runs)]
     rows = []
     for place in places:
         count = next(one[place]["rows"].value for one in found.values() if place in one)
-        cells = [_cell(found[run.name].get(place, {}).get(one, _UNKNOWN)) for one in metrics for run in content.runs]
-        rows.append([_slice_name(place), f"{count:,.0f}", *cells])
+        cells = [cell(found[run.name].get(place, {}).get(one, UNKNOWN)) for one in metrics for run in content.runs]
+        rows.append([slice_name(place), f"{count:,.0f}", *cells])
     words = "Each slice by itself, with 95 % intervals; a slice with few users has a wide one."
     if len(places) > len(drawn):
         words += f" The first {len(drawn)} of {len(places)} are drawn; the table has all."
@@ -156,11 +154,11 @@ def differences(content: Content) -> Section | None:
     if not others:
         return None
     rows = []
-    for metric in _bootstrapped(first):
+    for metric in bootstrapped(first):
         for run in others:
             one, other = first.predictions, run.predictions
             found = bootstrap_difference(
-                one.labels, one.scores, other.scores, one.groups, metric, first.weighting, one.weights, _REPLICATES
+                one.labels, one.scores, other.scores, one.groups, metric, first.weighting, one.weights, REPLICATES
             )
             low, high = f"{found.low:+.4f}", f"{found.high:+.4f}"
             # The interval is interpolated between replicates, so its end and the p-value may disagree by one of them.
@@ -185,7 +183,7 @@ def differences(content: Content) -> Section | None:
 
 def probabilities(content: Content) -> Section:
     """Calibration and histograms."""
-    counted = [(run.predictions.scores, run.predictions.labels, _weights(run)) for run in content.runs]
+    counted = [(run.predictions.scores, run.predictions.labels, weights_of(run)) for run in content.runs]
     parts = []
     for scores, labels, weights in counted:
         pieces = np.array_split(np.argsort(scores, kind="stable"), min(_CALIBRATION_PARTS, len(scores)))
@@ -202,9 +200,8 @@ def probabilities(content: Content) -> Section:
 
 def similarities(content: Content) -> Section | None:
     """Which buckets of similarity are used."""
-    failed = [f"{run.name} ({run.buckets})" for run in content.runs if isinstance(run.buckets, str)]
-    known_of = [(at, run, run.buckets) for at, run in enumerate(content.runs) if not isinstance(run.buckets, str)]
-    having = [(at, run, found) for at, run, all_of_it in known_of for found in all_of_it]
+    failed = [f"{run.name} ({run.uncounted})" for run in content.runs if run.uncounted]
+    having = [(at, run, found) for at, run in enumerate(content.runs) for found in run.buckets]
     if not having and not failed:
         return None
     pictures, rows = [], []
@@ -238,21 +235,21 @@ def similarities(content: Content) -> Section | None:
 
 def gains(content: Content) -> Section | None:
     """What each feature gains."""
-    measured = [(at, run) for at, run in enumerate(content.runs) if run.gains]
-    if not measured:
+    having = [(at, run) for at, run in enumerate(content.runs) if run.gains]
+    if not having:
         return None
-    names = list(dict.fromkeys(gain.feature for _, run in measured for gain in run.gains))
-    by_run = {at: {gain.feature: gain.auc for gain in run.gains} for at, run in measured}
+    names = list(dict.fromkeys(gain.feature for _, run in having for gain in run.gains))
+    by_run = {at: {gain.feature: gain.auc for gain in run.gains} for at, run in having}
     drawn = names[:_FEATURES_DRAWN]
-    series = [(at, [found.get(name, _UNKNOWN) for name in drawn]) for at, found in by_run.items()]
+    series = [(at, [found.get(name, UNKNOWN) for name in drawn]) for at, found in by_run.items()]
     picture = intervals("AUC lost", drawn, series, bars=True)
-    sides = {gain.feature: gain.side for _, run in measured for gain in run.gains}
-    rows = [[name, sides[name], *(_cell(found.get(name, _UNKNOWN)) for found in by_run.values())] for name in names]
+    sides = {gain.feature: gain.side for _, run in having for gain in run.gains}
+    rows = [[name, sides[name], *(cell(found.get(name, UNKNOWN)) for found in by_run.values())] for name in names]
     words = (
         "The AUC that is lost when the values of a feature are shuffled among the rows; a history is shuffled as a "
         "whole. Features that tell the same lose little each, since the other one still tells it."
     )
-    headings = ["feature", "side", *(run.name for _, run in measured)]
+    headings = ["feature", "side", *(run.name for _, run in having)]
     return Section("Gain of each feature", words, [picture], [Table(headings, rows, texts=2)], folded=True)
 
 
@@ -304,68 +301,6 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
 )
 """The sections in the order of the page. Each makes one of what is known of the runs, or None if that is too little."""
 
-_UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
-
-
-def _weights(run: Run) -> Any:
-    rows = run.predictions
-    return np.ones(len(rows.labels)) if rows.weights is None else rows.weights
-
-
-def _bootstrapped(run: Run) -> list[BootstrapMetric]:
-    return ["auc"] if run.predictions.groups is None else ["auc", "gauc"]
-
-
-def _measured(run: Run, name: str) -> str:
-    """A metric of all rows, with its interval if it has one."""
-    rows = run.predictions
-    if name in _bootstrapped(run):
-        return _cell(_interval(run, np.ones(len(rows.labels), bool), "gauc" if name == "gauc" else "auc"))
-    metric = METRICS[name]
-    if metric.needs_group and rows.groups is None:
-        return ""
-    options = metric.accepted({"weighting": run.weighting})
-    return f"{metric.measure(rows.labels, rows.scores, rows.groups, rows.weights, **options)[0]:.4f}"
-
-
-def _interval(run: Run, chosen: Any, metric: BootstrapMetric) -> Interval:
-    rows = run.predictions
-    groups = None if rows.groups is None else rows.groups[chosen]
-    weights = None if rows.weights is None else rows.weights[chosen]
-    return bootstrap_interval(
-        rows.labels[chosen], rows.scores[chosen], groups, metric, run.weighting, weights, _REPLICATES
-    )
-
-
-def _by_slice(run: Run) -> dict[tuple[str, str], dict[str, Interval]]:
-    """Intervals by metric of all rows and of each slice, with the number of rows."""
-    rows = run.predictions
-    columns = {name: rows.slices[name] for name in slices_of(run)}
-    texts = {name: np.array([_text(value) for value in column]) for name, column in columns.items()}
-    found: dict[tuple[str, str], dict[str, Interval]] = {}
-    for row in report(rows.labels, rows.scores, rows.groups, rows.weights, columns, run.weighting):
-        everywhere = row.slice == OVERALL
-        chosen = np.ones(len(rows.labels), bool) if everywhere else texts[row.slice] == row.value
-        measured: dict[str, Interval] = {name: _interval(run, chosen, name) for name in _bootstrapped(run)}
-        found[row.slice, row.value] = {**measured, "rows": Interval(float(chosen.sum()), np.nan, np.nan)}
-    return found
-
 
 def _duration(stages: Mapping[str, float], name: str) -> str:
     return f"{stages[name]:,.1f} ({stages[name] / sum(stages.values()):.0%})" if name in stages else ""
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _slice_name(place: tuple[str, str]) -> str:
-    return place[0] if place[0] == OVERALL else f"{place[0]}={place[1]}"
-
-
-def _cell(interval: Interval) -> str:
-    if np.isnan(interval.value):
-        return "none"
-    if np.isnan(interval.low):
-        return f"{interval.value:.4f}"
-    return f"{interval.value:.4f} ({interval.low:.4f} to {interval.high:.4f})"

@@ -28,6 +28,17 @@ class FrozenTable:
     keys: list[bytes]
     vectors: npt.NDArray[np.floating[Any]]
 
+    def rows(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The row of each key as a log has it, a number or a text; 0 for one without a vector."""
+        known = {key: row for row, key in enumerate(self.keys, start=1)}
+        distinct, places = np.unique(values, return_inverse=True)
+        return np.array([known.get(key_token(one), 0) for one in distinct.tolist()], np.int64)[places]
+
+
+def key_token(key: Any) -> bytes:
+    """The token of a frozen table's key."""
+    return key if isinstance(key, bytes) else str(key).encode("utf-8", "surrogateescape")
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from tfctr.errors import UserError
 from tfctr.features.columns import InputSpec
-from tfctr.features.kinds.base import Feature, FrozenTable, Kind, Lookups, Reference, Summary, feature_kind
+from tfctr.features.kinds.base import Feature, FrozenTable, Kind, Lookups, Reference, Summary, feature_kind, key_token
 from tfctr.features.kinds.fields import FieldSpec, FrozenRow
 from tfctr.features.yaml_file import Name
 
@@ -94,7 +94,7 @@ class Frozen(Kind):
         values, counts = np.unique(ids, return_counts=True)
         if len(values) != len(ids):
             raise UserError(f"{where}: id {values[counts > 1][0]} stands twice")
-        keys = [_key(one) for one in ids.tolist()]
+        keys = [key_token(one) for one in ids.tolist()]
         if b"" in keys:
             raise UserError(f"{where}: id number {keys.index(b'') + 1} is empty, which stands for a missing key")
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -130,7 +130,3 @@ class Frozen(Kind):
 
 def _table(at: Feature) -> str:
     return at.name if at.along is None else at.along.name
-
-
-def _key(one: Any) -> bytes:
-    return one if isinstance(one, bytes) else str(one).encode("utf-8", "surrogateescape")
