@@ -79,7 +79,7 @@ def test_a_model_with_users_needs_one(client: RankingClient, server: StubServer,
     server.unload(1)
     server.load(2, models / "2")
     for ask in (client.score, client.rank):
-        with pytest.raises(BadRequestError, match=r"version 2 reads features of the user.*Received: None"):
+        with pytest.raises(BadRequestError, match=r"version 2 reads features of the user.*Received: no feature"):
             ask(None, CANDIDATES)
 
 

@@ -130,7 +130,7 @@ def _train(
         "assets": assets.directory.name,
         "history": result.progress.history,
         "data": whole_place(data),
-        "seconds": {"reading": reading, **result.progress.seconds},
+        "seconds": {"reading": _reading_of(out, weights.name, reading), **result.progress.seconds},
     }
     with disk_errors(out):
         unfinished = weights.with_name(f".{weights.name}")  # Keras asks for its ending
@@ -144,6 +144,16 @@ def _train(
             if old != weights:
                 old.unlink(missing_ok=True)
     return result
+
+
+def _reading_of(out: Path, weights: str, now: float) -> float:
+    """The seconds of reading of a run: those of the call that finished it, which a later call does not replace."""
+    try:
+        note = run_note(out) or {}
+    except UserError:
+        return now  # and the note is written anew
+    known: float | None = note.get("seconds", {}).get("reading")
+    return now if known is None or note.get("weights") != weights else known
 
 
 def _read(
