@@ -27,6 +27,7 @@ SOURCES = {
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
     "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),
     "ModelCheck": ("pipeline/servable.py", "pipeline/ask_model.py"),
+    "Report": ("tfctr", "pipeline/report.py"),
 }
 
 
@@ -47,6 +48,8 @@ class PipelineConfig:
         schema_text: Its content instead, for containers that can't read the file.
         baseline_is_pushed: Whether a new model is compared with the newest version in `pushed` and not with the latest
             blessed model of ML Metadata, which open-source Kubeflow does not look up for TFX.
+        report: Whether a component writes the page about the model. The local runner writes it after the run, when it
+            knows the seconds of the components.
         metadata: SQLite file of ML Metadata; None for runners that bring their own.
         beam_args: Beam's pipeline arguments.
         cache: Whether components with the same inputs are served from earlier runs.
@@ -63,6 +66,7 @@ class PipelineConfig:
     schema: str | None = None
     schema_text: str | None = None
     baseline_is_pushed: bool = False
+    report: bool = False
     metadata: str | None = None
     beam_args: tuple[str, ...] = ()
     cache: bool = True

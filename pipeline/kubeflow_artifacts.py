@@ -21,11 +21,13 @@ ABSENT = "absent"
 
 _FOLDERS = {"minio": "minio", "s3": "s3", "gs": "gcs"}
 """Scheme of a remote place -> the folder in which the launcher keeps what lies there."""
-_OF_KUBEFLOW = "system."
-"""How the types begin of the outputs that Kubeflow adds to a task; TFX does not know them."""
+_OF_KUBEFLOW = "system.Artifact"
+"""The type of the outputs that Kubeflow adds to a task; TFX does not know it."""
+PAGE = "system.HTML"
+"""The type of an artifact that Kubeflow's pages show as a page."""
 _ADDED = frozenset({"display_name", "store_session_info"})
 """Metadata that Kubeflow adds to every artifact."""
-_FILES = frozenset(f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "Bytes", "JsonValue"))
+_FILES = frozenset({PAGE, *(f"tfx.{name}" for name in ("String", "Integer", "Float", "Boolean", "Bytes", "JsonValue"))})
 """Titles of the artifact types that are one file; all others are a folder."""
 
 
@@ -91,7 +93,7 @@ def for_tfx(executor_input: Json, inputs_spec: Json, places: Places) -> Json:
     written = {
         name: {"artifacts": [_output(one, places) for one in given]}
         for name, given in _artifacts(outputs)
-        if given and not _title(given[0]).startswith(_OF_KUBEFLOW)
+        if given and _title(given[0]) != _OF_KUBEFLOW
     }
     parameters = _with_own_parameters(_mapping(inputs, "parameterValues"))
     return {

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.kubeflow_artifacts import PAGE
 from pipeline.kubeflow_settings import PARAMETERS, Container, Parameter, Platform, Settings, gigabytes
 from tfctr.errors import UserError
 from tfctr.storage import check_place, is_remote
@@ -19,14 +20,15 @@ SCHEMES: dict[Platform, tuple[str, ...]] = {"kubeflow": ("minio", "s3", "gs"), "
 """Where a run's root may lie."""
 
 _USES: dict[Parameter, tuple[tuple[str, str], ...]] = {
-    "data": (("ExampleGen", "input_base"), ("Transform", "data"), ("Trainer", "data")),
+    "data": (("ExampleGen", "input_base"), ("Transform", "data"), ("Trainer", "data"), ("Report", "data")),
     # No component reads it: it is there for the cache, which would miss that files at the same place are others.
-    "data_version": (("ExampleGen", "data_version"), ("Transform", "data_digest")),
+    "data_version": (("ExampleGen", "data_version"), ("Transform", "data_digest"), ("Report", "data_version")),
     "pushed": (("Baseline", "destination"), ("Pusher", "destination")),
     "checkpoints": (("Trainer", "checkpoints"),),
 }
 """Runtime parameter -> tasks that take it, and under which name. Where the compiled task has no parameter of that name
 its custom_config has, and the container's entry point puts the one into the other."""
+_REPORT = "Report"
 _NEVER_CACHED = ("Baseline", "Pusher")
 """What looks at, or writes to, a directory that Kubeflow knows nothing of."""
 _WRITTEN_BY: dict[Parameter, tuple[str, ...]] = {"pushed": ("Baseline", "Pusher"), "checkpoints": ("Trainer",)}
@@ -80,6 +82,8 @@ def complete(
         container = executors[name + _SUFFIX]["container"]
         if platform == "kubeflow":
             container.pop("lifecycle", None)  # of Vertex AI; Kubeflow passes it by
+            if name == _REPORT:
+                _show_as_page(done, tasks[name])
         _set(container, "resources", {**container.get("resources", {}), **_resources(given)})
         _set(container, "env", [{"name": key, "value": value} for key, value in given.environment.items()])
         _set_task(tasks[name], given, name)
@@ -129,6 +133,13 @@ def _check_places(settings: Settings, platform: Platform, components: Sequence[s
                     f"--{name} {place}: no claim of {component} is mounted there, so it would be gone with the pod; "
                     f"name one in the settings (components.{component}.claims), or the address of a store"
                 )
+
+
+def _show_as_page(document: Json, task: Json) -> None:
+    """Gives the output of a task the type of a page; its executor is none of TFX's, which knows no such type."""
+    outputs = document["components"][task["componentRef"]["name"]]["outputDefinitions"]["artifacts"]
+    for output in outputs.values():
+        output["artifactType"] = {"schemaTitle": PAGE, "schemaVersion": "0.0.1"}
 
 
 def _set(mapping: Json, key: str, value: Any) -> None:

@@ -28,6 +28,7 @@ _PLAIN = {
     "pipeline.gate.AnomalyGate_Executor": "check_anomalies",
     "pipeline.model_check.ModelCheck_Executor": "check_servable",
     "pipeline.pusher.AtomicPusher_Executor": "push_blessed",
+    "pipeline.report_component.Report_Executor": "report_models",
     "pipeline.schema_by_content.CuratedSchema_Executor": "write_schema",
 }
 """Executors that need no TFX -> the function of `pipeline.plain` that does the same."""

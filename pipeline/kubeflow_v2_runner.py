@@ -204,6 +204,7 @@ def main(
             pushed=pushed,
             schema_text=schema_text(schema, file),
             baseline_is_pushed=platform == "kubeflow",
+            report=True,
             # Beam's workers run in this image too; and TFX, which is told of an image, does not pack its own source.
             beam_args=(f"--beam_plugin={BEAM_PLUGIN}", f"--sdk_container_image={image}"),
         )

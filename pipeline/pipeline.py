@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from tfx import v1 as tfx
@@ -13,6 +14,7 @@ from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
 from pipeline.model_check import ModelCheck
 from pipeline.pusher import AtomicPusher
+from pipeline.report_component import Report
 from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
@@ -30,7 +32,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     Without a curated schema it ends at SchemaGen; with one it goes on to the Pusher:
 
         ExampleGen -> StatisticsGen -> ExampleValidator -> AnomalyGate -> Transform -> Trainer -> ModelCheck
-        -> Evaluator -> Pusher
+        -> Evaluator -> Pusher, and Report where that is asked for
 
     Args:
         config: What it is made of.
@@ -147,7 +149,19 @@ def _after_schema(
         destination=config.pushed,
     ).with_id("Pusher")
     pusher.add_upstream_node(check)
-    return [schema, validator, gate, transform, trainer, check, baseline, evaluator, pusher]
+    components = [schema, validator, gate, transform, trainer, check, baseline, evaluator, pusher]
+    if config.report:
+        report = Report(
+            model=trainer.outputs["model"],
+            baseline=baseline.outputs["model"],
+            data=config.data,
+            slices=json.dumps(sliced_features(config)),
+            data_version=config.data_digest,
+            code=config.code["Report"],
+        )
+        report.add_upstream_node(evaluator)
+        components.append(report)
+    return components
 
 
 def _eval_config(config: PipelineConfig) -> EvalConfig:

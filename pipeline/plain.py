@@ -1,14 +1,16 @@
-"""What small components of ours do, in functions that need neither TFX nor TensorFlow.
+"""What small components of ours do, in functions that import neither TFX nor TensorFlow themselves.
 
 TFX's components wrap them (`pipeline.baseline`, `pipeline.gate`, `pipeline.model_check`, `pipeline.pusher`,
-`pipeline.schema_by_content`). In a
-container of Kubeflow they are called as they are: importing TFX would cost more than all that they do.
+`pipeline.report_component`, `pipeline.schema_by_content`). In a container of Kubeflow they are called as they are:
+importing TFX would cost more than all that most of them do.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -151,6 +153,22 @@ def write_baseline(model: Artifact, destination: str) -> None:
     with local_copy(join(destination, newest)) as version, new_version(join(model.uri, SERVING), replace=True) as copy:
         shutil.copytree(version, copy, dirs_exist_ok=True)
     model.set_string_custom_property("pushed_version", newest)
+
+
+def report_models(model: Artifact, report: Artifact, data: str, slices: str, baseline: Artifact | None = None) -> None:
+    """Writes the page about a model, or why there is none; see `pipeline.report_component`.
+
+    It does not raise: the model is judged and pushed all the same.
+    """
+    try:
+        from pipeline.report import page_of
+
+        report.value = page_of(model, baseline, data, json.loads(slices), {}, "The latest model")
+    except Exception as error:
+        traceback.print_exc()
+        reason = f"no report: {type(error).__name__}: {error}"
+        print(reason)
+        report.value = f"<!doctype html><title>No report</title><p>{html.escape(reason)}</p>"
 
 
 def write_schema(schema: Artifact, text: str) -> None:

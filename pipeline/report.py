@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.evaluation import load_slices
-from pipeline.plain import SERVING
+from pipeline.configs import TEST_SPLIT
+from pipeline.plain import SERVING, Artifact
 from pipeline.store import Store
 from tfctr.metrics.table import METRICS
 from tfctr.report.page import page
@@ -34,19 +34,44 @@ def write_report(store: Store, out: Path, data: str, slices: Sequence[str], seco
     execution = store.latest_execution("Evaluator")
     assert execution is not None
     inputs = store.inputs(execution)
+    path = out / REPORT
+    written = page_of(
+        inputs["model"], inputs.get("baseline_model"), data, slices, seconds, f"{out.name}: the latest model"
+    )
+    write_text(path, written)
+    return path
+
+
+def page_of(
+    model: Artifact,
+    baseline: Artifact | None,
+    data: str,
+    slices: Sequence[str],
+    seconds: Mapping[str, float],
+    title: str,
+) -> str:
+    """The page of a model.
+
+    Args:
+        model: The new model.
+        baseline: The blessed one that it was compared with, if there was one.
+        data: The data directory, whose test split is scored with both.
+        slices: Columns to slice by, by the names of the feature file.
+        seconds: Times of the components, where they are known.
+        title: The title of the page.
+    """
     # The first one is what the other is compared with.
-    models = {"blessed model": inputs.get("baseline_model"), "new model": inputs["model"]}
-    places = {name: join(model.uri, SERVING) for name, model in models.items() if model is not None}
+    models = {"blessed model": baseline, "new model": model}
+    places = {name: join(one.uri, SERVING) for name, one in models.items() if one is not None}
     # Somebody may have removed the artifacts of earlier runs.
     found = {name: place for name, place in places.items() if exists(join(place, "saved_model.pb"))}
-    runs = read_runs(found, data, "test", slices, gains=True)
-    path = out / REPORT
-    write_text(path, page(Content(runs, "test", seconds), f"{out.name}: the latest model"))
-    return path
+    return page(Content(read_runs(found, data, TEST_SPLIT, slices, gains=True), TEST_SPLIT, seconds), title)
 
 
 def overall_line(evaluation: str) -> str:
     """The metrics of all test rows, and in brackets those of the blessed model where it was measured."""
+    from pipeline.evaluation import load_slices  # which needs all of TFMA
+
     overall = load_slices(evaluation)[0]
     parts = []
     for name, metric in METRICS.items():

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e  # importing TFX takes ten seconds
 IMAGE = f"registry.example/tfctr@sha256:{'a' * 64}"
 COMPONENTS = {
     *("ExampleGen", "StatisticsGen", "CuratedSchema", "ExampleValidator", "AnomalyGate"),
-    *("Transform", "Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher"),
+    *("Transform", "Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher", "Report"),
 }
 SETTINGS = {
     "default": {
@@ -77,6 +77,7 @@ def config() -> PipelineConfig:
         pushed="s3://bucket/pushed",
         schema_text='feature { name: "label" type: INT }',
         baseline_is_pushed=True,
+        report=True,
         beam_args=("--beam_plugin=pipeline.beam_compat",),
     )
 
@@ -137,6 +138,13 @@ class TestKubeflow:
         assert "Baseline" in tasks["Evaluator"]["dependentTasks"]
         assert "AnomalyGate" in tasks["Transform"]["dependentTasks"]
         assert "AnomalyGate" in tasks["Trainer"]["dependentTasks"]
+
+    def test_the_report_follows_the_evaluator_and_is_a_page(self, specification: dict[str, Any]) -> None:
+        task = specification["root"]["dag"]["tasks"]["Report"]
+        assert {"Evaluator", "Trainer", "Baseline"} <= set(task["dependentTasks"])
+        assert task["inputs"]["parameters"]["data"] == {"componentInputParameter": "data"}
+        [output] = specification["components"]["Report"]["outputDefinitions"]["artifacts"].values()
+        assert output["artifactType"] == {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}
 
     def test_its_sdk_reads_it(self, written: list[Path], tmp_path: Path) -> None:
         package = tmp_path / "package.yaml"

@@ -17,7 +17,7 @@ from tests.pipeline.launcher import Ended, Form, Launcher
 from tests.pipeline.logs import write_experiment, write_features, write_log
 from tests.storage.stores import BUCKET, new_place, s3_store
 from tfctr.features.spec import load_feature_file
-from tfctr.storage import exists, join, names
+from tfctr.storage import exists, join, local_copy, names
 from tfctr.storage.places import files as files_in
 from tfctr.storage.places import send
 
@@ -35,6 +35,7 @@ TASKS = {
     "Baseline",
     "Evaluator",
     "Pusher",
+    "Report",
 }
 
 
@@ -117,6 +118,15 @@ def told(ended: dict[str, Ended]) -> str:
     return f"{name}: {last.printed}"
 
 
+def models_of(report: Ended) -> set[str]:
+    """Which models the page of a run is about."""
+    artifact = report.outputs["report"]
+    assert artifact["type"] == {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}
+    with local_copy(artifact["uri"]) as path:
+        page = path.read_text("utf-8")
+    return {name for name in ("blessed model", "new model") if f"<th>{name}" in page or f">{name}<" in page}
+
+
 def has_checkpoint(place: str) -> bool:
     """The place itself is there before: the Trainer has tried whether it can be written."""
     return exists(place) and any(path.endswith("progress.json") for path in files_in(place))
@@ -151,19 +161,23 @@ def test_first_run_second_run_worse_model_and_a_schema_that_stops(
     [version] = names(made.pushed)
     assert "saved_model.pb" in names(join(made.pushed, version))
     assert first["Pusher"].outputs["pushed_model"]["metadata"]["pushed_destination"] == join(made.pushed, version)
+    assert models_of(first["Report"]) == {"new model"}, first["Report"].printed
 
     # The same again: only what may not be cached runs, and finds the model that stands there.
     again = made.launcher.run(made.compiled(made.data, "1", experiment=good))
-    assert {name for name, state in states(again).items() if state == "done"} == {"Baseline", "Evaluator", "Pusher"}
+    assert {name for name, state in states(again).items() if state == "done"} == {
+        *("Baseline", "Evaluator", "Pusher", "Report")
+    }
     assert states(again)["Trainer"] == "cached"
     assert again["Baseline"].outputs["model"]["metadata"]["pushed_version"] == version
+    assert models_of(again["Report"]) == {"blessed model", "new model"}, again["Report"].printed
     assert names(made.pushed) == [version]
 
     # One that has hardly been trained is worse than the baseline, and nothing else is asked of it.
     worse = experiment(tmp_path / "worse.yaml", epochs=1, learning_rate=1e-6)
     refused = made.launcher.run(made.compiled(made.data, "1", experiment=worse))
     assert {name: state for name, state in states(refused).items() if state != "cached"} == dict.fromkeys(
-        ("Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher"), "done"
+        ("Trainer", "ModelCheck", "Baseline", "Evaluator", "Pusher", "Report"), "done"
     ), told(refused)
     assert refused["Baseline"].outputs["model"]["metadata"]["pushed_version"] == version
     assert refused["Evaluator"].outputs["blessing"]["metadata"]["blessed"] == 0

@@ -1,0 +1,245 @@
+"""A paper's table as a plan, its results, and the page that is made of both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tfctr.features.yaml_file import load_yaml
+
+if TYPE_CHECKING:
+    from tfctr.features.spec import FeatureFile
+    from tfctr.training.experiment import Experiment
+
+ROOT = Path(__file__).parents[1]
+PLANS = Path(__file__).parent / "tables"
+_HEAD = """Tables of papers, trained here with the published settings. `python -m benchmarks.reproduce` trains the rows
+and writes this page; nothing on it is written by hand. A figure is the mean over the seeds that were trained, ± their
+standard deviation; *difference* is to the published figure. All are of the test split, by the weights of the epoch
+that was best on the validation split."""
+_METRICS = {"auc": "AUC", "logloss": "logloss", "gauc": "GAUC"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Row(_Strict):
+    """A model of a table.
+
+    Attributes:
+        name: Its name in the table, and that of its directory.
+        model: What an experiment file says of it: preset, model, training.
+        features: The feature file, below the root of the repository.
+        dimension: Another embedding dimension than the feature file's.
+        published: Published test metrics by name.
+        source: Where these are from.
+        note: What a reader must know of it.
+    """
+
+    name: str
+    model: dict[str, Any]
+    features: str
+    dimension: int | None = None
+    published: dict[str, float] = Field(default_factory=dict)
+    source: str = ""
+    note: str = ""
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that decides the figures, so that results of another plan are none of this one."""
+        decides = json.dumps([self.model, self.features, self.dimension], sort_keys=True)
+        return hashlib.sha256(decides.encode()).hexdigest()[:12]
+
+    def feature_file(self) -> FeatureFile:
+        """The features that it is trained on."""
+        from tfctr.features import FeatureFile, load_feature_file
+
+        file = load_feature_file(ROOT / self.features)
+        if self.dimension is None:
+            return file
+        content = file.model_dump(mode="json", exclude_unset=True)
+        return FeatureFile.model_validate({**content, "embedding_dimension": self.dimension})
+
+    def experiment(self, seed: int) -> Experiment:
+        """How it is trained."""
+        from tfctr.training.experiment import Experiment
+
+        return Experiment.model_validate({**self.model, "training": {**self.model["training"], "seed": seed}})
+
+
+class Table(_Strict):
+    """A table of a paper.
+
+    Attributes:
+        name: Of the plan.
+        title: For the page.
+        about: What stands before the table on the page.
+        prepare: The command that makes the data.
+        seeds: Of all rows.
+        rows: In the order in which a reader wants them.
+    """
+
+    name: str
+    title: str
+    about: str
+    prepare: str
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+class Result(_Strict):
+    """A finished training of a row.
+
+    Attributes:
+        table: The table's name.
+        row: The row's name.
+        plan: The row's digest.
+        seed: Of the training.
+        test: Metrics of the test split.
+        valid: Metrics of the validation split after the best epoch.
+        best_epoch: From 1.
+        epochs: All that were trained.
+        parameters: Trained numbers.
+        seconds: Wall clock of steps and validations.
+        rows_per_second: Training rows a second of the steps, compilation included.
+        machine: Where it ran, in words.
+        day: When.
+    """
+
+    table: str
+    row: str
+    plan: str
+    seed: int
+    test: dict[str, float]
+    valid: dict[str, float]
+    best_epoch: int
+    epochs: int
+    parameters: int
+    seconds: float
+    rows_per_second: float
+    machine: str
+    day: str
+
+    def of(self, table: Table, row: Row) -> bool:
+        """Whether it is one of a row as the plan has it now, or of another row that is the same model."""
+        return (self.table, self.plan) == (table.name, row.digest)
+
+
+def read_tables(plans: Path = PLANS) -> dict[str, Table]:
+    """All tables by name. A plan that several data sets share is a table for each: PLAN-DATASET."""
+    found = {}
+    for path in sorted(plans.glob("*.yaml")):
+        plan = load_yaml(path)
+        for dataset, own in plan["data"].items():
+            name = path.stem if len(plan["data"]) == 1 else f"{path.stem}-{dataset}"
+            found[name] = _table(name, plan, own)
+    return found
+
+
+def _table(name: str, plan: Mapping[str, Any], dataset: Mapping[str, Any]) -> Table:
+    """What a row does not say is said by the data set, and what that does not say by the plan."""
+    rows = []
+    for row, given in plan["rows"].items():
+        whole = _merged(_merged(plan.get("every", {}), dataset["every"]), given)
+        model = {key: whole.pop(key) for key in ("preset", "model", "training") if key in whole}
+        rows.append(Row(name=row, model=model, **whole))
+    return Table(
+        name=name,
+        title=dataset["title"],
+        about=plan["about"],
+        prepare=dataset["prepare"],
+        seeds=plan["seeds"],
+        rows=tuple(rows),
+    )
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The second's values beside the first's, key by key."""
+    both = dict(first)
+    for key, value in second.items():
+        known = both.get(key)
+        both[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return both
+
+
+def read_results(path: Path) -> list[Result]:
+    """Finished trainings, a line each."""
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [Result.model_validate_json(line) for line in lines]
+
+
+def results_page(tables: Sequence[Table], results: Sequence[Result]) -> str:
+    """The page of all tables."""
+    return "\n\n".join(["# Results", _HEAD, *(_section(table, results) for table in tables)]) + "\n"
+
+
+def _section(table: Table, results: Sequence[Result]) -> str:
+    found = {row.name: [one for one in results if one.of(table, row)] for row in table.rows}
+    metrics = [name for name in _METRICS if any(name in one.test for all_of in found.values() for one in all_of)]
+    metrics = metrics or ["auc", "logloss"]
+    heads = ["model", "seeds"]
+    for name in metrics:
+        heads += [_METRICS[name], "published", "difference"] if name != "gauc" else [_METRICS[name]]
+    heads += ["parameters", "best epoch", "seconds", "rows/s"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    lines += [_line(row, found[row.name], metrics) for row in table.rows if found[row.name]]
+    open_rows = [row.name for row in table.rows if not found[row.name]]
+    fewer = [row.name for row in table.rows if 0 < len(found[row.name]) < len(table.seeds)]
+    command = f"{table.prepare}\npython -m benchmarks.reproduce --table {table.name} --data DATA --work WORK"
+    parts = [
+        f"## {table.title}",
+        table.about.strip(),
+        f"<!-- not run: trainings of hours, of data that must be fetched -->\n```sh\n{command}\n```",
+        "\n".join(lines) if len(lines) > 2 else "No row has been trained.",
+        f"Open rows: {', '.join(open_rows) or 'none'}.",
+        f"Rows with fewer than {len(table.seeds)} seeds: {', '.join(fewer) or 'none'}.",
+        *_machines(found),
+        *_notes(table),
+    ]
+    return "\n\n".join(parts)
+
+
+def _line(row: Row, found: Sequence[Result], metrics: Sequence[str]) -> str:
+    cells = [row.name, str(len(found))]
+    for name in metrics:
+        values = [one.test[name] for one in found]
+        mean = statistics.fmean(values)
+        spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+        cells.append(f"{mean:.4f}{spread}")
+        if name != "gauc":
+            published = row.published.get(name)
+            cells += ["", ""] if published is None else [f"{published:.4f}", f"{mean - published:+.4f}"]
+    cells += [
+        f"{found[0].parameters:,}",
+        " ".join(str(one.best_epoch) for one in found),
+        f"{statistics.fmean(one.seconds for one in found):,.0f}",
+        f"{statistics.fmean(one.rows_per_second for one in found):,.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _machines(found: Mapping[str, Sequence[Result]]) -> list[str]:
+    machines = sorted({one.machine for all_of in found.values() for one in all_of})
+    if not machines:
+        return []
+    days = sorted({one.day for all_of in found.values() for one in all_of})
+    return [
+        f"Machine: {'; '.join(machines)}, {days[0]} to {days[-1]}. Other work shared it at times, so seconds and\n"
+        "rows/s tell the order of magnitude only."
+    ]
+
+
+def _notes(table: Table) -> list[str]:
+    sources: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.source:
+            sources.setdefault(row.source, []).append(row.name)
+    published = [f"{source}: {', '.join(names)}" for source, names in sources.items()]
+    return [f"Published: {'; '.join(published)}.", *(f"{row.name}: {row.note}" for row in table.rows if row.note)]

@@ -1,0 +1,20 @@
+"""The page that a component writes where nobody has the artifacts at hand."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.plain import PlainArtifact, report_models
+
+
+def test_a_page_that_fails_says_why_and_fails_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = PlainArtifact(str(tmp_path / "report"))
+
+    report_models(PlainArtifact(str(tmp_path / "model")), report, "<no such data>", "[]")
+
+    page = (tmp_path / "report").read_text("utf-8")
+    assert page.startswith("<!doctype html><title>No report</title><p>no report: ")
+    assert "<no such" not in page
+    printed = capsys.readouterr()
+    assert "no report: " in printed.out
+    assert "Traceback" in printed.err  # for the log of the task
