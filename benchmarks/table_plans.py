@@ -176,8 +176,10 @@ def read_results(path: Path) -> list[Result]:
 
 
 def results_page(tables: Sequence[Table], results: Sequence[Result]) -> str:
-    """The page of all tables."""
-    return "\n\n".join(["# Results", _HEAD, *(_section(table, results) for table in tables)]) + "\n"
+    """The page of all tables, those first of which a row was trained."""
+    trained = {one.table for one in results}
+    ordered = sorted(tables, key=lambda table: table.name not in trained)
+    return "\n\n".join(["# Results", _HEAD, *(_section(table, results) for table in ordered)]) + "\n"
 
 
 def _section(table: Table, results: Sequence[Result]) -> str:
