@@ -10,6 +10,7 @@ import numpy as np
 from tfctr.export.describe import COST_TITLES
 from tfctr.metrics.bootstrap import bootstrap_difference
 from tfctr.metrics.table import METRICS
+from tfctr.models.naming import model_name
 from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
 from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
 from tfctr.report.runs import Run
@@ -73,7 +74,7 @@ def what(content: Content) -> Section:
         rows.append(
             [
                 run.name,
-                experiment["preset"],
+                model_name(experiment["preset"], config),
                 f"{interests} x {config['interaction']['type']}",
                 optimizer if isinstance(optimizer, str) else optimizer["type"],
                 str(experiment["training"]["seed"]),
