@@ -77,6 +77,21 @@ def with_text_time(row: int) -> pa.Table:
             {"log": LOG | {"user": "usr"}},
             r"log.parquet: no column 'usr'; it has user, item, time, click, price$",
         ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"itm": "product"}, "item": "product"}},
+            r"log.parquet: no column 'itm', which `rename` calls 'product'; it has user, item, time, click, price$",
+        ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"price": "item"}}},
+            r"log.parquet: `rename` calls 'price' 'item', and another column is called so; rename that one too",
+        ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"item": "product"}}},
+            r"log.parquet: no column 'item'; it has user, product, time, click, price$",
+        ),
         (click_log(12), {"log": LOG | {"path": "none.parquet"}}, r"none.parquet: no such file or folder; `log.path`"),
         (click_log(12), {"log": LOG | {"path": __file__}}, r"`log.path` must be a .parquet"),
         (click_log(12), {"label": {"column": "rating"}}, r"log.parquet: no column 'rating'"),
@@ -137,6 +152,8 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
         ({"split": "leave-last-out", "shares": [7, 2, 1]}, "shares: leave-last-out has none"),
         ({"log": LOG | {"path": {"train": "a.parquet"}}}, "train, valid and test"),
         ({"log": LOG | {"path": {"train": "a", "valid": "b", "test": "c"}}, "split": "random"}, "nothing to split"),
+        ({"log": LOG | {"rename": {"a": "b", "c": "b"}}}, "log.rename: two columns would be called 'b'"),
+        ({"log": LOG | {"rename": {"a": "is b"}}}, "log.rename.a: "),
         ({"labels": {}}, "labels: unknown key. Allowed: columns, "),
         ({"log": "log.parquet", "split": "random"}, "log: "),
         ({"log": 5}, "log: "),
@@ -156,7 +173,7 @@ def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> No
         ({"item": [1], "a": [1]}, "items.parquet: no column 'id'; it has item, a"),
         ({"id": ["x", "y"], "a": [1, 2]}, "items: no item of the log is in the table, whose id is such as 'x'"),
         ({"id": [None, None], "a": [1, 2]}, "items.parquet: the table of items has no row with a id"),
-        ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; list `columns`"),
+        ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; `rename` one, or"),
     ],
 )
 def test_a_bad_table_of_items(tmp_path: Path, items: dict[str, list[int]], match: str) -> None:

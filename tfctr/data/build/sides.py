@@ -10,8 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.spec import Side
-from tfctr.data.build.tables import as_schema, is_number, is_typed, merged, require_columns, table_files, with_values
-from tfctr.data.sources import batches
+from tfctr.data.build.tables import (
+    as_schema,
+    is_number,
+    is_typed,
+    merged,
+    require_columns,
+    table_batches,
+    table_files,
+    with_values,
+)
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.errors import UserError
 
@@ -75,7 +83,7 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
     schema: pa.Schema | None = None
     declared: pa.Schema | None = None
     for path in side_files(side, base, name):
-        for batch in batches(path, None, side.csv):
+        for batch in table_batches(path, None, side):
             require_columns(path, batch.schema.names, [side.key])
             found.append((path, batch))
             schema, declared = merged(schema, with_values(batch)), merged(declared, batch.schema)
