@@ -265,6 +265,14 @@ def test_a_limit_is_a_number_as_the_column_holds_it(
     assert all(row["label"] == holds(row["beside"]) for split in rows.values() for row in split)
 
 
+def test_labels_that_are_written_as_floats_or_texts_of_digits_are_labels(tmp_path: Path) -> None:
+    plain = click_log(12)
+    expected = by_key(build(tmp_path / "plain", plain, histories={}))
+    for name, kind in (("floats", pa.float64()), ("texts", pa.string())):
+        other = plain.set_column(3, "click", plain["click"].cast(kind))
+        assert by_key(build(tmp_path / name, other, histories={})) == expected
+
+
 def test_texts_that_are_booleans_are_labels(tmp_path: Path) -> None:
     lines = ["user,item,time,click", *(f"{i % 5},{i},{1_700_000_000 + i},{i % 3 == 0}" for i in range(300))]
     (tmp_path / "log.csv").write_text("\n".join(lines))

@@ -43,6 +43,12 @@ def with_text_time(row: int) -> pa.Table:
     return click_log(12).set_column(2, "time", pa.array(texts))
 
 
+def with_text_label(row: int) -> pa.Table:
+    texts = [str(label) for label in click_log(12)["click"].to_pylist()]
+    texts[row] = "yes"
+    return click_log(12).set_column(3, "click", pa.array(texts))
+
+
 @pytest.mark.parametrize(
     ("log", "changed", "match"),
     [
@@ -50,6 +56,17 @@ def with_text_time(row: int) -> pa.Table:
         (with_value("time", 7, None), {}, r"log.parquet, row 8: column 'time' is missing"),
         (with_value("click", 7, None), {}, r"log.parquet, row 8: column 'click' is missing, so the row has no label"),
         (with_value("click", 7, 2), {}, r"row 8: column 'click' is 2; .* a label must be 0 or 1"),
+        (
+            with_value("click", 7, 0.5),
+            {"histories": {}},
+            r"log.parquet, row 8: column 'click' is 0.5; .* must be 0 or 1",
+        ),
+        (with_text_label(7), {"histories": {}}, r"log.parquet, row 8: column 'click' is 'yes'; .* must be 0 or 1"),
+        (
+            click_log(12).set_column(3, "click", pa.array([[1]] * click_log(12).num_rows)),
+            {"histories": {}},
+            r"log.parquet, row \d+: column 'click' is \[1\]; .* must be 0 or 1",
+        ),
         (
             with_value("time", 7, 1_700_000_000_000),
             {},
@@ -96,7 +113,7 @@ def with_text_time(row: int) -> pa.Table:
         (click_log(12), {"log": LOG | {"path": __file__}}, r"`log.path` must be a .parquet"),
         (click_log(12), {"label": {"column": "rating"}}, r"log.parquet: no column 'rating'"),
         (click_log(12), {"columns": {"price": "log.cost"}}, r"log.parquet: no column 'cost'"),
-        (click_log(12), {"label": {"column": "price"}}, r"column 'price' of the log is float; .* must be 0 or 1"),
+        (click_log(12), {"label": {"column": "price"}}, r"row \d+: column 'price' is -?[0-9.]+; .* must be 0 or 1"),
         (click_log(12), {"log": LOG | {"time": "price"}}, r"is -?[0-9.]+, which is no time|column 'price'"),
         (
             click_log(12).set_column(0, "user", click_log(12)["user"].cast(pa.string())),

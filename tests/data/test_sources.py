@@ -212,6 +212,12 @@ HEADER = "label,importance,session,time,205,item-id,genres,price,count,past_item
 LINES = f"1,2,s1,{NOW},7,a,x|y,1.5,{2**53 + 1},b c,?\n0,,,,,b,,,,,?\n"
 
 
+def test_a_label_that_a_csv_writes_as_nan_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + LINES.replace("1,2,s1", "nan,2,s1", 1))
+    with pytest.raises(UserError, match=r"a\.csv, row 1: label must be 0 or 1\. Received: nothing$"):
+        list(checked_rows(csv_file(), [tmp_path / "a.csv"], "checking"))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_csv_says_what_tfrecord_says(tmp_path: Path, packed: bool) -> None:
     file = csv_file()

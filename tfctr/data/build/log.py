@@ -129,6 +129,23 @@ def with_places(schema: pa.Schema) -> pa.Schema:
     return schema.append(pa.field(FILE, pa.int32())).append(pa.field(ROW, pa.int64()))
 
 
+def place(table: pa.Table, row: int, files: Sequence[LogFile]) -> str:
+    """Where a row of the log stands, in words."""
+    return f"{files[table.column(FILE)[row].as_py()].path}, row {table.column(ROW)[row].as_py()}"
+
+
+def column_of(table: pa.Table, name: str) -> pa.Array:
+    """A column of some rows of the log."""
+    return table.column(name).combine_chunks()
+
+
+def require(table: pa.Table, name: str, files: Sequence[LogFile], told: str) -> None:
+    """Raises a `UserError` for the first row without a value in a column, which ends in what is told."""
+    missing = column_of(table, name).is_null().to_numpy(zero_copy_only=False)
+    if missing.any():
+        raise UserError(f"{place(table, int(missing.argmax()), files)}: column '{name}' {told}")
+
+
 def bucket_count(files: Sequence[LogFile], build: Build, size: int) -> int:
     """How many buckets of about `size` bytes in memory the log makes."""
     return 1 + sum(bytes_in_memory(file.path, build.log.csv) for file in files) // size

@@ -21,6 +21,11 @@ ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
 TIME_UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
 """How many of a unit of `log.time_format` a second has; what is no unit is a pattern."""
 
+TIME_WANTED = "a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
+"""What a time must be, for messages."""
+LABEL_WANTED = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
+"""What a label must be, for messages."""
+
 Duplicates = Literal["refuse", "drop", "keep"]
 Slice = Literal["activity", "popularity", "hour"]
 
