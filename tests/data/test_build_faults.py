@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from tests.data.build_logs import BUILD, build, click_log
-from tests.data.helpers import content
+from tests.data.helpers import content as content_of
+from tests.tables import write_csv
 from tfctr.data.build import local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
@@ -300,6 +301,76 @@ def test_values_that_a_column_can_not_have(tmp_path: Path, values: list[Any], wa
         build(tmp_path, log, impressions=[{"column": "kind", "one_of": wanted}])
 
 
+NO_NUMBER = r"log.csv, row 8: column '{}' is 'NA', which is no number.*{}.*`log.csv.nulls`"
+
+
+@pytest.mark.parametrize("size", [20_000, 1 << 30])
+@pytest.mark.parametrize(
+    ("column", "changed", "asks"),
+    [
+        ("price", {"impressions": [{"column": "price", "above": 0}]}, "`above: 0.0`"),
+        ("price", {"log": LOG | {"where": [{"column": "price", "at_most": 9}]}}, "`at_most: 9.0`"),
+        ("item", {"impressions": [{"column": "item", "none_of": [1, 2]}]}, r"`none_of: \[1, 2\]`"),
+        (
+            "price",
+            {"histories": {"h": BUILD["histories"]["clicks"] | {"events": [{"column": "price", "below": 1}]}}},
+            "`below: 1.0`",
+        ),
+        ("price", {"label": {"column": "price", "at_least": 0}}, "`at_least: 0.0`"),
+        ("click", {"histories": {}}, "a label must be 0 or 1"),
+        ("time", {}, "a time is a timestamp"),
+    ],
+)
+def test_a_word_among_the_numbers_of_a_csv_is_told_where_numbers_are_asked(
+    tmp_path: Path, column: str, changed: dict[str, Any], asks: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_BUCKET_BYTES", size)
+    log = click_log(12)
+    texts = [str(value) for value in log[column].to_pylist()]
+    texts[7] = texts[9] = "NA"
+    write_csv(tmp_path / "log.csv", log.set_column(log.schema.get_field_index(column), column, pa.array(texts)))
+    content = BUILD | changed
+    content["log"] = content["log"] | {"path": "log.csv"}
+    with pytest.raises(UserError, match=NO_NUMBER.format(column, asks)) as raised:
+        build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+
+    present = {"column": column, "present": True}
+    content["log"] |= {"csv": {"nulls": ["NA"]}, "where": [*content["log"].get("where", ()), present]}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+
+
+def test_the_only_word_among_numbers_of_a_csv_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    log = click_log(12)
+    prices = [str(price) for price in log["price"].to_pylist()]
+    prices[7] = prices[9] = "NA"
+    kinds = [("007", "12", "x", "y")[row % 4] for row in range(log.num_rows)]
+    log = log.set_column(4, "price", pa.array(prices)).append_column("kind", pa.array(kinds))
+    write_csv(tmp_path / "log.csv", log)
+    ages = ["31", "unknown", *["42"] * 10]
+    write_csv(tmp_path / "users.csv", pa.table({"id": range(12), "age": ages, "name": list("abcdefghijkl")}))
+
+    content = BUILD | {"log": LOG | {"path": "log.csv"}, "users": {"path": "users.csv", "key": "id"}}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+
+    told = [line.replace(f"{tmp_path}/", "") for line in capsys.readouterr().err.splitlines()]
+    all_texts = (
+        "the only word among numbers, so all of the column are texts; if it stands for a missing value, name it in"
+    )
+    assert told == [
+        f"warning: users.csv, row 2: column 'age' is 'unknown', {all_texts} `users.csv.nulls`",
+        f"warning: log.csv, row 8: column 'price' is 'NA', {all_texts} `log.csv.nulls`",
+    ]
+
+    content["log"] |= {"csv": {"nulls": ["NA"]}}
+    content["users"] |= {"csv": {"nulls": ["unknown"]}}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out", force=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_table_without_a_column_is_told_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,7 +439,7 @@ def test_a_killed_build_is_continued(large: Path, monkeypatch: pytest.MonkeyPatc
     assert written
     assert not {f"done-{number:05d}" for number in written} & set(done)
     build_dataset(build_of(BUILD, "b"), large, large / "whole")
-    assert content(large / "out") == content(large / "whole")
+    assert content_of(large / "out") == content_of(large / "whole")
     assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet", "out", "whole"]
 
 
@@ -422,7 +493,7 @@ def test_a_kill_while_the_buckets_are_removed(large: Path, monkeypatch: pytest.M
             build_dataset(build_of(BUILD, "b"), large, large / "out")
     build_dataset(build_of(BUILD, "b"), large, large / "out")
     build_dataset(build_of(BUILD, "b"), large, large / "whole")
-    assert content(large / "out") == content(large / "whole")
+    assert content_of(large / "out") == content_of(large / "whole")
 
 
 def test_what_a_kill_left_of_a_replaced_data_set_is_no_hindrance(tmp_path: Path) -> None:

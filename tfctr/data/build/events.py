@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from tfctr.data.build.conditions import Condition
 from tfctr.data.build.labels import labels_of
 from tfctr.data.build.log import FILE, ROW, LogFile, column_of, place, require
+from tfctr.data.build.numbers import check_numbers
 from tfctr.data.build.spec import TIME_UNITS, TIME_WANTED, Build, Log
 from tfctr.data.build.tables import is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
@@ -73,6 +74,7 @@ def arrange(log: pa.Table, build: Build, files: Sequence[LogFile]) -> Events:
     Raises:
         UserError: a row without a user, a time or a label; two rows of one user, item and second.
     """
+    check_numbers(log, build, files)
     log = log.filter(pa.array(all_hold(log, build.log.where)))
     _check_users(log, build.log.user, files)
     user = _codes(log, build.log.user, files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,10 +32,18 @@ class SideTable:
     Attributes:
         table: One row a key.
         key: The name of the key's column.
+        words: The columns of numbers that one word makes texts.
+        read: What was read of each file, by which such a word is found.
     """
 
     table: pa.Table
     key: str
+    words: Sequence[str] = ()
+    read: Sequence[tuple[str, pa.RecordBatch]] = ()
+
+    def pieces(self, column: str) -> Sequence[tuple[str, pa.RecordBatch]]:
+        """The files of the table and the rows of each, in which a word of a column is found."""
+        return self.read
 
     def column(self, name: str) -> pa.Array:
         """A column of the table."""
@@ -101,4 +110,4 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
     if (counts > 1).any():
         key, rows = counted.field("values")[int(counts.argmax())], counts.max()
         raise UserError(f"{base / side.path}: {side.key} '{key}' stands in {rows} rows; keep one")
-    return SideTable(table, side.key)
+    return SideTable(table, side.key, types.of_one_word, found if types.of_one_word else ())
