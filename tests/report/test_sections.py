@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
-from tfctr.report.figures import drawing
+from tfctr.report.figures import drawing, histogram
 from tfctr.report.runs import Run, counted_rows
 from tfctr.report.sections import Content, Section, differences, probabilities, similarities, slices, times
 from tfctr.training.evaluate import Predictions
@@ -44,6 +46,17 @@ def drawn(section: Section | None) -> list[str]:
     assert section is not None
     with drawing():
         return [picture.svg(number) for number, picture in enumerate(section.pictures)]
+
+
+def test_a_text_of_a_picture_stays_whatever_it_is_like() -> None:
+    name = 'of #010203 style="fill: #010210" url(#a) id="b"'
+    (picture,) = drawn(Section("one", "", [histogram(name, *(np.array([0.1, 0.9]), np.array([0, 1]), np.ones(2)), 0)]))
+    texts = "".join(re.findall(r">([^<>]*)<", picture))
+    assert name in html.unescape(texts)
+    tags = picture.replace(name, "").replace(html.escape(name), "")
+    assert re.findall(r"#0102\w\w", tags) == []
+    assert "stroke: currentColor" in tags
+    assert "var(--run-0)" in tags
 
 
 def test_rows_without_weight_change_no_picture() -> None:

@@ -23,6 +23,8 @@ _INK = "#010203"
 """Stands for the colour of the page's text."""
 COLOURS = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 """Stand for the colours of the runs, in their order; the page defines them for light and dark."""
+_COLOURS_OF_THE_PAGE = {_INK: "currentColor"} | {one: f"var(--run-{index})" for index, one in enumerate(COLOURS)}
+_TAG = re.compile(r"<[^>]*>")
 _LONGEST_NAME = 40
 """Characters of a name beside a picture; the table has all of them."""
 _STYLE: dict[Any, Any] = {
@@ -67,16 +69,22 @@ class Picture:
         found = out.getvalue()
         found = found[found.index("<svg") :]
         found = re.sub(r"<metadata>.*?</metadata>\s*", "", found, flags=re.DOTALL)
-        found = found.replace(_INK, "currentColor")
-        for index, colour in enumerate(COLOURS):
-            found = found.replace(colour, f"var(--run-{index})")
-        # Identifiers are those of one page, and each figure counts its own from 1.
-        found = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{number}-", found)
+        found = _TAG.sub(lambda tag: _of_the_page(tag[0], number), found)
         size = re.search(r'width="([\d.]+)pt" height="[\d.]+pt"', found)
         assert size is not None
         width = round(float(size.group(1)) * 96 / 72)
         opening = f'<svg role="img" aria-label="{html.escape(self.title)}" style="max-width:{width}px"'
         return found.replace(f" {size.group(0)}", "", 1).replace("<svg", opening, 1)
+
+
+def _of_the_page(tag: str, number: int) -> str:
+    """A tag of a figure with the page's colours and identifiers; each figure counts its own from 1.
+
+    Text between tags is the user's, such as the name of a run, and stays whatever it is like.
+    """
+    for stand_in, colour in _COLOURS_OF_THE_PAGE.items():
+        tag = tag.replace(stand_in, colour)
+    return re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{number}-", tag)
 
 
 @contextmanager
