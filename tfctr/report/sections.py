@@ -17,6 +17,7 @@ from tfctr.report.runs import Run
 
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
+_RUNS_IN_ONE_CALIBRATION = 4
 _FEATURES_DRAWN = 20
 _SLICES_DRAWN = 40
 
@@ -190,11 +191,16 @@ def probabilities(content: Content) -> Section:
         pieces = np.array_split(np.argsort(scores, kind="stable"), min(_CALIBRATION_PARTS, len(scores)))
         means = [[np.average(of[piece], weights=weights[piece]) for piece in pieces] for of in (scores, labels)]
         parts.append((np.array(means[0]), np.array(means[1])))
+    of_each = len(parts) > _RUNS_IN_ONE_CALIBRATION
     pictures = [calibration("calibration", parts)]
+    if of_each:
+        pictures = [calibration(f"calibration of {run.name}", parts, at) for at, run in enumerate(content.runs)]
     pictures += [histogram(run.name, *counted[at], at) for at, run in enumerate(content.runs)]
+    others = "; one picture a run, with the others faint behind it" if of_each else ""
     words = (
         f"Calibration: rows sorted by probability, in {_CALIBRATION_PARTS} parts of equal size; on the dashed line the "
-        "probability is the rate of clicks. Histograms: probabilities of clicked and other rows, each with area 1."
+        f"probability is the rate of clicks{others}. Histograms: probabilities of clicked and other rows, each with "
+        "area 1."
     )
     return Section("Probabilities", words, pictures)
 
