@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,16 @@ class TestTrain:
         assert found["model"] == {"interaction": {"hidden": [8, 4]}}
         training = {name: found["training"][name] for name in ("batch_size", "seed", "learning_rate", "epochs")}
         assert training == {"batch_size": 512, "seed": 6, "learning_rate": 0.003, "epochs": 1}
+
+    def test_a_changed_preset_is_called_by_what_it_is(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        ran = train(tfctr, desk, run, "--preset", "mlp", "--set", "model.interaction=lr")
+        assert re.search(r"^mlp with interaction lr: [\d,]+ trainable parameters, seed 2$", ran.output, re.MULTILINE)
+        exported = tfctr("export", "--run", run, "--to", tmp_path / "models", "--version", 1)
+        assert "ended there last, mlp with interaction lr, seed 2, 1 epochs" in exported.output.replace("\n", " ")
+        report = tmp_path / "report.html"
+        tfctr("report", run, "--out", report, "--no-gains")
+        assert '<td class="text">mlp with interaction lr</td>' in report.read_text()
 
     def test_a_wrong_setting(self, tfctr: Call, desk: Desk, tmp_path: Path) -> None:
         ran = train(tfctr, desk, tmp_path / "run", "--set", "training.rate=0.003")

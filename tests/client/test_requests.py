@@ -1,4 +1,5 @@
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tfctr.client.declared import Declared
 from tfctr.client.metadata import ServedModel, Signature, TensorSpec, parse_metadata
 from tfctr.client.protos import wire_pb2 as wire
 from tfctr.client.requests import RequestBuilder
+from tfctr.client.times import newest_time_of
 
 INT64_MISSING = -(2**63)
 TYPES = {"int64": wire.DT_INT64, "string": wire.DT_STRING, "float": wire.DT_FLOAT, "int32": wire.DT_INT32}
@@ -312,6 +314,61 @@ def test_times_newest_first_are_taken(times: list[Any]) -> None:
 def test_an_oldest_first_history_and_milliseconds_are_refused_as_in_training(times: list[Any], told: str) -> None:
     with pytest.raises(BadRequestError, match=told):
         _timed().user({"history_item_id": [1] * len(times), "history_time": times})
+
+
+def _undeclared(timed: bool = True, **fields: tuple[Any, ...]) -> RequestBuilder:
+    """A client without a feature file, of a model whose state may have the time of the newest event."""
+    user = specs(history_length=("int64",), history_time=("int64", 4), **fields)
+    served = model(user=user)
+    name = newest_time_of("history") if timed else "state_history_sum"
+    state = {**STATE, name: TensorSpec(name, wire.DT_INT64, (-1,))}
+    return RequestBuilder(replace(served, signatures={**served.signatures, "user_tower": Signature(user, state)}))
+
+
+ITEM = {"history_item_id": ("int64", 4)}
+OLDEST_FIRST = [978_300_100, 978_300_300]
+
+
+@pytest.mark.parametrize(
+    ("fields", "user"),
+    [
+        (ITEM, {"history_time": OLDEST_FIRST, "history_item_id": [7, 8]}),
+        (ITEM, {"history_time": [*OLDEST_FIRST, None, 978_300_301], "history_item_id": [7, 6, 5, 4]}),
+        ({"history_genres": ("string", 4)}, {"history_time": [1, 2, 3], "history_genres": ["a", "b", "c"]}),
+    ],
+)
+def test_an_oldest_first_history_is_refused_where_the_metadata_tell_which_input_is_its_times(
+    fields: dict[str, Any], user: dict[str, Any]
+) -> None:
+    with pytest.raises(BadRequestError) as raised:
+        _undeclared(**fields).user(user)
+    with pytest.raises(BadRequestError) as declared:
+        _timed().user({"history_item_id": [1, 1], "history_time": OLDEST_FIRST})
+    told = str(declared.value).partition(" Received: ")[0]
+    first, second = user["history_time"][:2]
+    assert str(raised.value) == f"{told} Received: {first} before {second}"
+
+
+@pytest.mark.parametrize(
+    ("builder", "user"),
+    [
+        (_undeclared(**ITEM), {"history_time": OLDEST_FIRST[::-1], "history_item_id": [7, 8]}),
+        (_undeclared(**ITEM), {"history_time": OLDEST_FIRST[:1], "history_item_id": [7]}),
+        (_undeclared(**ITEM), {"history_time": [978_300_100] * 2, "history_item_id": [7, 8]}),
+        (_undeclared(**ITEM), {"history_item_id": [7, 8]}),
+        (_undeclared(**ITEM), {}),
+        # Two inputs look like times, and none: neither can be told to be one.
+        (_undeclared(**ITEM), {"history_time": OLDEST_FIRST, "history_item_id": [10**9, 10**9 + 1]}),
+        (_undeclared(**ITEM), {"history_time": [1, 2], "history_item_id": [7, 8]}),
+        (_undeclared(**ITEM), {"history_item_id": [10**9, 10**9 + 1]}),
+        # The state says nothing of times.
+        (_undeclared(timed=False, **ITEM), {"history_time": OLDEST_FIRST, "history_item_id": [7, 8]}),
+    ],
+)
+def test_a_history_is_taken_where_its_order_is_right_or_can_not_be_known(
+    builder: RequestBuilder, user: dict[str, Any]
+) -> None:
+    assert builder.user(user)["history_time"].shape == (1, 4)
 
 
 def test_a_request_time_in_milliseconds_is_refused_as_in_training() -> None:

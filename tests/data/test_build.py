@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.build_logs import BUILD, build, click_log, rows_of
+from tests.tables import write_csv
 from tfctr.data.build import impressions, local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
@@ -262,6 +263,14 @@ def test_a_limit_is_a_number_as_the_column_holds_it(
     log = log.append_column("rated", rated).append_column("beside", rated)
     rows = build(tmp_path, log, label={"column": "rated", key: wanted})
     assert all(row["label"] == holds(row["beside"]) for split in rows.values() for row in split)
+
+
+def test_labels_that_are_written_as_floats_or_texts_of_digits_are_labels(tmp_path: Path) -> None:
+    plain = click_log(12)
+    expected = by_key(build(tmp_path / "plain", plain, histories={}))
+    for name, kind in (("floats", pa.float64()), ("texts", pa.string())):
+        other = plain.set_column(3, "click", plain["click"].cast(kind))
+        assert by_key(build(tmp_path / name, other, histories={})) == expected
 
 
 def test_texts_that_are_booleans_are_labels(tmp_path: Path) -> None:
@@ -547,6 +556,25 @@ def test_duplicates_are_dropped_or_kept_when_asked(tmp_path: Path) -> None:
     assert by_key(dropped) == by_key(build(tmp_path / "once", log))
     kept = build(tmp_path / "keep", twice, log=BUILD["log"] | {"duplicates": "keep"})
     assert sum(map(len, kept.values())) == 2 * log.num_rows
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+@pytest.mark.parametrize("all_named", [True, False])
+def test_one_column_may_be_renamed(tmp_path: Path, name: str, all_named: bool) -> None:
+    plain = click_log(12)
+    theirs = plain.rename_columns(["user", "Played Item", "time", "is click", "price"])
+    write = write_csv if name == "log.csv" else lambda path, rows: pq.write_table(rows, path)
+    write(tmp_path / name, theirs)
+    write(tmp_path / name.replace("log", "items"), pa.table({"The Id": range(500), "brand": range(500)}))
+    named = {"columns": {"item": "log.item", "user": "log.user", "brand": "items.brand"}} if all_named else {}
+    log = BUILD["log"] | {"path": name, "rename": {"Played Item": "item", "is click": "click"}}
+    items = {"path": name.replace("log", "items"), "key": "sku", "rename": {"The Id": "sku"}}
+    build_dataset(build_of(BUILD | {"log": log, "items": items, **named}, "build.yaml"), tmp_path, tmp_path / "out")
+
+    rows = [row for split in rows_of(tmp_path / "out").values() for row in split]
+    assert sorted(row["item"] for row in rows) == sorted(plain["item"].to_pylist())
+    assert all(row["brand"] == row["item"] for row in rows)
+    assert ("price" in rows[0]) == (not all_named)
 
 
 def test_a_header_that_is_the_given_columns_is_no_row_and_long_numbers_are_texts(tmp_path: Path) -> None:

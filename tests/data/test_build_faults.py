@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from tests.data.build_logs import BUILD, build, click_log
-from tests.data.helpers import content
+from tests.data.helpers import content as content_of
+from tests.tables import write_csv
 from tfctr.data.build import local
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
@@ -43,6 +44,12 @@ def with_text_time(row: int) -> pa.Table:
     return click_log(12).set_column(2, "time", pa.array(texts))
 
 
+def with_text_label(row: int) -> pa.Table:
+    texts = [str(label) for label in click_log(12)["click"].to_pylist()]
+    texts[row] = "yes"
+    return click_log(12).set_column(3, "click", pa.array(texts))
+
+
 @pytest.mark.parametrize(
     ("log", "changed", "match"),
     [
@@ -50,6 +57,17 @@ def with_text_time(row: int) -> pa.Table:
         (with_value("time", 7, None), {}, r"log.parquet, row 8: column 'time' is missing"),
         (with_value("click", 7, None), {}, r"log.parquet, row 8: column 'click' is missing, so the row has no label"),
         (with_value("click", 7, 2), {}, r"row 8: column 'click' is 2; .* a label must be 0 or 1"),
+        (
+            with_value("click", 7, 0.5),
+            {"histories": {}},
+            r"log.parquet, row 8: column 'click' is 0.5; .* must be 0 or 1",
+        ),
+        (with_text_label(7), {"histories": {}}, r"log.parquet, row 8: column 'click' is 'yes'; .* must be 0 or 1"),
+        (
+            click_log(12).set_column(3, "click", pa.array([[1]] * click_log(12).num_rows)),
+            {"histories": {}},
+            r"log.parquet, row \d+: column 'click' is \[1\]; .* must be 0 or 1",
+        ),
         (
             with_value("time", 7, 1_700_000_000_000),
             {},
@@ -77,11 +95,26 @@ def with_text_time(row: int) -> pa.Table:
             {"log": LOG | {"user": "usr"}},
             r"log.parquet: no column 'usr'; it has user, item, time, click, price$",
         ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"itm": "product"}, "item": "product"}},
+            r"log.parquet: no column 'itm', which `rename` calls 'product'; it has user, item, time, click, price$",
+        ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"price": "item"}}},
+            r"log.parquet: `rename` calls 'price' 'item', and another column is called so; rename that one too",
+        ),
+        (
+            click_log(12),
+            {"log": LOG | {"rename": {"item": "product"}}},
+            r"log.parquet: no column 'item'; it has user, product, time, click, price$",
+        ),
         (click_log(12), {"log": LOG | {"path": "none.parquet"}}, r"none.parquet: no such file or folder; `log.path`"),
         (click_log(12), {"log": LOG | {"path": __file__}}, r"`log.path` must be a .parquet"),
         (click_log(12), {"label": {"column": "rating"}}, r"log.parquet: no column 'rating'"),
         (click_log(12), {"columns": {"price": "log.cost"}}, r"log.parquet: no column 'cost'"),
-        (click_log(12), {"label": {"column": "price"}}, r"column 'price' of the log is float; .* must be 0 or 1"),
+        (click_log(12), {"label": {"column": "price"}}, r"row \d+: column 'price' is -?[0-9.]+; .* must be 0 or 1"),
         (click_log(12), {"log": LOG | {"time": "price"}}, r"is -?[0-9.]+, which is no time|column 'price'"),
         (
             click_log(12).set_column(0, "user", click_log(12)["user"].cast(pa.string())),
@@ -137,6 +170,8 @@ def test_a_bad_log_is_one_line_and_leaves_nothing(
         ({"split": "leave-last-out", "shares": [7, 2, 1]}, "shares: leave-last-out has none"),
         ({"log": LOG | {"path": {"train": "a.parquet"}}}, "train, valid and test"),
         ({"log": LOG | {"path": {"train": "a", "valid": "b", "test": "c"}}, "split": "random"}, "nothing to split"),
+        ({"log": LOG | {"rename": {"a": "b", "c": "b"}}}, "log.rename: two columns would be called 'b'"),
+        ({"log": LOG | {"rename": {"a": "is b"}}}, "log.rename.a: "),
         ({"labels": {}}, "labels: unknown key. Allowed: columns, "),
         ({"log": "log.parquet", "split": "random"}, "log: "),
         ({"log": 5}, "log: "),
@@ -156,7 +191,7 @@ def test_a_bad_build_file_is_one_line(changed: dict[str, Any], match: str) -> No
         ({"item": [1], "a": [1]}, "items.parquet: no column 'id'; it has item, a"),
         ({"id": ["x", "y"], "a": [1, 2]}, "items: no item of the log is in the table, whose id is such as 'x'"),
         ({"id": [None, None], "a": [1, 2]}, "items.parquet: the table of items has no row with a id"),
-        ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; list `columns`"),
+        ({"id": [1], "price": [1]}, "'price' is a column of two tables, log.price and items.price; `rename` one, or"),
     ],
 )
 def test_a_bad_table_of_items(tmp_path: Path, items: dict[str, list[int]], match: str) -> None:
@@ -266,6 +301,76 @@ def test_values_that_a_column_can_not_have(tmp_path: Path, values: list[Any], wa
         build(tmp_path, log, impressions=[{"column": "kind", "one_of": wanted}])
 
 
+NO_NUMBER = r"log.csv, row 8: column '{}' is 'NA', which is no number.*{}.*`log.csv.nulls`"
+
+
+@pytest.mark.parametrize("size", [20_000, 1 << 30])
+@pytest.mark.parametrize(
+    ("column", "changed", "asks"),
+    [
+        ("price", {"impressions": [{"column": "price", "above": 0}]}, "`above: 0.0`"),
+        ("price", {"log": LOG | {"where": [{"column": "price", "at_most": 9}]}}, "`at_most: 9.0`"),
+        ("item", {"impressions": [{"column": "item", "none_of": [1, 2]}]}, r"`none_of: \[1, 2\]`"),
+        (
+            "price",
+            {"histories": {"h": BUILD["histories"]["clicks"] | {"events": [{"column": "price", "below": 1}]}}},
+            "`below: 1.0`",
+        ),
+        ("price", {"label": {"column": "price", "at_least": 0}}, "`at_least: 0.0`"),
+        ("click", {"histories": {}}, "a label must be 0 or 1"),
+        ("time", {}, "a time is a timestamp"),
+    ],
+)
+def test_a_word_among_the_numbers_of_a_csv_is_told_where_numbers_are_asked(
+    tmp_path: Path, column: str, changed: dict[str, Any], asks: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_BUCKET_BYTES", size)
+    log = click_log(12)
+    texts = [str(value) for value in log[column].to_pylist()]
+    texts[7] = texts[9] = "NA"
+    write_csv(tmp_path / "log.csv", log.set_column(log.schema.get_field_index(column), column, pa.array(texts)))
+    content = BUILD | changed
+    content["log"] = content["log"] | {"path": "log.csv"}
+    with pytest.raises(UserError, match=NO_NUMBER.format(column, asks)) as raised:
+        build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+
+    present = {"column": column, "present": True}
+    content["log"] |= {"csv": {"nulls": ["NA"]}, "where": [*content["log"].get("where", ()), present]}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+
+
+def test_the_only_word_among_numbers_of_a_csv_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    log = click_log(12)
+    prices = [str(price) for price in log["price"].to_pylist()]
+    prices[7] = prices[9] = "NA"
+    kinds = [("007", "12", "x", "y")[row % 4] for row in range(log.num_rows)]
+    log = log.set_column(4, "price", pa.array(prices)).append_column("kind", pa.array(kinds))
+    write_csv(tmp_path / "log.csv", log)
+    ages = ["31", "unknown", *["42"] * 10]
+    write_csv(tmp_path / "users.csv", pa.table({"id": range(12), "age": ages, "name": list("abcdefghijkl")}))
+
+    content = BUILD | {"log": LOG | {"path": "log.csv"}, "users": {"path": "users.csv", "key": "id"}}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+
+    told = [line.replace(f"{tmp_path}/", "") for line in capsys.readouterr().err.splitlines()]
+    all_texts = (
+        "the only word among numbers, so all of the column are texts; if it stands for a missing value, name it in"
+    )
+    assert told == [
+        f"warning: users.csv, row 2: column 'age' is 'unknown', {all_texts} `users.csv.nulls`",
+        f"warning: log.csv, row 8: column 'price' is 'NA', {all_texts} `log.csv.nulls`",
+    ]
+
+    content["log"] |= {"csv": {"nulls": ["NA"]}}
+    content["users"] |= {"csv": {"nulls": ["unknown"]}}
+    build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out", force=True)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_table_without_a_column_is_told_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,7 +439,7 @@ def test_a_killed_build_is_continued(large: Path, monkeypatch: pytest.MonkeyPatc
     assert written
     assert not {f"done-{number:05d}" for number in written} & set(done)
     build_dataset(build_of(BUILD, "b"), large, large / "whole")
-    assert content(large / "out") == content(large / "whole")
+    assert content_of(large / "out") == content_of(large / "whole")
     assert sorted(path.name for path in large.iterdir()) == ["build.yaml", "log.parquet", "out", "whole"]
 
 
@@ -388,7 +493,7 @@ def test_a_kill_while_the_buckets_are_removed(large: Path, monkeypatch: pytest.M
             build_dataset(build_of(BUILD, "b"), large, large / "out")
     build_dataset(build_of(BUILD, "b"), large, large / "out")
     build_dataset(build_of(BUILD, "b"), large, large / "whole")
-    assert content(large / "out") == content(large / "whole")
+    assert content_of(large / "out") == content_of(large / "whole")
 
 
 def test_what_a_kill_left_of_a_replaced_data_set_is_no_hindrance(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def longer(name: str) -> Mutation:
 RECORD: dict[str, tuple[Mutation, str]] = {
     "label missing": (put("label"), "label must be 0 or 1. Received: nothing"),
     **{f"label {value}": (put("label", value), f"label must be 0 or 1. Received: {value}") for value in (2, -1)},
-    "label of the missing value": (put("label", INT64_MISSING), "label must be 0 or 1. Received: -9223372036854775808"),
+    "label of the missing value": (put("label", INT64_MISSING), "label must be 0 or 1. Received: nothing"),
     **{
         f"weight {value}": (
             put("importance", value),

@@ -212,6 +212,12 @@ HEADER = "label,importance,session,time,205,item-id,genres,price,count,past_item
 LINES = f"1,2,s1,{NOW},7,a,x|y,1.5,{2**53 + 1},b c,?\n0,,,,,b,,,,,?\n"
 
 
+def test_a_label_that_a_csv_writes_as_nan_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + LINES.replace("1,2,s1", "nan,2,s1", 1))
+    with pytest.raises(UserError, match=r"a\.csv, row 1: label must be 0 or 1\. Received: nothing$"):
+        list(checked_rows(csv_file(), [tmp_path / "a.csv"], "checking"))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_csv_says_what_tfrecord_says(tmp_path: Path, packed: bool) -> None:
     file = csv_file()
@@ -269,12 +275,20 @@ def test_an_event_of_a_csv_may_lack_a_value(tmp_path: Path) -> None:
     assert found["past_time"].values.tolist() == [NOW, INT64_MISSING, NOW - 9, NOW]
 
 
+NULLS = "; a word that stands for a missing value is named in `csv.nulls`$"
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (lambda text: text.replace("\n0,,", '\n0,"a,', 1), r'a\.csv, line 3: a quote \("\) is open at its end'),
         (lambda text: text.replace(",7,", ",7,8,", 1), "Row #2: Expected 11 columns, got 12"),
-        (lambda text: text.replace(",7,", ",seven,", 1), "row 1: column '205' is 'seven'; the feature file says int64"),
+        (
+            lambda text: text.replace(",7,", ",seven,", 1),
+            f"row 1: column '205' is 'seven'; the feature file says int64{NULLS}",
+        ),
+        (lambda text: text.replace(",1.5,", ",NA,", 1), f"row 1: column 'price' is 'NA'; .* says float32{NULLS}"),
+        (lambda text: text.replace("\n1,", "\nNA,", 1), f"row 1: column 'label' is 'NA'; a label must be int64{NULLS}"),
         (lambda text: text.replace("extra", "205", 1), "two columns are called '205'"),
         (lambda text: "", "Empty CSV file"),
         (lambda text: "\n\n", "Empty CSV file"),

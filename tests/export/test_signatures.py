@@ -12,6 +12,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.workbench import PRESETS, Workbench
+from tfctr.client.times import newest_time_of
 from tfctr.errors import UserError
 from tfctr.export.describe import describe
 from tfctr.export.saved_model import export_model, next_version
@@ -261,7 +262,8 @@ def test_description_tells_the_state(exported: dict[str, Path]) -> None:
     assert set(made.inputs) == {"serving_default", "user_tower", "score"}
     assert made.state_bytes == sum(tensor.row_bytes for tensor in made.state)
     assert made.state_bytes > 1000
-    assert {tensor.name for tensor in made.state} >= {"model_tag", "state_user_fields"}
+    # The client knows by the last one that a history has times.
+    assert {tensor.name for tensor in made.state} >= {"model_tag", "state_user_fields", newest_time_of("history")}
 
 
 def test_negative_sampling_shifts_every_signature(workbench: Workbench, tmp_path: Path) -> None:

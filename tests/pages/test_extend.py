@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -21,5 +22,9 @@ def test_an_interest_an_interaction_and_a_feature_kind_are_added(reader: Reader)
 
     (passed,) = re.findall(r"(\d+) passed", told)
     assert int(passed) > 5, "its own test, and those of the room"
+    assert "squares: false" in told, "the default of the interaction's option"
+    assert "mlp with interests recency, interaction fwfm: " in told
+    trained = json.loads((reader.directory / "RUN" / "run.json").read_text())["experiment"]
+    assert trained["model"]["interaction"] == {"type": "fwfm", "squares": True}
     for name in ("recency", "fwfm", "wind"):
         assert re.search(rf"^.*\b{name}\b", told, re.MULTILINE)

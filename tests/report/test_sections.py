@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 
 from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
-from tfctr.report.figures import drawing
+from tfctr.report import page as page_module
+from tfctr.report.figures import curves, drawing, histogram
 from tfctr.report.runs import Run, counted_rows
 from tfctr.report.sections import Content, Section, differences, probabilities, similarities, slices, times
 from tfctr.training.evaluate import Predictions
@@ -44,6 +47,46 @@ def drawn(section: Section | None) -> list[str]:
     assert section is not None
     with drawing():
         return [picture.svg(number) for number, picture in enumerate(section.pictures)]
+
+
+def test_a_text_of_a_picture_stays_whatever_it_is_like() -> None:
+    name = 'of #010203 style="fill: #010210" url(#a) id="b"'
+    (picture,) = drawn(Section("one", "", [histogram(name, *(np.array([0.1, 0.9]), np.array([0, 1]), np.ones(2)), 0)]))
+    texts = "".join(re.findall(r">([^<>]*)<", picture))
+    assert name in html.unescape(texts)
+    tags = picture.replace(name, "").replace(html.escape(name), "")
+    assert re.findall(r"#0102\w\w", tags) == []
+    assert "stroke: currentColor" in tags
+    assert "var(--run-0)" in tags
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_the_calibration_of_many_runs_is_a_picture_each(count: int) -> None:
+    runs = [a_run(f"run {number}", number / 4) for number in range(count)]
+    section = probabilities(Content(runs, "test"))
+
+    of_all = [f"calibration of run {number}" for number in range(count)] if count > 4 else ["calibration"]
+    assert [picture.title for picture in section.pictures] == [*of_all, *(run.name for run in runs)]
+    assert ("one picture a run" in section.words) == (count > 4)
+    first, *others = drawn(section)[: len(of_all)]
+    # The line of a run and its points are in its colour, those of the other runs behind it in that of the text.
+    assert {int(one) for one in re.findall(r"var\(--run-(\d)", first)} == (set(range(count)) if count <= 4 else {0})
+    assert all(f"var(--run-{number % 8})" in one for number, one in enumerate(others, start=1))
+
+
+def test_a_picture_alone_is_drawn_wide_and_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def some(count: int) -> Section:
+        return Section(f"{count} pictures", "", [curves(f"picture {n}", [(0, [0.1, 0.2], 1)]) for n in range(count)])
+
+    monkeypatch.setattr(page_module, "SECTIONS", [lambda content: some(1), lambda content: some(2)])
+    alone, beside = re.findall(r'<div class="pictures.*?</div>', page_module.page(Content([], "test"), "t"), re.DOTALL)
+
+    widths = [int(width) for width in re.findall(r"max-width:(\d+)px", alone)]
+    assert alone.count('class="narrow"') == alone.count('class="wide"') == 1
+    assert widths == [403, 806]
+    assert re.findall(r"max-width:(\d+)px", beside) == ["403", "403"]
+    identifiers = re.findall(r'\bid="([^"]+)"', alone + beside)
+    assert len(identifiers) == len(set(identifiers))
 
 
 def test_rows_without_weight_change_no_picture() -> None:

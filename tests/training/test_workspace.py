@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -187,6 +188,34 @@ def test_a_file_that_can_not_be_read_is_not_told_as_a_full_disk(
     monkeypatch.setattr(workspace, "analyze", gone)
     with pytest.raises(FileNotFoundError, match=r"train/a\.parquet"):
         train(data, tmp_path / "run")
+
+
+NOTES = {
+    "a list": ([1], "run.json must be a mapping"),
+    "a text": ("x", "run.json must be a mapping"),
+    "seconds": ({"seconds": 7}, "seconds: Input should be a valid dictionary. Received: 7"),
+    "seconds of a text": ({"seconds": {"reading": "x"}}, "seconds.reading: Input should be a valid number"),
+    "history": ({"history": {"auc": 1}}, "history: Input should be a valid list"),
+}
+
+
+@pytest.mark.parametrize("fault", NOTES)
+def test_a_note_of_another_form_is_told_as_one_that_can_not_be_read(tmp_path: Path, fault: str) -> None:
+    content, told = NOTES[fault]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    for read in (workspace.run_note, workspace.finished_run):
+        with pytest.raises(UserError) as raised:
+            read(tmp_path)
+        assert str(raised.value).startswith(f"{tmp_path}: the finished run can't be read (")
+        assert told in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("fault", NOTES)
+def test_a_training_writes_a_note_of_another_form_anew(data: Path, tmp_path: Path, fault: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(NOTES[fault][0]))
+    assert workspace._reading_of(tmp_path / "run", "some.weights.h5", 3.0) == 3.0
 
 
 def wrong_type(data: Path) -> str:

@@ -88,7 +88,7 @@ def export(
     found = finished_run(run)
     training = found.experiment.training
     console().print(
-        f"{run}: the training that ended there last, preset {found.experiment.preset}, seed {training.seed}, "
+        f"{run}: the training that ended there last, {found.experiment.model_name}, seed {training.seed}, "
         f"{len(found.history)} epochs",
         markup=False,
         highlight=False,

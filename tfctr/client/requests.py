@@ -14,6 +14,7 @@ from tfctr.client.codec import Array
 from tfctr.client.declared import Declared
 from tfctr.client.errors import BadRequestError
 from tfctr.client.metadata import LENGTH_SUFFIX, ServedModel, TensorSpec
+from tfctr.client.times import check_newest_first
 from tfctr.client.values import SEPARATOR, column, missing, shown
 
 Features = Mapping[str, Any]
@@ -69,6 +70,8 @@ class RequestBuilder:
         if self._declared is not None:
             lengths = {name: int(inputs[f"{self._fields[name]}{LENGTH_SUFFIX}"][0]) for name in self._fields}
             self._declared.check_times("user", {name: inputs[name][0, :size] for name, size in lengths.items()})
+        else:
+            check_newest_first(self.model, inputs)
         return inputs
 
     def context(self, context: Features) -> dict[str, Array]:

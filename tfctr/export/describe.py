@@ -98,19 +98,31 @@ def describe(directory: str | Path) -> ModelDescription:
     """Reads the signatures, sizes and training description of a SavedModel directory.
 
     Raises:
-        UserError: The directory has no SavedModel, or it cannot be parsed.
+        UserError: The directory has no SavedModel, or it or its description cannot be parsed.
     """
     directory = Path(directory)
     meta_graph = read_meta_graphs(directory)[0]
     signatures = {name: found for name, found in meta_graph.signature_def.items() if not name.startswith("__")}
-    made = directory / DESCRIPTION
     return ModelDescription(
         directory,
         {name: _tensors(signature.inputs) for name, signature in signatures.items()},
         {name: _tensors(signature.outputs) for name, signature in signatures.items()},
         {part: _size(directory / part) for part in ("saved_model.pb", "variables", "assets", "assets.extra")},
-        json.loads(made.read_text(encoding="utf-8")) if made.is_file() else {},
+        _made(directory / DESCRIPTION),
     )
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """How a model was made, as its description says; empty where it has none."""
+    if not path.is_file():
+        return {}
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: can't be read ({error}); export the model again") from None
+    if not isinstance(made, dict):
+        raise UserError(f"{path}: must be a mapping. Received: a {type(made).__name__}; export the model again")
+    return made
 
 
 def read_meta_graphs(directory: Path) -> list[Any]:
@@ -125,9 +137,12 @@ def read_meta_graphs(directory: Path) -> list[Any]:
         hint = f"; name one of its versions: {', '.join(versions)}" if versions else ""
         raise UserError(f"{directory}: holds no SavedModel (saved_model.pb is missing){hint}")
     try:
-        return list(saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs)
+        graphs = list(saved_model_pb2.SavedModel.FromString(path.read_bytes()).meta_graphs)
     except DecodeError:
-        raise UserError(f"{path}: is not a SavedModel that can be parsed; export the model again") from None
+        graphs = []
+    if not graphs:
+        raise UserError(f"{path}: is not a SavedModel that can be parsed; export the model again")
+    return graphs
 
 
 def _tensors(infos: Any) -> list[TensorDescription]:

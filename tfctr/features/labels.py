@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ConfigDict, Field, RootModel
 
-from tfctr.features.columns import Column, Fault
+from tfctr.features.columns import INT64_MISSING, Column, Fault
 from tfctr.features.yaml_file import Name
 
 
@@ -45,7 +45,8 @@ class Labels(RootModel[dict[Name, Name]]):
         """The first row whose label is missing where it is required, and the first whose label is neither 0 nor 1."""
         for name in self.columns:
             column = columns[name]
-            missing = column.lengths == 0
-            if required and missing.any():
+            missing = column.lengths == 0 if required else np.zeros(len(column.lengths), bool)
+            missing[column.rows[column.values == INT64_MISSING]] = True  # nan, where a CSV writes it
+            if missing.any():
                 yield Fault(int(missing.argmax()), f"{name} must be 0 or 1. Received: nothing")
             yield from column.first(~np.isin(column.values, self.values), f"{name} must be 0 or 1")

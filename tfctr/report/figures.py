@@ -23,6 +23,10 @@ _INK = "#010203"
 """Stands for the colour of the page's text."""
 COLOURS = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 """Stand for the colours of the runs, in their order; the page defines them for light and dark."""
+_COLOURS_OF_THE_PAGE = {_INK: "currentColor"} | {one: f"var(--run-{index})" for index, one in enumerate(COLOURS)}
+_TAG = re.compile(r"<[^>]*>")
+_WIDTH = 4.2
+"""Inches of a picture that stands beside others."""
 _LONGEST_NAME = 40
 """Characters of a name beside a picture; the table has all of them."""
 _STYLE: dict[Any, Any] = {
@@ -46,37 +50,49 @@ _STYLE: dict[Any, Any] = {
 
 
 class Picture:
-    """A figure with one pair of axes, under way; `svg` ends it. The page says which colour is which run.
+    """A figure with one pair of axes, under way; `svg` draws it. The page says which colour is which run.
 
     Args:
         title: What it shows; it stands above.
-        height: Its height in inches; it is 4.2 wide.
+        height: Its height in inches.
     """
 
     def __init__(self, title: str, height: float = 2.8) -> None:
         self.title = title
-        self.figure = Figure(figsize=(4.2, height), layout="constrained")
+        self.figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         self.axes: Axes = self.figure.subplots()
         self.axes.set_title(title)
 
-    def svg(self, number: int) -> str:
-        """The picture as an element of a page, in which no other one has this number."""
+    def svg(self, number: int, wide: bool = False) -> str:
+        """The picture as an element of a page.
+
+        Args:
+            number: That of no other picture of the page.
+            wide: Whether it has the width of two.
+        """
+        self.figure.set_figwidth(2 * _WIDTH if wide else _WIDTH)
         out = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         self.figure.savefig(out, format="svg", metadata=nothing)
         found = out.getvalue()
         found = found[found.index("<svg") :]
         found = re.sub(r"<metadata>.*?</metadata>\s*", "", found, flags=re.DOTALL)
-        found = found.replace(_INK, "currentColor")
-        for index, colour in enumerate(COLOURS):
-            found = found.replace(colour, f"var(--run-{index})")
-        # Identifiers are those of one page, and each figure counts its own from 1.
-        found = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{number}-", found)
+        found = _TAG.sub(lambda tag: _of_the_page(tag[0], number), found)
         size = re.search(r'width="([\d.]+)pt" height="[\d.]+pt"', found)
         assert size is not None
         width = round(float(size.group(1)) * 96 / 72)
         opening = f'<svg role="img" aria-label="{html.escape(self.title)}" style="max-width:{width}px"'
         return found.replace(f" {size.group(0)}", "", 1).replace("<svg", opening, 1)
+
+
+def _of_the_page(tag: str, number: int) -> str:
+    """A tag of a figure with the page's colours and identifiers; each figure counts its own from 1.
+
+    Text between tags is the user's, such as the name of a run, and stays whatever it is like.
+    """
+    for stand_in, colour in _COLOURS_OF_THE_PAGE.items():
+        tag = tag.replace(stand_in, colour)
+    return re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{number}-", tag)
 
 
 @contextmanager
@@ -111,14 +127,25 @@ def curves(title: str, lines: Sequence[tuple[int, Sequence[float], int]]) -> Pic
     return picture
 
 
-def calibration(title: str, parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> Picture:
-    """The mean probability and the rate of clicks of parts of the rows, a line a run, and the diagonal."""
+def calibration(
+    title: str, parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], only: int | None = None
+) -> Picture:
+    """The mean probability and the rate of clicks of parts of the rows, a line a run, and the diagonal.
+
+    Args:
+        title: What is drawn.
+        parts: Of each run, the means of the parts.
+        only: The place of the one run that is drawn with the others faint behind it; None draws all alike.
+    """
     picture = Picture(title, 3.4)
     axes = picture.axes
     top = max(float(np.max(part)) for part in parts)
     axes.plot([0, top], [0, top], color=_INK, linewidth=0.8, linestyle="--")
     for run, (predicted, observed) in enumerate(parts):
-        axes.plot(predicted, observed, marker=".", color=colour(run))
+        if only in (None, run):
+            axes.plot(predicted, observed, marker=".", color=colour(run), zorder=3)
+        else:
+            axes.plot(predicted, observed, color=_INK, linewidth=0.8, alpha=0.2)
     axes.set_xlabel("mean probability")
     axes.set_ylabel("rate of clicks")
     return picture

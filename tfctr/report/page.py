@@ -35,9 +35,11 @@ def page(content: Content, title: str) -> str:
             section = make(content)
             if section is None:
                 continue
-            pictures = []
-            for picture in section.pictures:
-                pictures.append(Markup(picture.svg(number)))
+            # A picture alone has the width of the page, and another drawing for a phone, whose letters are as large.
+            alone = len(section.pictures) == 1
+            pictures: list[Markup] = []
+            for picture in [one for one in section.pictures for _ in range(1 + alone)]:
+                pictures.append(Markup(picture.svg(number, wide=alone and len(pictures) > 0)))
                 number += 1
             shown.append((f"section-{len(shown) + 1}", section, pictures))
     return environment.get_template(_TEMPLATE).render(

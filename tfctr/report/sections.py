@@ -10,12 +10,14 @@ import numpy as np
 from tfctr.export.describe import COST_TITLES
 from tfctr.metrics.bootstrap import bootstrap_difference
 from tfctr.metrics.table import METRICS
+from tfctr.models.naming import model_name
 from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
 from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
 from tfctr.report.runs import Run
 
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
+_RUNS_IN_ONE_CALIBRATION = 4
 _FEATURES_DRAWN = 20
 _SLICES_DRAWN = 40
 
@@ -73,7 +75,7 @@ def what(content: Content) -> Section:
         rows.append(
             [
                 run.name,
-                experiment["preset"],
+                model_name(experiment["preset"], config),
                 f"{interests} x {config['interaction']['type']}",
                 optimizer if isinstance(optimizer, str) else optimizer["type"],
                 str(experiment["training"]["seed"]),
@@ -189,11 +191,16 @@ def probabilities(content: Content) -> Section:
         pieces = np.array_split(np.argsort(scores, kind="stable"), min(_CALIBRATION_PARTS, len(scores)))
         means = [[np.average(of[piece], weights=weights[piece]) for piece in pieces] for of in (scores, labels)]
         parts.append((np.array(means[0]), np.array(means[1])))
+    of_each = len(parts) > _RUNS_IN_ONE_CALIBRATION
     pictures = [calibration("calibration", parts)]
+    if of_each:
+        pictures = [calibration(f"calibration of {run.name}", parts, at) for at, run in enumerate(content.runs)]
     pictures += [histogram(run.name, *counted[at], at) for at, run in enumerate(content.runs)]
+    others = "; one picture a run, with the others faint behind it" if of_each else ""
     words = (
         f"Calibration: rows sorted by probability, in {_CALIBRATION_PARTS} parts of equal size; on the dashed line the "
-        "probability is the rate of clicks. Histograms: probabilities of clicked and other rows, each with area 1."
+        f"probability is the rate of clicks{others}. Histograms: probabilities of clicked and other rows, each with "
+        "area 1."
     )
     return Section("Probabilities", words, pictures)
 

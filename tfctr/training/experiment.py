@@ -20,6 +20,7 @@ from tfctr.metrics.reference import Weighting
 from tfctr.metrics.table import METRICS, metric_named
 from tfctr.models.config import ModelConfig, as_mapping
 from tfctr.models.entry_keys import ENTRY_KEYS, module_options
+from tfctr.models.naming import model_name
 from tfctr.models.presets import preset
 from tfctr.optimizers import check_learning_rate, check_optimizer
 from tfctr.training.monitors import MonitorName
@@ -201,6 +202,11 @@ class Experiment(Strict):
             same_type = merges and value.get("type", base[key].get("type")) == base[key].get("type")
             base[key] = {**base[key], **value} if same_type else value
         return ModelConfig.model_validate(base)
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called: the preset, and which parts of it are others."""
+        return model_name(self.preset, self.model_config_of().model_dump())
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits; runs of equal experiments share their checkpoints."""

@@ -74,7 +74,7 @@ def run_training(
         model = _starting_model(assets, experiment, source)
     trainable = sum(math.prod(weight.shape) for weight in model.trainable_variables)
     console().print(
-        f"{experiment.preset}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
+        f"{experiment.model_name}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
     )
     name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
     weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from tfctr.console import console, step
 from tfctr.data.analyze import analyze
@@ -24,6 +26,7 @@ from tfctr.features.assets import FeatureAssets, given_files
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
 from tfctr.features.transform import FileLookups, RawFunction
+from tfctr.features.yaml_file import describe_validation_error
 from tfctr.models.model import RankingModel, build_model
 from tfctr.storage import exists, finish_file, join, local_path, only_one, whole_place, write_text
 from tfctr.training.callbacks import check_callbacks
@@ -35,6 +38,17 @@ from tfctr.training.run import TrainingResult, run_training
 from tfctr.training.workers import ALONE, Workers
 
 _NOTE = "run.json"
+
+
+class _Note(TypedDict, total=False):
+    """What a workspace notes of its finished run."""
+
+    weights: str
+    experiment: dict[str, Any]
+    assets: str
+    history: list[dict[str, float]]
+    data: str
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -178,13 +192,20 @@ def _read(
 
 
 def run_note(workspace: str | Path) -> dict[str, Any] | None:
-    """What a workspace notes of its finished run, or None where none has finished."""
+    """What a workspace notes of its finished run, or None where none has finished.
+
+    Raises:
+        UserError: when the note can't be read, or is not of the form in which a run writes it.
+    """
     note = Path(workspace) / _NOTE
     if not note.is_file():
         return None
     try:
         content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(content, dict):
+            raise TypeError(f"{_NOTE} must be a mapping. Received: a {type(content).__name__}")
+        TypeAdapter(_Note).validate_python(content)
+    except (OSError, ValueError, TypeError) as error:
         raise _unreadable(workspace, error) from None
     return content
 
@@ -210,8 +231,11 @@ def finished_run(workspace: str | Path) -> FinishedRun:
 
 
 def _unreadable(workspace: str | Path, error: Exception) -> UserError:
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, ValidationError):
+        told = describe_validation_error(_NOTE, error)
     return UserError(
-        f"{workspace}: the finished run can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+        f"{workspace}: the finished run can't be read ({told.splitlines()[0]}); "
         "run `tfctr train` with the same arguments again, which writes it anew from its checkpoints"
     )
 

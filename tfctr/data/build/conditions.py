@@ -37,6 +37,20 @@ class Rule(Strict):
         found = [(key, value) for key in Rule.model_fields if (value := getattr(self, key)) is not None]
         return found[0] if found else None
 
+    @property
+    def asks_numbers(self) -> bool:
+        """Whether it can be asked of numbers only."""
+        key, wanted = self.given or ("present", ())
+        if key == "present":
+            return False
+        return key in _COMPARISONS or all(isinstance(one, int | float) and not isinstance(one, bool) for one in wanted)
+
+    @property
+    def text(self) -> str:
+        """How it is written."""
+        key, wanted = self.given or ("", "")
+        return f"{key}: {_text(wanted)}"
+
     @model_validator(mode="after")
     def _one(self) -> Self:
         given = [key for key in Rule.model_fields if getattr(self, key) is not None]
@@ -75,7 +89,7 @@ class Rule(Strict):
                 met = pc.if_else(values.is_valid(), pc.equal(among, key == "one_of"), False)
         except (pa.ArrowException, TypeError, OverflowError):
             raise UserError(
-                f"column '{name}' of the log is {values.type}; `{key}: {_text(wanted)}` can't be asked of it"
+                f"column '{name}' of the log is {values.type}; `{self.text}` can't be asked of it"
                 + ("; write texts in quotes" if pa.types.is_string(values.type) else "")
             ) from None
         return np.asarray(pc.fill_null(met, False).to_numpy(zero_copy_only=False))

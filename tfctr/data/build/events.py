@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.conditions import Condition
-from tfctr.data.build.log import FILE, ROW, LogFile
-from tfctr.data.build.spec import TIME_UNITS, Build, Label, Log
+from tfctr.data.build.labels import labels_of
+from tfctr.data.build.log import FILE, ROW, LogFile, column_of, place, require
+from tfctr.data.build.numbers import check_numbers
+from tfctr.data.build.spec import TIME_UNITS, TIME_WANTED, Build, Log
 from tfctr.data.build.tables import is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
@@ -72,6 +74,7 @@ def arrange(log: pa.Table, build: Build, files: Sequence[LogFile]) -> Events:
     Raises:
         UserError: a row without a user, a time or a label; two rows of one user, item and second.
     """
+    check_numbers(log, build, files)
     log = log.filter(pa.array(all_hold(log, build.log.where)))
     _check_users(log, build.log.user, files)
     user = _codes(log, build.log.user, files)
@@ -82,7 +85,7 @@ def arrange(log: pa.Table, build: Build, files: Sequence[LogFile]) -> Events:
     first_of_user, _ = runs(user)
     first_of_second, _ = runs(user, time)
     rows = np.flatnonzero(all_hold(log, build.impressions))
-    labels = _labels(log.take(pa.array(rows)), build.label, files)
+    labels = labels_of(log.take(pa.array(rows)), build.label, files)
     return Events(log, user, time, first_of_user, first_of_second, rows, labels)
 
 
@@ -149,21 +152,12 @@ def is_kept(events: Events, split: npt.NDArray[np.int8], build: Build) -> npt.ND
     return np.asarray((events.labels == 1) | (split != TRAIN) | drawn)
 
 
-def place(table: pa.Table, row: int, files: Sequence[LogFile]) -> str:
-    """Where a row of the log stands, in words."""
-    return f"{files[table.column(FILE)[row].as_py()].path}, row {table.column(ROW)[row].as_py()}"
-
-
 def all_hold(table: pa.Table, conditions: Sequence[Condition]) -> npt.NDArray[np.bool_]:
     """Which rows [n] hold all conditions."""
     held = np.ones(table.num_rows, bool)
     for condition in conditions:
-        held &= condition.holds(_column(table, condition.column), condition.column)
+        held &= condition.holds(column_of(table, condition.column), condition.column)
     return held
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    return table.column(name).combine_chunks()
 
 
 def _numbers(table: pa.Table, name: str) -> _Ints:
@@ -174,23 +168,17 @@ def _codes(log: pa.Table, name: str | None, files: Sequence[LogFile]) -> _Ints:
     """A number for each value of a column [n]; zeros where it has no name."""
     if name is None:
         return np.zeros(log.num_rows, np.int64)
-    _require(log, name, files, "is missing; leave such rows out by `log.where`")
-    return np.asarray(_column(log, name).dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
+    require(log, name, files, "is missing; leave such rows out by `log.where`")
+    return np.asarray(column_of(log, name).dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _check_users(log: pa.Table, name: str | None, files: Sequence[LogFile]) -> None:
     """One user must be written in one way: rows are put together by user before a text table's numbers are known."""
-    if name is not None and pa.types.is_floating(_column(log, name).type) and not is_typed(files[0].path):
+    if name is not None and pa.types.is_floating(column_of(log, name).type) and not is_typed(files[0].path):
         raise UserError(
             f"{files[0].path}: the user '{name}' is written as a number with a point (1 and 1.0 would be two users); "
             "write whole numbers or texts"
         )
-
-
-def _require(log: pa.Table, name: str, files: Sequence[LogFile], told: str) -> None:
-    missing = _column(log, name).is_null().to_numpy(zero_copy_only=False)
-    if missing.any():
-        raise UserError(f"{place(log, int(missing.argmax()), files)}: column '{name}' {told}")
 
 
 def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
@@ -198,8 +186,8 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
     name = build.log.time
     if name is None:
         return np.zeros(log.num_rows, np.int64)
-    _require(log, name, files, "is missing; leave such rows out by `log.where`")
-    values = _column(log, name)
+    require(log, name, files, "is missing; leave such rows out by `log.where`")
+    values = column_of(log, name)
     seconds = _since_1970(values, build.log, log, name, files)
     # Seconds that are read as milliseconds are all in January 1970.
     form = build.log.time_format
@@ -236,9 +224,7 @@ def _since_1970(values: pa.Array, said: Log, log: pa.Table, name: str, files: Se
             bad = pc.invert(pc.match_substring_regex(values, "^[0-9]+$")).to_numpy(zero_copy_only=False)
             row = int(bad.argmax())
             what = f"{place(log, row, files)}: column '{name}' is '{values[row]}'"
-        raise UserError(
-            f"{what}; a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
-        )
+        raise UserError(f"{what}; {TIME_WANTED}")
     return _floor(values.cast(pa.int64()), TIME_UNITS.get(said.time_format or "", 1))
 
 
@@ -283,24 +269,6 @@ def _without_duplicates(
         )
     kept = np.setdiff1d(np.arange(len(user)), repeated)
     return log.take(pa.array(kept)), user[kept], time[kept]
-
-
-def _labels(rows: pa.Table, label: Label, files: Sequence[LogFile]) -> _Ints:
-    """The label [m] of each impression."""
-    if label.given is None or label.given[0] != "present":
-        _require(rows, label.column, files, "is missing, so the row has no label; leave such rows out by `impressions`")
-    values = _column(rows, label.column)
-    if label.given is not None:
-        return label.holds(values, label.column).astype(np.int64)
-    told = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
-    if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type)):
-        raise UserError(f"column '{label.column}' of the log is {values.type}; {told}")
-    labels: _Ints = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    bad = (labels != 0) & (labels != 1)
-    if bad.any():
-        row = int(bad.argmax())
-        raise UserError(f"{place(rows, row, files)}: column '{label.column}' is {labels[row]}; {told}")
-    return labels
 
 
 def _draws(events: Events, rows: _Ints, seed: int, purpose: int) -> npt.NDArray[np.float64]:

@@ -26,6 +26,7 @@ from tfctr.data.build.log import (
     text_types,
     with_places,
 )
+from tfctr.data.build.numbers import log_pieces, warn_of_words
 from tfctr.data.build.plan import described, make_plan
 from tfctr.data.build.sides import side_files
 from tfctr.data.build.spec import Build
@@ -73,6 +74,8 @@ def build_dataset(
     with arrow_errors(), resumed_directory(out, force, _key(build, base, files)) as directory:
         schema = log_schema(files, build)
         plan = make_plan(build, base, files, schema)
+        for name, side in plan.sides.items():
+            warn_of_words(side.words, side.pieces, name)
         with step("Reading the log"):
             buckets = _Buckets.of(directory / _BUCKETS, build, files, schema)
         if (kind := cut_counts(build)) is not None:
@@ -152,6 +155,7 @@ def _fill(paths: tuple[Path, ...], build: Build, files: list[LogFile], schema: p
                     types.add(batch)
                 for bucket, some in by_bucket(batch, build.log.user, len(sinks)):
                     sinks[bucket].write_batch(some)
+    warn_of_words(types.of_one_word, lambda column: log_pieces(build, files, column), "log")
     return types.types
 
 

@@ -14,9 +14,16 @@ import pyarrow.compute as pc
 
 from tfctr.console import error_console
 from tfctr.data.build.spec import Build
-from tfctr.data.build.tables import as_schema, merged, require_columns, table_files, with_values
-from tfctr.data.sources import batches, bytes_in_memory
-from tfctr.data.sources import types as types_of
+from tfctr.data.build.tables import (
+    as_schema,
+    merged,
+    require_columns,
+    table_batches,
+    table_files,
+    table_names,
+    with_values,
+)
+from tfctr.data.sources import bytes_in_memory
 from tfctr.data.sources.texts import TextTypes
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
@@ -70,13 +77,13 @@ def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
     found: pa.Schema | None = None
     declared = pa.schema([])
     for file in files:
-        batch = next(batches(file.path, _wanted(build), build.log.csv), None)
+        batch = next(table_batches(file.path, _wanted(build), build.log), None)
         if batch is None:
             continue
         if found is None:
             declared = batch.schema
-            every = [*types_of(file.path, build.log.csv), *batch.schema.names]  # an error names those not wanted too
-            require_columns(file.path, dict.fromkeys(every), build.log_columns)
+            every = table_names(file.path, build.log).values()  # an error names those not wanted too
+            require_columns(file.path, every, build.log_columns)
         found = merged(found, with_values(batch))
         if not any(pa.types.is_null(field.type) for field in found):
             break
@@ -109,7 +116,7 @@ def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> 
     """
     done = 0
     for batch in _gathered(
-        as_schema(one, schema, file.path) for one in batches(file.path, _wanted(build), build.log.csv)
+        as_schema(one, schema, file.path) for one in table_batches(file.path, _wanted(build), build.log)
     ):
         places = np.arange(done + 1, done + 1 + batch.num_rows)
         numbers = np.full(batch.num_rows, number, np.int32)
@@ -120,6 +127,23 @@ def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> 
 def with_places(schema: pa.Schema) -> pa.Schema:
     """The columns of the log, and those that say where a row stands."""
     return schema.append(pa.field(FILE, pa.int32())).append(pa.field(ROW, pa.int64()))
+
+
+def place(table: pa.Table, row: int, files: Sequence[LogFile]) -> str:
+    """Where a row of the log stands, in words."""
+    return f"{files[table.column(FILE)[row].as_py()].path}, row {table.column(ROW)[row].as_py()}"
+
+
+def column_of(table: pa.Table, name: str) -> pa.Array:
+    """A column of some rows of the log."""
+    return table.column(name).combine_chunks()
+
+
+def require(table: pa.Table, name: str, files: Sequence[LogFile], told: str) -> None:
+    """Raises a `UserError` for the first row without a value in a column, which ends in what is told."""
+    missing = column_of(table, name).is_null().to_numpy(zero_copy_only=False)
+    if missing.any():
+        raise UserError(f"{place(table, int(missing.argmax()), files)}: column '{name}' {told}")
 
 
 def bucket_count(files: Sequence[LogFile], build: Build, size: int) -> int:
@@ -166,7 +190,7 @@ def _wanted(build: Build) -> list[str] | None:
 def _tell_left_out(files: Sequence[LogFile], build: Build, names: Collection[str]) -> None:
     """Warns of the first file that has a column more than the first one."""
     for file in files:
-        more = sorted(types_of(file.path, build.log.csv).keys() - set(names))
+        more = sorted(set(table_names(file.path, build.log).values()) - set(names))
         if more:
             columns = ", ".join(f"'{name}'" for name in more)
             error_console().print(f"warning: {file.path}: the first file lacks {columns}, so it is left out")

@@ -76,13 +76,18 @@ def _all_columns(build: Build, tables: dict[str, list[str]], sides: dict[str, Si
             if (table, name) in left_out:
                 continue
             if name in made:
-                raise UserError(f"'{name}' is a column of two tables, {made[name]} and {table}.{name}; list `columns`")
+                raise UserError(
+                    f"'{name}' is a column of two tables, {made[name]} and {table}.{name}; `rename` one, or list "
+                    "`columns`"
+                )
             made[name] = f"{table}.{name}"
     others = [LABEL, *filter(None, [build.request]), *build.slices]
     others += [name for history in build.histories.values() for name in history.columns]
     for name in others:
         if name in made:
-            raise UserError(f"the column '{name}' is made twice: it is {made[name]} too; list `columns`")
+            raise UserError(
+                f"the column '{name}' is made twice: it is {made[name]} too; `rename` that one, or list `columns`"
+            )
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.data.build.spec import Side
-from tfctr.data.build.tables import as_schema, is_number, is_typed, merged, require_columns, table_files, with_values
-from tfctr.data.sources import batches
+from tfctr.data.build.tables import (
+    as_schema,
+    is_number,
+    is_typed,
+    merged,
+    require_columns,
+    table_batches,
+    table_files,
+    with_values,
+)
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.errors import UserError
 
@@ -23,10 +32,18 @@ class SideTable:
     Attributes:
         table: One row a key.
         key: The name of the key's column.
+        words: The columns of numbers that one word makes texts.
+        read: What was read of each file, by which such a word is found.
     """
 
     table: pa.Table
     key: str
+    words: Sequence[str] = ()
+    read: Sequence[tuple[str, pa.RecordBatch]] = ()
+
+    def pieces(self, column: str) -> Sequence[tuple[str, pa.RecordBatch]]:
+        """The files of the table and the rows of each, in which a word of a column is found."""
+        return self.read
 
     def column(self, name: str) -> pa.Array:
         """A column of the table."""
@@ -75,7 +92,7 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
     schema: pa.Schema | None = None
     declared: pa.Schema | None = None
     for path in side_files(side, base, name):
-        for batch in batches(path, None, side.csv):
+        for batch in table_batches(path, None, side):
             require_columns(path, batch.schema.names, [side.key])
             found.append((path, batch))
             schema, declared = merged(schema, with_values(batch)), merged(declared, batch.schema)
@@ -93,4 +110,4 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
     if (counts > 1).any():
         key, rows = counted.field("values")[int(counts.argmax())], counts.max()
         raise UserError(f"{base / side.path}: {side.key} '{key}' stands in {rows} rows; keep one")
-    return SideTable(table, side.key)
+    return SideTable(table, side.key, types.of_one_word, found if types.of_one_word else ())

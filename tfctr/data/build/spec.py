@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,11 +21,33 @@ ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
 TIME_UNITS = {"milliseconds": 1000, "microseconds": 1_000_000}
 """How many of a unit of `log.time_format` a second has; what is no unit is a pattern."""
 
+TIME_WANTED = "a time is a timestamp, or whole seconds since 1970, or written as `log.time_format` says"
+"""What a time must be, for messages."""
+LABEL_WANTED = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
+"""What a label must be, for messages."""
+
 Duplicates = Literal["refuse", "drop", "keep"]
 Slice = Literal["activity", "popularity", "hour"]
 
 
-class Log(Strict):
+class NamedColumns(Strict):
+    """What a table is written like, and what its columns are called in the build file and in what is built."""
+
+    csv: TableFormat = TableFormat()
+    rename: dict[str, Name] = Field(
+        default_factory=dict, description="name in the table -> name here, of the columns that have another name here"
+    )
+
+    @field_validator("rename")
+    @classmethod
+    def _of_two_names(cls, rename: dict[str, str]) -> dict[str, str]:
+        twice = [name for name, count in Counter(rename.values()).items() if count > 1]
+        if twice:
+            raise ValueError(f"two columns would be called '{twice[0]}'")
+        return rename
+
+
+class Log(NamedColumns):
     """The interaction log; the order of its rows is free."""
 
     path: str | dict[Literal["train", "valid", "test"], str] = Field(
@@ -40,7 +63,6 @@ class Log(Strict):
     )
     where: tuple[Condition, ...] = Field((), description="rows of the log that are used at all; all must hold")
     duplicates: Duplicates = Field("refuse", description="rows of one user, item and second")
-    csv: TableFormat = TableFormat()
 
     @field_validator("time_format")
     @classmethod
@@ -55,12 +77,11 @@ class Log(Strict):
         return None if self.time_format in TIME_UNITS else self.time_format
 
 
-class Side(Strict):
+class Side(NamedColumns):
     """A table with one row a user or item."""
 
     path: str
     key: str = Field(description="the column that the user or item of the log is looked up in")
-    csv: TableFormat = TableFormat()
 
 
 class Label(Rule):

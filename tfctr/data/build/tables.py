@@ -8,9 +8,46 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tfctr.data.sources import files_of, source_of
+from tfctr.data.build.spec import NamedColumns
+from tfctr.data.sources import batches, files_of, source_of, types
 from tfctr.data.sources.missing import without_nan
 from tfctr.errors import UserError
+
+
+def table_names(path: str, said: NamedColumns) -> dict[str, str]:
+    """The columns that a file of a table has, in its own words, and what each is called.
+
+    Raises:
+        UserError: a column that is renamed is not there, or its new name is that of another one.
+    """
+    given = types(path, said.csv)
+    names = {name: said.rename.get(name, name) for name in given}
+    for theirs, ours in said.rename.items():
+        if theirs not in given:
+            raise UserError(f"{path}: no column '{theirs}', which `rename` calls '{ours}'; it has {', '.join(given)}")
+        if ours != theirs and names.get(ours) == ours:
+            raise UserError(
+                f"{path}: `rename` calls '{theirs}' '{ours}', and another column is called so; rename that one too, or "
+                "choose another name"
+            )
+    return names
+
+
+def table_batches(path: str, wanted: Collection[str] | None, said: NamedColumns) -> Iterator[pa.RecordBatch]:
+    """The rows of a file of a table, in order, as its format gives them.
+
+    Args:
+        path: The file.
+        wanted: The columns to read, of those that the file has, as the build file calls them; None reads all.
+        said: What the build file says of the table.
+
+    Raises:
+        UserError: a damaged file, or columns that can't be renamed.
+    """
+    names = table_names(path, said)
+    theirs = None if wanted is None else [name for name, ours in names.items() if ours in wanted]
+    for batch in batches(path, theirs, said.csv):
+        yield batch.rename_columns([names[name] for name in batch.schema.names])
 
 
 @contextmanager

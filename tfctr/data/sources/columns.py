@@ -23,7 +23,12 @@ _Ints = npt.NDArray[np.int64]
 
 
 def log_rows(
-    table: pa.RecordBatch, rules: Mapping[str, ColumnRule], path: str, before: int, unread: frozenset[str]
+    table: pa.RecordBatch,
+    rules: Mapping[str, ColumnRule],
+    path: str,
+    before: int,
+    unread: frozenset[str],
+    of_words: str = "",
 ) -> Iterator[Rows]:
     """Some rows of a table, in the columns that the feature file names; one that the table lacks has no value.
 
@@ -35,6 +40,7 @@ def log_rows(
         path: The file.
         before: How many rows of the file come before them.
         unread: The columns of the file that the feature file does not name.
+        of_words: What is said of a text that is no number, beside that it is none.
 
     Raises:
         UserError: a value that can't become what the feature file says without a loss.
@@ -43,7 +49,9 @@ def log_rows(
     for name, rule in rules.items():
         index = table.schema.get_field_index(rule.column)
         try:
-            columns[name] = _Reader(rule).column(pa.nulls(table.num_rows) if index < 0 else table.column(index))
+            columns[name] = _Reader(rule, of_words).column(
+                pa.nulls(table.num_rows) if index < 0 else table.column(index)
+            )
         except _BadValueError as error:
             refused.append(error)
 
@@ -55,7 +63,7 @@ def log_rows(
         return
     first = min(refused, key=lambda error: error.row)
     if first.row:
-        yield from log_rows(table.slice(0, first.row), rules, path, before, unread)
+        yield from log_rows(table.slice(0, first.row), rules, path, before, unread, of_words)
     raise UserError(f"{where(first.row)}: {first}")
 
 
@@ -68,6 +76,7 @@ class _BadValueError(Exception):
 @dataclass(frozen=True)
 class _Reader:
     rule: ColumnRule
+    of_words: str
 
     def column(self, array: pa.Array) -> Column:
         array = _plain(array) if self.rule.dtype in ("float32", AS_WRITTEN) else without_nan(_plain(array))
@@ -177,7 +186,8 @@ class _Reader:
             return trimmed.cast(kind)
         except pa.ArrowInvalid:
             bad = next(index for index in range(len(texts)) if not _is_number(trimmed[index : index + 1], kind))
-            raise self._refused(int(rows[bad]), repr(texts[bad].as_py()), self.rule.dtype) from None
+            wanted = f"{self.rule.dtype}{self.of_words}"
+            raise self._refused(int(rows[bad]), repr(texts[bad].as_py()), wanted) from None
 
     def _text(self, array: pa.Array, rows: _Ints) -> pa.Array:
         kind = array.type

@@ -28,6 +28,7 @@ _LONGEST_LINE = 1 << 26
 _PACKED = 6  # how much larger a log is without gzip
 _LINE_ENDS = (ord("\n"), ord("\r"))
 _LONGEST_VALUE = 2**31 - 1
+_OF_WORDS = "; a word that stands for a missing value is named in `csv.nulls`"
 
 
 @record_source
@@ -58,7 +59,7 @@ class Csv(Source):
         for batch in self.batches(path, wanted, tables):
             for start in range(0, batch.num_rows, ROWS):
                 piece = _with_lists(batch.slice(start, ROWS), histories, tables)
-                yield from log_rows(piece, rules, path, done, unread)
+                yield from log_rows(piece, rules, path, done, unread, _OF_WORDS)
                 done += piece.num_rows
 
     @override

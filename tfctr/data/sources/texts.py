@@ -32,15 +32,20 @@ class TextTypes:
         self._numbers: set[str] = set()
         self._long: set[str] = set()
         self._seen: set[str] = set()
+        self._with_numbers: set[str] = set()
+        self._words: dict[str, set[str]] = {}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Looks at some rows; in a history, at the values of its events."""
         for name in batch.schema.names:
             column = batch.column(name)
             texts = column.flatten() if pa.types.is_list(column.type) else column
-            if not pa.types.is_string(texts.type) or (name in self._texts and name in self._others):
+            of_many_words = len(self._words.get(name, ())) > 1
+            if not pa.types.is_string(texts.type) or (name in self._texts and name in self._others and of_many_words):
                 continue
             texts = _known(texts)
+            if not of_many_words:
+                self._add_words(name, texts)
             if texts.null_count < len(texts):
                 self._seen.add(name)
             if _any(pc.match_substring_regex(texts, _LONG)):
@@ -54,6 +59,14 @@ class TextTypes:
             ):
                 self._texts.add(name)
 
+    def _add_words(self, name: str, texts: pa.Array) -> None:
+        """Notes whether there are numbers, and the first two texts that are none."""
+        numbers = _is_number(texts)
+        if _any(numbers):
+            self._with_numbers.add(name)
+        words = texts.filter(pc.invert(numbers)).unique()[:2].to_pylist()
+        self._words[name] = set([*self._words.get(name, ()), *words][:2])
+
     def merge(self, other: TextTypes) -> None:
         """Adds what was seen of other rows."""
         self._texts |= other._texts
@@ -61,6 +74,15 @@ class TextTypes:
         self._numbers |= other._numbers
         self._long |= other._long
         self._seen |= other._seen
+        self._with_numbers |= other._with_numbers
+        for name, words in other._words.items():
+            self._words[name] = set([*self._words.get(name, ()), *words][:2])
+
+    @property
+    def of_one_word(self) -> list[str]:
+        """The columns of numbers that one word makes texts, in the order of their names."""
+        found = (name for name in self._with_numbers & self._texts if len(self._words[name]) == 1)
+        return sorted(set(found) - self._as_written)
 
     @property
     def types(self) -> dict[str, pa.DataType]:
@@ -86,6 +108,25 @@ def typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
             settled = _known(column).cast(kind)
         table = table.set_column(index, name, settled)
     return table
+
+
+def first_text(texts: pa.Array, booleans: bool = False) -> int | None:
+    """The index of the first of some texts that no number is written as; None where each is a number or missing.
+
+    Args:
+        texts: The texts [n].
+        booleans: Whether true and false count as numbers.
+    """
+    known = _known(texts)
+    told = _is_number(known)
+    if booleans:
+        told = pc.or_(told, pc.match_substring_regex(known, _BOOLEAN))
+    others = pc.invert(pc.fill_null(told, True)).to_numpy(zero_copy_only=False)
+    return int(others.argmax()) if others.any() else None
+
+
+def _is_number(texts: pa.Array) -> pa.Array:
+    return pc.or_(pc.match_substring_regex(texts, _WHOLE), pc.match_substring_regex(texts, _NUMBER))
 
 
 def _known(texts: pa.Array) -> pa.Array:

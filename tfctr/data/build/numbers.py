@@ -1,0 +1,96 @@
+"""Where a build asks numbers of the log, and what a text among them is told as: a CSV has no types of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from tfctr.console import error_console
+from tfctr.data.build.log import LogFile, column_of
+from tfctr.data.build.spec import LABEL_WANTED, TIME_WANTED, Build
+from tfctr.data.build.tables import is_typed, table_batches
+from tfctr.data.sources.texts import first_text
+from tfctr.errors import UserError
+
+
+def check_numbers(log: pa.Table, build: Build, files: Sequence[LogFile]) -> None:
+    """Refuses a column of texts where the build file asks numbers of it, by the first value that made it one of texts.
+
+    Args:
+        log: Some rows of the log.
+        build: The build file.
+        files: The files of the log.
+
+    Raises:
+        UserError: file and row, value, and how a word for a missing value is named.
+    """
+    for column, asks in _asked(build):
+        if pa.types.is_string(column_of(log, column).type):
+            # The log is read once more for it: who reads it first does not know yet what is asked.
+            told = first_word(log_pieces(build, files, column), column, booleans=asks == LABEL_WANTED)
+            if told is not None:
+                raise UserError(
+                    f"{told}, which is no number, so all of the column are texts; {asks}. A word that stands for a "
+                    "missing value is named in `log.csv.nulls`"
+                )
+
+
+def _asked(build: Build) -> Iterator[tuple[str, str]]:
+    """The columns of which numbers are asked, and by what."""
+    log, label = build.log, build.label
+    if log.time is not None and log.time_pattern is None:
+        yield log.time, TIME_WANTED
+    conditions = [*log.where, *build.impressions, *(one for h in build.histories.values() for one in h.events)]
+    for rule, column in [*((one, one.column) for one in conditions), (label, label.column)]:
+        if rule.asks_numbers:
+            yield column, f"`{rule.text}` asks numbers"
+    if label.given is None:
+        yield label.column, LABEL_WANTED
+
+
+def warn_of_words(
+    columns: Iterable[str], pieces: Callable[[str], Iterable[tuple[str, pa.RecordBatch]]], key: str
+) -> None:
+    """Warns of columns that a single word among numbers makes texts.
+
+    Args:
+        columns: `TextTypes.of_one_word` of the table.
+        pieces: The files of the table and their rows, for a column.
+        key: What the build file calls the table.
+    """
+    for column in columns:
+        told = first_word(pieces(column), column)
+        error_console().print(
+            f"warning: {told}, the only word among numbers, so all of the column are texts; if it stands for a missing "
+            f"value, name it in `{key}.csv.nulls`",
+            markup=False,
+            highlight=False,
+        )
+
+
+def log_pieces(build: Build, files: Sequence[LogFile], column: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """One column of the log, from those of its files that have no types."""
+    for file in files:
+        if not is_typed(file.path):
+            for batch in table_batches(file.path, [column], build.log):
+                yield file.path, batch
+
+
+def first_word(pieces: Iterable[tuple[str, pa.RecordBatch]], column: str, booleans: bool = False) -> str | None:
+    """The first value of a column that is no number, in words with its place; None where there is none.
+
+    Args:
+        pieces: The rows of some files in order, each with its file.
+        column: The column.
+        booleans: Whether true and false count as numbers.
+    """
+    rows = Counter[str]()
+    for path, batch in pieces:
+        texts = batch.column(batch.schema.get_field_index(column))
+        row = first_text(texts, booleans) if pa.types.is_string(texts.type) else None
+        if row is not None:
+            return f"{path}, row {rows[path] + row + 1}: column '{column}' is '{texts[row]}'"
+        rows[path] += batch.num_rows
+    return None
