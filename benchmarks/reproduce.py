@@ -76,26 +76,25 @@ def _train(table: Table, row: Row, seed: int, data: Path, out: Path) -> Result:
 
     file, experiment = row.feature_file(), row.experiment(seed)
     say(f"{table.name} {row.name} seed {seed}: {out}")
-    train_in_workspace(file, experiment, data, out)
+    best = train_in_workspace(file, experiment, data, out).progress.best_epoch
     run, note = finished_run(out), run_note(out)
     assert note is not None
     function = RawFunction(file, FileLookups(run.assets))
     test = RankingData.of_log(file, split_files(data, "test"), function, out / "rows-test")
     measured = validate(run.model, test, experiment.training.batch_size, experiment.evaluation.weighting)
-    best = max(range(len(run.history)), key=lambda epoch: run.history[epoch]["auc"])
-    seconds, rows = note["seconds"], _rows(data)
+    seconds, valid = note["seconds"], run.history[best - 1]
     return Result(
         table=table.name,
         row=row.name,
         plan=row.digest,
         seed=seed,
         test={name: measured[name] for name in ("auc", "logloss", "gauc") if name in measured},
-        valid={name: run.history[best][name] for name in ("auc", "logloss") if name in run.history[best]},
-        best_epoch=best + 1,
+        valid={name: valid[name] for name in ("auc", "logloss") if name in valid},
+        best_epoch=best,
         epochs=len(run.history),
         parameters=sum(math.prod(weight.shape) for weight in run.model.trainable_variables),
         seconds=seconds["steps"] + seconds["validation"],
-        rows_per_second=rows * len(run.history) / seconds["steps"],
+        rows_per_second=_rows(data) * len(run.history) / seconds["steps"],
         machine=f"{platform.machine()}, {_cores()} cores",
         day=time.strftime("%Y-%m-%d"),
     )

@@ -47,7 +47,7 @@ class TestTraining:
             "about": "A small table.",
             "data": {"small": {"title": "Small", "prepare": "tfctr data synthesize --out DATA", "every": {}}},
             "seeds": [1, 2],
-            "every": {"features": str(features), "training": {"epochs": 1, "batch_size": 256}},
+            "every": {"features": str(features), "training": {"epochs": 1, "batch_size": 256, "jit_compile": False}},
             "rows": {
                 "LR": {"preset": "lr", "published": {"auc": 0.6}, "source": "nowhere"},
                 "FM": {"preset": "fm"},
