@@ -161,5 +161,9 @@ def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) 
 
 def provenance(path: Path) -> dict[str, Any]:
     """Name, bytes and SHA-256 of a file."""
-    content = path.read_bytes()
-    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with path.open("rb") as file:
+        return {
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }

@@ -80,6 +80,7 @@ class History(Strict):
 class Build(Strict):
     """A build file."""
 
+    about: str | None = Field(None, description="what the data are, for people")
     log: Log
     label: Label
     users: Side | None = None
