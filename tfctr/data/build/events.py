@@ -293,14 +293,15 @@ def _labels(rows: pa.Table, label: Label, files: Sequence[LogFile]) -> _Ints:
     if label.given is not None:
         return label.holds(values, label.column).astype(np.int64)
     told = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
-    if not (pa.types.is_boolean(values.type) or pa.types.is_integer(values.type)):
-        raise UserError(f"column '{label.column}' of the log is {values.type}; {told}")
-    labels: _Ints = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    bad = (labels != 0) & (labels != 1)
+    kind = values.type
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
+    if not any(is_one(kind) for is_one in tests):
+        raise UserError(f"column '{label.column}' of the log is {kind}; {told}")
+    bad = pc.invert(pc.is_in(values, pa.array([0, 1]).cast(kind))).to_numpy(zero_copy_only=False)
     if bad.any():
         row = int(bad.argmax())
-        raise UserError(f"{place(rows, row, files)}: column '{label.column}' is {labels[row]}; {told}")
-    return labels
+        raise UserError(f"{place(rows, row, files)}: column '{label.column}' is {values[row]}; {told}")
+    return np.asarray(values.cast(pa.int64()).to_numpy(zero_copy_only=False), np.int64)
 
 
 def _draws(events: Events, rows: _Ints, seed: int, purpose: int) -> npt.NDArray[np.float64]:
