@@ -18,6 +18,7 @@ from tfctr.errors import UserError
 from tfctr.features import load_feature_file
 
 NAMES = sorted(PUBLIC_FILES)
+CSV_NAMES = [name for name in NAMES if name not in ("microlens", "movielens-1m-ctr")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +59,8 @@ def test_an_epoch_is_trained_with_its_feature_file(tmp_path: Path, name: str) ->
         "--out",
         str(tmp_path / "run"),
     ]
-    result = CliRunner().invoke(app, ["train", *paths, "--preset", "deepfm", "--epochs", "1"], catch_exceptions=False)
+    settings = ["--preset", files.preset, "--epochs", "1", "--set", "training.jit_compile=false"]
+    result = CliRunner().invoke(app, ["train", *paths, *settings], catch_exceptions=False)
     assert "epoch 1: validation AUC" in result.output
 
 
@@ -85,6 +87,38 @@ def test_a_seed_draws_another_random_split_and_is_refused_where_the_split_is_pub
     arguments = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "d"), "--seed", "1"]
     result = CliRunner().invoke(app, ["data", "prepare", "frappe", *arguments])
     assert "frappe is split as published, so it takes no seed" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
+    PUBLIC_FILES[name].write(tmp_path / "source")
+    for path in sorted((tmp_path / "source").iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(UserError, match=f"{path.name.removesuffix('.gz')}(: no such file or folder| is missing)"):
+            prepare(name, tmp_path / "source", tmp_path / "out")
+        path.write_bytes(content)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", CSV_NAMES)
+def test_a_wrong_header_and_a_bad_label_are_told_with_file_and_row(tmp_path: Path, name: str) -> None:
+    PUBLIC_FILES[name].write(tmp_path / "source")
+    path = next(path for path in sorted((tmp_path / "source").iterdir()) if path.suffix == ".csv")
+    content = path.read_text()
+    header, first, second, rest = content.split("\n", 3)
+    label = build_file(name)["label"]["column"]
+    place = header.split(",").index(label)
+    values = second.split(",")
+    values[place] = "2"
+    path.write_text("\n".join([header, first, ",".join(values), rest]))
+    with pytest.raises(UserError, match=rf"{path.name}, row 2: column '{label}' is 2; .* a label must be 0 or 1"):
+        prepare(name, tmp_path / "source", tmp_path / "out")
+    for column in {label, *(one.partition(".")[2] for one in build_file(name)["columns"])}:
+        path.write_text(content.replace(header, f",{header},".replace(f",{column},", ",other,")[1:-1]))
+        with pytest.raises(UserError, match=rf"{path.name}: no column '{column}'"):
+            prepare(name, tmp_path / "source", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_that_is_no_directory_is_told(tmp_path: Path) -> None:
