@@ -104,6 +104,11 @@ def test_a_column_is_changed(tmp_path: Path, name: str, change: dict[str, Any], 
     assert [row[name] for row in built(tmp_path, changes={name: change})] == values
 
 
+@pytest.mark.parametrize("labels", [[1.0, 0.0, 1.0], [True, False, True]])
+def test_a_label_may_be_a_number_with_a_point_or_a_boolean(tmp_path: Path, labels: list[Any]) -> None:
+    assert [row["label"] for row in built(tmp_path, ROWS | {"click": labels})] == [1, 0, 1]
+
+
 def test_vectors_stand_in_the_table_of_items(tmp_path: Path) -> None:
     items = ITEMS | {"vector": pa.array(ITEMS["vector"], pa.list_(pa.float32(), 2))}
     built(tmp_path, items=items, item_vectors={"column": "vector"})
@@ -176,7 +181,7 @@ def test_what_the_log_can_not_give_is_one_line_and_leaves_nothing(
             r"changes.age.between: must be growing numbers. Received: \[3.0, 1.0\]",
         ),
         ({"changes": {"color": {"part": "."}}}, r"changes.color: `columns` and the histories name no such column"),
-        ({"columns": ["log.item", "log.item"]}, r"columns: 'log.item' stands twice"),
+        ({"columns": ["log.item", "items.item"]}, r"columns: two are called 'item'; write them as name: source"),
         ({"columns": ["log.item", "shop.age"]}, r"columns.age: "),
         (
             {"histories": given(events=[{"column": "click", "one_of": [1]}])},

@@ -53,7 +53,8 @@ def prepare(
     if dataset == "movielens-1m":
         manifest = prepare_movielens(source, out, options, item_vectors, force)
     elif options == Options(seed=seed) and item_vectors is None:
-        manifest = prepare_dataset(dataset, source, out, force, None if seed == Options().seed else seed)
+        with resumable():
+            manifest = prepare_dataset(dataset, source, out, force, None if seed == Options().seed else seed)
     else:
         raise UserError(
             f"{dataset} is written as published; of the options it takes --source, --out and --force, and --seed where "

@@ -13,8 +13,8 @@ from tfctr.console import step
 from tfctr.data.build.datasets import build_file, dataset_names
 from tfctr.data.build.spec import build_of
 from tfctr.data.item_vectors import FILE_NAME, ItemVectors, load_item_vectors
-from tfctr.data.manifest import write_items
-from tfctr.data.movielens import MovieLens, provenance, read_movielens
+from tfctr.data.manifest import provenance, write_items
+from tfctr.data.movielens import MovieLens, read_movielens
 from tfctr.data.splits import USUAL_SHARES, Shares, Split
 from tfctr.errors import UserError
 
@@ -142,7 +142,7 @@ def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int |
             paths = [file.path for file in log_files(build, base)]
             paths += [path for key, side in build.sides.items() for path in side_files(side, base, key)]
             with step(f"Reading {source}"):
-                found = [provenance(Path(path)) for path in paths]
+                found = [provenance(Path(path)) for path in dict.fromkeys(paths)]
         return build_dataset(build, base, out, force, {"dataset": name, "source": found})
 
 

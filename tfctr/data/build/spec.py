@@ -184,10 +184,11 @@ class Build(Strict):
     def _by_their_own_names(cls, columns: Any) -> Any:
         if not isinstance(columns, list) or not all(isinstance(one, str) for one in columns):
             return columns
-        repeated = [one for index, one in enumerate(columns) if one in columns[:index]]
+        names = [one.partition(".")[2] for one in columns]
+        repeated = [name for index, name in enumerate(names) if name in names[:index]]
         if repeated:
-            raise ValueError(f"'{repeated[0]}' stands twice")
-        return {one.partition(".")[2]: one for one in columns}
+            raise ValueError(f"two are called '{repeated[0]}'; write them as name: source")
+        return dict(zip(names, columns, strict=True))
 
     @field_validator("shares", mode="before")
     @classmethod

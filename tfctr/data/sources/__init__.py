@@ -125,7 +125,14 @@ def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> I
 
 
 def with_lists(path: str, batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
-    """Rows that `batches` gave with lists as their histories, where the format has none."""
+    """Rows that `batches` gave with lists as their histories, where the format has none.
+
+    Args:
+        path: The file.
+        batch: The rows.
+        histories: The columns that hold histories.
+        tables: How text tables are written.
+    """
     return _known(path).with_lists(batch, histories, tables)
 
 
