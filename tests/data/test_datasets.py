@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_an_epoch_is_trained_with_its_feature_file(tmp_path: Path, name: str) ->
 
 def test_each_data_set_says_what_it_is_and_is_told_in_the_help() -> None:
     assert set(dataset_names()) == {*PUBLIC_FILES, "frappe", "movielens-1m"}
-    text = CliRunner().invoke(app, ["data", "prepare", "--help"], terminal_width=200).output
+    text = re.sub(r"[│\s]+", "", CliRunner().invoke(app, ["data", "prepare", "--help"]).output)  # lines end anywhere
     assert all(name in text and build_file(name)["about"] for name in dataset_names())
 
 
