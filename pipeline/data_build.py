@@ -32,9 +32,9 @@ from tfctr.data.build.events import Cut
 from tfctr.data.build.impressions import Plan, impressions
 from tfctr.data.build.log import LogFile, bucket_count, by_bucket, log_batches, log_files, log_schema, text_types
 from tfctr.data.build.plan import described, make_plan
+from tfctr.data.build.sides import vectors_of_items
 from tfctr.data.build.spec import Build, load_build
 from tfctr.data.build.tables import arrow_errors, is_typed
-from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.manifest import warn_of_one_class, write_manifest
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.data.splits import SPLITS
@@ -130,7 +130,7 @@ def build_on_beam(
         work = Work(build, base)
         tables = [f"{side.table.num_rows:,} {name}" for name, side in work.plan.sides.items()]
     console().print(f"{', '.join([f'{len(work.files)} files of the log', *tables])}; {work.buckets} groups of users")
-    vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
+    vectors = vectors_of_items(build, base, work.plan.sides)
     with staged_directory(out, force) as directory:
         description, parts = directory / "description.json", directory / "parts"
         for split in SPLITS:

@@ -34,7 +34,8 @@ def by_key(rows: dict[str, list[dict[str, Any]]]) -> dict[tuple[Any, ...], dict[
 
 def test_every_column_is_what_plain_python_makes_of_the_log(tmp_path: Path) -> None:
     log = click_log()
-    rows = by_key(build(tmp_path, log))
+    days = {"weekday": "weekday", "weekend": "weekend"}
+    rows = by_key(build(tmp_path, log, slices=BUILD["slices"] | days))
     events = log.to_pylist()
     assert len(rows) == len(events)
     train = [row for row in rows.values() if row["split"] == "train"]
@@ -52,7 +53,10 @@ def test_every_column_is_what_plain_python_makes_of_the_log(tmp_path: Path) -> N
         assert row["label"] == event["click"]
         assert row["price"] == event["price"]
         assert row["request"] == f"{event['user']}-{event['time']}"
-        assert row["hour"] == f"{datetime.fromtimestamp(event['time'], UTC).hour:02d}"
+        when = datetime.fromtimestamp(event["time"], UTC)
+        assert row["hour"] == f"{when.hour:02d}"
+        assert row["weekday"] == str(when.isoweekday())
+        assert row["weekend"] == ("yes" if when.isoweekday() > 5 else "no")
         assert row["activity"] in ("low", "medium", "high")
         assert (row["popularity"] == "new") == (of_item[event["item"]] == 0)
         assert "click" not in row

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.data.build_logs import rows_of
 from tfctr.cli import app
-from tfctr.data.prepare import prepare_frappe
+from tfctr.data.prepare import prepare
 from tfctr.errors import UserError
 
 HEADER = "label,user,item,daytime,weather\n"
@@ -29,7 +29,7 @@ def published(directory: Path) -> Path:
 
 def test_the_published_splits_are_kept_row_by_row(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = prepare_frappe(published(tmp_path / "source"), out)
+    manifest = prepare("frappe", published(tmp_path / "source"), out)
     rows = rows_of(out)
     names = ("label", "user", "item", "daytime", "weather")
     for split, lines in FILES.items():
@@ -46,8 +46,8 @@ def test_the_published_splits_are_kept_row_by_row(tmp_path: Path) -> None:
 def test_a_missing_file_and_an_option_of_another_data_set_are_one_line(tmp_path: Path) -> None:
     source = published(tmp_path / "source")
     (source / "valid.csv").unlink()
-    with pytest.raises(UserError, match=r"valid.csv is missing \(and so is valid.csv.gz\)"):
-        prepare_frappe(source, tmp_path / "out")
+    with pytest.raises(UserError, match=r"valid.csv: no such file or folder, and no valid.csv.gz"):
+        prepare("frappe", source, tmp_path / "out")
     arguments = ["data", "prepare", "frappe", "--source", str(source), "--out", str(tmp_path / "out"), "--users", "3"]
     result = CliRunner().invoke(app, arguments)
     assert isinstance(result.exception, UserError)

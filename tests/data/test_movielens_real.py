@@ -9,7 +9,7 @@ import pytest
 from tests.data.helpers import read_split
 from tfctr.data.build.counts import DrawCounts, SecondCounts
 from tfctr.data.movielens import read_movielens
-from tfctr.data.prepare import Options, prepare_movielens
+from tfctr.data.prepare import Options, prepare, prepare_movielens
 from tfctr.data.splits import SPLITS, by_time
 
 SOURCE = Path(__file__).parents[3] / "shared/data/movielens-1m"
@@ -79,3 +79,16 @@ def test_all_of_it_is_written(tmp_path: Path) -> None:
     assert len(test) == counts["test"]["rows"]
     assert all(time < row["timestamp"] for row in test for time in row["history_time"][:1])
     assert {row["user_activity"] for row in test} == {"low", "medium", "high"}
+
+
+@pytest.mark.slow
+def test_the_table_of_fields_has_the_rows_that_are_published(tmp_path: Path) -> None:
+    manifest = prepare("movielens-1m-ctr", SOURCE, tmp_path / "out")
+    counts = manifest["splits"]
+    assert [counts[split]["rows"] for split in SPLITS] == [591_209, 73_901, 73_902]
+    assert sum(count["positives"] for count in counts.values()) == 575_281
+    train = read_split(tmp_path / "out", "train")
+    # What is published counts padding and unknown values too: 6042, 4, 9, 23 and, by another split, 3643 films.
+    for column, values in {"user_id": 6040, "gender": 2, "age": 7, "occupation": 21, "item_id": 3647}.items():
+        assert len({row[column] for row in train}) == values
+    assert len({genre for row in train for genre in row["genres"].split("|")}) == 18

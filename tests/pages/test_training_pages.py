@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from tests.data.public_files import PUBLIC_FILES
 from tests.pages.page import ROOT, Reader
 from tests.ports import free_port
 from tfctr.cli import app
+from tfctr.data.build.datasets import dataset_names
 from tfctr.data.splits import SPLITS
 from tfctr.training.workspace import finished_run
 
@@ -101,6 +103,29 @@ def test_impressions_become_a_ranked_answer(shop: Path, reader: Reader) -> None:
     assert [name for name in below if not (out / name.removesuffix("/N")).exists()] == []
     assert pq.read_table(reader.directory / "scores.parquet").column_names[:2] == ["request_id", "product"]
     assert re.search(r"│ 12 +│ 3\.0 +│$", told, re.MULTILINE)
+
+
+@pytest.mark.e2e
+def test_a_public_data_set_is_prepared_and_trained(reader: Reader) -> None:
+    PUBLIC_FILES["criteo-x4"].write(reader.directory / "SOURCE")
+    shutil.copytree(ROOT / "configs", reader.directory / "configs")
+    quick = "qnn-alpha-criteo --epochs 1 --set training.jit_compile=false --set model.interaction.layers=1"
+
+    told = reader.reads("docs/datasets.md", {"qnn-alpha-criteo": quick})
+
+    assert "train: 24 rows, 50.00% positive" in told
+    assert finished_run(reader.directory / "RUN")
+
+
+def test_the_page_of_public_data_sets_names_them_all_with_their_feature_files() -> None:
+    first, second = re.split(r"^## .*", _text("docs/datasets.md"), flags=re.MULTILINE)[1:3]
+    rows = {row[0]: row for row in re.findall(r"\| `([\w-]+)` \|.*\| `([\w-]+\.yaml)` \|", first)}
+    assert sorted(rows) == dataset_names()
+    assert {(ROOT / "configs" / file).is_file() for _, file in rows.values()} == {True}
+    assert {name: file for name, file in rows.values() if name in PUBLIC_FILES} == {
+        name: files.features for name, files in PUBLIC_FILES.items()
+    }
+    assert sorted(re.findall(r"^\| `([\w-]+)` \|", second, re.MULTILINE)) == dataset_names()
 
 
 @pytest.mark.e2e

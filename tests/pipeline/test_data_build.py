@@ -21,11 +21,14 @@ from pipeline.configs import beam_args
 from pipeline.data_build import build_on_beam
 from pipeline.errors import for_people
 from tests.data.build_logs import BUILD, click_log, rows_of
+from tests.data.public_files import PUBLIC_FILES
 from tests.workbench import ROOT
 from tfctr.data.build import local
 from tfctr.data.build import log as build_log
+from tfctr.data.build.datasets import build_file
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
+from tfctr.data.prepare import prepare
 from tfctr.errors import UserError
 
 
@@ -71,6 +74,16 @@ def test_beam_writes_the_rows_that_one_machine_writes(
     assert data_build.Work(build, tmp_path).buckets > 5
     written = sorted(path.name for path in (tmp_path / "there").iterdir())
     assert written == ["dataset.json", "test", "train", "valid"]
+
+
+@pytest.mark.parametrize("name", ["amazon", "microlens", "avazu-x4"])
+def test_beam_writes_public_data_sets_too(tmp_path: Path, name: str) -> None:
+    PUBLIC_FILES[name].write(tmp_path / "source")
+    here = prepare(name, tmp_path / "source", tmp_path / "here")
+    there = build_on_beam(build_of(build_file(name), name), tmp_path / "source", tmp_path / "there")
+    assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
+    assert here["columns"] == there["columns"]
+    assert (tmp_path / "there" / "item_vectors.npz").is_file() == (name == "microlens")
 
 
 def test_texts_have_the_type_of_all_files(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """`tfctr data`: real and synthetic data sets in the layout that pipeline and training read."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from tfctr.console import console, resumable
-from tfctr.data.prepare import Neutral, Options, prepare_frappe, prepare_movielens
+from tfctr.data.build.datasets import dataset_names
+from tfctr.data.prepare import Neutral, Options, prepare_movielens
+from tfctr.data.prepare import prepare as prepare_dataset
 from tfctr.data.splits import Shares, Split
 from tfctr.data.synthesize import synthesize as write_synthetic
 from tfctr.data.synthetic_world import Settings
@@ -24,7 +26,7 @@ HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a histor
 
 @app.command()
 def prepare(
-    dataset: Annotated[Literal["movielens-1m", "frappe"], typer.Argument(help="Which data set.")],
+    dataset: Annotated[str, typer.Argument(help=f"Which data set: {', '.join(dataset_names())}.")],
     source: Annotated[Path, typer.Option(help="Directory with the publisher's files, plain or .gz.")],
     out: OutOption,
     history_length: HistoryOption = 50,
@@ -42,14 +44,22 @@ def prepare(
     ] = 1,
     force: ForceOption = False,
 ) -> None:
-    """Writes a public data set as impressions. Frappe is split as published; the options are MovieLens-1M's."""
+    """Writes a public data set as impressions.
+
+    movielens-1m takes all options, a data set that is split at random takes --seed, and the others are split as
+    published.
+    """
     options = Options(history_length, neutral, split, _shares(shares), seed, rows, users, history_ttl_seconds)
     if dataset == "movielens-1m":
         manifest = prepare_movielens(source, out, options, item_vectors, force)
-    elif options == Options() and item_vectors is None:
-        manifest = prepare_frappe(source, out, force)
+    elif options == Options(seed=seed) and item_vectors is None:
+        with resumable():
+            manifest = prepare_dataset(dataset, source, out, force, None if seed == Options().seed else seed)
     else:
-        raise UserError("frappe is written as published; of the options it takes --source, --out and --force alone")
+        raise UserError(
+            f"{dataset} is written as published; of the options it takes --source, --out and --force, and --seed where "
+            "it is split at random"
+        )
     _print_splits(manifest)
     console().print(f"Written to {out}")
 

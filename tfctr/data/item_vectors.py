@@ -50,7 +50,7 @@ def load_item_vectors(path: Path, width: int | None = None) -> ItemVectors:
     if not path.is_file():
         raise UserError(f"item vectors: {path} is missing; allowed are .npz and .npy files")
     ids, vectors = _read_npz(path) if path.suffix == ".npz" else _read_npy(path)
-    return _checked(path, ids, vectors, width)
+    return checked_vectors(path, ids, vectors, width)
 
 
 def _load(path: Path) -> Any:
@@ -92,7 +92,20 @@ def _read_npy(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     return np.array(ids, np.int64), _load(path)
 
 
-def _checked(path: Path, ids: npt.NDArray[Any], vectors: npt.NDArray[Any], width: int | None) -> ItemVectors:
+def checked_vectors(
+    path: Path, ids: npt.NDArray[Any], vectors: npt.NDArray[Any], width: int | None = None
+) -> ItemVectors:
+    """Item vectors of arrays.
+
+    Args:
+        path: Where they come from, for messages.
+        ids: The ids [n].
+        vectors: The vectors [n, width].
+        width: The width that the vectors must have; None allows any.
+
+    Raises:
+        UserError: Ids and vectors do not fit together.
+    """
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UserError(f"item vectors: ids in {path} must be integers [n]. Received: {_shape(ids)}")
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or not vectors.size:

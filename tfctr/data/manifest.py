@@ -1,6 +1,7 @@
 """Writes the files beside the records that describe a data set: items.csv and dataset.json."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,16 @@ def write_items(directory: Path, items: Iterable[tuple[int | str | None, ...]], 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["item_id", "title", "genres", "year", *more])
         writer.writerows(items)
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """Name, bytes and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return {
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
 
 
 def write_manifest(directory: Path, content: dict[str, Any]) -> None:

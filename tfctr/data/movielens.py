@@ -1,7 +1,6 @@
 """Reads MovieLens-1M in its publisher's layout: `::`-separated Latin-1 files, plain or gzip."""
 
 import gzip
-import hashlib
 import re
 import zlib
 from array import array
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfctr.data.manifest import provenance
 from tfctr.errors import UserError
 
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
@@ -157,9 +157,3 @@ def _read_ratings(path: Path, users: dict[int, User], movies: dict[int, Movie]) 
             raise _malformed(path, number, f"movie {item} is not in movies.dat")
         values.extend((user, item, int(rating_text), _integer(path, number, "Timestamp", time_text)))
     return tuple(np.frombuffer(values, np.int64).reshape(-1, 4).T)
-
-
-def provenance(path: Path) -> dict[str, Any]:
-    """Name, bytes and SHA-256 of a file."""
-    content = path.read_bytes()
-    return {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

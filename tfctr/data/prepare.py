@@ -1,27 +1,26 @@
 """Public data sets as impressions: an adapter reads what the publisher wrote, a build file says the rest."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from tfctr.console import step
+from tfctr.data.build.datasets import build_file, dataset_names
 from tfctr.data.build.spec import build_of
 from tfctr.data.item_vectors import FILE_NAME, ItemVectors, load_item_vectors
-from tfctr.data.manifest import write_items
-from tfctr.data.movielens import MovieLens, provenance, read_movielens
+from tfctr.data.manifest import provenance, write_items
+from tfctr.data.movielens import MovieLens, read_movielens
 from tfctr.data.splits import USUAL_SHARES, Shares, Split
 from tfctr.errors import UserError
 
 Neutral = Literal["drop", "negative"]
 _NEUTRAL_RATING = 3
 _SHIPPED_VECTORS = "text_vectors.npz"
-_FRAPPE = ("train.csv", "valid.csv", "test.csv")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def prepare_movielens(
         with step(f"Reading {source}"):
             data = read_movielens(source)
             vectors = _vectors(source, item_vectors, data)
-        _write_tables(directory, data, options)
+        _write_tables(directory, data, _kept(data, options))
         content = build_file("movielens-1m")
         content["histories"]["history"]["length"] = options.history_length
         content |= {"split": options.split, "seed": options.seed}
@@ -102,39 +101,49 @@ def prepare_movielens(
         return build_dataset(build, directory, out, force, about, items)
 
 
-def prepare_frappe(source: Path, out: Path, force: bool = False) -> dict[str, Any]:
-    """Writes Frappe as impressions, split as it is published.
+def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int | None = None) -> dict[str, Any]:
+    """Writes a public data set as its build file says.
 
     Args:
-        source: The publisher's directory, with train.csv, valid.csv and test.csv, each plain or with `.gz`.
+        name: One of `dataset_names`.
+        source: The directory with the publisher's files.
         out: The directory to make, with train/, valid/, test/ and dataset.json.
         force: Whether a data set that stands at `out` is replaced.
+        seed: Decides a random split; None is the build file's.
 
     Returns:
         The content of dataset.json.
 
     Raises:
-        UserError: The input is bad, or `out` is taken. Then nothing is written.
+        UserError: There is no such data set, the input is bad, `out` is taken, or a seed is given for a split that is
+            published. Then nothing is written.
     """
     from tfctr.data.build.local import build_dataset
+    from tfctr.data.build.log import log_files
+    from tfctr.data.build.sides import side_files
 
-    content = build_file("frappe")
-    found = {}
-    for name in _FRAPPE:
-        paths = [path for path in (source / name, source / f"{name}.gz") if path.is_file()]
-        if not paths:
-            raise UserError(f"{source / name} is missing (and so is {name}.gz); Frappe has {', '.join(_FRAPPE)}")
-        found[name.removesuffix(".csv")] = paths[0]
-    content["log"]["path"] = {split: path.name for split, path in found.items()}
-    about = {"dataset": "frappe", "source": [provenance(path) for path in found.values()]}
-    return build_dataset(build_of(content, "frappe"), source, out, force, about)
-
-
-def build_file(name: str) -> dict[str, Any]:
-    """What the build file of a public data set says."""
-    text = (resources.files("tfctr.data.build") / f"{name}.yaml").read_text(encoding="utf-8")
-    content: dict[str, Any] = yaml.safe_load(text)
-    return content
+    if name not in dataset_names():
+        raise UserError(f"there is no public data set '{name}'; there are {', '.join(dataset_names())}")
+    build = build_of(build_file(name), name)
+    if seed is not None:
+        if build.given_split:
+            raise UserError(f"{name} is split as published, so it takes no seed")
+        build = build.model_copy(update={"seed": seed})
+    if not source.is_dir():
+        raise UserError(f"{source} is not a directory; --source must hold the publisher's files")
+    with TemporaryDirectory(prefix="tfctr-") as temporary:
+        tables = _READERS.get(name)
+        if tables is not None:
+            base = Path(temporary)
+            with step(f"Reading {source}"):
+                found = tables(source, base)
+        else:
+            base = source
+            paths = [file.path for file in log_files(build, base)]
+            paths += [path for key, side in build.sides.items() for path in side_files(side, base, key)]
+            with step(f"Reading {source}"):
+                found = [provenance(Path(path)) for path in dict.fromkeys(paths)]
+        return build_dataset(build, base, out, force, {"dataset": name, "source": found})
 
 
 def _vectors(source: Path, path: Path | None, data: MovieLens) -> ItemVectors | None:
@@ -148,8 +157,18 @@ def _vectors(source: Path, path: Path | None, data: MovieLens) -> ItemVectors | 
     return vectors
 
 
-def _write_tables(directory: Path, data: MovieLens, options: Options) -> None:
-    """The three tables that the build file names."""
+def _movielens_tables(source: Path, directory: Path) -> list[dict[str, Any]]:
+    data = read_movielens(source)
+    _write_tables(directory, data, np.ones(len(data.user), bool))
+    return data.provenance
+
+
+_READERS: dict[str, Callable[[Path, Path], list[dict[str, Any]]]] = {"movielens-1m-ctr": _movielens_tables}
+"""What writes the tables that a build file names, from a layout that no build reads, and says which files it read."""
+
+
+def _write_tables(directory: Path, data: MovieLens, kept: npt.NDArray[np.bool_]) -> None:
+    """The three tables that the build files of MovieLens-1M name."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -158,7 +177,7 @@ def _write_tables(directory: Path, data: MovieLens, options: Options) -> None:
         "item_id": data.item,
         "rating": data.rating,
         "timestamp": data.time,
-        "kept": _kept(data, options),
+        "kept": kept,
     }
     users = [
         {"user_id": u.user_id, "gender": u.gender, "age": u.age, "occupation": u.occupation}

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from tfctr.data.build.counts import CutCounts, RowCounts, Slices
 from tfctr.data.build.events import Cut, Events, all_hold, arrange, first_of_state, is_kept, splits
+from tfctr.data.build.given import GivenLists
 from tfctr.data.build.log import LogFile
 from tfctr.data.build.sides import SideTable
 from tfctr.data.build.spec import Build, History
@@ -82,7 +83,12 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
     events, split, kept = plan.arranged(log)
     sides = plan.places(events)
     seen = first_of_state(events, plan.build.history_ttl_seconds)
-    makers = [_HistoryMaker(events, plan, one, sides, seen) for one in plan.build.histories.values()]
+    makers = [
+        _HistoryMaker(events, plan, one, sides, seen)
+        if one.given is None
+        else GivenLists(events, one, one.given, plan.sides, plan.files)
+        for one in plan.build.histories.values()
+    ]
     activity = _activity(events, split, kept)
     for number, name in enumerate(SPLITS):
         chosen = np.flatnonzero(kept & (split == number))
@@ -91,6 +97,8 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
             columns = {column: _of(source, events, plan, sides, rows) for column, source in plan.columns.items()}
             for maker in makers:
                 columns |= maker.lists(rows)
+            for column, change in plan.build.changes.items():
+                columns[column] = change.apply(columns[column], column)
             columns[LABEL] = pa.array(events.labels[some])
             if plan.build.request is not None:
                 columns[plan.build.request] = _requests(events, plan.build, rows)
@@ -182,4 +190,19 @@ def _by_hour(events: Events, plan: Plan, slices: Slices, rows: _Ints, activity: 
     return pc.strftime(pa.array(events.time[rows]).cast(pa.timestamp("s")), format="%H")
 
 
-_SLICES = {"activity": _by_activity, "popularity": _by_popularity, "hour": _by_hour}
+def _by_weekday(events: Events, plan: Plan, slices: Slices, rows: _Ints, activity: _Ints) -> pa.Array:
+    return pc.strftime(pa.array(events.time[rows]).cast(pa.timestamp("s")), format="%u")
+
+
+def _by_weekend(events: Events, plan: Plan, slices: Slices, rows: _Ints, activity: _Ints) -> pa.Array:
+    days = pc.day_of_week(pa.array(events.time[rows]).cast(pa.timestamp("s")))
+    return pc.if_else(pc.greater_equal(days, 5), "yes", "no")
+
+
+_SLICES = {
+    "activity": _by_activity,
+    "popularity": _by_popularity,
+    "hour": _by_hour,
+    "weekday": _by_weekday,
+    "weekend": _by_weekend,
+}

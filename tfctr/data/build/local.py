@@ -28,10 +28,9 @@ from tfctr.data.build.log import (
 )
 from tfctr.data.build.numbers import log_pieces, warn_of_words
 from tfctr.data.build.plan import described, make_plan
-from tfctr.data.build.sides import side_files
+from tfctr.data.build.sides import side_files, vectors_of_items
 from tfctr.data.build.spec import Build
 from tfctr.data.build.tables import arrow_errors, is_typed
-from tfctr.data.item_vectors import load_item_vectors
 from tfctr.data.keys import files_key
 from tfctr.data.manifest import warn_of_one_class, write_manifest
 from tfctr.data.sources.texts import typed
@@ -70,12 +69,12 @@ def build_dataset(
         UserError: the input is bad, or `out` is taken. Then nothing is written.
     """
     files = log_files(build, base)
-    vectors = None if build.item_vectors is None else load_item_vectors(base / build.item_vectors)
     with arrow_errors(), resumed_directory(out, force, _key(build, base, files)) as directory:
         schema = log_schema(files, build)
         plan = make_plan(build, base, files, schema)
         for name, side in plan.sides.items():
             warn_of_words(side.words, side.pieces, name)
+        vectors = vectors_of_items(build, base, plan.sides)
         with step("Reading the log"):
             buckets = _Buckets.of(directory / _BUCKETS, build, files, schema)
         if (kind := cut_counts(build)) is not None:

@@ -23,7 +23,7 @@ from tfctr.data.build.tables import (
     table_names,
     with_values,
 )
-from tfctr.data.sources import bytes_in_memory
+from tfctr.data.sources import bytes_in_memory, with_lists
 from tfctr.data.sources.texts import TextTypes
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
@@ -77,7 +77,7 @@ def log_schema(files: Sequence[LogFile], build: Build) -> pa.Schema:
     found: pa.Schema | None = None
     declared = pa.schema([])
     for file in files:
-        batch = next(table_batches(file.path, _wanted(build), build.log), None)
+        batch = next(_read(file, build), None)
         if batch is None:
             continue
         if found is None:
@@ -115,9 +115,7 @@ def log_batches(number: int, file: LogFile, build: Build, schema: pa.Schema) -> 
         UserError: a damaged file, or one with other columns or types than the first.
     """
     done = 0
-    for batch in _gathered(
-        as_schema(one, schema, file.path) for one in table_batches(file.path, _wanted(build), build.log)
-    ):
+    for batch in _gathered(as_schema(one, schema, file.path) for one in _read(file, build)):
         places = np.arange(done + 1, done + 1 + batch.num_rows)
         numbers = np.full(batch.num_rows, number, np.int32)
         yield batch.append_column(FILE, pa.array(numbers)).append_column(ROW, pa.array(places))
@@ -181,6 +179,12 @@ def by_bucket(batch: pa.RecordBatch, user: str | None, count: int) -> Iterator[t
 def text_types(build: Build) -> TextTypes:
     """What finds the types of the log's texts. A time that a pattern reads is no number: 2024.10 is not 2024.1."""
     return TextTypes(as_written=[build.log.time] if build.log.time_pattern is not None else ())
+
+
+def _read(file: LogFile, build: Build) -> Iterator[pa.RecordBatch]:
+    """The rows of a file with the columns that are wanted; given histories are lists."""
+    for batch in table_batches(file.path, _wanted(build), build.log):
+        yield with_lists(file.path, batch, build.list_columns, build.log.csv)
 
 
 def _wanted(build: Build) -> list[str] | None:

@@ -19,6 +19,7 @@ from tfctr.data.manifest import require_rows
 from tfctr.errors import UserError
 
 _ROW_OF = {"users": "user", "items": "item"}
+_OF_TIME = {"hour": " (UTC)", "weekday": " (UTC), 1 is Monday", "weekend": " (UTC)"}
 _SIDES = {"users": "user", "items": "candidate"}
 
 
@@ -113,7 +114,7 @@ def _told(plan: Plan) -> Iterator[tuple[str, str]]:
     if build.request is not None:
         yield build.request, "rows of one request share it"
     for name, kind in build.slices.items():
-        yield name, f"slice: {kind}" + (" (UTC)" if kind == "hour" else ", by train rows: low, medium, high, new")
+        yield name, f"slice: {kind}" + (_OF_TIME.get(kind) or ", by train rows: low, medium, high, new")
 
 
 def _roles(plan: Plan) -> dict[str, Any]:
@@ -125,6 +126,8 @@ def _roles(plan: Plan) -> dict[str, Any]:
         return None if name is None else made_of.get(f"log.{name}")
 
     keys = {f"log.{build.log.user}": "user", f"log.{build.log.item}": "candidate"}
+    # The items of a given history are such as the log's own.
+    same = {f"log.{one.given.item}": f"log.{build.log.item}" for one in build.histories.values() if one.given}
     label = f"log.{build.label.column}"
     known = {name: _SIDES.get(source.partition(".")[0], keys.get(source)) for name, source in plan.columns.items()}
     return {
@@ -140,7 +143,7 @@ def _roles(plan: Plan) -> dict[str, Any]:
         "histories": {
             key: {
                 "length": history.length,
-                "columns": {name: made_of.get(source) for name, source in history.columns.items()},
+                "columns": {name: made_of.get(same.get(source, source)) for name, source in history.columns.items()},
             }
             for key, history in build.histories.items()
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tfctr.data.build.spec import Side
+from tfctr.data.build.spec import Build, Side
 from tfctr.data.build.tables import (
     as_schema,
     is_number,
@@ -21,6 +21,8 @@ from tfctr.data.build.tables import (
     table_files,
     with_values,
 )
+from tfctr.data.item_vectors import ItemVectors, checked_vectors, load_item_vectors
+from tfctr.data.sources.columns import is_list
 from tfctr.data.sources.texts import TextTypes, typed
 from tfctr.errors import UserError
 
@@ -65,6 +67,34 @@ class SideTable:
         if all(map(is_number, both)) and any(map(pa.types.is_floating, both)):
             return pc.index_in(keys.cast(pa.float64()), self._keys.cast(pa.float64()), skip_nulls=True)
         return pc.index_in(keys.cast(pa.string()), self._texts, skip_nulls=True)
+
+
+def vectors_of_items(build: Build, base: Path, sides: Mapping[str, SideTable]) -> ItemVectors | None:
+    """The vectors of the items, if the build file names some.
+
+    Args:
+        build: The build file.
+        base: The directory that its paths start from.
+        sides: The tables of users and items.
+
+    Raises:
+        UserError: no such file or column, or one that does not hold a vector of each item.
+    """
+    named = build.item_vectors
+    if named is None or isinstance(named, str):
+        return None if named is None else load_item_vectors(base / named)
+    side, path = sides["items"], base / build.sides["items"].path
+    require_columns(str(path), side.table.schema.names, [named.column])
+    lists = side.column(named.column)
+    if not is_list(lists.type):
+        raise UserError(f"{path}: column '{named.column}' is {lists.type}; vectors are lists of numbers")
+    widths = pc.list_value_length(lists)
+    uneven = pc.fill_null(pc.not_equal(widths, widths[0]), True).to_numpy(zero_copy_only=False)
+    if uneven.any():
+        key = side.column(side.key)[int(uneven.argmax())]
+        raise UserError(f"{path}: the vector of {side.key} {key} in '{named.column}' has another length than the first")
+    values = lists.flatten().to_numpy(zero_copy_only=False)
+    return checked_vectors(path, side.column(side.key).to_numpy(zero_copy_only=False), values.reshape(len(lists), -1))
 
 
 def side_files(side: Side, base: Path, name: str) -> list[str]:

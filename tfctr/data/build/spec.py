@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from tfctr.data.build.changes import Change
 from tfctr.data.build.conditions import Condition, Rule
 from tfctr.data.splits import USUAL_SHARES, Shares, Split
 from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
-from tfctr.features.yaml_file import Name, Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Name, Strict, describe_validation_error, either, load_yaml
 
 ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
 """A column of the log or of a table: `log.rating`, `items.genres`."""
@@ -27,7 +28,7 @@ LABEL_WANTED = "without a rule (`above`, `one_of` ...) a label must be 0 or 1"
 """What a label must be, for messages."""
 
 Duplicates = Literal["refuse", "drop", "keep"]
-Slice = Literal["activity", "popularity", "hour"]
+Slice = Literal["activity", "popularity", "hour", "weekday", "weekend"]
 
 
 class NamedColumns(Strict):
@@ -90,17 +91,39 @@ class Label(Rule):
     column: str
 
 
+class Given(Strict):
+    """A history that the log has already: in each row, a list of the events before it."""
+
+    item: str = Field(description="the column of the events' items, by which `items.x` is looked up")
+    newest: Literal["first", "last"] = Field("last", description="where in a list the newest event stands")
+    padding: tuple[int | str, ...] = Field((), description="items that only fill a list up, and are no events")
+
+
 class History(Strict):
     """The events before the second of an impression, newest first."""
 
     length: int = Field(ge=1, le=100_000)
     columns: dict[Name, ColumnOf] = Field(min_length=1)
     events: tuple[Condition, ...] = Field((), description="rows of the log that are events; all must hold")
+    given: Given | None = Field(None, description="that the log has it already; left out: it is made of the log's rows")
+
+    @model_validator(mode="after")
+    def _no_events_of_given(self) -> Self:
+        if self.given is not None and self.events:
+            raise ValueError("events: the history is given, so no rows of the log are events; leave them out")
+        return self
+
+
+class VectorsOf(Strict):
+    """Vectors of the items that stand in their table."""
+
+    column: str = Field(description="the column of the vectors, lists of numbers of one length")
 
 
 class Build(Strict):
     """A build file."""
 
+    about: str | None = Field(None, description="what the data are, for people")
     log: Log
     label: Label
     users: Side | None = None
@@ -123,7 +146,10 @@ class Build(Strict):
     split: Split = "user-time"
     shares: Annotated[Shares, Field(description="of train, valid and test")] = USUAL_SHARES
     slices: dict[Name, Slice] = Field(default_factory=dict, description="slice columns, learned from train alone")
-    item_vectors: str | None = Field(None, description="vectors of the items, .npz or .npy with ids")
+    changes: dict[Name, Change] = Field(default_factory=dict, description="how the values of a column are changed")
+    item_vectors: Annotated[
+        str | VectorsOf | None, either("a path, or a mapping with the `column` of the table of items")
+    ] = Field(None, description="vectors of the items: .npz or .npy with ids, or a column of their table")
     seed: int = Field(17, ge=0, lt=2**32)
 
     @property
@@ -137,6 +163,19 @@ class Build(Strict):
         return {name: side for name, side in (("users", self.users), ("items", self.items)) if side is not None}
 
     @property
+    def given_histories(self) -> dict[str, History]:
+        """The histories that the log has already, by name."""
+        return {name: history for name, history in self.histories.items() if history.given is not None}
+
+    @property
+    def list_columns(self) -> set[str]:
+        """The columns of the log that hold the events of given histories."""
+        given = self.given_histories.values()
+        named = (source for history in given for source in history.columns.values())
+        listed = {source.removeprefix("log.") for source in named if source.startswith("log.")}
+        return listed | {history.given.item for history in given if history.given is not None}
+
+    @property
     def sources(self) -> list[str]:
         """The columns that are named as such, of the log and of tables."""
         return [*(self.columns or {}).values(), *(one for h in self.histories.values() for one in h.columns.values())]
@@ -147,6 +186,7 @@ class Build(Strict):
         conditions = [*self.log.where, *self.impressions, *(one for h in self.histories.values() for one in h.events)]
         roles = filter(None, (self.log.user, self.log.item, self.log.time))
         named = [source.removeprefix("log.") for source in self.sources if source.startswith("log.")]
+        named += [history.given.item for history in self.given_histories.values() if history.given is not None]
         return list(dict.fromkeys([*named, *(one.column for one in conditions), self.label.column, *roles]))
 
     @model_validator(mode="before")
@@ -160,6 +200,17 @@ class Build(Strict):
                 )
         return value
 
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _by_their_own_names(cls, columns: Any) -> Any:
+        if not isinstance(columns, list) or not all(isinstance(one, str) for one in columns):
+            return columns
+        names = [one.partition(".")[2] for one in columns]
+        repeated = [name for index, name in enumerate(names) if name in names[:index]]
+        if repeated:
+            raise ValueError(f"two are called '{repeated[0]}'; write them as name: source")
+        return dict(zip(names, columns, strict=True))
+
     @field_validator("shares", mode="before")
     @classmethod
     def _some_of_each(cls, shares: Any) -> Shares:
@@ -172,8 +223,8 @@ class Build(Strict):
                 raise ValueError(f"log.{key} must name a column: {reason} needs it")
         if self.split == "leave-last-out" and "shares" in self.model_fields_set:
             raise ValueError("shares: leave-last-out has none; leave them out")
-        if "history_ttl_seconds" in self.model_fields_set and not self.histories:
-            raise ValueError("history_ttl_seconds: the file has no `histories`; leave it out")
+        if "history_ttl_seconds" in self.model_fields_set and len(self.histories) == len(self.given_histories):
+            raise ValueError("history_ttl_seconds: the file has no `histories` that are made; leave it out")
         for source in self.sources:
             table = source.partition(".")[0]
             if table != "log" and getattr(self, table) is None:
@@ -187,6 +238,12 @@ class Build(Strict):
         repeated = [name for index, name in enumerate(names) if name in names[:index]]
         if repeated:
             raise ValueError(f"the column '{repeated[0]}' is made twice")
+        of_log = [*(self.columns or ()), *(name for one in self.histories.values() for name in one.columns)]
+        unknown = [name for name in self.changes if name not in of_log]
+        if unknown:
+            raise ValueError(f"changes.{unknown[0]}: `columns` and the histories name no such column")
+        if isinstance(self.item_vectors, VectorsOf) and self.items is None:
+            raise ValueError("item_vectors.column: the file has no `items`")
         if isinstance(self.log.path, dict) and len(self.log.path) != 3:
             raise ValueError("log.path must be one path, or give train, valid and test each one")
         return self
@@ -194,14 +251,14 @@ class Build(Strict):
     def _needs(self) -> Iterator[tuple[str, str]]:
         split = None if self.given_split else self.split
         for key in ("user", "time"):
-            yield from ((key, f"histories.{name}") for name in self.histories)
+            yield from ((key, f"histories.{name}") for name in self.histories if name not in self.given_histories)
             yield from ((key, "request") for _ in filter(None, [self.request]))
             if split in ("user-time", "random-request", "leave-last-out"):
                 yield key, f"split: {split}"
         if split == "global-time":
             yield "time", f"split: {split}"
-        by = {"activity": "user", "popularity": "item", "hour": "time"}
-        yield from ((by[kind], f"slices.{name}") for name, kind in self.slices.items())
+        by = {"activity": "user", "popularity": "item"}
+        yield from ((by.get(kind, "time"), f"slices.{name}") for name, kind in self.slices.items())
         yield from (("user", "users") for _ in filter(None, [self.users]))
         yield from (("item", "items") for _ in filter(None, [self.items]))
 

@@ -129,14 +129,18 @@ def table_files(path: Path, key: str) -> list[str]:
     """The files of a table, in order.
 
     Args:
-        path: A file, or a folder of such.
+        path: A file, or a folder of such. A CSV file that is not there may be packed: `.csv.gz`.
         key: What the build file calls it, for the message.
 
     Raises:
         UserError: there are none.
     """
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; `{key}` names it")
+        packed = path.with_name(f"{path.name}.gz") if path.suffix == ".csv" else None
+        if packed is None or not packed.is_file():
+            either = "" if packed is None else f", and no {packed.name}"
+            raise UserError(f"{path}: no such file or folder{either}; `{key}` names it")
+        path = packed
     found = files_of(path) if path.is_dir() else [str(path)]
     sources = [source_of(one) for one in found if Path(one).is_file()]
     if not sources or not all(source is not None and source.is_table for source in sources):

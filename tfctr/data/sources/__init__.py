@@ -33,6 +33,7 @@ __all__ = [
     "split_files",
     "tfrecord",
     "types",
+    "with_lists",
 ]
 
 
@@ -121,6 +122,18 @@ def batches(path: str, wanted: Collection[str] | None, tables: TableFormat) -> I
     """
     with local_copy(path) as copy:
         yield from _known(path).batches(str(copy), wanted, tables)
+
+
+def with_lists(path: str, batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
+    """Rows that `batches` gave with lists as their histories, where the format has none.
+
+    Args:
+        path: The file.
+        batch: The rows.
+        histories: The columns that hold histories.
+        tables: How text tables are written.
+    """
+    return _known(path).with_lists(batch, histories, tables)
 
 
 def bytes_in_memory(path: str, tables: TableFormat) -> int:

@@ -101,6 +101,16 @@ class Source(Protocol):
             UserError: the file is damaged.
         """
 
+    def with_lists(self, batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
+        """Rows that `batches` gave with lists as their histories, where the format has none.
+
+        Args:
+            batch: The rows.
+            histories: The columns that hold histories.
+            tables: How text tables are written.
+        """
+        return batch
+
     def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
         """About how many bytes the rows of a file take as Arrow columns; a bound of what is read at a time needs it."""
 

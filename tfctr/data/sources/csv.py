@@ -58,7 +58,7 @@ class Csv(Source):
         done = 0
         for batch in self.batches(path, wanted, tables):
             for start in range(0, batch.num_rows, ROWS):
-                piece = _with_lists(batch.slice(start, ROWS), histories, tables)
+                piece = self.with_lists(batch.slice(start, ROWS), histories, tables)
                 yield from log_rows(piece, rules, path, done, unread, _OF_WORDS)
                 done += piece.num_rows
 
@@ -110,6 +110,26 @@ class Csv(Source):
             )
 
     @override
+    def with_lists(self, batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
+        """The rows with lists of texts as their histories; an event may lack a value as a row may."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        from tfctr.data.sources.missing import without
+
+        nulls = pa.array(tables.nulls, pa.string())
+        for name in set(histories) & set(batch.schema.names):
+            index = batch.schema.get_field_index(name)
+            lists = pc.split_pattern(batch.column(index), tables.list_delimiter)
+            values = lists.flatten()
+            known = without(values, pc.is_in(values, nulls))
+            offsets = pa.array(
+                np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]), pa.int32()
+            )
+            batch = batch.set_column(index, name, pa.ListArray.from_arrays(offsets, known, mask=lists.is_null()))
+        return batch
+
+    @override
     def bytes_in_memory(self, path: str, tables: TableFormat) -> int:
         return (
             os.path.getsize(path) * (_PACKED if path.endswith(".gz") else 1) * 2
@@ -121,7 +141,7 @@ class Csv(Source):
 
         from tfctr.data.sources.texts import TextTypes, typed
 
-        rows = [_with_lists(one, histories, tables) for one in table.to_batches()]
+        rows = [self.with_lists(one, histories, tables) for one in table.to_batches()]
         types = TextTypes()
         for some in rows:
             types.add(some)
@@ -170,24 +190,6 @@ class _Lines:
             self.count += lines
             self.quotes += piece.count(b'"')
             yield piece
-
-
-def _with_lists(batch: pa.RecordBatch, histories: Collection[str], tables: TableFormat) -> pa.RecordBatch:
-    """The rows with lists of texts as their histories; an event may lack a value as a row may."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from tfctr.data.sources.missing import without
-
-    nulls = pa.array(tables.nulls, pa.string())
-    for name in set(histories) & set(batch.schema.names):
-        index = batch.schema.get_field_index(name)
-        lists = pc.split_pattern(batch.column(index), tables.list_delimiter)
-        values = lists.flatten()
-        known = without(values, pc.is_in(values, nulls))
-        offsets = pa.array(np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(lists), 0))]), pa.int32())
-        batch = batch.set_column(index, name, pa.ListArray.from_arrays(offsets, known, mask=lists.is_null()))
-    return batch
 
 
 def _names(path: str, tables: TableFormat) -> tuple[str, ...]:
