@@ -28,6 +28,8 @@ class Method(Strict):
     SETS: ClassVar[frozenset[str]] = frozenset()
     """Keys of the experiment that the method sets itself."""
 
+    type: str
+
     def check(self, spaces: Mapping[str, Space], epochs: int) -> None:
         """Checks that the method can search the spaces.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +143,6 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
         )
     # A trial depends on nothing that an earlier one has left in the process, and needs its memory.
     keras.utils.clear_session()
-    gc.collect()
     start = experiment.training.start_from
     source = None if start is None else finished_run(start.run).model
     result = run_training(rows.assets, experiment, rows.train, rows.valid, directory, source)
