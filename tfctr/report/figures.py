@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tfctr.metrics.bootstrap import Interval
 
@@ -142,6 +142,9 @@ def by_value(title: str, at: Sequence[float] | Sequence[str], name: str, values:
         picture.axes.plot(numbers, values, **points)
         if min(numbers) > 0 and max(numbers) >= _MUCH * min(numbers):
             picture.axes.set_xscale("log")
+            picture.axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            picture.axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            picture.axes.xaxis.set_minor_formatter(NullFormatter())
         picture.axes.set_ylabel(name)
         return picture
     texts = list(dict.fromkeys(map(str, at)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tfctr.metrics.table import METRICS
 from tfctr.report.figures import Picture, best_so_far, by_value
 from tfctr.report.sections import Content, Section, Table
 from tfctr.tuning.record import Search, Trial
@@ -69,7 +70,8 @@ def _paths(trials: Sequence[Trial]) -> list[str]:
 def _table(name: str, one: Search) -> Table:
     ranked = one.ranked()[:_ROWS]
     paths = _paths(ranked)
-    metrics = [metric for metric in (ranked[0].metrics if ranked else {}) if metric != "learning_rate"]
+    known = ranked[0].metrics if ranked else {}
+    metrics = [name for name in METRICS if name in known and METRICS[name].title != one.plan.judged_by.title]
     rows = [
         [
             name,
@@ -82,7 +84,8 @@ def _table(name: str, one: Search) -> Table:
         ]
         for trial in ranked
     ]
-    headings = ["search", *paths, "trial", one.plan.judged_by.title, *metrics, "best epoch", "seconds"]
+    headings = ["search", *paths, "trial", one.plan.judged_by.title]
+    headings += [*(METRICS[metric].title for metric in metrics), "best epoch", "seconds"]
     return Table(headings, rows, texts=1 + len(paths))
 
 
