@@ -124,18 +124,19 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_longer_run_of_a_shorter_one_is_the_run_of_all_its_epochs(
-    tuned: Tuned, tiny: Workbench, tmp_path: Path
+def test_a_longer_run_becomes_what_all_its_epochs_give(
+    tuned: Tuned, tiny: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training = {**EXPERIMENT["training"], "epochs": 3, "patience": 3}
     search = {"training.learning_rate": [0.01, 0.02, 0.05], "model.interaction.dropout": [0.2, 0.3]}
 
     found = tuned(plan(experiment={**EXPERIMENT, "training": training}, search=search, method="hyperband"))
 
-    longer = next(trial for trial in found.trials if trial.goes_on_from is not None)
-    assert longer.epochs == 3
-    whole = run(tiny, Experiment.model_validate(found.content_of(longer)), tmp_path / "whole")
-    (seed,) = longer.seeds
+    longer = [trial for trial in found.trials if trial.goes_on_from is not None]
+    assert [trial.epochs for trial in longer] == [3]
+    assert capsys.readouterr().out.count("epoch 1: validation") == len(found.trials) - len(longer)
+    whole = run(tiny, Experiment.model_validate(found.content_of(longer[0])), tmp_path / "whole")
+    (seed,) = longer[0].seeds
     assert (seed.best_epoch, seed.epochs) == (whole.progress.best_epoch, 3)
     assert seed.metrics == whole.progress.history[whole.progress.best_epoch - 1]
     assert not list((tmp_path / "out").rglob("checkpoints"))
