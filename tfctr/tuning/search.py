@@ -15,6 +15,7 @@ from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import local_path, only_one
 from tfctr.training.cluster import refuse_several
+from tfctr.training.devices import check_devices
 from tfctr.training.workers import ALONE
 from tfctr.training.workspace import given_paths, read_paths, read_splits
 from tfctr.tuning.methods import make_oracle
@@ -44,6 +45,7 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Se
     """
     refuse_several("tfctr tune")
     check_plan(plan, file)
+    check_devices(plan.experiment.training)
     out = local_path(out, "--out")
     paths = read_paths(data)
     key = rows_key(file, [*(path for found in paths.values() for path in found), *given_paths(file, data)])
@@ -54,16 +56,31 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Se
         return Rows(assets, splits["train"], splits["valid"])
 
     with only_one(out, out / ".lock"):
-        trials = read_trials(out)
-        _check_same(out, plan, key, len(trials))
-        search = Search(plan, trials)
-        _search(search, trials, rows, out)
-        if search.best is None:
-            raise UserError(
-                f"{out}: each of the {len(trials)} trials failed; the first of them: {trials[0].reason}. A search with "
-                "another plan needs another --out"
-            )
-        write_best(out, search)
+        return search_rows(plan, key, rows, out)
+
+
+def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Search:
+    """Searches on rows that are at hand, in a directory that no other process uses; `tune` has the rest.
+
+    Args:
+        plan: What is searched, and how.
+        key: The key of the rows and the feature file: a search goes on with the same alone.
+        rows: Gives the rows, when there is a trial to run.
+        out: The directory of the search.
+
+    Raises:
+        UserError: another search has the directory, or every trial has failed.
+    """
+    trials = read_trials(out)
+    _check_same(out, plan, key, len(trials))
+    search = Search(plan, trials)
+    _search(search, trials, rows, out)
+    if search.best is None:
+        raise UserError(
+            f"{out}: each of the {len(trials)} trials failed; the first of them: {trials[0].reason}. Remove "
+            "that directory to search again"
+        )
+    write_best(out, search)
     return search
 
 
