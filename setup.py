@@ -28,7 +28,17 @@ SERVING = [
 DATA = ["pyarrow>=14"]
 # An export writes its warm-up requests in the messages of the serving API.
 # The report is a page (jinja2) with pictures (matplotlib).
-TRAIN = [*SERVING, *DATA, "jinja2>=3.1", "keras>=3.15", "markupsafe>=2.1", "matplotlib>=3.9", "tensorboard>=2.20"]
+# `tfctr tune` has its methods from keras-tuner, whose Gaussian process is that of scikit-learn.
+TRAIN = [
+    *SERVING,
+    *DATA,
+    "jinja2>=3.1",
+    "keras>=3.15",
+    "keras-tuner[bayesian]>=1.4.8,<1.5",
+    "markupsafe>=2.1",
+    "matplotlib>=3.9",
+    "tensorboard>=2.20",
+]
 EXTRAS = {
     "data": DATA,
     "train": TRAIN,

@@ -10,6 +10,7 @@ from tfctr.features.spec import FeatureFile
 
 if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants to redirect its noise first
     from tfctr.training.experiment import Experiment
+    from tfctr.tuning.plan import Plan
 
 PIPELINE_NAME = "tfctr"
 #: Split of the examples -> folder of the data directory. TFX calls the validation split "eval".
@@ -19,13 +20,14 @@ TEST_SPLIT = "test"
 
 PREPROCESSING_FN = "pipeline.preprocessing.preprocessing_fn"
 RUN_FN = "pipeline.trainer.run_fn"
+TUNER_FN = "pipeline.tuner.tuner_fn"
 BEAM_PLUGIN = "pipeline.beam_compat"
 
 #: The packages and modules of ours that the result of a component depends on, by component.
 SOURCES = {
     "ExampleGen": ("tfctr/data/sources", "tfctr/data/examples.py", "pipeline/example_gen.py"),
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
-    "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/assets.py"),
+    "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/tuner.py", "pipeline/assets.py"),
     "ModelCheck": ("pipeline/servable.py", "pipeline/ask_model.py"),
     "Report": ("tfctr", "pipeline/report.py"),
 }
@@ -52,6 +54,7 @@ class PipelineConfig:
             knows the seconds of the components.
         metadata: SQLite file of ML Metadata; None for runners that bring their own.
         beam_args: Beam's pipeline arguments.
+        tuning: What is searched before the training, if anything; its experiment is `experiment`.
         cache: Whether components with the same inputs are served from earlier runs.
     """
 
@@ -69,6 +72,7 @@ class PipelineConfig:
     report: bool = False
     metadata: str | None = None
     beam_args: tuple[str, ...] = ()
+    tuning: Plan | None = None
     cache: bool = True
 
 

@@ -13,7 +13,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from pipeline.progress import Progress
 from pipeline.store import Store
 
-TRAINER = "Trainer"
+RELAYED = ("Tuner", "Trainer")
 
 
 def execute(pipeline: Any, progress: Progress) -> None:
@@ -49,7 +49,7 @@ def execute(pipeline: Any, progress: Progress) -> None:
             component.launch()
             continue
         progress.start(name)
-        progress.relaying = name == TRAINER
+        progress.relaying = name in RELAYED
         try:
             execution = component.launch()
         except BaseException as error:

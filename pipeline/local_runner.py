@@ -65,27 +65,31 @@ class OutputLayout:
 def run(
     data: str | Path,
     features: Path,
-    experiment: Path,
+    experiment: Path | None,
     out: Path,
     workers: int = 1,
     cache: bool = True,
     page: bool = True,
+    plan: Path | None = None,
 ) -> Outcome:
     """Runs the pipeline once.
 
     Args:
         data: Directory with train/, valid/ and test/, here or in a store.
         features: The feature file.
-        experiment: The experiment file.
+        experiment: The experiment file; None where a plan has it.
         out: Output directory; runs on the same one share what is cached.
         workers: Beam worker processes.
         cache: Whether to serve unchanged components from earlier runs.
         page: Whether to write the report, for which one process scores the test split with both models.
+        plan: A plan file: a Tuner searches, and the Trainer trains the best experiment.
 
     Raises:
         UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
     """
     started = time.monotonic()
+    if (experiment is None) == (plan is None):
+        raise UserError("one of --experiment and --plan must be given, and not both")
     data = whole_place(data)
     for place in (data, whole_place(out)):
         if set("*?[]") & set(place):
@@ -105,19 +109,22 @@ def run(
         from tfctr.training.devices import check_devices
         from tfctr.training.experiment import load_experiment
         from tfctr.training.workspace import check_split_once
+        from tfctr.tuning.plan import load_plan
 
         refuse_several("the pipeline")
+        tuning = None if plan is None else load_plan(plan)
         config = PipelineConfig(
             root=str(layout.artifacts),
             data=data,
             data_digest=digest,
             code=code_digests(),
             features=file,
-            experiment=load_experiment(experiment),
+            experiment=load_experiment(str(experiment)) if tuning is None else tuning.experiment,
             checkpoints=str(layout.checkpoints),
             pushed=str(layout.serving),
             metadata=str(layout.metadata),
             beam_args=(*beam_args(workers), _WORKERS_HAVE_TFX),
+            tuning=tuning,
             cache=cache,
         )
         # The Trainer runs on this machine, but only after all rows were read.
@@ -216,10 +223,13 @@ def main(
         str, typer.Option(help="Directory with train/, valid/ and test/ (Parquet, CSV, TFRecord), here or in a store.")
     ],
     features: Annotated[Path, typer.Option(help="The feature file.")],
-    experiment: Annotated[Path, typer.Option(help="The experiment file.")],
     out: Annotated[
         Path, typer.Option(parser=local_directory, help="Output directory; runs on the same one share what is cached.")
     ],
+    experiment: Annotated[Path | None, typer.Option(help="The experiment file.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Instead of it, a plan file: its best experiment is searched, then trained.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Beam worker processes.")] = 1,
     cache: Annotated[bool, typer.Option(help="Serve unchanged components from earlier runs.")] = True,
     page: Annotated[
@@ -232,7 +242,7 @@ def main(
     `tfctr data check` refuses, 3 the model was refused.
     """
     with ends_in_words():
-        outcome = run(data, features, experiment, out, workers, cache, page)
+        outcome = run(data, features, experiment, out, workers, cache, page, plan)
     typer.echo(f"its metrics by slice: python -m pipeline.show {out}")
     if not outcome.pushed:
         raise typer.Exit(REFUSED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfx import v1 as tfx
 
 from pipeline.baseline import Baseline
-from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, PipelineConfig
+from pipeline.configs import PIPELINE_NAME, PREPROCESSING_FN, RUN_FN, SPLITS, TEST_SPLIT, TUNER_FN, PipelineConfig
 from pipeline.evaluation import DEFAULT_SLICES, eval_config
 from pipeline.example_gen import log_example_gen
 from pipeline.gate import AnomalyGate
@@ -20,6 +20,7 @@ from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.experiment import Evaluation
 from tfctr.training.optimizer import check_table_optimizers
+from tfctr.tuning.plan import check_plan
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
@@ -34,6 +35,8 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         ExampleGen -> StatisticsGen -> ExampleValidator -> AnomalyGate -> Transform -> Trainer -> ModelCheck
         -> Evaluator -> Pusher, and Report where that is asked for
 
+    With a plan of a search, a Tuner stands between Transform and Trainer, which trains the best experiment.
+
     Args:
         config: What it is made of.
     """
@@ -42,6 +45,8 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
     check_table_optimizers(config.experiment.training, config.features)
     if config.experiment.training.start_from is not None:
         raise UserError("training.start_from: a pipeline has no earlier run to start from; use `tfctr train`")
+    if config.tuning is not None:
+        check_plan(config.tuning, config.features)
     judging = _eval_config(config)
     examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
@@ -103,6 +108,30 @@ def _after_schema(
     )
     transform.add_upstream_node(gate)
     experiment = config.experiment
+    custom_config = {
+        "features": features,
+        # Demands and slices do not change the model, so they must not change the Trainer's cache key.
+        "experiment": experiment.model_copy(
+            update={"evaluation": Evaluation(weighting=experiment.evaluation.weighting)}
+        ).model_dump_json(),
+        "data": config.data,
+        "checkpoints": config.checkpoints,
+        "code": config.code["Trainer"],
+    }
+    tuners = []
+    if config.tuning is not None:
+        tuners.append(
+            tfx.components.Tuner(
+                tuner_fn=TUNER_FN,
+                examples=transform.outputs["transformed_examples"],
+                transform_graph=transform.outputs["transform_graph"],
+                schema=schema.outputs["schema"],
+                train_args=tfx.proto.TrainArgs(splits=["train"]),
+                eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+                custom_config={**custom_config, "plan": config.tuning.model_dump_json(exclude_unset=True)},
+            )
+        )
+        tuners[0].add_upstream_node(gate)
     trainer = tfx.components.Trainer(
         run_fn=RUN_FN,
         examples=transform.outputs["transformed_examples"],
@@ -110,16 +139,8 @@ def _after_schema(
         schema=schema.outputs["schema"],
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
-        custom_config={
-            "features": features,
-            # Demands and slices do not change the model, so they must not change the Trainer's cache key.
-            "experiment": experiment.model_copy(
-                update={"evaluation": Evaluation(weighting=experiment.evaluation.weighting)}
-            ).model_dump_json(),
-            "data": config.data,
-            "checkpoints": config.checkpoints,
-            "code": config.code["Trainer"],
-        },
+        custom_config=custom_config,
+        hyperparameters=tuners[0].outputs["best_hyperparameters"] if tuners else None,
     )
     trainer.add_upstream_node(gate)
     check = ModelCheck(model=trainer.outputs["model"], code=config.code["ModelCheck"])
@@ -149,7 +170,7 @@ def _after_schema(
         destination=config.pushed,
     ).with_id("Pusher")
     pusher.add_upstream_node(check)
-    components = [schema, validator, gate, transform, trainer, check, baseline, evaluator, pusher]
+    components = [schema, validator, gate, transform, *tuners, trainer, check, baseline, evaluator, pusher]
     if config.report:
         report = Report(
             model=trainer.outputs["model"],

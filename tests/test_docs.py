@@ -18,6 +18,9 @@ from tfctr.features.kinds.vocabularies import VOCABULARIES
 from tfctr.models.config import ModelConfig
 from tfctr.models.presets import PRESETS
 from tfctr.training.experiment import Experiment, Training
+from tfctr.tuning.methods import Method
+from tfctr.tuning.plan import Plan, plan_of
+from tfctr.tuning.spaces import Space
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,8 +92,14 @@ def test_every_key_of_the_feature_file_is_documented(model: type[BaseModel]) -> 
     assert not missing
 
 
+@pytest.mark.parametrize("model", [Plan, *Method.METHODS.values(), *Space.SPACES.values()])
+def test_every_key_of_a_plan_is_documented(model: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "tune.md").read_text()
+    assert [name for name in model.model_fields if not re.search(rf"\b{name}\b", page)] == []
+
+
 def test_yaml_examples_are_valid() -> None:
-    sequences, experiments, builds = 0, 0, 0
+    sequences, experiments, builds, plans = 0, 0, 0, 0
     for page, block in _blocks("yaml"):
         content = yaml.safe_load(block)
         if "sequences" in content:
@@ -100,6 +109,9 @@ def test_yaml_examples_are_valid() -> None:
         elif "log" in content:
             build_of(content, page)
             builds += 1
+        elif "search" in content:
+            plan_of(content, page)
+            plans += 1
         elif content.get("kind") == "TFJob":
             (container,) = content["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]
             assert container["name"] == "tensorflow"
@@ -111,6 +123,7 @@ def test_yaml_examples_are_valid() -> None:
     assert sequences >= 1
     assert experiments >= 1
     assert builds >= 1
+    assert plans >= 2
 
 
 def _check_train(command: list[str]) -> None:

@@ -43,8 +43,9 @@ ALLOWED: dict[str, set[str]] = {
     "training": MODEL_PARTS | {"models", "data"},
     "export": MODEL_PARTS | {"models", "training"},
     "project": MODEL_PARTS | {"models", "data"},
-    "report": MODEL_PARTS | {"models", "data", "training", "export"},
-    "cli": MODEL_PARTS | {"models", "data", "training", "export", "client", "project", "report"},
+    "tuning": MODEL_PARTS | {"models", "data", "training"},
+    "report": MODEL_PARTS | {"models", "data", "training", "tuning", "export"},
+    "cli": MODEL_PARTS | {"models", "data", "training", "tuning", "export", "client", "project", "report"},
     "__main__": {"cli"},
 }
 # The parts that run on every Keras backend.

@@ -23,6 +23,8 @@ from tfctr.layers.export import EXPORTED
 from tfctr.losses import AUXILIARY_LOSSES, LOSSES
 from tfctr.metrics.table import METRICS
 from tfctr.optimizers import OPTIMIZERS
+from tfctr.tuning.methods import Method
+from tfctr.tuning.spaces import Space
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "docs" / "api").glob("*.md"))
@@ -38,6 +40,7 @@ PACKAGES = [
     "tfctr.models",
     "tfctr.optimizers",
     "tfctr.storage",
+    "tfctr.tuning",
 ]
 """The packages that say in `__init__.py` what is public."""
 
@@ -98,8 +101,18 @@ def test_every_public_name_of_a_package_is_shown(package: str) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    [INTERESTS, INTERACTIONS, LOSSES, AUXILIARY_LOSSES, OPTIMIZERS, KINDS, VOCABULARIES],
-    ids=["interests", "interactions", "losses", "auxiliary", "optimizers", "kinds", "vocabularies"],
+    [INTERESTS, INTERACTIONS, LOSSES, AUXILIARY_LOSSES, OPTIMIZERS, KINDS, VOCABULARIES, Method.METHODS, Space.SPACES],
+    ids=[
+        "interests",
+        "interactions",
+        "losses",
+        "auxiliary",
+        "optimizers",
+        "kinds",
+        "vocabularies",
+        "methods",
+        "spaces",
+    ],
 )
 def test_every_class_of_a_table_is_shown(table: dict[str, type[Any]]) -> None:
     shown = {id(_object(name)) for name in SHOWN}

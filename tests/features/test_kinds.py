@@ -381,6 +381,7 @@ def test_a_kind_of_ones_own_goes_from_yaml_to_a_served_score(file: FeatureFile, 
             eval_files=transformed["valid"],
             transform_graph_path=str(data / "graph"),
             serving_model_dir=str(data / "served" / "1"),
+            hyperparameters=None,
         )
     )
     records = list(tf.data.TFRecordDataset(str(data / "test" / "rows.tfrecord")).as_numpy_iterator())

@@ -153,6 +153,28 @@ def test_an_experiment_is_trained_in_python_and_by_two_workers(shop: Path, reade
         assert finished_run(reader.directory / name)
 
 
+@pytest.mark.e2e
+def test_keys_are_searched_and_the_best_experiment_is_trained(shop: Path, reader: Reader) -> None:
+    shutil.copytree(shop / "DATA", reader.directory / "DATA")
+    shutil.copy(shop / "PROJECT" / "features.yaml", reader.directory)
+    quick = {"preset: din": "preset: mlp", "epochs: 3,": "jit_compile: false, epochs: 1,", "trials: 6": "trials: 2"}
+    quick["{epochs: 2}"] = "{jit_compile: false, epochs: 1}"
+    for name, text in re.findall(
+        r"^```yaml\n(?=# (\w+\.yaml)\n)(.*?)^```", _text("docs/tune.md"), re.DOTALL | re.MULTILINE
+    ):
+        for old, new in quick.items():
+            text = text.replace(old, new)
+        (reader.directory / name).write_text(text, encoding="utf-8")
+
+    told = reader.reads("docs/tune.md", {"--out search.html": "--no-gains --out search.html"})
+
+    assert "trial 2 of 2: " in told
+    assert "trial 4 of 4: " in told
+    assert "<h2>Search</h2>" in (reader.directory / "search.html").read_text(encoding="utf-8")
+    assert finished_run(reader.directory / "BEST")
+    assert [trial.trial for trial in reader.names["search"].trials] == [1, 2]
+
+
 @pytest.mark.slow
 def test_the_layers_work_in_a_model_of_ones_own(reader: Reader) -> None:
     reader.reads("docs/models.md")

@@ -1,4 +1,4 @@
-"""The command line: `tfctr data|features|init|models|train|evaluate|predict|export|inspect|report|client`."""
+"""The command line: `tfctr data|features|init|models|train|tune|evaluate|predict|export|inspect|report|client`."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import typer
 
 from tfctr import __version__
-from tfctr.cli import client, data, features, init, models, predict, report, training
+from tfctr.cli import client, data, features, init, models, predict, report, training, tune
 from tfctr.cli.quiet import LEVEL
 from tfctr.console import error_console
 from tfctr.errors import UserError
@@ -22,6 +22,7 @@ app.add_typer(features.app, name="features")
 app.command("init")(init.init)
 app.command("models")(models.show_models)
 app.command("train")(training.train)
+app.command("tune")(tune.tune)
 app.command("evaluate")(training.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(training.export)

@@ -1,4 +1,4 @@
-"""`tfctr report`: one page about one run or several."""
+"""`tfctr report`: one page about one run or several, or about searches."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +14,10 @@ from tfctr.storage import local_directory, write_text
 def report(
     runs: Annotated[
         list[str],
-        typer.Argument(help="workspaces of `tfctr train`, model directories or versions in them", show_default=False),
+        typer.Argument(
+            help="workspaces of `tfctr train`, model directories or versions in them, directories of `tfctr tune`",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(parser=local_directory, help="the page to write, an .html file")],
     data: Annotated[
@@ -34,9 +37,13 @@ def report(
     from tfctr.report.page import page
     from tfctr.report.runs import named, read_runs
     from tfctr.report.sections import Content
+    from tfctr.tuning.record import is_search, read_search
 
-    found = read_runs(named(runs), data, split, slices or (), gains)
-    html = page(Content(found, split), title or ", ".join(run.name for run in found))
+    places = named(runs)
+    searches = {name: read_search(place) for name, place in places.items() if is_search(place)}
+    scored = {name: place for name, place in places.items() if name not in searches}
+    found = read_runs(scored, data, split, slices or (), gains) if scored else []
+    html = page(Content(found, split, searches=searches), title or ", ".join(places))
     with disk_errors(out):
         write_text(out, html)
     console().print(str(out), markup=False)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tfctr.metrics.bootstrap import Interval
 
@@ -29,6 +29,8 @@ _WIDTH = 4.2
 """Inches of a picture that stands beside others."""
 _LONGEST_NAME = 40
 """Characters of a name beside a picture; the table has all of them."""
+_MUCH = 20
+"""A range whose ends differ by this factor is drawn on a log scale."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "tfctr",
@@ -127,6 +129,49 @@ def curves(title: str, lines: Sequence[tuple[int, Sequence[float], int]]) -> Pic
     return picture
 
 
+def best_so_far(title: str, numbers: Sequence[int], values: Sequence[float], rising: bool, run: int) -> Picture:
+    """Values by their number, a point each, and a line along the best so far."""
+    picture = Picture(title)
+    axes = picture.axes
+    best = (np.maximum if rising else np.minimum).accumulate(np.array(values))
+    axes.step(numbers, best, where="post", color=colour(run))
+    axes.plot(numbers, values, marker="o", markersize=4, linestyle="none", color=colour(run), alpha=0.6)
+    axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return picture
+
+
+def by_value(title: str, at: Sequence[float] | Sequence[str], name: str, values: Sequence[float], run: int) -> Picture:
+    """Values by numbers or by texts, a point each.
+
+    Args:
+        title: What they stand by.
+        at: Numbers, on a log scale where they span much and are above zero, or texts, from top to bottom.
+        name: What the values are.
+        values: The values.
+        run: The place of the run, for its colour.
+    """
+    points: dict[str, Any] = {"marker": "o", "markersize": 4, "linestyle": "none", "color": colour(run), "alpha": 0.6}
+    numbers = [one for one in at if not isinstance(one, str)]
+    if len(numbers) == len(at):
+        picture = Picture(title)
+        picture.axes.plot(numbers, values, **points)
+        if min(numbers) > 0 and max(numbers) >= _MUCH * min(numbers):
+            picture.axes.set_xscale("log")
+            picture.axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            picture.axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            picture.axes.xaxis.set_minor_formatter(NullFormatter())
+        picture.axes.set_ylabel(name)
+        return picture
+    texts = list(dict.fromkeys(map(str, at)))
+    picture = Picture(title, max(0.9 + 0.26 * len(texts), 1.4))
+    picture.axes.plot(values, [texts.index(str(one)) for one in at], **points)
+    picture.axes.set_yticks(range(len(texts)), [_shortened(text) for text in texts])
+    picture.axes.set_ylim(len(texts) - 0.4, -0.6)
+    picture.axes.set_xlabel(name)
+    return picture
+
+
 def calibration(
     title: str, parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]], only: int | None = None
 ) -> Picture:
@@ -212,6 +257,10 @@ def intervals(title: str, names: Sequence[str], runs: Sequence[tuple[int, Sequen
         axes.axvline(0.0, color=_INK, linewidth=0.8)
     else:
         axes.grid(axis="x", alpha=0.2)
-    axes.set_yticks(places, [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names])
+    axes.set_yticks(places, [_shortened(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     return picture
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 import tfctr
 from tfctr.report.figures import drawing
+from tfctr.report.searches import OF_SEARCHES
 from tfctr.report.sections import SECTIONS, Content, Section
 
 _TEMPLATE = "page.html.j2"
@@ -31,7 +32,7 @@ def page(content: Content, title: str) -> str:
     shown: list[tuple[str, Section, list[Markup]]] = []
     number = 0
     with drawing():
-        for make in SECTIONS:
+        for make in (*(SECTIONS if content.runs else ()), *OF_SEARCHES):
             section = make(content)
             if section is None:
                 continue
@@ -42,6 +43,7 @@ def page(content: Content, title: str) -> str:
                 pictures.append(Markup(picture.svg(number, wide=alone and len(pictures) > 0)))
                 number += 1
             shown.append((f"section-{len(shown) + 1}", section, pictures))
+    names = [*(run.name for run in content.runs), *content.searches]
     return environment.get_template(_TEMPLATE).render(
-        title=title, runs=[run.name for run in content.runs], sections=shown, version=tfctr.__version__
+        title=title, runs=names, sections=shown, version=tfctr.__version__
     )

@@ -1,4 +1,4 @@
-"""The sections of the report, in their order. A new one is a function and one entry of `SECTIONS`."""
+"""The sections of the report about runs, in their order. A new one is a function and one entry of `SECTIONS`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tfctr.models.naming import model_name
 from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
 from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
 from tfctr.report.runs import Run
+from tfctr.tuning.record import Search
 
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
@@ -58,11 +59,13 @@ class Content:
         runs: The runs.
         split: The split that they scored.
         seconds: Times of the stages of a run that had them, by name.
+        searches: Searches, by name.
     """
 
     runs: Sequence[Run]
     split: str
     seconds: Mapping[str, float] = field(default_factory=dict)
+    searches: Mapping[str, Search] = field(default_factory=dict)
 
 
 def what(content: Content) -> Section:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import tensorflow as tf
 
 from tfctr.errors import UserError, disk_errors
 from tfctr.models.model import RankingModel
-from tfctr.storage import Mirror, write_text
+from tfctr.storage import Mirror, new_directory, remove_partial, write_text
 from tfctr.training.workers import ALONE, Workers
+
+_PROGRESS = "progress.json"
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclass
@@ -63,8 +67,8 @@ class Checkpoints:
         self._checkpoint, self._all = tf.train.Checkpoint(state=state, optimizer=optimizer), [*state, *optimizer]
         self._best, self._weights = tf.train.Checkpoint(weights=weights), weights
         self._workers = workers
-        self._directory = directory / "checkpoints"
-        self._state = directory / "progress.json"
+        self._directory = directory / _CHECKPOINTS
+        self._state = directory / _PROGRESS
         self._kept = kept or directory
         self._mirror = Mirror(directory, kept, self._state.name)
 
@@ -134,3 +138,33 @@ def _best_name(progress: Progress) -> str:
     # A name of its own for every epoch: were the best weights overwritten, a kill before the progress file is replaced
     # would leave weights that it does not tell of.
     return f"best-epoch{progress.best_epoch:04d}"
+
+
+def start_longer(finished: Path, directory: Path, patience: int) -> None:
+    """Makes the start of a run of more epochs out of a finished run, which it goes on from as if that had not ended.
+
+    It becomes what all of its epochs in one go would have given: orders of rows, plateaus and patience know nothing of
+    how many epochs there may be. Nothing is done where the directory is there.
+
+    Args:
+        finished: The directory of the finished run.
+        directory: That of the longer one.
+        patience: A run that had ended by it stays ended.
+    """
+    if directory.is_dir():
+        return
+    with disk_errors(directory):
+        remove_partial(directory)
+        with new_directory(directory) as unfinished:
+            shutil.copytree(finished, unfinished, dirs_exist_ok=True)
+            state = json.loads((finished / _PROGRESS).read_text(encoding="utf-8"))
+            state |= {"finished": state["waited"] >= patience, "seconds": {}}
+            write_text(unfinished / _PROGRESS, json.dumps(state, indent=1))
+
+
+def discard_checkpoints(directory: Path) -> None:
+    """Removes what a run could be continued from, and leaves its logs for TensorBoard."""
+    with disk_errors(directory):
+        (directory / _PROGRESS).unlink(missing_ok=True)
+        if (directory / _CHECKPOINTS).is_dir():
+            shutil.rmtree(directory / _CHECKPOINTS)

@@ -23,6 +23,7 @@ from tfctr.models.entry_keys import ENTRY_KEYS, module_options
 from tfctr.models.naming import model_name
 from tfctr.models.presets import preset
 from tfctr.optimizers import check_learning_rate, check_optimizer
+from tfctr.training.keys import with_key
 from tfctr.training.monitors import MonitorName
 from tfctr.training.published import published_experiments, published_path
 
@@ -231,16 +232,14 @@ def changed(experiment: Experiment, settings: Sequence[str]) -> Experiment:
     content = experiment.model_dump(mode="json", exclude_unset=True)
     for setting in settings:
         path, equals, text = setting.partition("=")
-        *parts, last = path.split(".")
-        if not equals or not all([*parts, last]):
+        if not equals or not all(path.split(".")):
             raise UserError(f"--set: must be KEY=VALUE, as in training.epochs=3. Received: '{setting}'")
-        place = content
-        for part in parts:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise UserError(f"--set {setting}: '{part}' has no keys below it")
-        place[last] = parse_yaml(text, f"--set {path}")
-    return _validated(content, "--set") if settings else experiment
+        value = parse_yaml(text, f"--set {path}")
+        try:
+            with_key(content, path, value)
+        except ValueError as error:
+            raise UserError(f"--set {setting}: {error}") from None
+    return experiment_of(content, "--set") if settings else experiment
 
 
 def load_experiment(path: str | Path) -> Experiment:
@@ -253,14 +252,23 @@ def load_experiment(path: str | Path) -> Experiment:
         UserError: with the file, the path inside it and what is allowed.
     """
     if Path(path).is_file() or Path(path).suffix:
-        return _validated(load_yaml(path), path)
+        return experiment_of(load_yaml(path), path)
     names = published_experiments()
     if str(path) not in names:
         raise UserError(f"{path}: can't be read (no such file); published runs: {', '.join(names)}")
-    return _validated(load_yaml(published_path(str(path))), path)
+    return experiment_of(load_yaml(published_path(str(path))), path)
 
 
-def _validated(content: dict[str, Any], path: str | Path) -> Experiment:
+def experiment_of(content: dict[str, Any], path: str | Path) -> Experiment:
+    """An experiment from the content of its file, whose layers and optimizers are tried.
+
+    Args:
+        content: The content.
+        path: Where it stands, for messages.
+
+    Raises:
+        UserError: with the path inside the file and what is allowed.
+    """
     try:
         experiment = Experiment.model_validate(content)
     except ValidationError as error:

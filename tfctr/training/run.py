@@ -76,7 +76,7 @@ def run_training(
     console().print(
         f"{experiment.model_name}: {trainable:,} trainable parameters, seed {experiment.training.seed}", markup=False
     )
-    name = f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
+    name = run_name(experiment, assets)
     weighting, kept = experiment.evaluation.weighting, None if kept is None else join(kept, name)
     batched = BATCH_OF[experiment.training.batch_of]
     train_data, valid_data = (batched(split.copy, split.file) for split in (train_data, valid_data))
@@ -92,6 +92,11 @@ def run_training(
         for weight, value in zip(model.weights, trained.weights, strict=True):
             weight.assign(value)
     return TrainingResult(model, progress, time.monotonic() - started)
+
+
+def run_name(experiment: Experiment, assets: FeatureAssets) -> str:
+    """The name of a run's directory: that of the experiment on the features."""
+    return f"{experiment.fingerprint()}-{assets.fingerprint[:16]}"
 
 
 def _starting_model(assets: FeatureAssets, experiment: Experiment, source: RankingModel | None) -> RankingModel:

@@ -88,12 +88,10 @@ def train_in_workspace(
     if workers is ALONE:
         refuse_several("a program that calls this without `workers`")
     check_callbacks(callbacks)
-    experiment.model_config_of().interests_of(file)
-    experiment.evaluation.slice_columns(file)
-    check_table_optimizers(experiment.training, file)
+    check_experiment(experiment, file)
     workers.replicas(experiment.training)
     out = local_path(out, "--out")
-    paths = {split: split_files(data, split) for split in ("train", "valid")}
+    paths = read_paths(data)
     start = experiment.training.start_from
     if start is not None and Path(start.run).resolve() == out.resolve():
         raise UserError(f"training.start_from: {out} is where this run goes; train into another directory")
@@ -103,6 +101,22 @@ def train_in_workspace(
     lock = only_one(out, out / ".lock") if workers.chief else nullcontext()
     with lock:
         return _train(workers, file, experiment, data, paths, out, source, callbacks)
+
+
+def check_experiment(experiment: Experiment, file: FeatureFile) -> None:
+    """Checks an experiment against the feature file, before anything is read.
+
+    Raises:
+        UserError: what does not go together.
+    """
+    experiment.model_config_of().interests_of(file)
+    experiment.evaluation.slice_columns(file)
+    check_table_optimizers(experiment.training, file)
+
+
+def read_paths(data: str | Path) -> dict[str, list[str]]:
+    """The files of the two splits that a training reads: `train` and `valid`, never `test`."""
+    return {split: split_files(data, split) for split in ("train", "valid")}
 
 
 def _train(
@@ -116,7 +130,7 @@ def _train(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> TrainingResult:
     started = time.monotonic()
-    assets, splits = _read(workers, file, data, paths, out)
+    assets, splits = read_splits(workers, file, data, paths, out)
     reading = time.monotonic() - started
     rows = rows_key(file, [path for found in paths.values() for path in found])
     if source is not None:
@@ -170,11 +184,24 @@ def _reading_of(out: Path, weights: str, now: float) -> float:
     return now if known is None or note.get("weights") != weights else known
 
 
-def _read(
+def given_paths(file: FeatureFile, data: str | Path) -> list[str]:
+    """The files beside the rows that a feature file names, where they lie in the data directory."""
+    return [place for path in given_files(file) if exists(place := join(data, path))]
+
+
+def read_splits(
     workers: Workers, file: FeatureFile, data: str | Path, paths: dict[str, list[str]], out: Path
 ) -> tuple[FeatureAssets, dict[str, RankingData]]:
-    """The assets and the rows of each split, which the chief makes first, for those that share its directory."""
-    given = [place for path in given_files(file) if exists(place := join(data, path))]
+    """The assets and the rows of each split, which the chief makes first, for those that share its directory.
+
+    Args:
+        workers: The processes that train together.
+        file: The feature file.
+        data: The data directory.
+        paths: What `read_paths` finds in it.
+        out: The workspace that the assets and the copies of the rows lie in.
+    """
+    given = given_paths(file, data)
     # The chief's keys: a worker that shares its directory would else remove the copies of the chief, where its own log
     # is another copy.
     keys = workers.said([rows_key(file, one) for one in ([*paths["train"], *given], *paths.values())])

@@ -1,0 +1,274 @@
+"""A search from its first trial to its best experiment, with pretended trainings: what is trained, kept and said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import keras_tuner
+import pytest
+import yaml
+
+from tests.tuning.conftest import EXPERIMENT, RATES, Pretended, plan, rate_of, refusing
+from tests.workbench import Workbench
+from tfctr.errors import UserError
+from tfctr.storage import only_one
+from tfctr.training.experiment import Experiment
+from tfctr.tuning import Plan, Search, read_search, tune
+from tfctr.tuning.methods import Method, method
+
+pytestmark = pytest.mark.slow
+
+Make = Callable[..., Pretended]
+Tuned = Callable[..., Search]
+
+RANGE = {"type": "float", "low": 0.001, "high": 0.1, "scale": "log"}
+SPACE = {"training.learning_rate": RANGE, "model.interaction.dropout": [0.0, 0.2, 0.4]}
+NINE = {**EXPERIMENT, "training": {**EXPERIMENT["training"], "epochs": 9}}
+METHODS: dict[str, dict[str, Any]] = {
+    "random": {"search": SPACE, "method": {"type": "random", "trials": 6}},
+    "bayesian": {"search": SPACE, "method": {"type": "bayesian", "trials": 5, "random_trials": 3}},
+    "grid": {"search": {**RATES, "model.interaction.dropout": [0.0, 0.5]}, "method": "grid"},
+    "hyperband": {"experiment": NINE, "search": SPACE, "method": "hyperband"},
+}
+COUNTS = {"random": 6, "bayesian": 5, "grid": 6, "hyperband": 23}
+
+
+class Killed(BaseException):
+    """A process that ends at once."""
+
+
+def test_each_method_is_tried() -> None:
+    assert set(METHODS) == set(Method.METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_comes_to_its_end(name: str, pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made, one = pretended(rate_of), plan(**METHODS[name])
+
+    found = tuned(one)
+
+    assert len(found.trials) == one.total == COUNTS[name] == len(made.trained)
+    assert {trial.status for trial in found.trials} == {"finished"}
+    best = found.ranked()[0]
+    assert best.objective == max(trial.objective for trial in found.trials if trial.objective)
+    written = yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())
+    assert Experiment.model_validate(written).training.learning_rate == best.values["training.learning_rate"]
+    assert read_search(tmp_path / "out") == found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_killed_search_ends_with_the_same_trials(name: str, pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    pretended(rate_of)
+    one = plan(**METHODS[name])
+    whole = tuned(one, tmp_path / "whole")
+    left = [COUNTS[name] // 2, 1, 1, COUNTS[name]]
+
+    def score(experiment: Experiment) -> float:
+        left[0] -= 1
+        if left[0] < 0:
+            left.pop(0)
+            raise Killed
+        return rate_of(experiment)
+
+    made = pretended(score)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            tuned(one)
+    found = tuned(one)
+
+    assert found.trials == whole.trials
+    assert len(made.trained) == COUNTS[name] + 3
+    assert _bytes(tmp_path / "out") == _bytes(tmp_path / "whole")
+
+
+def test_a_finished_search_does_nothing(pretended: Make, tuned: Tuned, tmp_path: Path, capsys: Any) -> None:
+    made = pretended(rate_of)
+    first = tuned(plan())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    capsys.readouterr()
+
+    assert tuned(plan()) == first
+
+    assert len(made.trained) == 3
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert "search: already finished; nothing to do" in capsys.readouterr().out
+
+
+def test_more_trials_continue_it(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    few = {"search": SPACE, "method": {"type": "random", "trials": 12}}
+    whole = tuned(plan(**few), tmp_path / "whole")
+    made.trained.clear()
+
+    tuned(plan(**{**few, "method": {"type": "random", "trials": 9}}))
+    found = tuned(plan(**few))
+
+    assert len(made.trained) == 12
+    assert found.trials == whole.trials
+    with pytest.raises(UserError, match="12 trials have ended there, and the plan asks for 3"):
+        tuned(plan(**{**few, "method": {"type": "random", "trials": 3}}))
+
+
+def test_another_plan_or_other_data_is_refused(
+    pretended: Make, tuned: Tuned, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pretended(rate_of)
+    tuned(plan())
+
+    with pytest.raises(UserError) as caught:
+        tuned(plan(seed=5))
+    assert f"{tmp_path / 'out'}: holds a search of another plan: seed was 1 and is 5. Take another --out" in str(
+        caught.value
+    )
+    shutil.copytree(tiny.data, tmp_path / "data")
+    other = Workbench(tmp_path / "data", tiny.file, tiny.assets)
+    with pytest.raises(UserError, match="holds a search on other data"):
+        tune(other.file, plan(), other.data, tmp_path / "out")
+    assert len(made.trained) == 3
+
+
+def test_only_one_process_searches(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    with only_one(tmp_path / "out", tmp_path / "out" / ".lock"), pytest.raises(UserError, match="another run is under"):
+        tuned(plan())
+    assert made.trained == []
+
+
+def test_ctrl_c_leaves_what_the_same_command_goes_on_with(pretended: Make, tuned: Tuned) -> None:
+    def score(experiment: Experiment) -> float:
+        if len(made.trained) == 2:
+            raise KeyboardInterrupt
+        return rate_of(experiment)
+
+    made = pretended(score)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(plan())
+    made.score = rate_of
+    assert len(tuned(plan()).trials) == 3
+    assert [one.training.learning_rate for one in made.trained] == [0.01, 0.02, 0.02, 0.05]
+
+
+def test_several_seeds_are_one_trial(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(lambda experiment: rate_of(experiment) + experiment.training.seed / 100)
+
+    found = tuned(plan(seeds=[1, 2, 6]))
+
+    assert [one.training.seed for one in made.trained] == [1, 2, 6] * 3
+    best = found.ranked()[0]
+    assert best.values == {"training.learning_rate": 0.02}
+    assert best.objective == pytest.approx(0.93)
+    assert best.spread == pytest.approx(0.0264575, abs=1e-6)
+    assert [seed.metrics["auc"] for seed in best.seeds] == pytest.approx([0.91, 0.92, 0.96])
+    assert best.seconds == 9
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["training"]["seed"] == 1
+
+
+def test_a_metric_of_which_less_is_better(pretended: Make, tuned: Tuned) -> None:
+    pretended(rate_of)
+    found = tuned(plan(objective="logloss"))
+    assert [trial.values["training.learning_rate"] for trial in found.ranked()] == [0.02, 0.01, 0.05]
+
+
+def test_values_that_do_not_go_together_fail_alone(pretended: Make, tuned: Tuned, capsys: Any) -> None:
+    made = pretended(rate_of)
+    both = {"preset": ["mlp", "qnn-alpha"], "model.interaction.heads": [2, 4]}
+    experiment = {"preset": "qnn-alpha", "training": {"epochs": 1, "learning_rate": 0.01}}
+
+    found = tuned(plan(experiment=experiment, search=both))
+
+    assert [trial.status for trial in found.trials] == ["failed", "failed", "finished", "finished"]
+    assert "interaction mlp: unknown argument 'heads'" in str(found.trials[0].reason)
+    assert len(made.trained) == 2
+    told = capsys.readouterr().out
+    assert "trial 1: failed: these values: interaction mlp: unknown argument 'heads'" in told
+
+
+def test_a_training_that_comes_to_nothing_fails_alone(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    def score(experiment: Experiment) -> float:
+        if experiment.training.learning_rate == 0.02:
+            raise UserError("the training loss is nan")
+        if experiment.training.learning_rate == 0.05:
+            raise ValueError("Shapes (3, 4) and (5,)\nare not alike")
+        return 0.6
+
+    pretended(score)
+    found = tuned(plan())
+    assert [trial.reason for trial in found.trials] == [
+        None, "the training loss is nan", "ValueError: Shapes (3, 4) and (5,)"
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "out" / "trials.jsonl").read_text().splitlines()]
+    assert [line["status"] for line in lines] == ["finished", "failed", "failed"]
+
+
+def test_all_failed_is_an_error(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(refusing)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"each of the 3 trials failed; the first of them: no numbers with 0\.01"):
+            tuned(plan())
+    assert len(made.trained) == 3
+    assert not (tmp_path / "out" / "best.yaml").exists()
+
+
+def test_a_full_disk_is_none_of_the_trials_business(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    def score(experiment: Experiment) -> float:
+        raise UserError("cannot write x: No space left on device") from OSError(28, "No space left on device")
+
+    pretended(score)
+    with pytest.raises(UserError, match="cannot write x"):
+        tuned(plan())
+    assert not (tmp_path / "out" / "trials.jsonl").exists()
+
+
+def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:
+    made = pretended(rate_of)
+    few = {"training.learning_rate": [0.01, 0.02]}
+
+    found = tuned(plan(search=few, method={"type": "bayesian", "trials": 4, "random_trials": 2}))
+
+    assert len(found.trials) == 4
+    assert len(made.trained) == 2
+    assert [trial.repeats for trial in found.trials][:2] == [None, None]
+    assert {trial.repeats for trial in found.trials[2:]} <= {1, 2}
+
+
+def test_hyperband_goes_on_from_the_best(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    found = tuned(plan(**METHODS["hyperband"]))
+
+    longer = [trial for trial in found.trials if trial.goes_on_from is not None]
+    assert [trial.epochs for trial in longer] == [3, 3, 3, 9, 9, 9, 9][: len(longer)]
+    first = found.trials[:9]
+    assert {trial.epochs for trial in first} == {1}
+    best = sorted(first, key=lambda trial: -trial.objective if trial.objective else 0)[:3]
+    assert [trial.goes_on_from for trial in longer[:3]] == [trial.trial for trial in best]
+    assert made.went_on[0].parent == tmp_path / "out" / "trials" / f"{best[0].trial:04d}" / "seed-3"
+    assert Experiment.model_validate(found.content_of(longer[0])).training.epochs == 3
+
+
+def test_a_method_of_ones_own_is_one_class(pretended: Make, tuned: Tuned) -> None:
+    class Few(Method):
+        type: Literal["few"]
+
+        def oracle(self, epochs: int, common: dict[str, Any]) -> Any:
+            return keras_tuner.oracles.RandomSearchOracle(max_trials=2, **common)
+
+        def total(self, combinations: int | None, epochs: int) -> int | None:
+            return 2
+
+    pretended(rate_of)
+    try:
+        assert len(tuned(_plan_of_own(method(Few))).trials) == 2
+    finally:
+        del Method.METHODS["few"]
+
+
+def _plan_of_own(made: type[Method]) -> Plan:
+    return plan(method={"type": "few"})
+
+
+def _bytes(out: Path) -> dict[str, bytes]:
+    return {name: (out / name).read_bytes() for name in ("trials.jsonl", "best.yaml", "tune.json")}
