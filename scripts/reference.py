@@ -94,7 +94,8 @@ def _take_keys(cls: griffe.Class) -> None:
     parameters = griffe.Parameters(griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword))
     fields: dict[str, griffe.Attribute] = {}
     for one in (*reversed(cls.mro()), cls):
-        fields |= {name: key for name, key in one.attributes.items() if not key.is_alias and key.annotation}
+        keys = {name: key for name, key in one.attributes.items() if not key.is_alias and key.annotation}
+        fields |= {name: key for name, key in keys.items() if "property" not in key.labels}
     for name, key in fields.items():
         if not name.startswith("_") and "ClassVar" not in str(key.annotation):
             kind = griffe.ParameterKind.keyword_only

@@ -78,7 +78,7 @@ def test_a_picture_alone_is_drawn_wide_and_narrow(monkeypatch: pytest.MonkeyPatc
     def some(count: int) -> Section:
         return Section(f"{count} pictures", "", [curves(f"picture {n}", [(0, [0.1, 0.2], 1)]) for n in range(count)])
 
-    monkeypatch.setattr(page_module, "SECTIONS", [lambda content: some(1), lambda content: some(2)])
+    monkeypatch.setattr(page_module, "OF_SEARCHES", [lambda content: some(1), lambda content: some(2)])
     alone, beside = re.findall(r'<div class="pictures.*?</div>', page_module.page(Content([], "test"), "t"), re.DOTALL)
 
     widths = [int(width) for width in re.findall(r"max-width:(\d+)px", alone)]
