@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.reproduce import PAGE, RESULTS, app
 from benchmarks.table_plans import read_results, read_tables, results_page
-from tests.workbench import Workbench, make_workbench
+from tests.workbench import ROOT, Workbench, make_workbench
+from tfctr.tuning import load_plan
 
 TABLES = read_tables()
 
@@ -96,3 +97,8 @@ class TestTraining:
         refused = CliRunner().invoke(app, ["--table", "huge", "--plans", str(plans)])
         assert refused.exit_code == 2
         assert "huge: no such table. Allowed: small" in " ".join(refused.output.split())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "searches").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_plan_of_a_search_can_be_read(path: Path) -> None:
+    load_plan(path)
