@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfx import v1 as tfx
 
@@ -118,29 +118,23 @@ def _after_schema(
         "checkpoints": config.checkpoints,
         "code": config.code["Trainer"],
     }
+    reads: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": schema.outputs["schema"],
+        "train_args": tfx.proto.TrainArgs(splits=["train"]),
+        "eval_args": tfx.proto.EvalArgs(splits=["eval"]),
+    }
     tuners = []
     if config.tuning is not None:
-        tuners.append(
-            tfx.components.Tuner(
-                tuner_fn=TUNER_FN,
-                examples=transform.outputs["transformed_examples"],
-                transform_graph=transform.outputs["transform_graph"],
-                schema=schema.outputs["schema"],
-                train_args=tfx.proto.TrainArgs(splits=["train"]),
-                eval_args=tfx.proto.EvalArgs(splits=["eval"]),
-                custom_config={**custom_config, "plan": config.tuning.model_dump_json(exclude_unset=True)},
-            )
-        )
+        plan = config.tuning.model_dump_json(exclude_unset=True)
+        tuners.append(tfx.components.Tuner(tuner_fn=TUNER_FN, custom_config={**custom_config, "plan": plan}, **reads))
         tuners[0].add_upstream_node(gate)
     trainer = tfx.components.Trainer(
         run_fn=RUN_FN,
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config=custom_config,
         hyperparameters=tuners[0].outputs["best_hyperparameters"] if tuners else None,
+        **reads,
     )
     trainer.add_upstream_node(gate)
     check = ModelCheck(model=trainer.outputs["model"], code=config.code["ModelCheck"])
