@@ -68,6 +68,7 @@ def _train_rows(table: Table, names: list[str], data: Path, work: Path, seeds: i
 
 
 def _train(table: Table, row: Row, seed: int, data: Path, out: Path) -> Result:
+    from tfctr.data.keys import rows_key
     from tfctr.data.sources import split_files
     from tfctr.features.transform import FileLookups, RawFunction
     from tfctr.training.dataset import RankingData
@@ -79,8 +80,9 @@ def _train(table: Table, row: Row, seed: int, data: Path, out: Path) -> Result:
     best = train_in_workspace(file, experiment, data, out).progress.best_epoch
     run, note = finished_run(out), run_note(out)
     assert note is not None
-    function = RawFunction(file, FileLookups(run.assets))
-    test = RankingData.of_log(file, split_files(data, "test"), function, out / "rows-test")
+    function, paths = RawFunction(file, FileLookups(run.assets)), split_files(data, "test")
+    copy = out / f"rows-test-{rows_key(file, paths)}-{run.assets.fingerprint[:16]}"
+    test = RankingData.of_log(file, paths, function, copy)
     measured = validate(run.model, test, experiment.training.batch_size, experiment.evaluation.weighting)
     seconds, valid = note["seconds"], run.history[best - 1]
     return Result(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PLANS = Path(__file__).parent / "tables"
-_HEAD = """Tables of papers, trained here with the published settings. `python -m benchmarks.reproduce` trains the rows
-and writes this page; nothing on it is written by hand. A figure is the mean over the seeds that were trained, ± their
-standard deviation; *difference* is to the published figure. All are of the test split, by the weights of the epoch
-that was best on the validation split."""
+_HEAD = """Tables of papers, trained here with the published settings where there are any. The command below each title
+trains its rows and writes this page; nothing on it is written by hand. A figure is the mean over the seeds that were
+trained, ± their standard deviation; *difference* is to the published figure. All are of the test split, by the weights
+of the epoch that was best on the validation split."""
 _METRICS = {"auc": "AUC", "logloss": "logloss", "gauc": "GAUC"}
 
 
@@ -51,10 +52,15 @@ class Row(_Strict):
     source: str = ""
     note: str = ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """A hash of all that decides the figures, so that results of another plan are none of this one."""
-        decides = json.dumps([self.model, self.features, self.dimension], sort_keys=True)
+        """A hash of the model, its training and its features, so that results of others are none of this row."""
+        from tfctr.training.experiment import Experiment
+
+        # What is left to a default counts as unsaid, or a new option would make all rows new ones.
+        model = Experiment.model_validate(self.model).model_config_of().model_dump(mode="json", exclude_defaults=True)
+        features = self.feature_file().model_dump(mode="json", exclude_defaults=True)
+        decides = json.dumps([model, self.model["training"], features], sort_keys=True)
         return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
     def feature_file(self) -> FeatureFile:
@@ -68,10 +74,14 @@ class Row(_Strict):
         return FeatureFile.model_validate({**content, "embedding_dimension": self.dimension})
 
     def experiment(self, seed: int) -> Experiment:
-        """How it is trained."""
-        from tfctr.training.experiment import Experiment
+        """How it is trained.
 
-        return Experiment.model_validate({**self.model, "training": {**self.model["training"], "seed": seed}})
+        Raises:
+            UserError: what of it is none.
+        """
+        from tfctr.training.experiment import experiment_of
+
+        return experiment_of({**self.model, "training": {**self.model["training"], "seed": seed}}, self.name)
 
 
 class Table(_Strict):
@@ -201,7 +211,7 @@ def _section(table: Table, results: Sequence[Result]) -> str:
         f"<!-- not run: trainings of hours, of data that must be fetched -->\n```sh\n{command}\n```",
         "\n".join(lines) if len(lines) > 2 else "No row has been trained.",
         f"Open rows: {', '.join(open_rows) or 'none'}.",
-        f"Rows with fewer than {len(table.seeds)} seeds: {', '.join(fewer) or 'none'}.",
+        *([f"With fewer than {len(table.seeds)} seeds: {', '.join(fewer)}."] if fewer else []),
         *_machines(found),
         *_notes(table),
     ]
@@ -232,8 +242,9 @@ def _machines(found: Mapping[str, Sequence[Result]]) -> list[str]:
     if not machines:
         return []
     days = sorted({one.day for all_of in found.values() for one in all_of})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return [
-        f"Machine: {'; '.join(machines)}, {days[0]} to {days[-1]}. Other work shared it at times, so seconds and\n"
+        f"Machine: {'; '.join(machines)}, {when}. Other work shared it at times, so seconds and\n"
         "rows/s tell the order of magnitude only."
     ]
 
@@ -243,5 +254,6 @@ def _notes(table: Table) -> list[str]:
     for row in table.rows:
         if row.source:
             sources.setdefault(row.source, []).append(row.name)
-    published = [f"{source}: {', '.join(names)}" for source, names in sources.items()]
-    return [f"Published: {'; '.join(published)}.", *(f"{row.name}: {row.note}" for row in table.rows if row.note)]
+    published = "; ".join(f"{source}: {', '.join(names)}" for source, names in sources.items())
+    notes = [f"{row.name}: {row.note}" for row in table.rows if row.note]
+    return [f"Published: {published}.", *notes] if published else notes

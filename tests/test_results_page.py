@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from typer.testing import CliRunner, Result
 from benchmarks.reproduce import PAGE, RESULTS, app
 from benchmarks.table_plans import read_results, read_tables, results_page
 from tests.workbench import ROOT, Workbench, make_workbench
-from tfctr.tuning import load_plan
+from tfctr.features import load_feature_file
+from tfctr.tuning.plan import check_plan, load_plan
 
 TABLES = read_tables()
 
@@ -79,7 +81,7 @@ class TestTraining:
         assert f"| LR | 1 | {first[0].test['auc']:.4f} | 0.6000 | {first[0].test['auc'] - 0.6:+.4f} |" in text
         assert f"| the same FM | 1 | {first[1].test['auc']:.4f} |" in text
         assert "Open rows: none." in text
-        assert "Rows with fewer than 2 seeds: LR, FM, the same FM." in text
+        assert "With fewer than 2 seeds: LR, FM, the same FM." in text
 
         self.call(bench, plans, "--seeds", "1")
         assert read_results(results) == first
@@ -100,5 +102,7 @@ class TestTraining:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "searches").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_plan_of_a_search_can_be_read(path: Path) -> None:
-    load_plan(path)
+def test_the_plan_of_a_search_is_accepted(path: Path) -> None:
+    plan = load_plan(path)
+    [features] = re.findall(r"--features (\S+)", path.read_text("utf-8"))
+    check_plan(plan, load_feature_file(ROOT / features), path)

@@ -109,6 +109,7 @@ PRESETS: dict[str, Preset] = {
         heads=4,
         scale=True,
         layer_norm=True,
+        dropout=0.1,
         deep={**_BARS_MLP, "dropout": 0.1},
     ),
     "afn": _interaction("AFN, adaptive orders by logarithmic neurons", "afn", neurons=1000, hidden=[400], dropout=0.4),
