@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.build_logs import rows_of
+from tfctr.data.build import impressions
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.errors import UserError
@@ -102,6 +103,20 @@ def test_texts_of_a_csv_become_lists_and_numbers(tmp_path: Path) -> None:
 )
 def test_a_column_is_changed(tmp_path: Path, name: str, change: dict[str, Any], values: list[Any]) -> None:
     assert [row[name] for row in built(tmp_path, changes={name: change})] == values
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.int32(), pa.null()])
+def test_a_changed_column_has_one_type_where_a_piece_of_the_log_has_no_value_of_it(
+    tmp_path: Path, kind: pa.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impressions, "_VALUES_AT_ONCE", 1)
+    ages = pa.array([None, None, None] if pa.types.is_null(kind) else [None, 11, None], kind)
+    changes = {"age": {"between": [0, 10, 20]}, "code": {"part": "^.."}}
+    rows = built(tmp_path, ROWS | {"age": ages, "code": pa.nulls(3)}, changes=changes)
+    assert [row["age"] for row in rows] == [None, None if pa.types.is_null(kind) else 2, None]
+    for split in FOR_EACH:
+        written = pq.read_schema(tmp_path / "out" / split / "part-00000.parquet")
+        assert (written.field("age").type, written.field("code").type) == (pa.int64(), pa.string())
 
 
 @pytest.mark.parametrize("labels", [[1.0, 0.0, 1.0], [True, False, True]])

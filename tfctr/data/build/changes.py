@@ -70,7 +70,10 @@ class Change(Strict):
 
         kind = values.type
         if values.null_count == len(values) and not pa.types.is_nested(kind):
-            return values
+            if self.without is not None:
+                return values
+            # Other pieces of the log may have values; what they become has one type in all.
+            return pa.nulls(len(values), pa.string() if self.between is None else pa.int64())
         if self.part is not None:
             if not pa.types.is_string(kind):
                 raise UserError(f"changes.{name}.part: needs texts; the column is {kind}")
