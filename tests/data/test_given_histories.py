@@ -97,7 +97,6 @@ def test_texts_of_a_csv_become_lists_and_numbers(tmp_path: Path) -> None:
         ("code", {"part": "^.."}, ["GB", None, None]),
         ("code", {"part": "([A-Z]+)-"}, ["GB", None, None]),
         ("tags", {"without": [0, 7]}, [[5], [6], []]),
-        ("seen_item", {"without": [3]}, [[2], [1], []]),
         ("seen_tags", {"without": [0]}, [[[], [6, 7]], [[5], []], []]),
     ],
 )
@@ -117,6 +116,18 @@ def test_a_changed_column_has_one_type_where_a_piece_of_the_log_has_no_value_of_
     for split in FOR_EACH:
         written = pq.read_schema(tmp_path / "out" / split / "part-00000.parquet")
         assert (written.field("age").type, written.field("code").type) == (pa.int64(), pa.string())
+
+
+def test_a_column_without_any_value_loses_none(tmp_path: Path) -> None:
+    nothing = pa.array([[None], [], [None, None]], pa.list_(pa.null()))
+    rows = built(
+        tmp_path,
+        ROWS | {"before": nothing, "prices": nothing},
+        ITEMS | {"tags": nothing},
+        changes={"tags": {"without": [0]}, "seen_price": {"without": [0]}},
+    )
+    assert [row["tags"] for row in rows] == [[None], [], [None, None]]
+    assert [(row["seen_item"], row["seen_price"]) for row in rows] == [([], [])] * 3
 
 
 @pytest.mark.parametrize("labels", [[1.0, 0.0, 1.0], [True, False, True]])
@@ -146,6 +157,36 @@ def test_vectors_stand_in_the_table_of_items(tmp_path: Path) -> None:
         ({}, {}, {"changes": {"age": {"part": "^."}}}, r"changes.age.part: needs texts; the column is int64"),
         ({}, {}, {"changes": {"code": {"between": [0, 1]}}}, r"changes.code.between: needs numbers; .* is string"),
         ({}, {}, {"changes": {"code": {"without": [0]}}}, r"changes.code.without: needs lists; .* is string"),
+        (
+            {},
+            {},
+            {"changes": {"seen_item": {"without": [3]}}},
+            r"changes.seen_item.without: .* each event of 'log.before' is int64; .*histories.seen.given.padding",
+        ),
+        (
+            {},
+            {"tags": [1, 2, 3]},
+            {"changes": {"seen_tags": {"without": [3]}}},
+            r"changes.seen_tags.without: .* each event of 'items.tags' is int64; ",
+        ),
+        (
+            {},
+            {},
+            {"changes": {"tags": {"without": ["none"]}}},
+            r"changes.tags.without: the values are int64; \['none'\] can't be among them",
+        ),
+        (
+            {},
+            {},
+            {"changes": {"seen_tags": {"without": [10**30]}}},
+            r"changes.seen_tags.without: the values are int64; \[10+\] can't be among them",
+        ),
+        (
+            {},
+            {},
+            {"histories": given(given={"item": "before", "padding": [0, "none"]})},
+            r"histories.seen.given.padding: the values are int64; \[0, 'none'\] can't be among them",
+        ),
         ({}, {}, {"item_vectors": {"column": "vec"}}, r"items.parquet: no column 'vec'; it has id, tags, vector"),
         (
             {},
