@@ -89,6 +89,29 @@ def test_texts_of_a_csv_become_lists_and_numbers(tmp_path: Path) -> None:
     assert [row["seen"] for row in rows_of(tmp_path / "out")["train"]] == [[3, 2, 1], [], [4, 2]]
 
 
+def test_the_only_word_in_lists_of_numbers_is_warned_of_with_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    lists = ["1^2^3", "", *["4^5"] * 7, "6^NA^7", "NA"]
+    lines = ["item,click,before", *(f"{row},{row % 2},{one}" for row, one in enumerate(lists))]
+    for split in FOR_EACH:
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines))
+    log: dict[str, Any] = {"path": {split: f"{split}.csv" for split in FOR_EACH}, "csv": {"list_delimiter": "^"}}
+    build = {
+        "log": log,
+        "label": {"column": "click"},
+        "columns": ["log.item"],
+        "histories": {"seen": {"length": 5, "given": {"item": "before"}, "columns": {"seen": "log.before"}}},
+    }
+    build_dataset(build_of(build, "build.yaml"), tmp_path, tmp_path / "out")
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}/train.csv, row 10: column 'before' has 'NA' in its list, the only word among numbers, so "
+        "all of the column are texts; if it stands for a missing value, name it in `log.csv.nulls`\n"
+    )
+    assert rows_of(tmp_path / "out")["train"][9]["seen"] == ["7", "NA", "6"]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "values"),
     [
