@@ -29,7 +29,7 @@ SOURCES = {
     "Transform": ("tfctr/features", "pipeline/preprocessing.py", "pipeline/assets.py"),
     "Trainer": ("tfctr", "pipeline/trainer.py", "pipeline/tuner.py", "pipeline/assets.py"),
     "ModelCheck": ("pipeline/servable.py", "pipeline/ask_model.py"),
-    "Report": ("tfctr", "pipeline/report.py"),
+    "Report": ("tfctr", "pipeline/plain.py", "pipeline/report.py"),
 }
 
 

@@ -31,6 +31,7 @@ from tfctr.data.build.counts import CutCounts, RowCounts, Slices, cut_counts
 from tfctr.data.build.events import Cut
 from tfctr.data.build.impressions import Plan, impressions
 from tfctr.data.build.log import LogFile, bucket_count, by_bucket, log_batches, log_files, log_schema, text_types
+from tfctr.data.build.numbers import log_pieces, warn_of_words
 from tfctr.data.build.plan import described, make_plan
 from tfctr.data.build.sides import vectors_of_items
 from tfctr.data.build.spec import Build, load_build
@@ -96,9 +97,10 @@ class Work:
             replace(self.plan, cut=cut).count_rows(_table(group, types), counts)
         return counts
 
-    def write_description(self, counts: RowCounts, path: str) -> None:
-        """Writes what dataset.json says of all of it."""
-        Path(path).write_text(json.dumps(described(self.plan, counts)), encoding="utf-8")
+    def write_description(self, counts: RowCounts, types: TextTypes, path: str) -> None:
+        """Writes what dataset.json says of all of it, and the columns of numbers that one word makes texts."""
+        found = {"manifest": described(self.plan, counts), "words": types.of_one_word}
+        Path(path).write_text(json.dumps(found), encoding="utf-8")
 
     def impressions(
         self, group: tuple[int, Any], types: TextTypes, cut: Cut | None, slices: Slices
@@ -130,6 +132,8 @@ def build_on_beam(
         work = Work(build, base)
         tables = [f"{side.table.num_rows:,} {name}" for name, side in work.plan.sides.items()]
     console().print(f"{', '.join([f'{len(work.files)} files of the log', *tables])}; {work.buckets} groups of users")
+    for name, side in work.plan.sides.items():
+        warn_of_words(side.words, side.pieces, name)
     vectors = vectors_of_items(build, base, work.plan.sides)
     with staged_directory(out, force) as directory:
         description, parts = directory / "description.json", directory / "parts"
@@ -143,8 +147,11 @@ def build_on_beam(
             if told is None:
                 raise
             raise UserError(told) from error
-        manifest: dict[str, Any] = json.loads(description.read_text(encoding="utf-8"))
+        found = json.loads(description.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = found["manifest"]
         description.unlink()
+        with arrow_errors():
+            warn_of_words(found["words"], lambda column: log_pieces(build, work.files, column), "log")
         shutil.rmtree(parts, ignore_errors=True)
         _check_all_written(directory, manifest)
         if vectors is not None:
@@ -166,7 +173,7 @@ def _add_steps(pipeline: beam.Pipeline, work: Work, directory: Path, description
         cut = beam.pvalue.AsSingleton(for_cut | "Cut" >> beam.Map(lambda counts: counts.cut()))
     counts = groups | "Counts" >> beam.Map(work.counts, types, cut)
     counts = counts | "All counts" >> beam.CombineGlobally(_Merged(RowCounts))
-    _ = counts | "Description" >> beam.Map(work.write_description, str(description))
+    _ = counts | "Description" >> beam.Map(work.write_description, types, str(description))
     slices = beam.pvalue.AsSingleton(counts | "Slices" >> beam.Map(RowCounts.slices))
     made = groups | "Impressions" >> beam.FlatMap(work.impressions, types, cut, slices)
     _ = made | "Write" >> fileio.WriteToFiles(

@@ -29,8 +29,9 @@ _USES: dict[Parameter, tuple[tuple[str, str], ...]] = {
 """Runtime parameter -> tasks that take it, and under which name. Where the compiled task has no parameter of that name
 its custom_config has, and the container's entry point puts the one into the other."""
 _REPORT = "Report"
-_NEVER_CACHED = ("Baseline", "Pusher")
-"""What looks at, or writes to, a directory that Kubeflow knows nothing of."""
+_NEVER_CACHED = ("Baseline", "Pusher", _REPORT)
+"""What looks at, or writes to, a directory that Kubeflow knows nothing of, and a page that a passing fault may have
+emptied: its task ends well all the same."""
 _WRITTEN_BY: dict[Parameter, tuple[str, ...]] = {"pushed": ("Baseline", "Pusher"), "checkpoints": ("Trainer",)}
 """Place -> the tasks for which it must be the same in every run."""
 _SUFFIX = "_executor"

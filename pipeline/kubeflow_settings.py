@@ -22,7 +22,7 @@ PARAMETERS: dict[Platform, tuple[Parameter, ...]] = {
 """What can be given anew with every run."""
 _COMPILED_IN = {
     "features": "the feature file is compiled into five components; compile again for another one",
-    "experiment": "the experiment is compiled into the Trainer and the Evaluator; compile again for another one",
+    "experiment": "the experiment is compiled into Trainer, Evaluator and Report; compile again for another one",
     "date": "give the date as data_version, and as part of data where it is in the path",
 }
 _UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}

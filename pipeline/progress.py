@@ -80,10 +80,16 @@ class Progress:
 
 
 class _Relay(io.TextIOBase):
-    """Standard output during a run: it goes into the log, and where `Progress.relaying` says so to the terminal too."""
+    """A stream during a run: it goes into the log, and where `Progress.relaying` says so to the terminal too.
 
-    def __init__(self, log: TextIO, progress: Progress) -> None:
-        self._log, self._progress = log, progress
+    Args:
+        log: The log.
+        progress: What prints on the terminal.
+        begins: What lines for the terminal begin with.
+    """
+
+    def __init__(self, log: TextIO, progress: Progress, begins: str = "") -> None:
+        self._log, self._progress, self._begins = log, progress, begins
         self._line = ""
 
     def write(self, text: str) -> int:
@@ -92,7 +98,7 @@ class _Relay(io.TextIOBase):
         self._log.flush()
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            if self._progress.relaying and line.strip():
+            if self._progress.relaying and line.strip() and line.startswith(self._begins):
                 self._progress.say(f"  {line}")
         return len(text)
 
@@ -100,8 +106,12 @@ class _Relay(io.TextIOBase):
         """See io.TextIOBase."""
         self._log.flush()
 
+    def fileno(self) -> int:
+        """See io.TextIOBase."""
+        return self._log.fileno()
 
-def _move_handlers(old: TextIO, new: TextIO) -> None:
+
+def _move_handlers(old: io.TextIOBase, new: TextIO) -> None:
     """Let logging handlers of one stream write to another, because the first is about to be closed."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
@@ -133,13 +143,15 @@ def quiet(log: Path) -> Iterator[Progress]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         progress = Progress(person)
-        sys.stdout, sys.stderr = _Relay(file, progress), file
+        # Of standard error, which libraries write to as well, people see our warnings.
+        errors = _Relay(file, progress, "warning: ")
+        sys.stdout, sys.stderr = _Relay(file, progress), errors
         try:
             yield progress
         finally:
             file.flush()
             sys.stdout, sys.stderr = python_out, python_err
-            _move_handlers(file, python_err)
+            _move_handlers(errors, python_err)
             os.dup2(saved_out, 1)
             os.dup2(saved_err, 2)
             os.close(saved_out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.configs import TEST_SPLIT
 from pipeline.plain import SERVING, Artifact
 from pipeline.store import Store
+from tfctr.errors import UserError
 from tfctr.metrics.table import METRICS
 from tfctr.report.page import page
 from tfctr.report.runs import read_runs
@@ -59,12 +60,17 @@ def page_of(
         slices: Columns to slice by, by the names of the feature file.
         seconds: Times of the components, where they are known.
         title: The title of the page.
+
+    Raises:
+        UserError: neither model is there any more.
     """
     # The first one is what the other is compared with.
     models = {"blessed model": baseline, "new model": model}
     places = {name: join(one.uri, SERVING) for name, one in models.items() if one is not None}
     # Somebody may have removed the artifacts of earlier runs.
     found = {name: place for name, place in places.items() if exists(join(place, "saved_model.pb"))}
+    if not found:
+        raise UserError(f"{places['new model']}: no saved_model.pb, so there is no model to tell of")
     return page(Content(read_runs(found, data, TEST_SPLIT, slices, gains=True), TEST_SPLIT, seconds), title)
 
 

@@ -132,6 +132,11 @@ def with_text_label(row: int) -> pa.Table:
             "the log or a table can't be used: ",
         ),
         (with_value("time", 7, 14), {"log": LOG | {"time_format": "%y"}}, "no time between 1970 and 2100|is '1"),
+        (
+            click_log(12).set_column(1, "item", pa.array([f"i{row}" for row in range(click_log(12).num_rows)])),
+            {"changes": {"clicks_item": {"without": ["i3"]}}},
+            r"changes.clicks_item.without: .* each event of 'log.item' is string; .*histories.clicks.events",
+        ),
         (click_log(12).slice(0, 0), {}, "log.parquet: the log has no row"),
         (click_log(12).slice(0, 1), {}, "the valid split would be empty"),
         (click_log(12), {"request": "price"}, "the column 'price' is made twice: it is log.price too"),

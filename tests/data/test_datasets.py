@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.data.build_logs import rows_of
+from tests.data.helpers import write_movielens
 from tests.data.public_files import CONFIGS, PUBLIC_FILES, REPEATED
 from tfctr.cli import app
 from tfctr.data.build.datasets import build_file, dataset_names
 from tfctr.data.check import check_dataset
-from tfctr.data.prepare import prepare
+from tfctr.data.prepare import Options, prepare, prepare_movielens
 from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file
@@ -74,6 +75,18 @@ def test_each_data_set_says_what_it_is_and_is_told_in_the_help() -> None:
 def test_a_wrong_name_is_told_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no public data set 'movielens'; there are .*frappe.*movielens-1m-ctr"):
         prepare("movielens", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_movielens_with_histories_is_written_with_its_default_options(tmp_path: Path, seed: int | None) -> None:
+    source = write_movielens(tmp_path / "source")
+    options = Options() if seed is None else Options(seed=seed)
+    expected = prepare_movielens(source, tmp_path / "expected", options)
+    assert prepare("movielens-1m", source, tmp_path / "out", seed=seed) == expected
+    assert rows_of(tmp_path / "out") == rows_of(tmp_path / "expected")
+    with pytest.raises(UserError, match="out holds a data set already"):
+        prepare("movielens-1m", source, tmp_path / "out")
+    prepare("movielens-1m", source, tmp_path / "out", force=True)
 
 
 def test_a_seed_draws_another_random_split_and_is_refused_where_the_split_is_published(tmp_path: Path) -> None:

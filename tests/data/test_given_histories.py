@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.data.build_logs import rows_of
+from tfctr.data.build import impressions
 from tfctr.data.build.local import build_dataset
 from tfctr.data.build.spec import build_of
 from tfctr.errors import UserError
@@ -88,6 +89,29 @@ def test_texts_of_a_csv_become_lists_and_numbers(tmp_path: Path) -> None:
     assert [row["seen"] for row in rows_of(tmp_path / "out")["train"]] == [[3, 2, 1], [], [4, 2]]
 
 
+def test_the_only_word_in_lists_of_numbers_is_warned_of_with_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    lists = ["1^2^3", "", *["4^5"] * 7, "6^NA^7", "NA"]
+    lines = ["item,click,before", *(f"{row},{row % 2},{one}" for row, one in enumerate(lists))]
+    for split in FOR_EACH:
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines))
+    log: dict[str, Any] = {"path": {split: f"{split}.csv" for split in FOR_EACH}, "csv": {"list_delimiter": "^"}}
+    build = {
+        "log": log,
+        "label": {"column": "click"},
+        "columns": ["log.item"],
+        "histories": {"seen": {"length": 5, "given": {"item": "before"}, "columns": {"seen": "log.before"}}},
+    }
+    build_dataset(build_of(build, "build.yaml"), tmp_path, tmp_path / "out")
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}/train.csv, row 10: column 'before' has 'NA' in its list, the only word among numbers, so "
+        "all of the column are texts; if it stands for a missing value, name it in `log.csv.nulls`\n"
+    )
+    assert rows_of(tmp_path / "out")["train"][9]["seen"] == ["7", "NA", "6"]
+
+
 @pytest.mark.parametrize(
     ("name", "change", "values"),
     [
@@ -96,12 +120,37 @@ def test_texts_of_a_csv_become_lists_and_numbers(tmp_path: Path) -> None:
         ("code", {"part": "^.."}, ["GB", None, None]),
         ("code", {"part": "([A-Z]+)-"}, ["GB", None, None]),
         ("tags", {"without": [0, 7]}, [[5], [6], []]),
-        ("seen_item", {"without": [3]}, [[2], [1], []]),
         ("seen_tags", {"without": [0]}, [[[], [6, 7]], [[5], []], []]),
     ],
 )
 def test_a_column_is_changed(tmp_path: Path, name: str, change: dict[str, Any], values: list[Any]) -> None:
     assert [row[name] for row in built(tmp_path, changes={name: change})] == values
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.int32(), pa.null()])
+def test_a_changed_column_has_one_type_where_a_piece_of_the_log_has_no_value_of_it(
+    tmp_path: Path, kind: pa.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impressions, "_VALUES_AT_ONCE", 1)
+    ages = pa.array([None, None, None] if pa.types.is_null(kind) else [None, 11, None], kind)
+    changes = {"age": {"between": [0, 10, 20]}, "code": {"part": "^.."}}
+    rows = built(tmp_path, ROWS | {"age": ages, "code": pa.nulls(3)}, changes=changes)
+    assert [row["age"] for row in rows] == [None, None if pa.types.is_null(kind) else 2, None]
+    for split in FOR_EACH:
+        written = pq.read_schema(tmp_path / "out" / split / "part-00000.parquet")
+        assert (written.field("age").type, written.field("code").type) == (pa.int64(), pa.string())
+
+
+def test_a_column_without_any_value_loses_none(tmp_path: Path) -> None:
+    nothing = pa.array([[None], [], [None, None]], pa.list_(pa.null()))
+    rows = built(
+        tmp_path,
+        ROWS | {"before": nothing, "prices": nothing},
+        ITEMS | {"tags": nothing},
+        changes={"tags": {"without": [0]}, "seen_price": {"without": [0]}},
+    )
+    assert [row["tags"] for row in rows] == [[None], [], [None, None]]
+    assert [(row["seen_item"], row["seen_price"]) for row in rows] == [([], [])] * 3
 
 
 @pytest.mark.parametrize("labels", [[1.0, 0.0, 1.0], [True, False, True]])
@@ -131,6 +180,36 @@ def test_vectors_stand_in_the_table_of_items(tmp_path: Path) -> None:
         ({}, {}, {"changes": {"age": {"part": "^."}}}, r"changes.age.part: needs texts; the column is int64"),
         ({}, {}, {"changes": {"code": {"between": [0, 1]}}}, r"changes.code.between: needs numbers; .* is string"),
         ({}, {}, {"changes": {"code": {"without": [0]}}}, r"changes.code.without: needs lists; .* is string"),
+        (
+            {},
+            {},
+            {"changes": {"seen_item": {"without": [3]}}},
+            r"changes.seen_item.without: .* each event of 'log.before' is int64; .*histories.seen.given.padding",
+        ),
+        (
+            {},
+            {"tags": [1, 2, 3]},
+            {"changes": {"seen_tags": {"without": [3]}}},
+            r"changes.seen_tags.without: .* each event of 'items.tags' is int64; ",
+        ),
+        (
+            {},
+            {},
+            {"changes": {"tags": {"without": ["none"]}}},
+            r"changes.tags.without: the values are int64; \['none'\] can't be among them",
+        ),
+        (
+            {},
+            {},
+            {"changes": {"seen_tags": {"without": [10**30]}}},
+            r"changes.seen_tags.without: the values are int64; \[10+\] can't be among them",
+        ),
+        (
+            {},
+            {},
+            {"histories": given(given={"item": "before", "padding": [0, "none"]})},
+            r"histories.seen.given.padding: the values are int64; \[0, 'none'\] can't be among them",
+        ),
         ({}, {}, {"item_vectors": {"column": "vec"}}, r"items.parquet: no column 'vec'; it has id, tags, vector"),
         (
             {},

@@ -22,6 +22,7 @@ from pipeline.data_build import build_on_beam
 from pipeline.errors import for_people
 from tests.data.build_logs import BUILD, click_log, rows_of
 from tests.data.public_files import PUBLIC_FILES
+from tests.tables import write_csv
 from tests.workbench import ROOT
 from tfctr.data.build import local
 from tfctr.data.build import log as build_log
@@ -99,6 +100,28 @@ def test_texts_have_the_type_of_all_files(tmp_path: Path) -> None:
     build_on_beam(build, tmp_path, tmp_path / "there")
     assert counted(rows_of(tmp_path / "here")) == counted(rows_of(tmp_path / "there"))
     assert isinstance(rows_of(tmp_path / "there")["test"][0]["price"], float)
+
+
+def test_the_only_word_among_numbers_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    log = click_log(12)
+    prices = [str(price) for price in log["price"].to_pylist()]
+    prices[7] = "NA"
+    write_csv(tmp_path / "log.csv", log.set_column(4, "price", pa.array(prices)))
+    write_csv(tmp_path / "users.csv", pa.table({"id": range(12), "age": ["31", "unknown", *["42"] * 10]}))
+    content = {"log": BUILD["log"] | {"path": "log.csv"}, "users": {"path": "users.csv", "key": "id"}}
+    build = build_of(BUILD | content, "build.yaml")
+    build_dataset(build, tmp_path, tmp_path / "here")
+    expected = capsys.readouterr().err
+    build_on_beam(build, tmp_path, tmp_path / "there")
+    told = [line for line in capsys.readouterr().err.splitlines(keepends=True) if line.startswith("warning: ")]
+    assert "".join(told) == expected
+    assert [re.search(r"/(\w+.csv, row \d+): column '(\w+)'", line).groups() for line in told] == [
+        ("users.csv, row 2", "age"),
+        ("log.csv, row 8", "price"),
+    ]
 
 
 def test_tables_and_a_given_split(tmp_path: Path) -> None:

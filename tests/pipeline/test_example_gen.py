@@ -100,7 +100,7 @@ def test_what_makes_examples_again(data: Path, features: Path, tmp_path: Path) -
     ):
         assert other != told
     assert json.loads(told["input_config"])["splits"][1] == {"name": "eval", "pattern": "valid/*"}
-    assert code_digests().keys() == {"ExampleGen", "Transform", "Trainer", "ModelCheck"}
+    assert code_digests().keys() == {"ExampleGen", "Transform", "Trainer", "ModelCheck", "Report"}
     assert all((ROOT / place).exists() for places in SOURCES.values() for place in places)
     assert len({*code_digests().values()}) == len(SOURCES)
 

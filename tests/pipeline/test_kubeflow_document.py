@@ -142,6 +142,7 @@ class TestKubeflow:
     def test_the_report_follows_the_evaluator_and_is_a_page(self, specification: dict[str, Any]) -> None:
         task = specification["root"]["dag"]["tasks"]["Report"]
         assert {"Evaluator", "Trainer", "Baseline"} <= set(task["dependentTasks"])
+        assert "cachingOptions" not in task  # it may say why there is no page, which is another one in the next run
         assert task["inputs"]["parameters"]["data"] == {"componentInputParameter": "data"}
         [output] = specification["components"]["Report"]["outputDefinitions"]["artifacts"].values()
         assert output["artifactType"] == {"schemaTitle": "system.HTML", "schemaVersion": "0.0.1"}
@@ -259,6 +260,11 @@ class TestSettings:
             ("default: {claims: [{name: a, mount: /}]}", "default.claims.0.mount: "),
             ("default: {cpu: true}", "default.cpu: "),
             ("parameters: [features]", "parameters: 'features' can't be given at submission: the feature file is"),
+            (
+                "parameters: [experiment]",
+                "parameters: 'experiment' can't be given at submission: the experiment is compiled into Trainer, "
+                "Evaluator and Report; compile again",
+            ),
             ("parameters: [date]", "parameters: 'date' can't be given at submission: give the date as data_version"),
         ],
     )

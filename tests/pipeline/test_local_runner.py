@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,17 @@ def test_noise_goes_to_the_log_and_progress_to_people(tmp_path: Path, capfd: pyt
         progress.start("Trainer")
         progress.relaying = True
         print("epoch 1")
+        print("WARNING: from a library", file=sys.stderr)
+        print("warning: from us", file=sys.stderr)
         progress.relaying = False
         progress.finish("Trainer", "done")
     print("afterwards")
 
     seen = capfd.readouterr().out
-    assert [line.split()[0] for line in seen.splitlines()] == ["Trainer", "epoch", "Trainer", "afterwards"]
+    assert [line.split()[0] for line in seen.splitlines()] == [
+        *("Trainer", "epoch", "warning:", "Trainer", "afterwards")
+    ]
     log = (tmp_path / "log.txt").read_text()
-    assert all(text in log for text in ("from Python", "from C++", "from a worker", "epoch 1"))
+    assert all(
+        text in log for text in ("from Python", "from C++", "from a worker", "epoch 1", "from a library", "from us")
+    )

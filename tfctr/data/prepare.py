@@ -21,6 +21,7 @@ from tfctr.errors import UserError
 Neutral = Literal["drop", "negative"]
 _NEUTRAL_RATING = 3
 _SHIPPED_VECTORS = "text_vectors.npz"
+_MOVIELENS = "movielens-1m"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def prepare_movielens(
             data = read_movielens(source)
             vectors = _vectors(source, item_vectors, data)
         _write_tables(directory, data, _kept(data, options))
-        content = build_file("movielens-1m")
+        content = build_file(_MOVIELENS)
         content["histories"]["history"]["length"] = options.history_length
         content |= {"split": options.split, "seed": options.seed}
         content["history_ttl_seconds"] = options.history_ttl_seconds
@@ -86,7 +87,7 @@ def prepare_movielens(
             content["impressions"] = []
         if options.users is not None or options.rows is not None:
             content["impressions"] = [*content["impressions"], {"column": "kept", "one_of": [True]}]
-        about: dict[str, Any] = {"dataset": "movielens-1m", "source": data.provenance, "options": asdict(options)}
+        about: dict[str, Any] = {"dataset": _MOVIELENS, "source": data.provenance, "options": asdict(options)}
         if vectors is not None:
             vectors.save(directory)
             content["item_vectors"] = FILE_NAME
@@ -97,7 +98,7 @@ def prepare_movielens(
         def items(directory: Path) -> None:
             write_items(directory, ((m.item_id, m.title, m.genres, m.year) for m in data.movies.values()))
 
-        build = build_of(content, "movielens-1m")
+        build = build_of(content, _MOVIELENS)
         return build_dataset(build, directory, out, force, about, items)
 
 
@@ -105,7 +106,7 @@ def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int |
     """Writes a public data set as its build file says.
 
     Args:
-        name: One of `dataset_names`.
+        name: One of `dataset_names`; `movielens-1m` is written with the options that it has by default.
         source: The directory with the publisher's files.
         out: The directory to make, with train/, valid/, test/ and dataset.json.
         force: Whether a data set that stands at `out` is replaced.
@@ -124,6 +125,8 @@ def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int |
 
     if name not in dataset_names():
         raise UserError(f"there is no public data set '{name}'; there are {', '.join(dataset_names())}")
+    if name == _MOVIELENS:
+        return prepare_movielens(source, out, Options() if seed is None else Options(seed=seed), force=force)
     build = build_of(build_file(name), name)
     if seed is not None:
         if build.given_split:

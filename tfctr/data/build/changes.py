@@ -29,7 +29,9 @@ class Change(Strict):
         description="growing numbers: of a number, between which two it lies (1: above the first, at most the second); "
         "outside of all it is missing",
     )
-    without: tuple[int | str, ...] | None = Field(None, description="of a list, the values that are left out")
+    without: tuple[int | str, ...] | None = Field(
+        None, description="of a list, the values that are left out; of a history, of each event's list"
+    )
 
     @field_validator("part")
     @classmethod
@@ -70,7 +72,10 @@ class Change(Strict):
 
         kind = values.type
         if values.null_count == len(values) and not pa.types.is_nested(kind):
-            return values
+            if self.without is not None:
+                return values
+            # Other pieces of the log may have values; what they become has one type in all.
+            return pa.nulls(len(values), pa.string() if self.between is None else pa.int64())
         if self.part is not None:
             if not pa.types.is_string(kind):
                 raise UserError(f"changes.{name}.part: needs texts; the column is {kind}")
@@ -81,7 +86,7 @@ class Change(Strict):
             return _interval(values, self.between)
         if not _is_list(kind):
             raise UserError(f"changes.{name}.without: needs lists; the column is {kind}")
-        return _without(values, self.without or ())
+        return _without(values, self.without or (), f"changes.{name}.without")
 
 
 def _part(values: pa.Array, part: str) -> pa.Array:
@@ -105,7 +110,26 @@ def _interval(values: pa.Array, edges: tuple[float, ...]) -> pa.Array:
     return pa.array(place, mask=(place == 0) | (place == len(edges)))
 
 
-def _without(lists: pa.Array, gone: tuple[int | str, ...]) -> pa.Array:
+def values_of_type(values: tuple[int | str, ...], kind: pa.DataType, key: str) -> pa.Array:
+    """What a key of the build file names of a column's values, in their type.
+
+    Args:
+        values: What is named.
+        kind: The type of the column's values; none of them is named where there are none at all.
+        key: The key, for the message.
+
+    Raises:
+        UserError: a value that can't be one of the column's.
+    """
+    import pyarrow as pa
+
+    try:
+        return pa.nulls(0, kind) if pa.types.is_null(kind) else pa.array(values).cast(kind)
+    except (pa.ArrowException, OverflowError):
+        raise UserError(f"{key}: the values are {kind}; {list(values)} can't be among them") from None
+
+
+def _without(lists: pa.Array, gone: tuple[int | str, ...], key: str) -> pa.Array:
     """The lists [n] without some values, and without missing ones; a list that is missing is empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -114,8 +138,10 @@ def _without(lists: pa.Array, gone: tuple[int | str, ...]) -> pa.Array:
     values = lists.flatten()
     if _is_list(values.type):  # of each event of a history a list
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        return pa.ListArray.from_arrays(offsets, _without(values, gone))
-    kept = pc.and_(values.is_valid(), pc.invert(pc.is_in(values, pa.array(gone).cast(values.type))))
+        return pa.ListArray.from_arrays(offsets, _without(values, gone, key))
+    if pa.types.is_null(values.type):  # no list of the log has a value
+        return lists
+    kept = pc.and_(values.is_valid(), pc.invert(pc.is_in(values, values_of_type(gone, values.type, key))))
     kept = kept.to_numpy(zero_copy_only=False)
     counts = np.bincount(np.repeat(np.arange(len(lists)), lengths)[kept], minlength=len(lists))
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))

@@ -20,10 +20,11 @@ from tfctr.data.build.spec import TIME_UNITS, TIME_WANTED, Build, Log
 from tfctr.data.build.tables import is_typed
 from tfctr.data.splits import TEST, TRAIN, VALID, by_time, leave_last_out, runs
 from tfctr.errors import UserError
+from tfctr.features.kinds.request_time import YEAR_2100
 
 _Ints = npt.NDArray[np.int64]
 _TOLD_ALIKE = re.compile(r"(%[YymdeHMSTFR]|[^%])*")
-_YEAR_1971, _YEAR_2100 = 31_536_000, 4_102_444_800
+_YEAR_1971 = 31_536_000
 _SPLIT_DRAW, _NEGATIVE_DRAW = 1, 2
 
 
@@ -192,7 +193,7 @@ def _seconds(log: pa.Table, build: Build, files: Sequence[LogFile]) -> _Ints:
     # Seconds that are read as milliseconds are all in January 1970.
     form = build.log.time_format
     first, since, unit = (_YEAR_1971, 1971, form) if form in TIME_UNITS else (0, 1970, "seconds")
-    far = (seconds < first) | (seconds >= _YEAR_2100)
+    far = (seconds < first) | (seconds >= YEAR_2100)
     if far.any():
         row = int(far.argmax())
         raise UserError(

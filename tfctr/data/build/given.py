@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tfctr.data.build.changes import values_of_type
 from tfctr.data.build.events import Events
 from tfctr.data.build.log import LogFile, place
 from tfctr.data.build.sides import SideTable
@@ -24,7 +25,8 @@ class GivenLists:
 
     Args:
         events: Rows of whole users.
-        history: What the build file says of the history.
+        name: What the build file calls the history, for messages.
+        history: What it says of it.
         given: Where its events stand.
         sides: The tables of users and items.
         files: The files of the log, for messages.
@@ -33,12 +35,14 @@ class GivenLists:
     def __init__(
         self,
         events: Events,
+        name: str,
         history: History,
         given: Given,
         sides: Mapping[str, SideTable],
         files: Sequence[LogFile],
     ) -> None:
         self._events, self._history, self._given, self._sides, self._files = events, history, given, sides, files
+        self._padding_key = f"histories.{name}.given.padding"
 
     def sizes(self, rows: _Ints) -> _Ints:
         """How many values the lists of each row [m] have, at most."""
@@ -48,7 +52,7 @@ class GivenLists:
     def lists(self, rows: _Ints) -> dict[str, pa.Array]:
         """The lists of some rows [m], by column."""
         lengths, items = self._lists(self._given.item, rows)
-        padding = pa.array(self._given.padding).cast(items.type) if self._given.padding else pa.nulls(0, items.type)
+        padding = values_of_type(self._given.padding, items.type, self._padding_key)
         known = pc.and_(items.is_valid(), pc.invert(pc.is_in(items, padding))).to_numpy(zero_copy_only=False)
         kept = np.flatnonzero(known)
         counts = np.bincount(np.repeat(np.arange(len(rows)), lengths)[kept], minlength=len(rows))

@@ -86,8 +86,8 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
     makers = [
         _HistoryMaker(events, plan, one, sides, seen)
         if one.given is None
-        else GivenLists(events, one, one.given, plan.sides, plan.files)
-        for one in plan.build.histories.values()
+        else GivenLists(events, name, one, one.given, plan.sides, plan.files)
+        for name, one in plan.build.histories.items()
     ]
     activity = _activity(events, split, kept)
     for number, name in enumerate(SPLITS):

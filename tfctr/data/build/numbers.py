@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tfctr.console import error_console
 from tfctr.data.build.log import LogFile, column_of
 from tfctr.data.build.spec import LABEL_WANTED, TIME_WANTED, Build
 from tfctr.data.build.tables import is_typed, table_batches
+from tfctr.data.sources import with_lists
+from tfctr.data.sources.columns import is_list
 from tfctr.data.sources.texts import first_text
 from tfctr.errors import UserError
 
@@ -71,15 +74,15 @@ def warn_of_words(
 
 
 def log_pieces(build: Build, files: Sequence[LogFile], column: str) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """One column of the log, from those of its files that have no types."""
+    """One column of the log, from those of its files that have no types; given histories are lists."""
     for file in files:
         if not is_typed(file.path):
             for batch in table_batches(file.path, [column], build.log):
-                yield file.path, batch
+                yield file.path, with_lists(file.path, batch, build.list_columns, build.log.csv)
 
 
 def first_word(pieces: Iterable[tuple[str, pa.RecordBatch]], column: str, booleans: bool = False) -> str | None:
-    """The first value of a column that is no number, in words with its place; None where there is none.
+    """The first value of a column, or in its lists, that is no number, in words with its place; None if there is none.
 
     Args:
         pieces: The rows of some files in order, each with its file.
@@ -88,9 +91,13 @@ def first_word(pieces: Iterable[tuple[str, pa.RecordBatch]], column: str, boolea
     """
     rows = Counter[str]()
     for path, batch in pieces:
-        texts = batch.column(batch.schema.get_field_index(column))
-        row = first_text(texts, booleans) if pa.types.is_string(texts.type) else None
-        if row is not None:
-            return f"{path}, row {rows[path] + row + 1}: column '{column}' is '{texts[row]}'"
+        values = batch.column(batch.schema.get_field_index(column))
+        of_lists = is_list(values.type)
+        texts = values.flatten() if of_lists else values
+        found = first_text(texts, booleans) if pa.types.is_string(texts.type) else None
+        if found is not None:
+            row = pc.list_parent_indices(values)[found].as_py() if of_lists else found
+            told = f"has '{texts[found]}' in its list" if of_lists else f"is '{texts[found]}'"
+            return f"{path}, row {rows[path] + row + 1}: column '{column}' {told}"
         rows[path] += batch.num_rows
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tfctr.data.build.spec import Build
 from tfctr.data.build.tables import require_columns
 from tfctr.data.item_vectors import FILE_NAME
 from tfctr.data.manifest import require_rows
+from tfctr.data.sources.columns import is_list
 from tfctr.errors import UserError
 
 _ROW_OF = {"users": "user", "items": "item"}
@@ -33,7 +34,8 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
         schema: The columns of the log.
 
     Raises:
-        UserError: a column that a table lacks, or that would be made twice.
+        UserError: a column that a table lacks, or that would be made twice; events that a change would take out of one
+            column of a history alone.
     """
     sides = {name: load_side(side, base, name) for name, side in build.sides.items()}
     tables = {"log": schema.names, **{name: side.table.schema.names for name, side in sides.items()}}
@@ -42,6 +44,7 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
     for source in [*columns.values(), *build.sources]:
         table, _, column = source.partition(".")
         require_columns(paths[table], tables[table], [column])
+    _check_events_stay(build, {"log": schema, **{name: side.table.schema for name, side in sides.items()}})
     return Plan(build, files, columns, sides)
 
 
@@ -67,6 +70,24 @@ def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
         "columns": dict(_told(plan)),
         "roles": _roles(plan),
     }
+
+
+def _check_events_stay(build: Build, schemas: Mapping[str, pa.Schema]) -> None:
+    """Refuses a `without` by which one column of a history would lose events that the others have."""
+    for key, history in build.histories.items():
+        for name, source in history.columns.items():
+            if name not in build.changes or build.changes[name].without is None:
+                continue
+            table, _, column = source.partition(".")
+            event = schemas[table].field(column).type
+            if history.given is not None and table == "log" and is_list(event):
+                event = event.value_type
+            if not is_list(event) and not pa.types.is_null(event):
+                others = "events" if history.given is None else "given.padding"
+                raise UserError(
+                    f"changes.{name}.without: of a history it takes values out of the list that each event has, and "
+                    f"each event of '{source}' is {event}; what is no event is said by `histories.{key}.{others}`"
+                )
 
 
 def _all_columns(build: Build, tables: dict[str, list[str]], sides: dict[str, SideTable]) -> dict[str, str]:
