@@ -14,7 +14,7 @@ import yaml
 
 from tests.tuning.conftest import EXPERIMENT, RATES, Pretended, plan, rate_of, refusing
 from tests.workbench import Workbench
-from tfctr.errors import UserError
+from tfctr.errors import DataError, DiskError, UserError
 from tfctr.storage import only_one
 from tfctr.training.experiment import Experiment
 from tfctr.tuning import Plan, Search, read_search, tune
@@ -213,14 +213,19 @@ def test_all_failed_is_an_error(pretended: Make, tuned: Tuned, tmp_path: Path) -
     assert not (tmp_path / "out" / "best.yaml").exists()
 
 
-def test_a_full_disk_is_none_of_the_trials_business(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [DiskError("cannot write x"), DataError("labels of one class only"), OSError("broken")])
+def test_what_every_trial_would_meet_ends_the_search(
+    error: Exception, pretended: Make, tuned: Tuned, tmp_path: Path
+) -> None:
     def score(experiment: Experiment) -> float:
-        raise UserError("cannot write x: No space left on device") from OSError(28, "No space left on device")
+        raise error
 
-    pretended(score)
-    with pytest.raises(UserError, match="cannot write x"):
+    made = pretended(score)
+    with pytest.raises(type(error), match=str(error)):
         tuned(plan())
     assert not (tmp_path / "out" / "trials.jsonl").exists()
+    made.score = rate_of
+    assert [trial.status for trial in tuned(plan()).trials] == ["finished"] * 3
 
 
 def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:

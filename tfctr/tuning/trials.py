@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfctr.errors import UserError
+from tfctr.errors import DataError, DiskError, UserError
 from tfctr.features.assets import FeatureAssets
 from tfctr.training.checkpoints import Progress, discard_checkpoints, start_longer
 from tfctr.training.dataset import RankingData
@@ -113,9 +113,9 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
     read = rows()
     try:
         seeds = [_trained(proposal, seed, earlier, read, out) for seed in plan.trained_with(proposal.settings)]
+    except (OSError, DiskError, DataError):
+        raise
     except Exception as error:
-        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
-            raise
         return proposal.ended("failed", reason=_reason(error))
     judged = [plan.judged_by.of(one.metrics) for one in seeds]
     names = seeds[0].metrics
