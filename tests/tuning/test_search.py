@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from tfctr.storage import only_one
 from tfctr.training.experiment import Experiment
 from tfctr.tuning import Plan, Search, read_search, tune
 from tfctr.tuning.methods import Method, method
+from tfctr.tuning.objectives import OBJECTIVES, Objective
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +228,22 @@ def test_what_every_trial_would_meet_ends_the_search(
     assert not (tmp_path / "out" / "trials.jsonl").exists()
     made.score = rate_of
     assert [trial.status for trial in tuned(plan()).trials] == ["finished"] * 3
+
+
+@pytest.mark.parametrize("objective", [math.nan, math.inf])
+def test_an_objective_that_is_no_number_ends_the_search(
+    objective: float, pretended: Make, tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended(rate_of)
+    judged = Objective("GAUC", lambda metrics: objective, needs_group=True)
+    monkeypatch.setitem(OBJECTIVES, "gauc", judged)
+    with pytest.raises(UserError) as caught:
+        tuned(plan(objective="gauc", method={"type": "bayesian", "trials": 4, "random_trials": 2}))
+    assert str(caught.value) == (
+        f"the GAUC of the validation split is {objective}, so no trial can be told from another by it: no group there "
+        "has rows of both labels (rows of weight 0 do not count). Give it such groups, or take another `objective`"
+    )
+    assert not (tmp_path / "out" / "trials.jsonl").exists()
 
 
 def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:

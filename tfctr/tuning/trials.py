@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.run import run_name, run_training
 from tfctr.training.workspace import check_experiment, finished_run
+from tfctr.tuning.objectives import Objective
 from tfctr.tuning.plan import Plan
 from tfctr.tuning.record import Seed, Trial
 
@@ -103,7 +105,7 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
         The trial, which has failed where its values do not go together or its training came to nothing.
 
     Raises:
-        UserError: the disk or the data fails, which is none of the trial's business.
+        UserError: the disk or the data fails, which is none of the trial's business; the objective is no number.
     """
     plan = proposal.plan
     for one in earlier:
@@ -117,7 +119,7 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
         raise
     except Exception as error:
         return proposal.ended("failed", reason=_reason(error))
-    judged = [plan.judged_by.of(one.metrics) for one in seeds]
+    judged = [_judged(plan.judged_by, one) for one in seeds]
     names = seeds[0].metrics
     return proposal.ended(
         "finished",
@@ -152,6 +154,18 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
 def _seed(seed: int, progress: Progress) -> Seed:
     best, epochs = progress.best_epoch, len(progress.history)
     return Seed(seed, dict(progress.history[best - 1]), best, epochs, sum(progress.seconds.values()))
+
+
+def _judged(objective: Objective, seed: Seed) -> float:
+    """The objective of a training. One that is no number is a fault of the split: its scores are numbers."""
+    found = objective.of(seed.metrics)
+    if math.isfinite(found):
+        return found
+    groups = ": no group there has rows of both labels (rows of weight 0 do not count). Give it such groups"
+    raise DataError(
+        f"the {objective.title} of the validation split is {found}, so no trial can be told from another by it"
+        f"{groups if objective.needs_group else '. Give it other rows'}, or take another `objective`"
+    )
 
 
 def _reason(error: Exception) -> str:
