@@ -18,7 +18,6 @@ from pipeline.report_component import Report
 from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
-from tfctr.training.experiment import Evaluation
 from tfctr.training.optimizer import check_table_optimizers
 from tfctr.tuning.plan import check_plan
 
@@ -107,13 +106,10 @@ def _after_schema(
         disable_analyzer_cache=True,
     )
     transform.add_upstream_node(gate)
-    experiment = config.experiment
     custom_config = {
         "features": features,
-        # Demands and slices do not change the model, so they must not change the Trainer's cache key.
-        "experiment": experiment.model_copy(
-            update={"evaluation": Evaluation(weighting=experiment.evaluation.weighting)}
-        ).model_dump_json(),
+        # Demands and slices do not change the model, so they must not change the cache keys of Trainer and Tuner.
+        "experiment": config.experiment.as_trained().model_dump_json(),
         "data": config.data,
         "checkpoints": config.checkpoints,
         "code": config.code["Trainer"],
@@ -127,7 +123,7 @@ def _after_schema(
     }
     tuners = []
     if config.tuning is not None:
-        plan = config.tuning.model_dump_json(exclude_unset=True)
+        plan = config.tuning.as_searched().model_dump_json(exclude_unset=True)
         tuners.append(tfx.components.Tuner(tuner_fn=TUNER_FN, custom_config={**custom_config, "plan": plan}, **reads))
         tuners[0].add_upstream_node(gate)
     trainer = tfx.components.Trainer(

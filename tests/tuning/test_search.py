@@ -246,6 +246,19 @@ def test_an_objective_that_is_no_number_ends_the_search(
     assert not (tmp_path / "out" / "trials.jsonl").exists()
 
 
+def test_demands_may_change_while_a_search_goes_on(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    tuned(plan())
+    demanding = plan(experiment={**EXPERIMENT, "evaluation": {"min_auc": 0.9}})
+
+    tuned(demanding)
+
+    assert len(made.trained) == 3
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["evaluation"] == {"min_auc": 0.9}
+    with pytest.raises(UserError, match=r"experiment\.evaluation\.weighting was 'impressions' and is 'clicks'"):
+        tuned(plan(experiment={**EXPERIMENT, "evaluation": {"weighting": "clicks"}}))
+
+
 def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:
     made = pretended(rate_of)
     few = {"training.learning_rate": [0.01, 0.02]}

@@ -204,6 +204,10 @@ class Experiment(Strict):
             base[key] = {**base[key], **value} if same_type else value
         return ModelConfig.model_validate(base)
 
+    def as_trained(self) -> Experiment:
+        """The experiment without its demands and slices, on which no training depends."""
+        return self.model_copy(update={"evaluation": Evaluation(weighting=self.evaluation.weighting)})
+
     @property
     def model_name(self) -> str:
         """What the model is called: the preset, and which parts of it are others."""

@@ -117,9 +117,13 @@ class Plan(Strict):
         seed: int = settings.get(_SEED, self.experiment.training.seed)
         return self.seeds or (seed,)
 
+    def as_searched(self) -> Plan:
+        """The plan without the demands and slices of its experiment, on which no trial depends."""
+        return self.model_copy(update={"experiment": self.experiment.as_trained()})
+
     def lasting(self) -> dict[str, Any]:
         """What must stay the same while a search goes on, as plain data."""
-        content = self.model_dump(mode="json")
+        content = self.as_searched().model_dump(mode="json")
         for option in self.how.GROWS:
             content["method"].pop(option)
         return content
