@@ -111,8 +111,10 @@ def test_more_trials_continue_it(pretended: Make, tuned: Tuned, tmp_path: Path) 
 
     assert len(made.trained) == 12
     assert found.trials == whole.trials
+    assert read_search(tmp_path / "out").plan.total == 12
     with pytest.raises(UserError, match="12 trials have ended there, and the plan asks for 3"):
         tuned(plan(**{**few, "method": {"type": "random", "trials": 3}}))
+    assert read_search(tmp_path / "out").plan.total == 12
 
 
 def test_another_plan_or_other_data_is_refused(

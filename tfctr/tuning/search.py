@@ -20,7 +20,7 @@ from tfctr.training.workers import ALONE
 from tfctr.training.workspace import given_paths, read_paths, read_splits
 from tfctr.tuning.methods import make_oracle
 from tfctr.tuning.plan import Plan, check_plan, differences
-from tfctr.tuning.record import Search, Trial, begin, read_trials, write_best, write_trials
+from tfctr.tuning.record import Search, Trial, begun, read_trials, write_best, write_note, write_trials
 from tfctr.tuning.shown import described, outcome
 from tfctr.tuning.trials import Proposal, Rows, discard_trial, run_trial
 
@@ -73,6 +73,7 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
     """
     trials = read_trials(out)
     _check_same(out, plan, key, len(trials))
+    write_note(out, plan, key)
     search = Search(plan, trials)
     _search(search, trials, rows, out)
     if search.best is None:
@@ -86,7 +87,7 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
 
 def _check_same(out: Path, plan: Plan, key: str, ended: int) -> None:
     """Checks that the search that an earlier process began here is this one."""
-    before, rows = begin(out, plan, key)
+    before, rows = begun(out) or (plan, key)
     elsewhere = "Take another --out, or remove this one"
     found = list(differences(before.lasting(), plan.lasting()))
     if found:
