@@ -261,6 +261,17 @@ def test_demands_may_change_while_a_search_goes_on(pretended: Make, tuned: Tuned
         tuned(plan(experiment={**EXPERIMENT, "evaluation": {"weighting": "clicks"}}))
 
 
+def test_the_seed_of_a_searched_training_is_that_of_its_trial(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(lambda experiment: experiment.training.seed / 10)
+    both = [{"epochs": 1, "seed": 5}, {"epochs": 2}]
+
+    found = tuned(plan(search={"training": both}))
+
+    assert [one.training.seed for one in made.trained] == [5, 1]
+    assert [seed.seed for trial in found.trials for seed in trial.seeds] == [5, 1]
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["training"] == {"epochs": 1, "seed": 5}
+
+
 def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:
     made = pretended(rate_of)
     few = {"training.learning_rate": [0.01, 0.02]}

@@ -18,6 +18,8 @@ from tfctr.tuning.methods import AnyMethod, Method, Random, combinations
 from tfctr.tuning.objectives import OBJECTIVES, Objective
 from tfctr.tuning.spaces import AnySpace, Settings, Space, in_order
 
+THESE = "these values"
+"""Where the values of a trial stand, for messages."""
 _SEED, _MONITOR = "training.seed", "training.monitor"
 
 
@@ -59,6 +61,8 @@ class Plan(Strict):
                 if path in found:
                     raise ValueError(f"search: {path} is varied twice")
                 found.append(path)
+        # A key of `training` may be searched by itself, or as one of the whole mapping.
+        found += [f"training.{key}" for _, said in self.said_of_training() for key in said]
         taken = [path for path in found if path in self.how.SETS]
         if taken:
             raise ValueError(f"search.{taken[0]}: the method sets this key itself; leave it out, or take another one")
@@ -98,6 +102,21 @@ class Plan(Strict):
             for path, value in one.settings(name, proposed[name]).items()
         }
 
+    def said_of_training(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the values that are tried say of `training`, each with the name of its space.
+
+        Raises:
+            ValueError: a path leads through something that has no keys.
+        """
+        for name, one in self.spaces.items():
+            for settings in one.tried(name):
+                said: dict[str, Any] = {}
+                for path in in_order(settings):
+                    if path.split(".")[0] == "training":
+                        with_key(said, path, settings[path])
+                if isinstance(training := said.get("training"), dict):
+                    yield name, training
+
     def content(self, settings: Settings) -> dict[str, Any]:
         """The content of the experiment file of some settings.
 
@@ -113,9 +132,12 @@ class Plan(Strict):
         return content
 
     def trained_with(self, settings: Settings) -> tuple[int, ...]:
-        """The seeds of a trial."""
-        seed: int = settings.get(_SEED, self.experiment.training.seed)
-        return self.seeds or (seed,)
+        """The seeds of a trial.
+
+        Raises:
+            UserError: these values do not go together.
+        """
+        return self.seeds or (experiment_of(self.content(settings), THESE).training.seed,)
 
     def as_searched(self) -> Plan:
         """The plan without the demands and slices of its experiment, on which no trial depends."""
@@ -180,6 +202,8 @@ def check_plan(plan: Plan, file: FeatureFile, where: str | Path = "the plan") ->
         for settings in one.tried(name):
             given = ", ".join(f"{value}" for value in settings.values())
             experiment = _accepted(plan, [settings, first | settings], file, f"{where}: search.{name}: {given}")
+            if plan.objective is None and experiment.training.monitor != plan.experiment.training.monitor:
+                raise UserError(f"{where}: objective: is required where {_MONITOR} is searched, as by search.{name}")
             other = seen.setdefault(experiment.fingerprint(), settings)
             if other is not settings:
                 before = ", ".join(f"{value}" for value in other.values())

@@ -19,7 +19,7 @@ from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.run import run_name, run_training
 from tfctr.training.workspace import check_experiment, finished_run
 from tfctr.tuning.objectives import Objective
-from tfctr.tuning.plan import Plan
+from tfctr.tuning.plan import THESE, Plan
 from tfctr.tuning.record import Seed, Trial
 
 
@@ -72,7 +72,7 @@ class Proposal:
         training["seed"] = seed
         if epochs is not None:
             training["epochs"] = epochs
-        return experiment_of(content, "these values")
+        return experiment_of(content, THESE)
 
     def ended(self, status: str, **found: Any) -> Trial:
         """The record of its end."""
