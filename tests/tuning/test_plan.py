@@ -92,6 +92,8 @@ def test_a_mistake_is_one_line(changed: dict[str, Any], told: str) -> None:
         ({"model.interests": [[{"type": "din", "sequence": "views"}]]}, "search.model.interests: [{'type': 'din', "),
         ({"evaluation.min_auc": [0.1, 0.2]}, "search.evaluation.min_auc: 0.1 and 0.2 train the same model; search "),
         ({"training.clip_norm": [1, 1.0]}, "search.training.clip_norm: 1 and 1.0 train the same model"),
+        ({"model.interaction": ["mlp", {"type": "mlp"}]}, "interaction: mlp and {'type': 'mlp'} train the same model"),
+        ({"training.optimizer": ["adam", {"type": "adam"}]}, "optimizer: adam and {'type': 'adam'} train the same mod"),
         ({"training": [{"monitor": "auc_minus_logloss"}]}, "objective: is required where training.monitor is searched"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.models.config import as_mapping
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.keys import with_key
 from tfctr.training.workspace import check_experiment
@@ -204,13 +206,22 @@ def check_plan(plan: Plan, file: FeatureFile, where: str | Path = "the plan") ->
             experiment = _accepted(plan, [settings, first | settings], file, f"{where}: search.{name}: {given}")
             if plan.objective is None and experiment.training.monitor != plan.experiment.training.monitor:
                 raise UserError(f"{where}: objective: is required where {_MONITOR} is searched, as by search.{name}")
-            other = seen.setdefault(experiment.fingerprint(), settings)
+            other = seen.setdefault(_written_out(experiment), settings)
             if other is not settings:
                 before = ", ".join(f"{value}" for value in other.values())
                 raise UserError(
                     f"{where}: search.{name}: {before} and {given} train the same model; search what a training "
                     "depends on, and name each value once"
                 )
+
+
+def _written_out(experiment: Experiment) -> str:
+    """What the model of an experiment follows from, the same text however its parts are written."""
+    training = experiment.training.model_dump(mode="json", exclude={"devices"})
+    for name in ("optimizer", "embedding_optimizer"):
+        training[name] = as_mapping(training[name])
+    model = experiment.model_config_of().model_dump(mode="json")
+    return json.dumps([model, training, experiment.evaluation.weighting], sort_keys=True)
 
 
 def _accepted(plan: Plan, tries: list[Settings], file: FeatureFile, where: str) -> Experiment:
