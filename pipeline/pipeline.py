@@ -19,7 +19,7 @@ from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
 from tfctr.training.optimizer import check_table_optimizers
-from tfctr.tuning.plan import check_plan
+from tfctr.tuning.plan import Plan, check_plan
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
@@ -46,6 +46,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         raise UserError("training.start_from: a pipeline has no earlier run to start from; use `tfctr train`")
     if config.tuning is not None:
         check_plan(config.tuning, config.features)
+        _check_searched(config.tuning)
     judging = _eval_config(config)
     examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
@@ -72,6 +73,23 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         metadata_connection_config=metadata,
         beam_pipeline_args=list(config.beam_args),
     )
+
+
+def _check_searched(plan: Plan) -> None:
+    """Checks that the Trainer can train whatever a search may find.
+
+    Raises:
+        UserError: which key it can't honour.
+    """
+    for name, said in plan.said_of_training():
+        if said.get("start_from") is not None:
+            raise UserError(f"search.{name}: a pipeline has no earlier run to start from; use `tfctr tune`")
+    for name, one in plan.spaces.items():
+        if any(path.split(".")[0] == "evaluation" for path in one.paths(name)):
+            raise UserError(
+                f"search.{name}: a pipeline judges every model by the `evaluation` of the plan's experiment; set it "
+                "there, or use `tfctr tune`"
+            )
 
 
 def _after_schema(

@@ -71,6 +71,9 @@ def test_an_experiment_or_a_plan(tmp_path: Path) -> None:
             run(tmp_path, tmp_path / "features.yaml", one, tmp_path / "out", plan=one)
 
 
+START = {"run": "out", "parts": ["din"]}
+
+
 def config_of(directory: Path, search: dict[str, Any], **experiment: Any) -> PipelineConfig:
     tuning = Plan.model_validate({"experiment": {"preset": "din", **experiment}, "search": search, "method": "grid"})
     return PipelineConfig(
@@ -85,6 +88,25 @@ def config_of(directory: Path, search: dict[str, Any], **experiment: Any) -> Pip
         schema=str(directory / "schema.pbtxt"),
         tuning=tuning,
     )
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"training.start_from": [None, START]}, "search.training.start_from: a pipeline has no earlier run to start"),
+        ({"training": [{"epochs": 1}, {"start_from": START}]}, "search.training: a pipeline has no earlier run to"),
+        ({"evaluation.weighting": ["impressions", "clicks"]}, "search.evaluation.weighting: a pipeline judges every"),
+        (
+            {"a": {"type": "together", "choices": [{"evaluation": {"weighting": "clicks"}, "training.epochs": 1}]}},
+            "search.a: a pipeline judges every",
+        ),
+    ],
+)
+def test_what_the_trainer_can_not_honour_is_not_searched(tmp_path: Path, search: dict[str, Any], told: str) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    with pytest.raises(UserError, match=told):
+        create_pipeline(config_of(tmp_path, search))
 
 
 def test_a_demand_changes_no_search(tmp_path: Path) -> None:
