@@ -20,9 +20,10 @@ from tests.cli.conftest import Ran
 from tests.training.runs import run
 from tests.tuning.conftest import EXPERIMENT, RATES, plan
 from tests.workbench import ROOT, Workbench
+from tfctr.errors import UserError
 from tfctr.training.experiment import Experiment, load_experiment
 from tfctr.training.workspace import train_in_workspace
-from tfctr.tuning import Search, load_plan, read_search, trials, tune
+from tfctr.tuning import Search, load_plan, read_search, search, trials, tune
 
 pytestmark = pytest.mark.e2e
 
@@ -146,26 +147,44 @@ def test_two_stages_can_be_searched(
     tuned: Tuned, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trained model of `start_from` is given to each trial that names it."""
-    given = []
-    original = trials.run_training
+    given, read = [], []
+    original, found_run = trials.run_training, search.finished_run
 
     def noted(*arguments: Any) -> Any:
         given.append(arguments[5])
         return original(*arguments)
 
+    def reading(place: Any) -> Any:
+        read.append(place)
+        return found_run(place)
+
     monkeypatch.setattr(trials, "run_training", noted)
-    base = {"preset": "din", "training": {**EXPERIMENT["training"], "epochs": 1}}
+    monkeypatch.setattr(search, "finished_run", reading)
+    base: dict[str, Any] = {"preset": "din", "training": {**EXPERIMENT["training"], "epochs": 1}}
     first = plan(experiment=base, search={"training.learning_rate": [0.01]})
     train_in_workspace(tiny.file, first.experiment, tiny.data, tmp_path / "first")
     start = {"run": str(tmp_path / "first"), "parts": ["din"]}
 
-    found = tune(
-        tiny.file, plan(experiment=base, search={"training.start_from": [None, start]}), tiny.data, tmp_path / "out"
+    two_stages = plan(
+        experiment=base, search={"training.start_from": [None, start], "training.seed": [3, 4]}, objective="logloss"
     )
+    with pytest.raises(UserError, match="nowhere: holds no finished run; train one with"):
+        absent = plan(experiment=base, search={"training": [{"start_from": {**start, "run": "nowhere"}}]})
+        tune(tiny.file, absent, tiny.data, tmp_path / "absent")
 
-    assert [trial.status for trial in found.trials] == ["finished", "finished"]
-    assert [source is None for source in given] == [True, False]
+    found = tune(tiny.file, two_stages, tiny.data, tmp_path / "out")
+
+    assert [trial.status for trial in found.trials] == ["finished"] * 4
+    assert [source is None for source in given] == [True, True, False, False]
+    assert given[2] is given[3]
+    assert read == [str(tmp_path / "first")]
     written = load_experiment(tmp_path / "out" / "best.yaml").training
     assert written.learning_rate == 0.001
     lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
-    assert json.loads(lines[1])["values"] == {"training.start_from": start}
+    assert json.loads(lines[2])["values"] == {"training.start_from": start, "training.seed": 3}
+
+    # The search goes on with these weights alone.
+    again = Experiment.model_validate({**base, "training": {**base["training"], "seed": 9}})
+    train_in_workspace(tiny.file, again, tiny.data, tmp_path / "first")
+    with pytest.raises(UserError, match="holds a search on other data, with another feature file, other code or anot"):
+        tune(tiny.file, two_stages, tiny.data, tmp_path / "out")

@@ -237,16 +237,25 @@ def run_note(workspace: str | Path) -> dict[str, Any] | None:
     return content
 
 
+def finished_note(workspace: str | Path) -> dict[str, Any]:
+    """What a workspace notes of its finished run.
+
+    Raises:
+        UserError: when no run has finished there, or the note can't be read.
+    """
+    note = run_note(workspace)
+    if note is None:
+        raise UserError(f"{workspace}: holds no finished run; train one with `tfctr train --out {workspace}`")
+    return note
+
+
 def finished_run(workspace: str | Path) -> FinishedRun:
     """The model that a workspace holds.
 
     Raises:
         UserError: when no run has finished there, or what it left can't be read.
     """
-    workspace = Path(workspace)
-    content = run_note(workspace)
-    if content is None:
-        raise UserError(f"{workspace}: holds no finished run; train one with `tfctr train --out {workspace}`")
+    workspace, content = Path(workspace), finished_note(workspace)
     try:
         experiment = Experiment.model_validate(content["experiment"])
         assets = FeatureAssets(workspace / content["assets"])

@@ -119,6 +119,13 @@ class Plan(Strict):
                 if isinstance(training := said.get("training"), dict):
                     yield name, training
 
+    @property
+    def sources(self) -> list[str]:
+        """The runs that a trial may start from."""
+        said = [self.experiment.training.model_dump(), *(training for _, training in self.said_of_training())]
+        starts = [start for one in said if isinstance(start := one.get("start_from"), dict)]
+        return list(dict.fromkeys(start["run"] for start in starts if "run" in start))
+
     def content(self, settings: Settings) -> dict[str, Any]:
         """The content of the experiment file of some settings.
 

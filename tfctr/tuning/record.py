@@ -150,7 +150,7 @@ def write_note(place: Path, plan: Plan, rows: str) -> None:
     Args:
         place: The `--out` of the search.
         plan: The plan, of which options may have grown since the search began.
-        rows: The key of the rows and the feature file.
+        rows: The key of the rows and the feature file; see `search_rows`.
     """
     path = place / _NOTE
     text = json.dumps({"plan": plan.model_dump(mode="json", exclude_unset=True), "rows": rows})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,11 +13,12 @@ import keras
 
 from tfctr.errors import DataError, DiskError, UserError
 from tfctr.features.assets import FeatureAssets
+from tfctr.models.model import RankingModel
 from tfctr.training.checkpoints import Progress, discard_checkpoints, start_longer
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.run import run_name, run_training
-from tfctr.training.workspace import check_experiment, finished_run
+from tfctr.training.workspace import check_experiment
 from tfctr.tuning.objectives import Objective
 from tfctr.tuning.plan import THESE, Plan
 from tfctr.tuning.record import Seed, Trial
@@ -25,11 +26,19 @@ from tfctr.tuning.record import Seed, Trial
 
 @dataclass(frozen=True)
 class Rows:
-    """What all trials read: the assets of the features, and the two splits."""
+    """What all trials read.
+
+    Attributes:
+        assets: The assets of the features.
+        train: The rows to train on.
+        valid: The rows that trials are judged on.
+        sources: The models that trials start from, by the runs that trained them.
+    """
 
     assets: FeatureAssets
     train: RankingData
     valid: RankingData
+    sources: Mapping[str, RankingModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
     # A trial depends on nothing that an earlier one has left in the process, and needs its memory.
     keras.utils.clear_session()
     start = experiment.training.start_from
-    source = None if start is None else finished_run(start.run).model
+    source = None if start is None else rows.sources[start.run]
     result = run_training(rows.assets, experiment, rows.train, rows.valid, directory, source)
     return _seed(seed, result.progress)
 
