@@ -39,7 +39,7 @@ def refused(file: FeatureFile, **changed: Any) -> str:
         ({"objective": "aucc"}, "plan.yaml: objective: must be one of auc, auc_minus_logloss, gauc, logloss. Received"),
         ({"seeds": [1, 1]}, "plan.yaml: seeds: the same seed twice in [1, 1]"),
         ({"search": {"training.seed": [1, 2]}, "seeds": [1]}, "plan.yaml: search.training.seed: `seeds` has the seeds"),
-        ({"search": {"training": [{"seed": 1}]}, "seeds": [1]}, "plan.yaml: search.training.seed: `seeds` has the seeds"),
+        ({"search": {"training": [{"seed": 1}]}, "seeds": [1]}, "search.training.seed: `seeds` has the seeds"),
         ({"search": {"training.monitor": ["auc"]}}, "plan.yaml: objective: is required where training.monitor is"),
         ({"search": {"training..rate": [1]}}, "plan.yaml: search: must be paths of keys, as training.learning_rate"),
         ({"search": {"training.epochs": 3}}, "plan.yaml: search.training.epochs: must be a mapping of keys. Rec"),

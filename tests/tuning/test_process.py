@@ -168,8 +168,8 @@ def test_two_stages_can_be_searched(
     two_stages = plan(
         experiment=base, search={"training.start_from": [None, start], "training.seed": [3, 4]}, objective="logloss"
     )
+    absent = plan(experiment=base, search={"training": [{"start_from": {**start, "run": "nowhere"}}]})
     with pytest.raises(UserError, match="nowhere: holds no finished run; train one with"):
-        absent = plan(experiment=base, search={"training": [{"start_from": {**start, "run": "nowhere"}}]})
         tune(tiny.file, absent, tiny.data, tmp_path / "absent")
 
     found = tune(tiny.file, two_stages, tiny.data, tmp_path / "out")

@@ -217,7 +217,9 @@ def test_all_failed_is_an_error(pretended: Make, tuned: Tuned, tmp_path: Path) -
     assert not (tmp_path / "out" / "best.yaml").exists()
 
 
-@pytest.mark.parametrize("error", [DiskError("cannot write x"), DataError("labels of one class only"), OSError("broken")])
+@pytest.mark.parametrize(
+    "error", [DiskError("cannot write x"), DataError("labels of one class only"), OSError("broken")]
+)
 def test_what_every_trial_would_meet_ends_the_search(
     error: Exception, pretended: Make, tuned: Tuned, tmp_path: Path
 ) -> None:
