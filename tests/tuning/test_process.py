@@ -24,6 +24,7 @@ from tfctr.errors import UserError
 from tfctr.training.experiment import Experiment, load_experiment
 from tfctr.training.workspace import train_in_workspace
 from tfctr.tuning import Search, load_plan, read_search, search, trials, tune
+from tfctr.tuning import plan as plans
 
 pytestmark = pytest.mark.e2e
 
@@ -123,6 +124,21 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     (tmp_path / "file").write_text("mine")
     assert str(tfctr("tune", *files, "--out", tmp_path / "file").error).endswith("is a file; --out names a directory")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_values_of_a_plan_are_tried_once(
+    tfctr: Callable[..., Ran], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise UserError("stopped")
+
+    tried, original = [], plans._accepted
+    monkeypatch.setattr(search, "check_devices", stop)
+    monkeypatch.setattr(plans, "_accepted", lambda *given: tried.append(given[-1]) or original(*given))
+    assert tfctr("tune", *files, "--out", tmp_path / "out").error == "stopped"
+    assert [one.removeprefix(f"{tmp_path / 'plan.yaml'}: ") for one in tried] == [
+        "experiment", *(f"search.training.learning_rate: {rate}" for rate in (0.01, 0.02, 0.05))
+    ]  # fmt: skip
 
 
 def test_a_longer_run_becomes_what_all_its_epochs_give(

@@ -29,7 +29,7 @@ from tfctr.tuning.trials import Proposal, Rows, discard_trial, run_trial
 _DIFFERENCES_TOLD = 5
 
 
-def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Search:
+def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where: str | Path = "the plan") -> Search:
     """Searches, on the train and the valid split, and leaves the best experiment in `out/best.yaml`.
 
     A killed search of the same plan in the same directory goes on: trials that have ended are not trained again, and
@@ -40,13 +40,14 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Se
         plan: What is searched, and how.
         data: A data directory with train/ and valid/.
         out: The directory of the search.
+        where: Where the plan stands, for messages.
 
     Raises:
         UserError: what is wrong with the plan, the data or the disk; that another search or another process has the
             directory; that every trial has failed.
     """
     refuse_several("tfctr tune")
-    check_plan(plan, file)
+    check_plan(plan, file, where)
     check_devices(plan.experiment.training)
     out = local_path(out, "--out")
     paths = read_paths(data)
