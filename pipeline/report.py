@@ -9,9 +9,9 @@ from pipeline.configs import TEST_SPLIT
 from pipeline.plain import SERVING, Artifact
 from pipeline.store import Store
 from tfctr.metrics.table import METRICS
+from tfctr.report.content import Content
 from tfctr.report.page import page
 from tfctr.report.runs import read_runs
-from tfctr.report.sections import Content
 from tfctr.storage import exists, join, write_text
 
 REPORT = "report.html"

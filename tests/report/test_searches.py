@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tfctr.report.content import Content, Section
 from tfctr.report.figures import drawing
 from tfctr.report.page import page
 from tfctr.report.searches import search
-from tfctr.report.sections import Content, Section
 from tfctr.tuning import Search, Seed, Trial
 from tfctr.tuning.plan import plan_of
 

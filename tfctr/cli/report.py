@@ -34,9 +34,9 @@ def report(
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out}: the directory {out.parent} doesn't exist; make it first")
     import_tensorflow()
+    from tfctr.report.content import Content
     from tfctr.report.page import page
     from tfctr.report.runs import named, read_runs
-    from tfctr.report.sections import Content
     from tfctr.tuning.record import is_search, read_search
 
     places = named(runs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tfctr.metrics.table import METRICS
+from tfctr.report.content import Content, Section, Table
 from tfctr.report.figures import Picture, best_so_far, by_value
-from tfctr.report.sections import Content, Section, Table
 from tfctr.tuning.record import Search, Trial
 from tfctr.tuning.shown import objective_of, text_of
 
