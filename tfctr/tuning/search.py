@@ -18,8 +18,9 @@ from tfctr.features.spec import FeatureFile
 from tfctr.storage import local_path, only_one
 from tfctr.training.cluster import refuse_several
 from tfctr.training.devices import check_devices
+from tfctr.training.splits import given_paths, read_paths, read_splits
 from tfctr.training.workers import ALONE
-from tfctr.training.workspace import finished_note, finished_run, given_paths, read_paths, read_splits
+from tfctr.training.workspace import finished_note, finished_run
 from tfctr.tuning.methods import make_oracle
 from tfctr.tuning.plan import Plan, check_plan, differences
 from tfctr.tuning.record import Search, Trial, begun, read_trials, write_best, write_note, write_trials
