@@ -24,7 +24,7 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from tfctr.errors import UserError
 from tfctr.metrics import tfma_gauc
 from tfctr.metrics.table import measurable
-from tfctr.training.experiment import Demand, Evaluation
+from tfctr.training.demands import Demand, Evaluation
 
 #: Modules a Beam worker must be able to import to run the Evaluator.
 BEAM_MODULES: tuple[str, ...] = (tfma_gauc.__name__,)

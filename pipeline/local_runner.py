@@ -108,7 +108,7 @@ def run(
         from tfctr.training.cluster import refuse_several
         from tfctr.training.devices import check_devices
         from tfctr.training.experiment import load_experiment
-        from tfctr.training.workspace import check_split_once
+        from tfctr.training.splits import check_split_once
         from tfctr.tuning.plan import load_plan
 
         refuse_several("the pipeline")

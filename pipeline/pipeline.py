@@ -18,9 +18,8 @@ from pipeline.report_component import Report
 from pipeline.schema_by_content import CuratedSchema
 from tfctr.errors import UserError
 from tfctr.features.parsing import default_slices, sliceable
-from tfctr.training.experiment import Evaluation
 from tfctr.training.optimizer import check_table_optimizers
-from tfctr.tuning.plan import check_plan
+from tfctr.tuning.plan import Plan, check_plan
 
 if TYPE_CHECKING:  # TFX must be imported before it
     from tensorflow_model_analysis.proto.config_pb2 import EvalConfig
@@ -47,6 +46,7 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         raise UserError("training.start_from: a pipeline has no earlier run to start from; use `tfctr train`")
     if config.tuning is not None:
         check_plan(config.tuning, config.features)
+        _check_searched(config.tuning)
     judging = _eval_config(config)
     examples = log_example_gen(config.data, config.features, SPLITS, config.code["ExampleGen"])
     statistics = tfx.components.StatisticsGen(examples=examples.outputs["examples"])
@@ -73,6 +73,23 @@ def create_pipeline(config: PipelineConfig) -> tfx.dsl.Pipeline:
         metadata_connection_config=metadata,
         beam_pipeline_args=list(config.beam_args),
     )
+
+
+def _check_searched(plan: Plan) -> None:
+    """Checks that the Trainer can train whatever a search may find.
+
+    Raises:
+        UserError: which key it can't honour.
+    """
+    for name, said in plan.said_of_training():
+        if said.get("start_from") is not None:
+            raise UserError(f"search.{name}: a pipeline has no earlier run to start from; use `tfctr tune`")
+    for name, one in plan.spaces.items():
+        if any(path.split(".")[0] == "evaluation" for path in one.paths(name)):
+            raise UserError(
+                f"search.{name}: a pipeline judges every model by the `evaluation` of the plan's experiment; set it "
+                "there, or use `tfctr tune`"
+            )
 
 
 def _after_schema(
@@ -107,13 +124,10 @@ def _after_schema(
         disable_analyzer_cache=True,
     )
     transform.add_upstream_node(gate)
-    experiment = config.experiment
     custom_config = {
         "features": features,
-        # Demands and slices do not change the model, so they must not change the Trainer's cache key.
-        "experiment": experiment.model_copy(
-            update={"evaluation": Evaluation(weighting=experiment.evaluation.weighting)}
-        ).model_dump_json(),
+        # Demands and slices do not change the model, so they must not change the cache keys of Trainer and Tuner.
+        "experiment": config.experiment.as_trained().model_dump_json(),
         "data": config.data,
         "checkpoints": config.checkpoints,
         "code": config.code["Trainer"],
@@ -127,7 +141,7 @@ def _after_schema(
     }
     tuners = []
     if config.tuning is not None:
-        plan = config.tuning.model_dump_json(exclude_unset=True)
+        plan = config.tuning.as_searched().model_dump_json(exclude_unset=True)
         tuners.append(tfx.components.Tuner(tuner_fn=TUNER_FN, custom_config={**custom_config, "plan": plan}, **reads))
         tuners[0].add_upstream_node(gate)
     trainer = tfx.components.Trainer(

@@ -10,9 +10,9 @@ from pipeline.plain import SERVING, Artifact
 from pipeline.store import Store
 from tfctr.errors import UserError
 from tfctr.metrics.table import METRICS
+from tfctr.report.content import Content
 from tfctr.report.page import page
 from tfctr.report.runs import read_runs
-from tfctr.report.sections import Content
 from tfctr.storage import exists, join, write_text
 
 REPORT = "report.html"

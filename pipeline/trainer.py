@@ -23,7 +23,8 @@ from tfctr.training.cluster import refuse_several
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment
 from tfctr.training.run import run_training
-from tfctr.training.workspace import check_split_once, warmup_row
+from tfctr.training.splits import check_split_once
+from tfctr.training.workspace import warmup_row
 
 BEST = "experiment"
 """The one value of a Tuner's best hyperparameters: the content of the best experiment's file, as JSON."""

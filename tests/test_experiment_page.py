@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel
 
 from tfctr.models.config import ModelConfig
-from tfctr.training.experiment import Evaluation, Experiment, Export, Training
+from tfctr.training.demands import Evaluation
+from tfctr.training.experiment import Experiment, Export, Training
 
 PAGE = (Path(__file__).parents[1] / "docs" / "experiment.md").read_text(encoding="utf-8")
 

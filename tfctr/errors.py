@@ -15,6 +15,14 @@ class UserError(Exception):
     _keras_call_info_injected = True
 
 
+class DiskError(UserError):
+    """Something can't be written or read back, whatever an experiment says: a full disk, a damaged checkpoint."""
+
+
+class DataError(UserError):
+    """The data is none that an experiment can be judged on, whatever the experiment says."""
+
+
 @contextmanager
 def user_errors(where: str) -> Iterator[None]:
     """Turns a ValueError or TypeError, which is about an argument, into a `UserError` that starts with `where`."""
@@ -26,8 +34,8 @@ def user_errors(where: str) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """Turns an OSError while something is written (a full disk, no permission) into a `UserError` that names it."""
+    """Turns an OSError while something is written (a full disk, no permission) into a `DiskError` that names it."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise DiskError(f"cannot write {path}: {error.strerror or error}") from error

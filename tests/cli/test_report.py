@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -98,6 +99,20 @@ def test_mistakes_are_one_line(desk: Desk, tfctr: Callable[..., Ran], tmp_path: 
     assert nothing is not None
     assert "neither a finished run of `tfctr train` nor a SavedModel" in nothing
     assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--split", "--slice", "--no-gains"])
+def test_options_of_runs_say_nothing_of_a_search(option: str, tfctr: Callable[..., Ran], tmp_path: Path) -> None:
+    plan = {"search": {"training.epochs": [1, 2]}}
+    (tmp_path / "tune.json").write_text(json.dumps({"plan": plan, "rows": ""}))
+    out = tmp_path / "report.html"
+
+    given = [option] if option == "--no-gains" else [option, "valid"]
+    told = tfctr("report", tmp_path, "--out", out, *given).error
+
+    assert told == f"{option}: says how runs are scored, and only searches are named; leave it out, or name a run"
+    assert tfctr("report", tmp_path, "--out", out).error is None
+    assert "no trial has ended yet" in _text(out)
 
 
 class _Texts(HTMLParser):

@@ -16,7 +16,7 @@ from pipeline.evaluation import (
 from tests.pipeline.evaluator_run import Data, evaluate, make_data
 from tfctr.errors import UserError
 from tfctr.metrics import auc, copc, ece, gauc, logloss, tfma_gauc
-from tfctr.training.experiment import Demand, Evaluation
+from tfctr.training.demands import Demand, Evaluation
 
 SLICES = ["gender", "hour", "item_popularity", "age"]
 

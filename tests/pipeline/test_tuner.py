@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.configs import SOURCES, PipelineConfig
 from pipeline.local_runner import OutputLayout, run
 from pipeline.store import Store
 from tests.pipeline.logs import ROOT, write_experiment, write_features, write_log
 from tfctr.errors import UserError
 from tfctr.export.describe import describe
-from tfctr.tuning import read_search
+from tfctr.features import load_feature_file
+from tfctr.tuning import Plan, read_search
 
 pytestmark = pytest.mark.e2e
 
@@ -67,3 +69,53 @@ def test_an_experiment_or_a_plan(tmp_path: Path) -> None:
     for one in (None, tmp_path / "file.yaml"):
         with pytest.raises(UserError, match="one of --experiment and --plan must be given, and not both"):
             run(tmp_path, tmp_path / "features.yaml", one, tmp_path / "out", plan=one)
+
+
+START = {"run": "out", "parts": ["din"]}
+
+
+def config_of(directory: Path, search: dict[str, Any], **experiment: Any) -> PipelineConfig:
+    tuning = Plan.model_validate({"experiment": {"preset": "din", **experiment}, "search": search, "method": "grid"})
+    return PipelineConfig(
+        root=str(directory),
+        data=str(directory),
+        data_digest="",
+        code=dict.fromkeys(SOURCES, ""),
+        features=load_feature_file(ROOT / "configs" / "movielens.yaml"),
+        experiment=tuning.experiment,
+        checkpoints=str(directory),
+        pushed=str(directory),
+        schema=str(directory / "schema.pbtxt"),
+        tuning=tuning,
+    )
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"training.start_from": [None, START]}, "search.training.start_from: a pipeline has no earlier run to start"),
+        ({"training": [{"epochs": 1}, {"start_from": START}]}, "search.training: a pipeline has no earlier run to"),
+        ({"evaluation.weighting": ["impressions", "clicks"]}, "search.evaluation.weighting: a pipeline judges every"),
+        (
+            {"a": {"type": "together", "choices": [{"evaluation": {"weighting": "clicks"}, "training.epochs": 1}]}},
+            "search.a: a pipeline judges every",
+        ),
+    ],
+)
+def test_what_the_trainer_can_not_honour_is_not_searched(tmp_path: Path, search: dict[str, Any], told: str) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    with pytest.raises(UserError, match=told):
+        create_pipeline(config_of(tmp_path, search))
+
+
+def test_a_demand_changes_no_search(tmp_path: Path) -> None:
+    from pipeline.pipeline import create_pipeline
+
+    def told(**evaluation: Any) -> str:
+        config = config_of(tmp_path, {"training.epochs": [1, 2]}, evaluation=evaluation)
+        components = {one.id: one for one in create_pipeline(config).components}
+        return str(components["Tuner"].exec_properties["custom_config"])
+
+    assert told(min_auc=0.6) == told(min_auc=0.7)
+    assert told(weighting="clicks") != told(weighting="impressions")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tfctr.report.content import Content, Section
 from tfctr.report.figures import drawing
 from tfctr.report.page import page
 from tfctr.report.searches import search
-from tfctr.report.sections import Content, Section
 from tfctr.tuning import Search, Seed, Trial
 from tfctr.tuning.plan import plan_of
 
@@ -75,7 +75,11 @@ def test_a_page_may_be_about_searches_alone() -> None:
     assert "two: 3 trials by random, 0 of them finished" in html
 
 
-def test_without_trials_there_is_no_section() -> None:
+def test_a_search_without_trials_is_a_sentence() -> None:
     empty = Search(a_search([None] * 3).plan, [])
-    assert search(Content([], "test", searches={"one": empty})) is None
+    section = section_of(one=empty)
+    assert section.words == "one: no trial has ended yet."
+    assert (list(section.tables), list(section.pictures)) == ([], [])
+    html = page(Content([], "test", searches={"one": empty, "two": a_search([0.7, 0.8, 0.6])}), "both")
+    assert "one: no trial has ended yet. two: 3 trials by random" in html
     assert search(Content([], "test")) is None

@@ -13,9 +13,10 @@ import pytest
 from tfctr.export.describe import ModelDescription
 from tfctr.metrics import gauc
 from tfctr.report import page as page_module
+from tfctr.report.content import Content, Section
 from tfctr.report.figures import curves, drawing, histogram
 from tfctr.report.runs import Run, counted_rows
-from tfctr.report.sections import Content, Section, differences, probabilities, similarities, slices, times
+from tfctr.report.sections import differences, probabilities, similarities, slices, times
 from tfctr.training.evaluate import Predictions
 
 FILE = {"labels": {"click": "label"}, "user": {"user_id": {"dtype": "int64"}}, "candidate": {"item_id": {}}}

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.models.presets import PRESETS
-from tfctr.training.experiment import Demand, Experiment, changed, load_experiment
+from tfctr.training.demands import Demand
+from tfctr.training.experiment import Experiment, changed, load_experiment
 from tfctr.training.published import note_on, published_experiments
 
 

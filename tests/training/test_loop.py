@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.training.runs import BATCH, SMALL, run, small_experiment
 from tests.workbench import ROOT, Workbench
-from tfctr.errors import UserError
+from tfctr.errors import DataError, DiskError, UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.interactions import Mlp
 from tfctr.models import RankingModel, build_model
@@ -455,8 +455,22 @@ class TestKilledRun:
             (directory / "progress.json").write_text('{"epoch": ')
         else:
             (directory / "progress.json").write_text('{"epoch": 1, "checkpoint": "x", "unheard": 1}')
-        with pytest.raises(UserError, match=r"can't be read; remove .* to train from the start again"):
+        with pytest.raises(DiskError, match=r"can't be read; remove .* to train from the start again"):
             run(tiny, experiment, tmp_path)
+
+    @pytest.mark.parametrize("written", ["checkpoint", "summary"])
+    def test_a_disk_that_fills_while_tensorflow_writes(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+    ) -> None:
+        def full(*_: Any, **__: Any) -> None:
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\nand more")
+
+        if written == "checkpoint":
+            monkeypatch.setattr(tf.train.Checkpoint, "write", full)
+        else:
+            monkeypatch.setattr(tf.summary, "scalar", full)
+        with pytest.raises(DiskError, match=r"^cannot write .*: No space left on device$"):
+            run(tiny, small_experiment(epochs=1, batch_size=640), tmp_path)
 
     @pytest.mark.e2e
     def test_sigkill(self, tiny: Workbench, tmp_path: Path, whole: TrainingResult) -> None:
@@ -579,6 +593,13 @@ class TestErrors:
         clicks = [r for r in tiny.serialized("valid", 160) if label_of(r) == 1]
         with pytest.raises(UserError, match="every label is 1, and labels of one class only"):
             run_with(tiny, tmp_path, "valid", records=clicks)
+
+    def test_a_validation_without_an_auc_is_a_fault_of_the_data(
+        self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(monkeypatch, [float("nan")])
+        with pytest.raises(DataError, match="the validation split has labels of one class only"):
+            run(tiny, small_experiment(epochs=1, batch_size=640), tmp_path)
 
 
 def label_of(record: bytes) -> int:

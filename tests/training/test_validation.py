@@ -27,8 +27,8 @@ from tfctr.cli import app
 from tfctr.features.assets import FeatureAssets
 from tfctr.metrics.reference import auc, gauc
 from tfctr.metrics.report import report
+from tfctr.training.demands import Evaluation
 from tfctr.training.evaluate import predict
-from tfctr.training.experiment import Evaluation
 from tfctr.training.loop import validate
 from tfctr.training.run import run_training
 

@@ -26,7 +26,7 @@ from tfctr.errors import UserError
 from tfctr.features import FeatureFile, assets
 from tfctr.features.assets import FeatureAssets
 from tfctr.storage import only_one
-from tfctr.training import checkpoints, workspace
+from tfctr.training import checkpoints, splits, workspace
 from tfctr.training.experiment import Experiment, changed
 
 pytestmark = pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_file_that_can_not_be_read_is_not_told_as_a_full_disk(
     def gone(*_: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "train/a.parquet")
 
-    monkeypatch.setattr(workspace, "analyze", gone)
+    monkeypatch.setattr(splits, "analyze", gone)
     with pytest.raises(FileNotFoundError, match=r"train/a\.parquet"):
         train(data, tmp_path / "run")
 

@@ -39,6 +39,7 @@ def refused(file: FeatureFile, **changed: Any) -> str:
         ({"objective": "aucc"}, "plan.yaml: objective: must be one of auc, auc_minus_logloss, gauc, logloss. Received"),
         ({"seeds": [1, 1]}, "plan.yaml: seeds: the same seed twice in [1, 1]"),
         ({"search": {"training.seed": [1, 2]}, "seeds": [1]}, "plan.yaml: search.training.seed: `seeds` has the seeds"),
+        ({"search": {"training": [{"seed": 1}]}, "seeds": [1]}, "search.training.seed: `seeds` has the seeds"),
         ({"search": {"training.monitor": ["auc"]}}, "plan.yaml: objective: is required where training.monitor is"),
         ({"search": {"training..rate": [1]}}, "plan.yaml: search: must be paths of keys, as training.learning_rate"),
         ({"search": {"training.epochs": 3}}, "plan.yaml: search.training.epochs: must be a mapping of keys. Rec"),
@@ -51,6 +52,10 @@ def refused(file: FeatureFile, **changed: Any) -> str:
         ({"search": {"training.learning_rate": RANGE}}, "search.training.learning_rate: a grid counts its values: gi"),
         (
             {"search": {"training.epochs": [1, 2]}, "method": "hyperband"},
+            "search.training.epochs: the method sets this key itself",
+        ),
+        (
+            {"search": {"training": [{"epochs": 1}, {"epochs": 2}]}, "method": "hyperband"},
             "search.training.epochs: the method sets this key itself",
         ),
         (
@@ -87,6 +92,9 @@ def test_a_mistake_is_one_line(changed: dict[str, Any], told: str) -> None:
         ({"model.interests": [[{"type": "din", "sequence": "views"}]]}, "search.model.interests: [{'type': 'din', "),
         ({"evaluation.min_auc": [0.1, 0.2]}, "search.evaluation.min_auc: 0.1 and 0.2 train the same model; search "),
         ({"training.clip_norm": [1, 1.0]}, "search.training.clip_norm: 1 and 1.0 train the same model"),
+        ({"model.interaction": ["mlp", {"type": "mlp"}]}, "interaction: mlp and {'type': 'mlp'} train the same model"),
+        ({"training.optimizer": ["adam", {"type": "adam"}]}, "optimizer: adam and {'type': 'adam'} train the same mod"),
+        ({"training": [{"monitor": "auc_minus_logloss"}]}, "objective: is required where training.monitor is searched"),
     ],
 )  # fmt: skip
 def test_each_value_is_tried_before_anything_is_trained(tiny: Workbench, search: Any, told: str) -> None:
@@ -99,6 +107,14 @@ def test_a_value_that_goes_with_the_experiment_or_with_the_first_of_the_others_i
     both = {"preset": ["qnn-alpha", "mlp"], "model.interaction.heads": [2, 4]}
     check_plan(plan(experiment={"preset": "mlp"}, search=both), tiny.file)
     assert "unknown argument 'heads'" in refused(tiny.file, search={"model.interaction.heads": [2]})
+
+
+def test_a_whole_training_without_a_monitor_is_by_another_one(tiny: Workbench) -> None:
+    experiment = {**EXPERIMENT, "training": {"monitor": "auc_minus_logloss"}}
+    search = {"training": [{"epochs": 1}, {"epochs": 2}]}
+    told = "objective: is required where training.monitor is searched, as by search.training"
+    assert told in refused(tiny.file, experiment=experiment, search=search)
+    check_plan(plan(experiment=experiment, search=search, objective="auc"), tiny.file)
 
 
 def test_an_objective_in_groups_needs_a_group(tiny: Workbench) -> None:

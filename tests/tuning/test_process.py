@@ -20,9 +20,11 @@ from tests.cli.conftest import Ran
 from tests.training.runs import run
 from tests.tuning.conftest import EXPERIMENT, RATES, plan
 from tests.workbench import ROOT, Workbench
+from tfctr.errors import UserError
 from tfctr.training.experiment import Experiment, load_experiment
 from tfctr.training.workspace import train_in_workspace
-from tfctr.tuning import Search, load_plan, read_search, trials, tune
+from tfctr.tuning import Search, load_plan, read_search, search, trials, tune
+from tfctr.tuning import plan as plans
 
 pytestmark = pytest.mark.e2e
 
@@ -124,6 +126,21 @@ def test_mistakes_are_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_values_of_a_plan_are_tried_once(
+    tfctr: Callable[..., Ran], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise UserError("stopped")
+
+    tried, original = [], plans._accepted
+    monkeypatch.setattr(search, "check_devices", stop)
+    monkeypatch.setattr(plans, "_accepted", lambda *given: tried.append(given[-1]) or original(*given))
+    assert tfctr("tune", *files, "--out", tmp_path / "out").error == "stopped"
+    assert [one.removeprefix(f"{tmp_path / 'plan.yaml'}: ") for one in tried] == [
+        "experiment", *(f"search.training.learning_rate: {rate}" for rate in (0.01, 0.02, 0.05))
+    ]  # fmt: skip
+
+
 def test_a_longer_run_becomes_what_all_its_epochs_give(
     tuned: Tuned, tiny: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,26 +163,44 @@ def test_two_stages_can_be_searched(
     tuned: Tuned, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trained model of `start_from` is given to each trial that names it."""
-    given = []
-    original = trials.run_training
+    given, read = [], []
+    original, found_run = trials.run_training, search.finished_run
 
     def noted(*arguments: Any) -> Any:
         given.append(arguments[5])
         return original(*arguments)
 
+    def reading(place: Any) -> Any:
+        read.append(place)
+        return found_run(place)
+
     monkeypatch.setattr(trials, "run_training", noted)
-    base = {"preset": "din", "training": {**EXPERIMENT["training"], "epochs": 1}}
+    monkeypatch.setattr(search, "finished_run", reading)
+    base: dict[str, Any] = {"preset": "din", "training": {**EXPERIMENT["training"], "epochs": 1}}
     first = plan(experiment=base, search={"training.learning_rate": [0.01]})
     train_in_workspace(tiny.file, first.experiment, tiny.data, tmp_path / "first")
     start = {"run": str(tmp_path / "first"), "parts": ["din"]}
 
-    found = tune(
-        tiny.file, plan(experiment=base, search={"training.start_from": [None, start]}), tiny.data, tmp_path / "out"
+    two_stages = plan(
+        experiment=base, search={"training.start_from": [None, start], "training.seed": [3, 4]}, objective="logloss"
     )
+    absent = plan(experiment=base, search={"training": [{"start_from": {**start, "run": "nowhere"}}]})
+    with pytest.raises(UserError, match="nowhere: holds no finished run; train one with"):
+        tune(tiny.file, absent, tiny.data, tmp_path / "absent")
 
-    assert [trial.status for trial in found.trials] == ["finished", "finished"]
-    assert [source is None for source in given] == [True, False]
+    found = tune(tiny.file, two_stages, tiny.data, tmp_path / "out")
+
+    assert [trial.status for trial in found.trials] == ["finished"] * 4
+    assert [source is None for source in given] == [True, True, False, False]
+    assert given[2] is given[3]
+    assert read == [str(tmp_path / "first")]
     written = load_experiment(tmp_path / "out" / "best.yaml").training
     assert written.learning_rate == 0.001
     lines = (tmp_path / "out" / "trials.jsonl").read_text().splitlines()
-    assert json.loads(lines[1])["values"] == {"training.start_from": start}
+    assert json.loads(lines[2])["values"] == {"training.start_from": start, "training.seed": 3}
+
+    # The search goes on with these weights alone.
+    again = Experiment.model_validate({**base, "training": {**base["training"], "seed": 9}})
+    train_in_workspace(tiny.file, again, tiny.data, tmp_path / "first")
+    with pytest.raises(UserError, match="holds a search on other data, with another feature file, other code or anot"):
+        tune(tiny.file, two_stages, tiny.data, tmp_path / "out")

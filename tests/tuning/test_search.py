@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,12 @@ import yaml
 
 from tests.tuning.conftest import EXPERIMENT, RATES, Pretended, plan, rate_of, refusing
 from tests.workbench import Workbench
-from tfctr.errors import UserError
+from tfctr.errors import DataError, DiskError, UserError
 from tfctr.storage import only_one
 from tfctr.training.experiment import Experiment
 from tfctr.tuning import Plan, Search, read_search, tune
 from tfctr.tuning.methods import Method, method
+from tfctr.tuning.objectives import OBJECTIVES, Objective
 
 pytestmark = pytest.mark.slow
 
@@ -109,8 +111,10 @@ def test_more_trials_continue_it(pretended: Make, tuned: Tuned, tmp_path: Path) 
 
     assert len(made.trained) == 12
     assert found.trials == whole.trials
+    assert read_search(tmp_path / "out").plan.total == 12
     with pytest.raises(UserError, match="12 trials have ended there, and the plan asks for 3"):
         tuned(plan(**{**few, "method": {"type": "random", "trials": 3}}))
+    assert read_search(tmp_path / "out").plan.total == 12
 
 
 def test_another_plan_or_other_data_is_refused(
@@ -213,14 +217,61 @@ def test_all_failed_is_an_error(pretended: Make, tuned: Tuned, tmp_path: Path) -
     assert not (tmp_path / "out" / "best.yaml").exists()
 
 
-def test_a_full_disk_is_none_of_the_trials_business(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [DiskError("cannot write x"), DataError("labels of one class only"), OSError("broken")]
+)
+def test_what_every_trial_would_meet_ends_the_search(
+    error: Exception, pretended: Make, tuned: Tuned, tmp_path: Path
+) -> None:
     def score(experiment: Experiment) -> float:
-        raise UserError("cannot write x: No space left on device") from OSError(28, "No space left on device")
+        raise error
 
-    pretended(score)
-    with pytest.raises(UserError, match="cannot write x"):
+    made = pretended(score)
+    with pytest.raises(type(error), match=str(error)):
         tuned(plan())
     assert not (tmp_path / "out" / "trials.jsonl").exists()
+    made.score = rate_of
+    assert [trial.status for trial in tuned(plan()).trials] == ["finished"] * 3
+
+
+@pytest.mark.parametrize("objective", [math.nan, math.inf])
+def test_an_objective_that_is_no_number_ends_the_search(
+    objective: float, pretended: Make, tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended(rate_of)
+    judged = Objective("GAUC", lambda metrics: objective, needs_group=True)
+    monkeypatch.setitem(OBJECTIVES, "gauc", judged)
+    with pytest.raises(UserError) as caught:
+        tuned(plan(objective="gauc", method={"type": "bayesian", "trials": 4, "random_trials": 2}))
+    assert str(caught.value) == (
+        f"the GAUC of the validation split is {objective}, so no trial can be told from another by it: no group there "
+        "has rows of both labels (rows of weight 0 do not count). Give it such groups, or take another `objective`"
+    )
+    assert not (tmp_path / "out" / "trials.jsonl").exists()
+
+
+def test_demands_may_change_while_a_search_goes_on(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    tuned(plan())
+    demanding = plan(experiment={**EXPERIMENT, "evaluation": {"min_auc": 0.9}})
+
+    tuned(demanding)
+
+    assert len(made.trained) == 3
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["evaluation"] == {"min_auc": 0.9}
+    with pytest.raises(UserError, match=r"experiment\.evaluation\.weighting was 'impressions' and is 'clicks'"):
+        tuned(plan(experiment={**EXPERIMENT, "evaluation": {"weighting": "clicks"}}))
+
+
+def test_the_seed_of_a_searched_training_is_that_of_its_trial(pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(lambda experiment: experiment.training.seed / 10)
+    both = [{"epochs": 1, "seed": 5}, {"epochs": 2}]
+
+    found = tuned(plan(search={"training": both}))
+
+    assert [one.training.seed for one in made.trained] == [5, 1]
+    assert [seed.seed for trial in found.trials for seed in trial.seeds] == [5, 1]
+    assert yaml.safe_load((tmp_path / "out" / "best.yaml").read_text())["training"] == {"epochs": 1, "seed": 5}
 
 
 def test_what_was_trained_before_is_not_trained_again(pretended: Make, tuned: Tuned) -> None:

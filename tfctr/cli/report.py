@@ -23,7 +23,7 @@ def report(
     data: Annotated[
         str | None, typer.Option(help="a data directory; default: the one that the first run was trained on")
     ] = None,
-    split: Annotated[str, typer.Option(help="train, valid or test")] = "test",
+    split: Annotated[str | None, typer.Option(help="train, valid or test; default: test")] = None,
     slices: Annotated[list[str] | None, typer.Option("--slice", help="one more column to slice by")] = None,
     gains: Annotated[bool, typer.Option(help="measure the gain of each feature, which takes the longest")] = True,
     title: Annotated[str | None, typer.Option(help="the title of the page")] = None,
@@ -34,14 +34,21 @@ def report(
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out}: the directory {out.parent} doesn't exist; make it first")
     import_tensorflow()
+    from tfctr.report.content import Content
     from tfctr.report.page import page
     from tfctr.report.runs import named, read_runs
-    from tfctr.report.sections import Content
     from tfctr.tuning.record import is_search, read_search
 
     places = named(runs)
     searches = {name: read_search(place) for name, place in places.items() if is_search(place)}
     scored = {name: place for name, place in places.items() if name not in searches}
+    of_runs = {"--data": data, "--split": split, "--slice": slices, "--no-gains": not gains}
+    given = [option for option, value in of_runs.items() if value]
+    if given and not scored:
+        raise UserError(
+            f"{given[0]}: says how runs are scored, and only searches are named; leave it out, or name a run"
+        )
+    split = split or "test"
     found = read_runs(scored, data, split, slices or (), gains) if scored else []
     html = page(Content(found, split, searches=searches), title or ", ".join(places))
     with disk_errors(out):

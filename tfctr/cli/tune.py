@@ -28,13 +28,11 @@ def tune(
     import_tensorflow()
     from tfctr.tuning import load_plan
     from tfctr.tuning import tune as search
-    from tfctr.tuning.plan import check_plan
     from tfctr.tuning.shown import table_of
 
     found = load_plan(plan)
-    check_plan(found, file, plan)
     with resumable():
-        ended = search(file, found, data, out)
+        ended = search(file, found, data, out, plan)
     console().print(table_of(ended))
     console().print(
         f"{out / 'best.yaml'}: the experiment of the best trial; "

@@ -8,9 +8,10 @@ import jinja2
 from markupsafe import Markup
 
 import tfctr
+from tfctr.report.content import Content, Section
 from tfctr.report.figures import drawing
 from tfctr.report.searches import OF_SEARCHES
-from tfctr.report.sections import SECTIONS, Content, Section
+from tfctr.report.sections import SECTIONS
 
 _TEMPLATE = "page.html.j2"
 

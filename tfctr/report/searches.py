@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tfctr.metrics.table import METRICS
+from tfctr.report.content import Content, Section, Table
 from tfctr.report.figures import Picture, best_so_far, by_value
-from tfctr.report.sections import Content, Section, Table
 from tfctr.tuning.record import Search, Trial
 from tfctr.tuning.shown import objective_of, text_of
 
@@ -15,13 +15,16 @@ _ROWS = 20
 
 def search(content: Content) -> Section | None:
     """What searches have tried, and which values were the better ones."""
+    if not content.searches:
+        return None
+    empty = " ".join(f"{name}: no trial has ended yet." for name, one in content.searches.items() if not one.trials)
     places = enumerate(content.searches.items(), start=len(content.runs))
     having = [(at, name, one) for at, (name, one) in places if one.trials]
     if not having:
-        return None
+        return Section("Search", empty)
     pictures = [picture for at, name, one in having for picture in _pictures(at, name, one, len(having) > 1)]
     tables = [_table(name, one) for _, name, one in having]
-    words = " ".join(_told(name, one) for _, name, one in having)
+    words = " ".join([*([empty] if empty else []), *(_told(name, one) for _, name, one in having)])
     words += (
         " Of the validation split, at the epoch whose weights were kept; the line is the best so far. A value that was "
         "the best of many is better there than it will be on other rows."

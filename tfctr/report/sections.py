@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,61 +10,15 @@ from tfctr.export.describe import COST_TITLES
 from tfctr.metrics.bootstrap import bootstrap_difference
 from tfctr.metrics.table import METRICS
 from tfctr.models.naming import model_name
-from tfctr.report.figures import Picture, buckets, calibration, curves, histogram, intervals
+from tfctr.report.content import Content, Section, Table
+from tfctr.report.figures import buckets, calibration, curves, histogram, intervals
 from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
-from tfctr.report.runs import Run
-from tfctr.tuning.record import Search
 
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
 _RUNS_IN_ONE_CALIBRATION = 4
 _FEATURES_DRAWN = 20
 _SLICES_DRAWN = 40
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: headings, and rows of text. The first `texts` columns are text, the others are numbers."""
-
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    texts: int = 1
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-        title: Its heading.
-        words: What a reader must know to read it.
-        pictures: What is drawn.
-        tables: What is printed below.
-        folded: Whether the tables are shown only when asked for.
-    """
-
-    title: str
-    words: str
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Content:
-    """All that sections read.
-
-    Attributes:
-        runs: The runs.
-        split: The split that they scored.
-        seconds: Times of the stages of a run that had them, by name.
-        searches: Searches, by name.
-    """
-
-    runs: Sequence[Run]
-    split: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    searches: Mapping[str, Search] = field(default_factory=dict)
 
 
 def what(content: Content) -> Section:

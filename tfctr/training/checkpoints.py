@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from tfctr.errors import UserError, disk_errors
+from tfctr.errors import DiskError, disk_errors
 from tfctr.models.model import RankingModel
 from tfctr.storage import Mirror, new_directory, remove_partial, write_text
 from tfctr.training.workers import ALONE, Workers
@@ -103,7 +105,7 @@ class Checkpoints:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             path = self._directory / state.pop("checkpoint")
             progress = Progress(**state)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise self._unreadable(self._state) from None
         self._read(self._checkpoint, path)
         return progress
@@ -119,10 +121,8 @@ class Checkpoints:
         self._workers.spread(self._weights)
 
     def _write(self, checkpoint: Any, path: Path) -> None:
-        try:
+        with tensorflow_writes(path):
             checkpoint.write(str(path))
-        except tf.errors.OpError as error:
-            raise UserError(f"cannot write {path}: {error.message.splitlines()[0]}") from None
 
     def _read(self, checkpoint: Any, path: Path) -> None:
         try:
@@ -130,8 +130,17 @@ class Checkpoints:
         except (tf.errors.OpError, AssertionError, ValueError, IndexError):  # the last one for a file cut short
             raise self._unreadable(path) from None
 
-    def _unreadable(self, path: Path) -> UserError:
-        return UserError(f"{path}: the checkpoint can't be read; remove {self._kept} to train from the start again")
+    def _unreadable(self, path: Path) -> DiskError:
+        return DiskError(f"{path}: the checkpoint can't be read; remove {self._kept} to train from the start again")
+
+
+@contextmanager
+def tensorflow_writes(path: Path) -> Iterator[None]:
+    """Turns an error of TensorFlow while it writes (a full disk, no permission) into a `DiskError` that names it."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise DiskError(f"cannot write {path}: {error.message.splitlines()[0]}") from None
 
 
 def _best_name(progress: Progress) -> str:

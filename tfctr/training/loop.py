@@ -17,14 +17,14 @@ import tensorflow as tf
 from typing_extensions import override
 
 from tfctr.console import console
-from tfctr.errors import UserError, disk_errors
+from tfctr.errors import DataError, UserError, disk_errors
 from tfctr.features.columns import CANDIDATE_MASK
 from tfctr.metrics.reference import Weighting
 from tfctr.metrics.report import ungrouped_line
 from tfctr.metrics.table import METRICS, measurable
 from tfctr.models.model import RankingModel
 from tfctr.training.callbacks import UserCallbacks
-from tfctr.training.checkpoints import Checkpoints, Progress
+from tfctr.training.checkpoints import Checkpoints, Progress, tensorflow_writes
 from tfctr.training.dataset import RankingData
 from tfctr.training.devices import check_built_for, fit_for_several, on_several
 from tfctr.training.experiment import Training
@@ -151,7 +151,7 @@ def _finish_epoch(
     with _timed(progress, "validation"):
         result = validate(model, valid_data, training.batch_size, weighting, watch.leave_if_told)
     if not math.isfinite(result["auc"]):
-        raise UserError(
+        raise DataError(
             "the validation split has labels of one class only (rows of weight 0 do not count), so no epoch can be "
             "told from another by its AUC; give it rows of both"
         )
@@ -163,11 +163,12 @@ def _finish_epoch(
     diagnostics = model.diagnostics()
     entry = {**result, "learning_rate": float(model.optimizer.learning_rate), **diagnostics}
     progress.history.append(entry)
-    summary = tf.summary.create_file_writer(str(logs))
-    with summary.as_default(step=progress.epoch + 1):
-        for name, value in entry.items():
-            tf.summary.scalar(f"valid/{name}" if name in result else name, value)
-    summary.close()
+    with tensorflow_writes(logs):
+        summary = tf.summary.create_file_writer(str(logs))
+        with summary.as_default(step=progress.epoch + 1):
+            for name, value in entry.items():
+                tf.summary.scalar(f"valid/{name}" if name in result else name, value)
+        summary.close()
     console().print(
         f"epoch {progress.epoch + 1}: validation "
         + ", ".join(f"{METRICS[name].title} {value:.5f}" for name, value in result.items())
@@ -227,7 +228,7 @@ def validate(
         for name, value in values.items():
             columns.setdefault(name, []).append(value.numpy()[real].ravel())
     if not columns:
-        raise UserError("the validation split holds no example; check the data directory")
+        raise DataError("the validation split holds no example; check the data directory")
     rows = {name: np.concatenate(parts) for name, parts in columns.items()}
     if np.isnan(rows["scores"]).any():
         raise UserError(

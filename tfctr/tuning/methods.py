@@ -11,6 +11,7 @@ import keras_tuner
 from pydantic import BeforeValidator, Field
 
 from tfctr.features.yaml_file import OneOf, Strict, registered_name
+from tfctr.models.config import as_mapping
 from tfctr.tuning.spaces import Space
 
 _NEVER = 2**31
@@ -224,9 +225,5 @@ class Hyperband(Method):
         return None if parent is None else int(parent) + 1
 
 
-def _written_out(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
-
-
-AnyMethod = Annotated[Any, OneOf(Method.METHODS, "type"), BeforeValidator(_written_out)]
+AnyMethod = Annotated[Any, OneOf(Method.METHODS, "type"), BeforeValidator(as_mapping)]
 """A method as a plan holds it: a name, or a mapping with `type` and options."""

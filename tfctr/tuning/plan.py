@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.models.config import as_mapping
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.keys import with_key
 from tfctr.training.workspace import check_experiment
@@ -18,6 +20,8 @@ from tfctr.tuning.methods import AnyMethod, Method, Random, combinations
 from tfctr.tuning.objectives import OBJECTIVES, Objective
 from tfctr.tuning.spaces import AnySpace, Settings, Space, in_order
 
+THESE = "these values"
+"""Where the values of a trial stand, for messages."""
 _SEED, _MONITOR = "training.seed", "training.monitor"
 
 
@@ -59,6 +63,8 @@ class Plan(Strict):
                 if path in found:
                     raise ValueError(f"search: {path} is varied twice")
                 found.append(path)
+        # A key of `training` may be searched by itself, or as one of the whole mapping.
+        found += [f"training.{key}" for _, said in self.said_of_training() for key in said]
         taken = [path for path in found if path in self.how.SETS]
         if taken:
             raise ValueError(f"search.{taken[0]}: the method sets this key itself; leave it out, or take another one")
@@ -98,6 +104,28 @@ class Plan(Strict):
             for path, value in one.settings(name, proposed[name]).items()
         }
 
+    def said_of_training(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What the values that are tried say of `training`, each with the name of its space.
+
+        Raises:
+            ValueError: a path leads through something that has no keys.
+        """
+        for name, one in self.spaces.items():
+            for settings in one.tried(name):
+                said: dict[str, Any] = {}
+                for path in in_order(settings):
+                    if path.split(".")[0] == "training":
+                        with_key(said, path, settings[path])
+                if isinstance(training := said.get("training"), dict):
+                    yield name, training
+
+    @property
+    def sources(self) -> list[str]:
+        """The runs that a trial may start from."""
+        said = [self.experiment.training.model_dump(), *(training for _, training in self.said_of_training())]
+        starts = [start for one in said if isinstance(start := one.get("start_from"), dict)]
+        return list(dict.fromkeys(start["run"] for start in starts if "run" in start))
+
     def content(self, settings: Settings) -> dict[str, Any]:
         """The content of the experiment file of some settings.
 
@@ -113,13 +141,20 @@ class Plan(Strict):
         return content
 
     def trained_with(self, settings: Settings) -> tuple[int, ...]:
-        """The seeds of a trial."""
-        seed: int = settings.get(_SEED, self.experiment.training.seed)
-        return self.seeds or (seed,)
+        """The seeds of a trial.
+
+        Raises:
+            UserError: these values do not go together.
+        """
+        return self.seeds or (experiment_of(self.content(settings), THESE).training.seed,)
+
+    def as_searched(self) -> Plan:
+        """The plan without the demands and slices of its experiment, on which no trial depends."""
+        return self.model_copy(update={"experiment": self.experiment.as_trained()})
 
     def lasting(self) -> dict[str, Any]:
         """What must stay the same while a search goes on, as plain data."""
-        content = self.model_dump(mode="json")
+        content = self.as_searched().model_dump(mode="json")
         for option in self.how.GROWS:
             content["method"].pop(option)
         return content
@@ -176,13 +211,24 @@ def check_plan(plan: Plan, file: FeatureFile, where: str | Path = "the plan") ->
         for settings in one.tried(name):
             given = ", ".join(f"{value}" for value in settings.values())
             experiment = _accepted(plan, [settings, first | settings], file, f"{where}: search.{name}: {given}")
-            other = seen.setdefault(experiment.fingerprint(), settings)
+            if plan.objective is None and experiment.training.monitor != plan.experiment.training.monitor:
+                raise UserError(f"{where}: objective: is required where {_MONITOR} is searched, as by search.{name}")
+            other = seen.setdefault(_written_out(experiment), settings)
             if other is not settings:
                 before = ", ".join(f"{value}" for value in other.values())
                 raise UserError(
                     f"{where}: search.{name}: {before} and {given} train the same model; search what a training "
                     "depends on, and name each value once"
                 )
+
+
+def _written_out(experiment: Experiment) -> str:
+    """What the model of an experiment follows from, the same text however its parts are written."""
+    training = experiment.training.model_dump(mode="json", exclude={"devices"})
+    for name in ("optimizer", "embedding_optimizer"):
+        training[name] = as_mapping(training[name])
+    model = experiment.model_config_of().model_dump(mode="json")
+    return json.dumps([model, training, experiment.evaluation.weighting], sort_keys=True)
 
 
 def _accepted(plan: Plan, tries: list[Settings], file: FeatureFile, where: str) -> Experiment:

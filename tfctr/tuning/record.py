@@ -132,20 +132,31 @@ def read_trials(place: str | Path) -> list[Trial]:
         raise _unreadable(path, error) from None
 
 
-def begin(place: Path, plan: Plan, rows: str) -> tuple[Plan, str]:
-    """Notes what a search is of; returns the plan and the key of the rows that it began with.
+def begun(place: Path) -> tuple[Plan, str] | None:
+    """The plan of the search that a directory holds and the key of its rows, or None where it holds none.
 
     Args:
         place: The `--out` of the search.
-        plan: The plan.
-        rows: The key of the rows and the feature file.
     """
-    if is_search(place):
-        note = _note(place)
-        return plan_of(note["plan"], place / _NOTE), str(note["rows"])
-    with disk_errors(place):
-        write_text(place / _NOTE, json.dumps({"plan": plan.model_dump(mode="json", exclude_unset=True), "rows": rows}))
-    return plan, rows
+    if not is_search(place):
+        return None
+    note = _note(place)
+    return plan_of(note["plan"], place / _NOTE), str(note["rows"])
+
+
+def write_note(place: Path, plan: Plan, rows: str) -> None:
+    """Notes what a search is of.
+
+    Args:
+        place: The `--out` of the search.
+        plan: The plan, of which options may have grown since the search began.
+        rows: The key of the rows and the feature file; see `search_rows`.
+    """
+    path = place / _NOTE
+    text = json.dumps({"plan": plan.model_dump(mode="json", exclude_unset=True), "rows": rows})
+    with disk_errors(path):
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
 
 
 def write_trials(place: Path, trials: Sequence[Trial]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,18 +18,19 @@ from tfctr.features.spec import FeatureFile
 from tfctr.storage import local_path, only_one
 from tfctr.training.cluster import refuse_several
 from tfctr.training.devices import check_devices
+from tfctr.training.splits import given_paths, read_paths, read_splits
 from tfctr.training.workers import ALONE
-from tfctr.training.workspace import given_paths, read_paths, read_splits
+from tfctr.training.workspace import finished_note, finished_run
 from tfctr.tuning.methods import make_oracle
 from tfctr.tuning.plan import Plan, check_plan, differences
-from tfctr.tuning.record import Search, Trial, begin, read_trials, write_best, write_trials
+from tfctr.tuning.record import Search, Trial, begun, read_trials, write_best, write_note, write_trials
 from tfctr.tuning.shown import described, outcome
 from tfctr.tuning.trials import Proposal, Rows, discard_trial, run_trial
 
 _DIFFERENCES_TOLD = 5
 
 
-def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Search:
+def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where: str | Path = "the plan") -> Search:
     """Searches, on the train and the valid split, and leaves the best experiment in `out/best.yaml`.
 
     A killed search of the same plan in the same directory goes on: trials that have ended are not trained again, and
@@ -38,22 +41,28 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path) -> Se
         plan: What is searched, and how.
         data: A data directory with train/ and valid/.
         out: The directory of the search.
+        where: Where the plan stands, for messages.
 
     Raises:
         UserError: what is wrong with the plan, the data or the disk; that another search or another process has the
             directory; that every trial has failed.
     """
     refuse_several("tfctr tune")
-    check_plan(plan, file)
+    check_plan(plan, file, where)
     check_devices(plan.experiment.training)
     out = local_path(out, "--out")
     paths = read_paths(data)
     key = rows_key(file, [*(path for found in paths.values() for path in found), *given_paths(file, data)])
+    if plan.sources:
+        # Trials that start from another run, or from that one trained anew, are other trials.
+        names = json.dumps([finished_note(run).get("weights") for run in plan.sources])
+        key += f"-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
     @cache
     def rows() -> Rows:
         assets, splits = read_splits(ALONE, file, data, paths, out)
-        return Rows(assets, splits["train"], splits["valid"])
+        sources = {run: finished_run(run).model for run in plan.sources}
+        return Rows(assets, splits["train"], splits["valid"], sources)
 
     with only_one(out, out / ".lock"):
         return search_rows(plan, key, rows, out)
@@ -64,7 +73,8 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
 
     Args:
         plan: What is searched, and how.
-        key: The key of the rows and the feature file: a search goes on with the same alone.
+        key: The key of the rows, the feature file and the runs that trials start from: a search goes on with the same
+            alone.
         rows: Gives the rows, when there is a trial to run.
         out: The directory of the search.
 
@@ -73,6 +83,7 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
     """
     trials = read_trials(out)
     _check_same(out, plan, key, len(trials))
+    write_note(out, plan, key)
     search = Search(plan, trials)
     _search(search, trials, rows, out)
     if search.best is None:
@@ -86,7 +97,7 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
 
 def _check_same(out: Path, plan: Plan, key: str, ended: int) -> None:
     """Checks that the search that an earlier process began here is this one."""
-    before, rows = begin(out, plan, key)
+    before, rows = begun(out) or (plan, key)
     elsewhere = "Take another --out, or remove this one"
     found = list(differences(before.lasting(), plan.lasting()))
     if found:
@@ -94,7 +105,10 @@ def _check_same(out: Path, plan: Plan, key: str, ended: int) -> None:
         more = f"; and {len(found) - _DIFFERENCES_TOLD} more" if len(found) > _DIFFERENCES_TOLD else ""
         raise UserError(f"{out}: holds a search of another plan: {told}{more}. {elsewhere}")
     if rows != key:
-        raise UserError(f"{out}: holds a search on other data, with another feature file or other code. {elsewhere}")
+        raise UserError(
+            f"{out}: holds a search on other data, with another feature file, other code or another run to start from. "
+            f"{elsewhere}"
+        )
     if plan.total is not None and plan.total < ended:
         raise UserError(f"{out}: {ended} trials have ended there, and the plan asks for {plan.total}. {elsewhere}")
 

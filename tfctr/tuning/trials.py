@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import keras
 
-from tfctr.errors import UserError
+from tfctr.errors import DataError, DiskError, UserError
 from tfctr.features.assets import FeatureAssets
+from tfctr.models.model import RankingModel
 from tfctr.training.checkpoints import Progress, discard_checkpoints, start_longer
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.run import run_name, run_training
-from tfctr.training.workspace import check_experiment, finished_run
-from tfctr.tuning.plan import Plan
+from tfctr.training.workspace import check_experiment
+from tfctr.tuning.objectives import Objective
+from tfctr.tuning.plan import THESE, Plan
 from tfctr.tuning.record import Seed, Trial
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What all trials read: the assets of the features, and the two splits."""
+    """What all trials read.
+
+    Attributes:
+        assets: The assets of the features.
+        train: The rows to train on.
+        valid: The rows that trials are judged on.
+        sources: The models that trials start from, by the runs that trained them.
+    """
 
     assets: FeatureAssets
     train: RankingData
     valid: RankingData
+    sources: Mapping[str, RankingModel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Proposal:
         training["seed"] = seed
         if epochs is not None:
             training["epochs"] = epochs
-        return experiment_of(content, "these values")
+        return experiment_of(content, THESE)
 
     def ended(self, status: str, **found: Any) -> Trial:
         """The record of its end."""
@@ -103,7 +114,7 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
         The trial, which has failed where its values do not go together or its training came to nothing.
 
     Raises:
-        UserError: the disk or the data fails, which is none of the trial's business.
+        UserError: the disk or the data fails, which is none of the trial's business; the objective is no number.
     """
     plan = proposal.plan
     for one in earlier:
@@ -113,11 +124,11 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
     read = rows()
     try:
         seeds = [_trained(proposal, seed, earlier, read, out) for seed in plan.trained_with(proposal.settings)]
+    except (OSError, DiskError, DataError):
+        raise
     except Exception as error:
-        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
-            raise
         return proposal.ended("failed", reason=_reason(error))
-    judged = [plan.judged_by.of(one.metrics) for one in seeds]
+    judged = [_judged(plan.judged_by, one) for one in seeds]
     names = seeds[0].metrics
     return proposal.ended(
         "finished",
@@ -144,7 +155,7 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
     # A trial depends on nothing that an earlier one has left in the process, and needs its memory.
     keras.utils.clear_session()
     start = experiment.training.start_from
-    source = None if start is None else finished_run(start.run).model
+    source = None if start is None else rows.sources[start.run]
     result = run_training(rows.assets, experiment, rows.train, rows.valid, directory, source)
     return _seed(seed, result.progress)
 
@@ -152,6 +163,18 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
 def _seed(seed: int, progress: Progress) -> Seed:
     best, epochs = progress.best_epoch, len(progress.history)
     return Seed(seed, dict(progress.history[best - 1]), best, epochs, sum(progress.seconds.values()))
+
+
+def _judged(objective: Objective, seed: Seed) -> float:
+    """The objective of a training. One that is no number is a fault of the split: its scores are numbers."""
+    found = objective.of(seed.metrics)
+    if math.isfinite(found):
+        return found
+    groups = ": no group there has rows of both labels (rows of weight 0 do not count). Give it such groups"
+    raise DataError(
+        f"the {objective.title} of the validation split is {found}, so no trial can be told from another by it"
+        f"{groups if objective.needs_group else '. Give it other rows'}, or take another `objective`"
+    )
 
 
 def _reason(error: Exception) -> str:
