@@ -94,6 +94,7 @@ def arguments(made: Path, scheme: str) -> SimpleNamespace:
         eval_files=[files["valid"]],
         transform_graph_path=graph,
         serving_model_dir=join(new_place(scheme), "Format-Serving"),
+        hyperparameters=None,
     )
 
 
