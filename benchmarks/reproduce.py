@@ -24,6 +24,8 @@ import typer
 
 from benchmarks.report import say
 from benchmarks.table_plans import PLANS, Result, Row, Table, read_results, read_tables, results_page
+from pipeline.errors import RunFailedError, ends_in_words
+from tfctr.errors import UserError
 
 RESULTS = Path(__file__).parent / "results" / "reproduce.jsonl"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -39,32 +41,47 @@ def main(
     results: Annotated[Path, typer.Option(help="The file of results, a line each.")] = RESULTS,
     page: Annotated[Path, typer.Option(help="The page to write.")] = PAGE,
 ) -> None:
-    """Train the rows of a table that have no result yet, seed by seed, then write the page of all results."""
-    tables = read_tables(plans)
-    if table is not None:
-        if table not in tables:
-            raise typer.BadParameter(f"{table}: no such table. Allowed: {', '.join(tables)}", param_hint="--table")
-        if data is None or work is None:
-            raise typer.BadParameter("needs --data and --work", param_hint="--table")
-        _train_rows(tables[table], rows.split(",") if rows else [], data, work, seeds, results)
-    page.write_text(results_page(list(tables.values()), read_results(results)), "utf-8")
+    """Train the rows of a table that have no result yet, seed by seed, then write the page of all results.
+
+    A row that can't be trained is told and keeps no other from being trained; then the exit status is 1.
+    """
+    with ends_in_words("interrupted; the same command goes on"):
+        tables = read_tables(plans)
+        failed: list[str] = []
+        if table is not None:
+            if table not in tables:
+                raise typer.BadParameter(f"{table}: no such table. Allowed: {', '.join(tables)}", param_hint="--table")
+            if data is None or work is None:
+                raise typer.BadParameter("needs --data and --work", param_hint="--table")
+            failed = _train_rows(tables[table], rows.split(",") if rows else [], data, work, seeds, results)
+        page.write_text(results_page(list(tables.values()), read_results(results)), "utf-8")
+        if failed:
+            raise RunFailedError("\n".join(["rows that could not be trained:", *failed]))
 
 
-def _train_rows(table: Table, names: list[str], data: Path, work: Path, seeds: int, results: Path) -> None:
+def _train_rows(table: Table, names: list[str], data: Path, work: Path, seeds: int, results: Path) -> list[str]:
+    """Trains the rows; returns which could not be trained, and why."""
     if unknown := set(names) - {row.name for row in table.rows}:
         allowed = ", ".join(row.name for row in table.rows)
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: no row of {table.name}. Allowed: {allowed}")
     wanted = [row for row in table.rows if not names or row.name in names]
+    failed = []
     # Seed by seed, so that an interrupted run has a figure for every row first.
     for seed in table.seeds[:seeds]:
         for row in wanted:
             if any(one.of(table, row) and one.seed == seed for one in read_results(results)):
                 continue
-            found = _train(table, row, seed, data, work / table.name / row.name / str(seed))
+            try:
+                found = _train(table, row, seed, data, work / table.name / row.name / str(seed))
+            except UserError as error:
+                failed.append(f"{row.name}, seed {seed}: {error}")
+                say(failed[-1])
+                continue
             with results.open("a", encoding="utf-8") as file:
                 file.write(found.model_dump_json() + "\n")
             shown = ", ".join(f"{name} {value:.6f}" for name, value in found.test.items())
             say(f"{table.name} {row.name} seed {seed}: test {shown}; {found.epochs} epochs, {found.seconds:.0f} s")
+    return failed
 
 
 def _train(table: Table, row: Row, seed: int, data: Path, out: Path) -> Result:

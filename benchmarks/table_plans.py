@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tfctr.features.yaml_file import load_yaml
+from tfctr.features.yaml_file import Strict, checked, load_yaml
 
 if TYPE_CHECKING:
     from tfctr.features.spec import FeatureFile
@@ -27,11 +27,7 @@ of the epoch that was best on the validation split."""
 _METRICS = {"auc": "AUC", "logloss": "logloss", "gauc": "GAUC"}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Row(_Strict):
+class Row(Strict):
     """A model of a table.
 
     Attributes:
@@ -44,7 +40,7 @@ class Row(_Strict):
         note: What a reader must know of it.
     """
 
-    name: str
+    name: str = Field(pattern="^[^/]+$")
     model: dict[str, Any]
     features: str
     dimension: int | None = None
@@ -84,7 +80,7 @@ class Row(_Strict):
         return experiment_of({**self.model, "training": {**self.model["training"], "seed": seed}}, self.name)
 
 
-class Table(_Strict):
+class Table(Strict):
     """A table of a paper.
 
     Attributes:
@@ -104,7 +100,7 @@ class Table(_Strict):
     rows: tuple[Row, ...]
 
 
-class Result(_Strict):
+class Result(Strict):
     """A finished training of a row.
 
     Attributes:
@@ -142,32 +138,46 @@ class Result(_Strict):
         return (self.table, self.plan) == (table.name, row.digest)
 
 
+class _DataSet(Strict):
+    """What a plan says of one data set: how its table is called and made, and what all its rows have."""
+
+    title: str
+    prepare: str
+    every: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Plan(Strict):
+    """A plan file: what a row does not say is said by the data set, and what that does not say by the plan."""
+
+    about: str
+    data: dict[str, _DataSet] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(min_length=1)
+    every: dict[str, Any] = Field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = Field(min_length=1)
+
+
 def read_tables(plans: Path = PLANS) -> dict[str, Table]:
-    """All tables by name. A plan that several data sets share is a table for each: PLAN-DATASET."""
+    """All tables by name. A plan that several data sets share is a table for each: PLAN-DATASET.
+
+    Raises:
+        UserError: with the file, the path inside it and what is allowed.
+    """
     found = {}
     for path in sorted(plans.glob("*.yaml")):
-        plan = load_yaml(path)
-        for dataset, own in plan["data"].items():
-            name = path.stem if len(plan["data"]) == 1 else f"{path.stem}-{dataset}"
-            found[name] = _table(name, plan, own)
+        plan = checked(_Plan, load_yaml(path), path)
+        for dataset, own in plan.data.items():
+            name = path.stem if len(plan.data) == 1 else f"{path.stem}-{dataset}"
+            rows = tuple(_row(one, plan, own, f"{path}: rows.{one}") for one in plan.rows)
+            found[name] = Table(
+                name=name, title=own.title, about=plan.about, prepare=own.prepare, seeds=plan.seeds, rows=rows
+            )
     return found
 
 
-def _table(name: str, plan: Mapping[str, Any], dataset: Mapping[str, Any]) -> Table:
-    """What a row does not say is said by the data set, and what that does not say by the plan."""
-    rows = []
-    for row, given in plan["rows"].items():
-        whole = _merged(_merged(plan.get("every", {}), dataset["every"]), given)
-        model = {key: whole.pop(key) for key in ("preset", "model", "training") if key in whole}
-        rows.append(Row(name=row, model=model, **whole))
-    return Table(
-        name=name,
-        title=dataset["title"],
-        about=plan["about"],
-        prepare=dataset["prepare"],
-        seeds=plan["seeds"],
-        rows=tuple(rows),
-    )
+def _row(name: str, plan: _Plan, dataset: _DataSet, where: str) -> Row:
+    whole = _merged(_merged(plan.every, dataset.every), plan.rows[name])
+    model = {key: whole.pop(key) for key in ("preset", "model", "training") if key in whole}
+    return checked(Row, {"name": name, "model": {"training": {}, **model}, **whole}, where)
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

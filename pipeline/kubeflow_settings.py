@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from tfctr.errors import UserError
-from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, checked, load_yaml
 
 Platform = Literal["kubeflow", "vertex"]
 Parameter = Literal["data", "data_version", "pushed", "checkpoints"]
@@ -289,10 +289,7 @@ def load_settings(path: str | Path) -> Settings:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    try:
-        settings = Settings.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+    settings = checked(Settings, load_yaml(path), path)
     settings._origin = str(path)
     return settings
 

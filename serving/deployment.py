@@ -9,13 +9,12 @@ from typing import Annotated
 
 import yaml
 from google.protobuf import message, text_format
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.text_protos import batching_parameters, monitoring_config
 from tfctr import MODEL_NAME
-from tfctr.errors import UserError
-from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, checked, load_yaml
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 CONFIG_DIRECTORY = "/etc/serving"
@@ -82,10 +81,7 @@ def load_deployment(path: str | Path) -> Deployment:
     Raises:
         UserError: The file is invalid; the message names the file, the key and what is allowed.
     """
-    try:
-        return Deployment.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+    return checked(Deployment, load_yaml(path), path)
 
 
 def render(deployment: Deployment) -> dict[str, str]:

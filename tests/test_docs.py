@@ -15,11 +15,12 @@ from tfctr.data.build.spec import build_of
 from tfctr.features import spec
 from tfctr.features.kinds.base import KINDS
 from tfctr.features.kinds.vocabularies import VOCABULARIES
+from tfctr.features.yaml_file import checked
 from tfctr.models.config import ModelConfig
 from tfctr.models.presets import PRESETS
 from tfctr.training.experiment import Experiment, Training
 from tfctr.tuning.methods import Method
-from tfctr.tuning.plan import Plan, plan_of
+from tfctr.tuning.plan import Plan
 from tfctr.tuning.spaces import Space
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,7 +111,7 @@ def test_yaml_examples_are_valid() -> None:
             build_of(content, page)
             builds += 1
         elif "search" in content:
-            plan_of(content, page)
+            checked(Plan, content, page)
             plans += 1
         elif content.get("kind") == "TFJob":
             (container,) = content["spec"]["tfReplicaSpecs"]["Worker"]["template"]["spec"]["containers"]

@@ -92,6 +92,36 @@ class TestTraining:
         assert read_results(results)[:2] == first
         assert json.loads(results.read_text("utf-8").splitlines()[-1])["row"] == "LR"
 
+    def test_a_row_that_cannot_be_trained_keeps_no_other_from_it(self, bench: Workbench, plans: Path) -> None:
+        path = plans / "small.yaml"
+        path.write_text(path.read_text("utf-8").replace("preset: lr", "preset: lr\n    model: {loss: hinge}"), "utf-8")
+        done = self.call(bench, plans, "--seeds", "1")
+        assert done.exit_code == 1
+        assert "rows that could not be trained:" in done.output
+        assert "LR, seed 1: LR: " in done.output
+        assert [one.row for one in read_results(plans.parent / "results.jsonl")] == ["FM"]
+        assert "Open rows: LR." in (plans.parent / "page.md").read_text("utf-8")
+
+    @pytest.mark.parametrize(
+        ("written", "instead", "told"),
+        [
+            (
+                "about: A small table.",
+                "abuot: A small table.",
+                "small.yaml: abuot: unknown key. Allowed: about, ",
+            ),
+            ("seeds:", "seeds: []\nevery_seed:", "small.yaml: every_seed: unknown key"),
+            ("source: nowhere", "sauce: nowhere", "small.yaml: rows.LR: sauce: unknown key. Allowed: dimension, "),
+        ],
+    )
+    def test_a_plan_with_a_fault(self, bench: Workbench, plans: Path, written: str, instead: str, told: str) -> None:
+        path = plans / "small.yaml"
+        assert written in path.read_text("utf-8")
+        path.write_text(path.read_text("utf-8").replace(written, instead), "utf-8")
+        refused = self.call(bench, plans)
+        assert refused.exit_code == 2
+        assert told in refused.output
+
     def test_names_that_are_none(self, bench: Workbench, plans: Path) -> None:
         refused = self.call(bench, plans, "--rows", "LR,GRU")
         assert refused.exit_code == 2

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from tfctr.features.yaml_file import checked
 from tfctr.report.content import Content, Section
 from tfctr.report.figures import drawing
 from tfctr.report.page import page
 from tfctr.report.searches import search
 from tfctr.tuning import Search, Seed, Trial
-from tfctr.tuning.plan import plan_of
+from tfctr.tuning.plan import Plan
 
 RANGE = {"type": "float", "low": 0.001, "high": 0.1, "scale": "log"}
 VALUES: list[tuple[float, Any]] = [(0.001, "mlp"), (0.03, {"type": "dlf", "layers": 2}), (0.1, "mlp")]
@@ -20,7 +21,7 @@ VALUES: list[tuple[float, Any]] = [(0.001, "mlp"), (0.03, {"type": "dlf", "layer
 def a_search(objectives: list[float | None], objective: str = "auc") -> Search:
     """Trials that reached these objectives, or failed."""
     spaces = {"training.learning_rate": RANGE, "model.interaction": ["mlp", {"type": "dlf"}]}
-    plan = plan_of({"search": spaces, "method": "random", "objective": objective}, "plan.yaml")
+    plan = checked(Plan, {"search": spaces, "method": "random", "objective": objective}, "plan.yaml")
     trials = []
     for number, (value, (rate, backbone)) in enumerate(zip(objectives, VALUES, strict=True), start=1):
         values = {"training.learning_rate": rate, "model.interaction": backbone}

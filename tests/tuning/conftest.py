@@ -13,10 +13,10 @@ from tests.cli.conftest import Ran, tfctr
 from tests.training.conftest import tiny
 from tests.workbench import Workbench
 from tfctr.errors import UserError
+from tfctr.features.yaml_file import checked
 from tfctr.training.checkpoints import Progress
 from tfctr.training.experiment import Experiment
 from tfctr.tuning import Plan, Search, search, trials, tune
-from tfctr.tuning.plan import plan_of
 
 __all__ = ["Ran", "tfctr", "tiny"]
 
@@ -30,7 +30,7 @@ RATES = {"training.learning_rate": [0.01, 0.02, 0.05]}
 
 def plan(**changed: Any) -> Plan:
     """A plan of a sweep over three rates, with some keys changed."""
-    return plan_of({"experiment": EXPERIMENT, "search": RATES, "method": "grid", **changed}, "plan.yaml")
+    return checked(Plan, {"experiment": EXPERIMENT, "search": RATES, "method": "grid", **changed}, "plan.yaml")
 
 
 class Pretended:

@@ -16,7 +16,7 @@ from tfctr.features.kinds.base import KINDS, Feature, Kind
 from tfctr.features.kinds.request_time import RequestTime
 from tfctr.features.labels import Labels
 from tfctr.features.table_format import TableFormat
-from tfctr.features.yaml_file import Name, OneOf, Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Name, OneOf, Strict, checked, describe_validation_error, load_yaml
 
 # A feature without `kind` is categorical, so that `{share: item_id}` is a whole definition.
 Definition = Annotated[Kind, OneOf(KINDS, "kind", "categorical")]
@@ -285,11 +285,7 @@ def load_feature_file(path: str | Path) -> FeatureFile:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    content = load_yaml(path)
-    try:
-        file = FeatureFile.model_validate(content)
-    except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+    file = checked(FeatureFile, load_yaml(path), path)
     # As a cached property has it: it is no part of what files are compared by, or of what is written of them.
     file.__dict__["origin"] = str(path)
     return file

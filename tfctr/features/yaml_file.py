@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -25,6 +25,8 @@ from tfctr.errors import UserError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 """A name that a user gives: letters, digits and underscores, a letter first."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -170,6 +172,23 @@ class OneOf:
             received = "nothing" if name is None else repr(name)
             raise ValueError(f"{self.key} must be one of {', '.join(self.table)}. Received: {received}")
         return self.table[name].model_validate({self.key: name, **value})
+
+
+def checked(model: type[_Model], content: Any, where: str | Path) -> _Model:
+    """What a file holds, as its model.
+
+    Args:
+        model: The class that says what is allowed.
+        content: The content of the file.
+        where: The file, for messages.
+
+    Raises:
+        UserError: one line an error: file, path inside it, what is wrong, what is allowed.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(describe_validation_error(where, error)) from None
 
 
 def describe_validation_error(path: str | Path, error: ValidationError) -> str:

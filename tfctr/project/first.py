@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import ValidationError
 
 from tfctr.data.check import check_dataset
 from tfctr.data.sources.columns import is_list
@@ -18,7 +17,7 @@ from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError, disk_errors
 from tfctr.features.row_checks import column_rules
 from tfctr.features.spec import FeatureFile
-from tfctr.features.yaml_file import describe_validation_error
+from tfctr.features.yaml_file import checked
 from tfctr.project.codes import Codes
 from tfctr.project.draft import Draft, Drafting, Entry
 from tfctr.project.facts import is_number
@@ -71,10 +70,7 @@ def write_project(data: Path, out: Path, options: Options, ask: Ask | None) -> P
     while True:
         draft = _draft(known, options, unread)
         text = feature_text(data, draft, options.csv)
-        try:
-            file = FeatureFile.model_validate(yaml.safe_load(text))
-        except ValidationError as error:
-            raise UserError(describe_validation_error(f"{out / FEATURES}, which is not written", error)) from None
+        file = checked(FeatureFile, yaml.safe_load(text), f"{out / FEATURES}, which is not written")
         more = _absent_elsewhere(known, file) or _refused(data, file)
         if not more:
             break

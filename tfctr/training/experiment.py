@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from tfctr.errors import UserError
-from tfctr.features.yaml_file import Strict, describe_validation_error, either, load_yaml, parse_yaml
+from tfctr.features.yaml_file import Strict, checked, describe_validation_error, either, load_yaml, parse_yaml
 from tfctr.interactions import INTERACTIONS, create_interaction
 from tfctr.interests import SequenceFacts, create_interest
 from tfctr.losses import create_auxiliary_loss, create_loss
@@ -189,10 +189,7 @@ def experiment_of(content: dict[str, Any], path: str | Path) -> Experiment:
     Raises:
         UserError: with the path inside the file and what is allowed.
     """
-    try:
-        experiment = Experiment.model_validate(content)
-    except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+    experiment = checked(Experiment, content, path)
     try:
         _try_layers(experiment.model_config_of())
         _try_optimizers(experiment.training)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
-from tfctr.features.yaml_file import Strict, describe_validation_error, load_yaml
+from tfctr.features.yaml_file import Strict, checked, load_yaml
 from tfctr.models.config import as_mapping
 from tfctr.training.experiment import Experiment, experiment_of
 from tfctr.training.keys import with_key
@@ -166,23 +166,7 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
-    return plan_of(load_yaml(path), path)
-
-
-def plan_of(content: Any, path: str | Path) -> Plan:
-    """A plan from the content of its file.
-
-    Args:
-        content: The content.
-        path: Where it stands, for messages.
-
-    Raises:
-        UserError: with the path inside the file and what is allowed.
-    """
-    try:
-        return Plan.model_validate(content)
-    except ValidationError as error:
-        raise UserError(describe_validation_error(path, error)) from None
+    return checked(Plan, load_yaml(path), path)
 
 
 def check_plan(plan: Plan, file: FeatureFile, where: str | Path = "the plan") -> None:

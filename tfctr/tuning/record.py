@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from tfctr.errors import UserError, disk_errors
+from tfctr.features.yaml_file import checked
 from tfctr.storage import write_text
-from tfctr.tuning.plan import Plan, plan_of
+from tfctr.tuning.plan import Plan
 
 _NOTE, _TRIALS, _BEST = "tune.json", "trials.jsonl", "best.yaml"
 
@@ -117,7 +118,7 @@ def read_search(place: str | Path) -> Search:
     """
     if not is_search(place):
         raise UserError(f"{place}: holds no search; begin one with `tfctr tune --out {place}`")
-    return Search(plan_of(_note(place)["plan"], Path(place) / _NOTE), read_trials(place))
+    return Search(checked(Plan, _note(place)["plan"], Path(place) / _NOTE), read_trials(place))
 
 
 def read_trials(place: str | Path) -> list[Trial]:
@@ -141,7 +142,7 @@ def begun(place: Path) -> tuple[Plan, str] | None:
     if not is_search(place):
         return None
     note = _note(place)
-    return plan_of(note["plan"], place / _NOTE), str(note["rows"])
+    return checked(Plan, note["plan"], place / _NOTE), str(note["rows"])
 
 
 def write_note(place: Path, plan: Plan, rows: str) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tfctr.data.build.changes import Change
 from tfctr.data.build.conditions import Condition, Rule
 from tfctr.data.splits import USUAL_SHARES, Shares, Split
-from tfctr.errors import UserError
 from tfctr.features.table_format import TableFormat
-from tfctr.features.yaml_file import Name, Strict, describe_validation_error, either, load_yaml
+from tfctr.features.yaml_file import Name, Strict, checked, either, load_yaml
 
 ColumnOf = Annotated[str, Field(pattern=r"^(log|users|items)\..+$")]
 """A column of the log or of a table: `log.rating`, `items.genres`."""
@@ -278,7 +277,4 @@ def build_of(content: dict[str, Any], where: str) -> Build:
     Raises:
         UserError: with the path inside it and what is allowed.
     """
-    try:
-        return Build.model_validate(content)
-    except ValidationError as error:
-        raise UserError(describe_validation_error(where, error)) from None
+    return checked(Build, content, where)
