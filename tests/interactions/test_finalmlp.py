@@ -138,6 +138,17 @@ def test_parameters_as_logged() -> None:
     assert sum(int(np.prod(one.shape)) for one in layer.trainable_weights) == 253_392 - tables
 
 
+def test_gates_with_numbers_of_their_own() -> None:
+    """The streams read the first numbers of each field, the gates the last ones, as from tables of their own."""
+    layer = FinalMlp(**SMALL, first=["user"], fields=FACTS, context_width=2)
+    layer.build(X.shape)
+    assert [gate.learned for gate in layer.gates] == [None, 2]
+    streams = X[..., :3].reshape(6, 4, 9)
+    gated = [layer.gates[0](streams, X[..., 2, 3:]), layer.gates[1](streams)]
+    expected = layer.fusion(*(mlp(one) for mlp, one in zip(layer.mlps, gated, strict=True)))
+    np.testing.assert_allclose(layer(X), expected, rtol=1e-6)
+
+
 def test_padding_candidates_change_nothing() -> None:
     layer = FinalMlp(
         {"hidden": [6], "batch_norm": True}, {"hidden": [4]}, selection_hidden=[5], first=["user"], fields=FACTS
@@ -146,7 +157,7 @@ def test_padding_candidates_change_nothing() -> None:
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("options", [{"selection": False}, {"first": ["user"], "fields": FACTS}])
+@pytest.mark.parametrize("options", [{"selection": False}, {"first": ["user"], "fields": FACTS, "context_width": 2}])
 def test_layer(options: dict[str, Any]) -> None:
     layer = FinalMlp(**{**SMALL, **options})
     assert (layer.eats, layer.wide, layer.branches) == ("fields", False, 1)
@@ -168,6 +179,10 @@ def test_errors() -> None:
         named(X)
     with pytest.raises(ValueError, match="`second` is for a backbone with `selection` only"):
         FinalMlp(selection=False, second=["user"], fields=FACTS)
+    with pytest.raises(ValueError, match="`context_width` is for a backbone with `selection` only"):
+        FinalMlp(selection=False, context_width=2)
+    with pytest.raises(ValueError, match=r"`context_width` must be below the width of the fields, 5\. Received: 5"):
+        FinalMlp(context_width=5)(X)
     with pytest.raises(UserError, match=r"`mlp2` must be a mapping of arguments of MlpBlock\. Received: \[4\]"):
         create_interaction({"type": "finalmlp", "mlp2": [4]})
     with pytest.raises(ValueError, match=r"`context` must be given, unless it is learned"):

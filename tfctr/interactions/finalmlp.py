@@ -139,6 +139,9 @@ class FinalMlp(Interaction):
         x_i = x * 2 sigmoid(gate_i(context_i)),    h_i = MLP_i(x_i)
         logit = w_1 . h_1 + b_1 + w_2 . h_2 + b_2 + sum_k h_1k^T W_k h_2k
 
+    The published gates read tables of their own. Here the last `context_width` of each field's numbers are for the
+    gates alone, which is the same as tables of their own for the fields that the gates read.
+
     Args:
         mlp1: arguments of `MlpBlock` for the first stream; `hidden` is [400] by default.
         mlp2: the same for the second stream.
@@ -148,13 +151,15 @@ class FinalMlp(Interaction):
         first: what the first gate reads: names of fields, or of sides (`user`, `candidate`, `context`, `history`),
             which stand for all fields of the side. None of them: a learned vector.
         second: the same for the second gate.
+        context_width: how many of each field's numbers, the last ones, only the gates read; with 0 the streams and the
+            gates read the same numbers.
         fields: the facts of the fields, filled in by the model; needed to build if `first` or `second` names any.
 
     Inputs float `[..., F, E]`; call arguments and output: see `Interaction`.
 
     Raises:
         ValueError: for a name that is neither a field nor a side, and when built, if `heads` does not divide the
-            widths of both streams or if `fields` is missing.
+            widths of both streams, if `context_width` leaves the streams nothing or if `fields` is missing.
 
     Example:
         >>> layer = FinalMlp({"hidden": [12, 8]}, {"hidden": [6]}, heads=2, selection_hidden=[5])
@@ -163,7 +168,7 @@ class FinalMlp(Interaction):
 
     References:
         Mao et al., FinalMLP: An Enhanced Two-Stream MLP Model for CTR Prediction (AAAI 2023). In the public
-        implementation the gates read embeddings of their own; here they read the fields of the backbone.
+        implementation the gates always read tables of their own, as wide as the fields.
     """
 
     weight_kinds = ("kernel",)
@@ -178,6 +183,7 @@ class FinalMlp(Interaction):
         selection_hidden: Sequence[int] = (400,),
         first: Sequence[str] = (),
         second: Sequence[str] = (),
+        context_width: int = 0,
         fields: Sequence[Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -187,6 +193,9 @@ class FinalMlp(Interaction):
         self.selection = check_flag("selection", selection)
         self.selection_hidden = check_units("selection_hidden", selection_hidden)
         self.named = {"first": self._names("first", first), "second": self._names("second", second)}
+        self.context_width = check_count("context_width", context_width, least=0)
+        if context_width and not selection:
+            raise ValueError(f"`context_width` is for a backbone with `selection` only. Received: {context_width}")
         # A configuration is checked before the fields are known, so that they may be missing until the layer is built.
         self.known = 0 if fields is None else len(fields)
         self.places = [[] if fields is None else select_fields(*one, fields) for one in self.named.items()]
@@ -212,11 +221,15 @@ class FinalMlp(Interaction):
         count, width = token_shape(input_shape)
         if any(self.named.values()) and self.known != count:
             raise ValueError(f"`fields` must have the facts of {count} fields. Received: those of {self.known}")
-        flat = flat_shape(input_shape)
+        if width <= self.context_width:
+            raise ValueError(
+                f"`context_width` must be below the width of the fields, {width}. Received: {self.context_width}"
+            )
+        flat = flat_shape((*input_shape[:-1], width - self.context_width))
         for mlp in self.mlps:
             mlp.build(flat)
         self.fusion.build(*(mlp.compute_output_shape(flat) for mlp in self.mlps))
-        self.gates = [self._build_gate(i, flat, width) for i in range(2 * self.selection)]
+        self.gates = [self._build_gate(i, flat, self.context_width or width) for i in range(2 * self.selection)]
         self.built = True
 
     def _build_gate(self, i: int, flat: Shape, width: int) -> FeatureSelection:
@@ -227,8 +240,10 @@ class FinalMlp(Interaction):
 
     @override
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        contexts = [as_vector(ops.take(inputs, places, axis=-2)) if places else None for places in self.places]
-        return self.fused(as_vector(inputs), contexts, mask, training)
+        own = self.context_width
+        read = inputs[..., -own:] if own else inputs
+        contexts = [as_vector(ops.take(read, places, axis=-2)) if places else None for places in self.places]
+        return self.fused(as_vector(inputs[..., :-own] if own else inputs), contexts, mask, training)
 
     def fused(self, flat: Any, contexts: Sequence[Any], mask: Any = None, training: bool | None = None) -> Any:
         """The logits of fields side by side `[..., F * E]` and the contexts of the gates, None for a learned one."""
