@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfctr.data.keys import code_digest
+from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
 
 if TYPE_CHECKING:  # importing it starts TensorFlow, and the local runner wants to redirect its noise first
@@ -74,6 +76,28 @@ class PipelineConfig:
     beam_args: tuple[str, ...] = ()
     tuning: Plan | None = None
     cache: bool = True
+
+
+def check_one(experiment: Path | None, plan: Path | None) -> None:
+    """Raises a UserError unless one of the two files is given."""
+    if (experiment is None) == (plan is None):
+        raise UserError("one of --experiment and --plan must be given, and not both")
+
+
+def trained_or_tuned(experiment: Path | None, plan: Path | None) -> tuple[Experiment, Plan | None]:
+    """The experiment of an experiment file; or that of a plan file, and the plan.
+
+    Raises:
+        UserError: neither is given or both, or what is wrong in the file.
+    """
+    check_one(experiment, plan)
+    from tfctr.training.experiment import load_experiment  # which starts TensorFlow
+    from tfctr.tuning.plan import load_plan
+
+    if plan is None:
+        return load_experiment(str(experiment)), None
+    tuning = load_plan(plan)
+    return tuning.experiment, tuning
 
 
 def beam_args(workers: int = 1) -> tuple[str, ...]:

@@ -20,11 +20,14 @@ SCHEMES: dict[Platform, tuple[str, ...]] = {"kubeflow": ("minio", "s3", "gs"), "
 """Where a run's root may lie."""
 
 _USES: dict[Parameter, tuple[tuple[str, str], ...]] = {
-    "data": (("ExampleGen", "input_base"), ("Transform", "data"), ("Trainer", "data"), ("Report", "data")),
+    "data": (
+        *(("ExampleGen", "input_base"), ("Transform", "data"), ("Tuner", "data"), ("Trainer", "data")),
+        ("Report", "data"),
+    ),
     # No component reads it: it is there for the cache, which would miss that files at the same place are others.
     "data_version": (("ExampleGen", "data_version"), ("Transform", "data_digest"), ("Report", "data_version")),
     "pushed": (("Baseline", "destination"), ("Pusher", "destination")),
-    "checkpoints": (("Trainer", "checkpoints"),),
+    "checkpoints": (("Tuner", "checkpoints"), ("Trainer", "checkpoints")),
 }
 """Runtime parameter -> tasks that take it, and under which name. Where the compiled task has no parameter of that name
 its custom_config has, and the container's entry point puts the one into the other."""
@@ -32,7 +35,10 @@ _REPORT = "Report"
 _NEVER_CACHED = ("Baseline", "Pusher", _REPORT)
 """What looks at, or writes to, a directory that Kubeflow knows nothing of, and a page that a passing fault may have
 emptied: its task ends well all the same."""
-_WRITTEN_BY: dict[Parameter, tuple[str, ...]] = {"pushed": ("Baseline", "Pusher"), "checkpoints": ("Trainer",)}
+_WRITTEN_BY: dict[Parameter, tuple[str, ...]] = {
+    "pushed": ("Baseline", "Pusher"),
+    "checkpoints": ("Tuner", "Trainer"),
+}
 """Place -> the tasks for which it must be the same in every run."""
 _SUFFIX = "_executor"
 _TFX_DAG = "tfx-dag"
@@ -189,7 +195,7 @@ def _offer_parameters(document: Json, tasks: Json, offered: tuple[Parameter, ...
             continue  # TFX has compiled the value in
         given = {"componentInputParameter": name} if name in offered else {"runtimeValue": {"constant": values[name]}}
         for task, parameter in uses:
-            if task in tasks:  # on Vertex AI, the baseline is none of ours
+            if task in tasks:  # on Vertex AI the baseline is none of ours, and a Tuner is there with a plan only
                 component = document["components"][tasks[task]["componentRef"]["name"]]
                 _inputs(component, "inputDefinitions").setdefault(parameter, {"parameterType": "STRING"})
                 _inputs(tasks[task], "inputs")[parameter] = dict(given)

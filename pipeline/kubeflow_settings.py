@@ -21,7 +21,7 @@ PARAMETERS: dict[Platform, tuple[Parameter, ...]] = {
 }
 """What can be given anew with every run."""
 _COMPILED_IN = {
-    "features": "the feature file is compiled into five components; compile again for another one",
+    "features": "the feature file is compiled in; compile again for another one",
     "experiment": "the experiment is compiled into Trainer, Evaluator and Report; compile again for another one",
     "date": "give the date as data_version, and as part of data where it is in the path",
 }

@@ -6,8 +6,8 @@ It is the pipeline of the local runner with other paths, for one of two platform
   (secrets, volumes, tolerations). The baseline is the newest pushed version: Kubeflow runs none of TFX's Resolvers.
 - `vertex`: Vertex AI. A PipelineJob in JSON, with TFX's Resolver.
 
-Feature file, experiment and schema travel inside the document. `--data`, `--pushed` and `--checkpoints` are paths or
-URIs as the containers see them.
+Feature file, experiment or plan, and schema travel inside the document. `--data`, `--pushed` and `--checkpoints` are
+paths or URIs as the containers see them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests
+from pipeline.configs import BEAM_PLUGIN, PIPELINE_NAME, PipelineConfig, code_digests, trained_or_tuned
 from pipeline.errors import ends_in_words
 from pipeline.kubeflow_document import Document, Json, check_root, complete, offered
 from pipeline.kubeflow_settings import Platform, Settings, load_settings
@@ -176,12 +176,16 @@ def main(
         str, typer.Option(help="A digest or the date of the data; another one makes examples anew.")
     ],
     features: Annotated[Path, typer.Option(help="The feature file, here.")],
-    experiment: Annotated[Path, typer.Option(help="The experiment file, here.")],
     schema: Annotated[Path, typer.Option(help="The curated schema, here.")],
     root: Annotated[str, typer.Option(help="Where artifacts go, for instance s3://bucket/tfctr.")],
     image: Annotated[str, typer.Option(help="Container image with this package, name@sha256:...")],
     pushed: Annotated[str, typer.Option(help="The directory a model server watches, as the containers see it.")],
     checkpoints: Annotated[str, typer.Option(help="Where training keeps checkpoints, as the containers see it.")],
+    experiment: Annotated[Path | None, typer.Option(help="The experiment file, here.")] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(help="Instead of it, a plan file: its best experiment is searched, then trained."),
+    ] = None,
     settings: Annotated[Path | None, typer.Option(help="What containers get: configs/kubeflow.yaml is one.")] = None,
     allow_tag: Annotated[bool, typer.Option("--allow-tag", help="Take an image without a digest.")] = False,
     target: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
@@ -190,8 +194,7 @@ def main(
     with ends_in_words():
         warning = check_image(image, allow_tag)
         check_root(root, platform)
-        from tfctr.training.experiment import load_experiment  # which starts TensorFlow
-
+        trained, tuning = trained_or_tuned(experiment, plan)
         file = load_feature_file(features)
         config = PipelineConfig(
             root=root,
@@ -199,12 +202,13 @@ def main(
             data_digest=data_version,
             code=code_digests(),
             features=file,
-            experiment=load_experiment(experiment),
+            experiment=trained,
             checkpoints=checkpoints,
             pushed=pushed,
             schema_text=schema_text(schema, file),
             baseline_is_pushed=platform == "kubeflow",
             report=True,
+            tuning=tuning,
             # Beam's workers run in this image too; and TFX, which is told of an image, does not pack its own source.
             beam_args=(f"--beam_plugin={BEAM_PLUGIN}", f"--sdk_container_image={image}"),
         )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.configs import SPLITS, PipelineConfig, beam_args, code_digests
+from pipeline.configs import SPLITS, PipelineConfig, beam_args, check_one, code_digests, trained_or_tuned
 from pipeline.errors import ends_in_words, for_people
 from pipeline.progress import Progress, quiet
 from tfctr import MODEL_NAME
@@ -88,8 +88,7 @@ def run(
         UserError: bad arguments, data that `tfctr data check` refuses too, or that does not fit the schema.
     """
     started = time.monotonic()
-    if (experiment is None) == (plan is None):
-        raise UserError("one of --experiment and --plan must be given, and not both")
+    check_one(experiment, plan)
     data = whole_place(data)
     for place in (data, whole_place(out)):
         if set("*?[]") & set(place):
@@ -107,19 +106,17 @@ def run(
         from pipeline.pipeline import create_pipeline
         from tfctr.training.cluster import refuse_several
         from tfctr.training.devices import check_devices
-        from tfctr.training.experiment import load_experiment
         from tfctr.training.splits import check_split_once
-        from tfctr.tuning.plan import load_plan
 
         refuse_several("the pipeline")
-        tuning = None if plan is None else load_plan(plan)
+        trained, tuning = trained_or_tuned(experiment, plan)
         config = PipelineConfig(
             root=str(layout.artifacts),
             data=data,
             data_digest=digest,
             code=code_digests(),
             features=file,
-            experiment=load_experiment(str(experiment)) if tuning is None else tuning.experiment,
+            experiment=trained,
             checkpoints=str(layout.checkpoints),
             pushed=str(layout.serving),
             metadata=str(layout.metadata),

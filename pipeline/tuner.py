@@ -12,6 +12,7 @@ from tfx.components.tuner.component import TunerFnResult
 
 from pipeline.trainer import BEST, Transformed, checkpoints_of, read_transformed
 from tfctr.errors import UserError
+from tfctr.storage import join
 from tfctr.tuning.plan import Plan
 from tfctr.tuning.record import Search
 from tfctr.tuning.search import search_rows
@@ -37,14 +38,15 @@ class _Tuner:
         self._search: Search | None = None
 
     def search(self) -> None:
-        """Searches; a killed search on the same examples goes on, where its checkpoints lie on a disk that stayed."""
+        """Searches; a killed search on the same examples goes on, on another machine too."""
         config = self._fn_args.custom_config
         plan = Plan.model_validate_json(config["plan"])
         digest = hashlib.sha256(json.dumps(plan.lasting(), sort_keys=True).encode()).hexdigest()[:16]
-        with checkpoints_of(config) as (here, _):
+        with checkpoints_of(config) as (here, kept):
             read = read_transformed(self._fn_args, here)
-            out = here / "tuning" / f"{read.key}-{digest}"
-            self._search = search_rows(plan, read.key, lambda: _rows(read), out)
+            name = f"{read.key}-{digest}"
+            kept = None if kept is None else join(kept, "tuning", name)
+            self._search = search_rows(plan, read.key, lambda: _rows(read), here / "tuning" / name, kept)
 
     def get_best_hyperparameters(self) -> list[keras_tuner.HyperParameters]:
         """The best experiment."""

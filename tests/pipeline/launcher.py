@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -62,18 +62,17 @@ class Launcher:
         self,
         specification: Path,
         parameters: Json | None = None,
-        stopped: str | None = None,
-        when: Callable[[], bool] = lambda: True,
+        stopped: Mapping[str, Callable[[], bool]] | None = None,
     ) -> dict[str, Ended]:
         """Runs a compiled pipeline until a task fails; returns what became of each task, in order.
 
         Args:
             specification: What was compiled.
             parameters: What is given anew for this run.
-            stopped: A task whose pod is stopped once, as soon as `when` says so, and then tried again.
-            when: Asked several times a second.
+            stopped: Tasks whose pod is stopped once, as soon as a function says so that is asked several times a
+                second, and then tried again.
         """
-        self._stopped, self._when = stopped, when
+        self._stopped = stopped or {}
         document = yaml.safe_load(specification.read_text(encoding="utf-8"))
         root, run = document["defaultPipelineRoot"], uuid.uuid4().hex[:8]
         given = {
@@ -109,17 +108,23 @@ class Launcher:
         if cached and key in self._cache:
             return Ended("cached", self._cache[key])
         place = join(root, name, str(uuid.uuid4()))
-        result = self._container(container, component, parameters, inputs, place, name == self._stopped)
+        result = self._container(container, component, parameters, inputs, place, self._stopped.get(name))
         if result.state == "stopped":  # the driver is not run again, so a retry has the same places
             before = result.printed
-            result = self._container(container, component, parameters, inputs, place, False)
+            result = self._container(container, component, parameters, inputs, place, None)
             result.printed = before + result.printed
         if cached and result.state == "done":
             self._cache[key] = result.outputs
         return result
 
     def _container(
-        self, container: Json, component: Json, parameters: Json, inputs: dict[str, Json], place: str, stop: bool
+        self,
+        container: Json,
+        component: Json,
+        parameters: Json,
+        inputs: dict[str, Json],
+        place: str,
+        stop: Callable[[], bool] | None,
     ) -> Ended:
         mounts = self._directory / "mounts"
         shutil.rmtree(mounts, ignore_errors=True)
@@ -160,7 +165,12 @@ class Launcher:
         return Ended("done", made, printed)
 
     def _call(
-        self, container: Json, executor_input: Json, parameters: Json, mounts: Path, stop: bool
+        self,
+        container: Json,
+        executor_input: Json,
+        parameters: Json,
+        mounts: Path,
+        stop: Callable[[], bool] | None,
     ) -> tuple[int, str]:
         def filled(argument: str) -> str:
             for name, value in parameters.items():
@@ -176,9 +186,9 @@ class Launcher:
         with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
             process = subprocess.Popen(command, cwd=empty, env=environment, stdout=printed, stderr=subprocess.STDOUT)
             while process.poll() is None:
-                if stop and self._when():
+                if stop is not None and stop():
                     process.send_signal(signal.SIGTERM)
-                    stop = False
+                    stop = None
                 time.sleep(0.1)
             printed.seek(0)
             assert not list(empty.iterdir()), "a container leaves nothing in the folder it starts in"

@@ -20,6 +20,7 @@ from tests.workbench import ROOT
 from tfctr.errors import UserError
 from tfctr.features import load_feature_file
 from tfctr.training.experiment import Experiment
+from tfctr.tuning import Plan
 
 pytestmark = pytest.mark.e2e  # importing TFX takes ten seconds
 
@@ -344,6 +345,26 @@ class TestRuntimeParameters:
         assert found == {"componentInputParameter": name}
         defined = specification["components"][task]["inputDefinitions"]["parameters"]
         assert defined[parameter] == {"parameterType": "STRING"}
+
+    def test_a_tuner_is_given_what_the_trainer_is(self, config: PipelineConfig, tmp_path: Path) -> None:
+        tuning = Plan.model_validate({"search": {"training.epochs": [1, 2]}, "method": "grid"})
+        tuned = replace(config, tuning=tuning, experiment=tuning.experiment)
+        claims = SETTINGS["components"]["Trainer"]["claims"]
+        with pytest.raises(UserError, match="--checkpoints /checkpoints: no claim of Tuner is mounted there"):
+            compile_pipeline(tuned, IMAGE, tmp_path / "x.yaml", "kubeflow", Settings.model_validate(SETTINGS))
+
+        components = {**SETTINGS["components"], "Tuner": {"claims": claims}}
+        settings = Settings.model_validate({**SETTINGS, "components": components})
+        [target, _] = compile_pipeline(tuned, IMAGE, tmp_path / "pipeline.yaml", "kubeflow", settings)
+
+        tasks = yaml.safe_load(target.read_text())["root"]["dag"]["tasks"]
+        for name in ("Tuner", "Trainer"):
+            given = tasks[name]["inputs"]["parameters"]
+            assert given["data"] == {"componentInputParameter": "data"}
+            assert given["checkpoints"] == {"componentInputParameter": "checkpoints"}
+        assert tasks["Trainer"]["inputs"]["artifacts"]["hyperparameters"] == {
+            "taskOutputArtifact": {"outputArtifactKey": "best_hyperparameters", "producerTask": "Tuner"}
+        }
 
     def test_no_value_stays_where_it_can_not_be_replaced(
         self, specification: dict[str, Any], config: PipelineConfig

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from pipeline.schema import curate
 from tests.pipeline.launcher import Ended, Form, Launcher
 from tests.pipeline.logs import write_experiment, write_features, write_log
 from tests.storage.stores import BUCKET, new_place, s3_store
+from tfctr.export.describe import describe
 from tfctr.features.spec import load_feature_file
 from tfctr.storage import exists, join, local_copy, names
 from tfctr.storage.places import files as files_in
@@ -50,14 +52,21 @@ class Cluster:
     checkpoints: str
     root: str
 
-    def compiled(self, data: str, version: str, schema: Path | None = None, experiment: Path | None = None) -> Path:
+    def compiled(
+        self,
+        data: str,
+        version: str,
+        schema: Path | None = None,
+        experiment: Path | None = None,
+        plan: Path | None = None,
+    ) -> Path:
         target = self.directory / f"pipeline-{version}.yaml"
         options = {
             "--platform": "kubeflow",
             "--data": data,
             "--data-version": version,
             "--features": self.directory / "features.yaml",
-            "--experiment": experiment or self.directory / "experiment.yaml",
+            "--experiment" if plan is None else "--plan": plan or experiment or self.directory / "experiment.yaml",
             "--schema": schema or self.directory / "schema.pbtxt",
             "--root": self.root,
             "--image": f"registry/tfctr@sha256:{'0' * 64}",
@@ -127,27 +136,39 @@ def models_of(report: Ended) -> set[str]:
     return {name for name in ("blessed model", "new model") if f"<th>{name}" in page or f">{name}<" in page}
 
 
-def has_checkpoint(place: str) -> bool:
-    """The place itself is there before: the Trainer has tried whether it can be written."""
-    return exists(place) and any(path.endswith("progress.json") for path in files_in(place))
+def has_checkpoint(place: str, of_search: bool) -> bool:
+    """The place itself is there before: a task has tried whether it can be written."""
+    found = [path for path in files_in(place) if path.endswith("progress.json")] if exists(place) else []
+    return any(("tuning/" in path) == of_search for path in found)
 
 
-def test_without_ml_metadata_and_with_a_stopped_trainer(
+def test_without_ml_metadata_and_with_a_stopped_search_and_training(
     files: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
+    """Both pods are stopped when they have left a checkpoint; a retry goes on from there, on another disk."""
     made = cluster(files, tmp_path, environment, "without_mlmd")
-    # The Trainer's pod is stopped when it has left a checkpoint; the retry goes on from there, on another disk.
-    long = made.compiled(made.data, "1", experiment=write_experiment(tmp_path / "long.yaml", epochs=30, patience=30))
-    ended = made.launcher.run(long, stopped="Trainer", when=lambda: has_checkpoint(made.checkpoints))
+    long = yaml.safe_load(write_experiment(tmp_path / "long.yaml", epochs=30, patience=30).read_text())
+    search = {"training.learning_rate": [1e-5, long["training"]["learning_rate"]]}
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(yaml.safe_dump({"experiment": long, "search": search, "method": "grid"}), "utf-8")
+    stopped = {
+        "Tuner": lambda: has_checkpoint(made.checkpoints, of_search=True),
+        "Trainer": lambda: has_checkpoint(made.checkpoints, of_search=False),
+    }
+    ended = made.launcher.run(made.compiled(made.data, "1", plan=plan), stopped=stopped)
     assert states(ended) == dict.fromkeys(ended, "done"), told(ended)
-    assert set(ended) == TASKS
-    assert "stopped; a retry goes on from what is saved" in ended["Trainer"].printed
-    assert "training: resumes in epoch" in ended["Trainer"].printed
+    assert set(ended) == TASKS | {"Tuner"}
+    for name in stopped:
+        assert "stopped; a retry goes on from what is saved" in ended[name].printed
+        assert "training: resumes in epoch" in ended[name].printed
+    assert ended["Tuner"].printed.count("trial 2: ") == 1
     [version] = names(made.pushed)
     assert ended["Pusher"].outputs["pushed_model"]["metadata"]["pushed_version"] == version
+    with local_copy(join(made.pushed, version)) as model:
+        assert describe(model).made["experiment"]["training"]["learning_rate"] == long["training"]["learning_rate"]
 
 
-@pytest.mark.parametrize("form", ["with_mlmd", "without_mlmd"])
+@pytest.mark.parametrize("form", ["with_mlmd", pytest.param("without_mlmd", marks=pytest.mark.night)])
 def test_first_run_second_run_worse_model_and_a_schema_that_stops(
     form: Form, files: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from tfctr.errors import UserError
+from tfctr.errors import DiskError, UserError
 from tfctr.storage.local import new_directory
 from tfctr.storage.local import write_text as write_local_text
 from tfctr.storage.systems import file_system, has_folders, lasts, path_on, scheme_of
@@ -248,7 +248,7 @@ def send(directory: Path, place: str) -> None:
     for name in sorted(here, key=lambda name: (name == MARKER, name)):
         send_file(directory / name, join(place, name))
     if missing := sorted(here - set(files(place))):
-        raise UserError(f"{place}: not written; after sending, the store does not list {', '.join(missing[:3])}")
+        raise DiskError(f"{place}: not written; after sending, the store does not list {', '.join(missing[:3])}")
 
 
 def send_file(path: Path, place: str) -> None:
@@ -268,7 +268,7 @@ def send_file(path: Path, place: str) -> None:
             if _digest(source) != _digest(target):
                 with suppress(Exception):
                     system.rm_file(target_path)
-                raise UserError(f"{place}: not written; what the store gives back is not what was sent")
+                raise DiskError(f"{place}: not written; what the store gives back is not what was sent")
 
 
 def remove_files(place: str, which: Iterable[str]) -> None:
@@ -331,7 +331,7 @@ def _at(place: str | Path) -> tuple[Any, str]:
 
 @contextmanager
 def _store_errors(place: str | Path) -> Iterator[None]:
-    """Turn what a store raises into a `UserError` that names the place; errors of the disk stay what they are."""
+    """Turn what a store raises into a `DiskError` that names the place; errors of the disk stay what they are."""
     try:
         yield
     except UserError:
@@ -339,8 +339,8 @@ def _store_errors(place: str | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         if not is_remote(place):
             raise
-        raise UserError(f"{place}: not there (no such file, folder or bucket)") from error
+        raise DiskError(f"{place}: not there (no such file, folder or bucket)") from error
     except Exception as error:  # botocore, aiohttp, TensorFlow and fsspec each have errors of their own
         if not is_remote(place):
             raise
-        raise UserError(f"{place}: the store refuses: {' '.join(str(error).split())[:300]}") from error
+        raise DiskError(f"{place}: the store refuses: {' '.join(str(error).split())[:300]}") from error

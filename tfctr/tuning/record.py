@@ -15,7 +15,9 @@ from tfctr.features.yaml_file import checked
 from tfctr.storage import write_text
 from tfctr.tuning.plan import Plan
 
-_NOTE, _TRIALS, _BEST = "tune.json", "trials.jsonl", "best.yaml"
+TRIALS = "trials.jsonl"
+"""The file of a search that names the trials that have ended."""
+_NOTE, _BEST = "tune.json", "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def read_search(place: str | Path) -> Search:
 
 def read_trials(place: str | Path) -> list[Trial]:
     """The trials that a search has ended so far."""
-    path = Path(place) / _TRIALS
+    path = Path(place) / TRIALS
     if not path.is_file():
         return []
     try:
@@ -163,7 +165,7 @@ def write_note(place: Path, plan: Plan, rows: str) -> None:
 def write_trials(place: Path, trials: Sequence[Trial]) -> None:
     """Writes the trials that have ended, a line each."""
     with disk_errors(place):
-        write_text(place / _TRIALS, "".join(f"{json.dumps(asdict(one))}\n" for one in trials))
+        write_text(place / TRIALS, "".join(f"{json.dumps(asdict(one))}\n" for one in trials))
 
 
 def write_best(place: Path, search: Search) -> Path | None:

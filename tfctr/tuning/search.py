@@ -15,7 +15,7 @@ from tfctr.console import console
 from tfctr.data.keys import rows_key
 from tfctr.errors import UserError
 from tfctr.features.spec import FeatureFile
-from tfctr.storage import local_path, only_one
+from tfctr.storage import Mirror, local_path, only_one
 from tfctr.training.cluster import refuse_several
 from tfctr.training.devices import check_devices
 from tfctr.training.splits import given_paths, read_paths, read_splits
@@ -23,7 +23,7 @@ from tfctr.training.workers import ALONE
 from tfctr.training.workspace import finished_note, finished_run
 from tfctr.tuning.methods import make_oracle
 from tfctr.tuning.plan import Plan, check_plan, differences
-from tfctr.tuning.record import Search, Trial, begun, read_trials, write_best, write_note, write_trials
+from tfctr.tuning.record import TRIALS, Search, Trial, begun, read_trials, write_best, write_note, write_trials
 from tfctr.tuning.shown import described, outcome
 from tfctr.tuning.trials import Proposal, Rows, discard_trial, run_trial
 
@@ -68,7 +68,7 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where
         return search_rows(plan, key, rows, out)
 
 
-def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Search:
+def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path, kept: str | None = None) -> Search:
     """Searches on rows that are at hand, in a directory that no other process uses; `tune` has the rest.
 
     Args:
@@ -77,15 +77,18 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path) -> Se
             alone.
         rows: Gives the rows, when there is a trial to run.
         out: The directory of the search.
+        kept: A place in a store where the directory is kept too; a search that another machine began there goes on.
 
     Raises:
-        UserError: another search has the directory, or every trial has failed.
+        UserError: another search has the directory, every trial has failed, or the store refuses.
     """
+    mirror = Mirror(out, kept, TRIALS)
+    mirror.fetch()
     trials = read_trials(out)
     _check_same(out, plan, key, len(trials))
     write_note(out, plan, key)
     search = Search(plan, trials)
-    _search(search, trials, rows, out)
+    _search(search, trials, rows, out, kept, mirror)
     if search.best is None:
         raise UserError(
             f"{out}: each of the {len(trials)} trials failed; the first of them: {trials[0].reason}. Remove "
@@ -113,7 +116,9 @@ def _check_same(out: Path, plan: Plan, key: str, ended: int) -> None:
         raise UserError(f"{out}: {ended} trials have ended there, and the plan asks for {plan.total}. {elsewhere}")
 
 
-def _search(search: Search, trials: list[Trial], rows: Callable[[], Rows], out: Path) -> None:
+def _search(
+    search: Search, trials: list[Trial], rows: Callable[[], Rows], out: Path, kept: str | None, mirror: Mirror
+) -> None:
     """Goes through the trials: those that ended are told to the oracle again, the others are run."""
     plan, known = search.plan, len(trials)
     of_total = "" if plan.total is None else f" of {plan.total}"
@@ -128,18 +133,20 @@ def _search(search: Search, trials: list[Trial], rows: Callable[[], Rows], out: 
         while (proposed := oracle.propose()) is not None:
             proposal = Proposal(len(trials) + 1, proposed, plan)
             console().print(f"trial {proposal.number}{of_total}: {described(proposal.settings)}{_more(proposal)}")
-            ended = run_trial(proposal, trials, rows, out)
+            ended = run_trial(proposal, trials, rows, out, kept)
             trials.append(ended)
             write_trials(out, trials)
             write_best(out, search)
             if not plan.how.GOES_ON:
                 discard_trial(out, ended.trial)
+            mirror.send()
             oracle.tell(ended)
             console().print(f"trial {ended.trial}: {outcome(search, ended)}")
     if len(trials) == known:
         console().print("search: already finished; nothing to do")
     for one in trials:
         discard_trial(out, one.trial)
+    mirror.send()
 
 
 def _more(proposal: Proposal) -> str:

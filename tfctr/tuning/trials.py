@@ -14,6 +14,7 @@ import keras
 from tfctr.errors import DataError, DiskError, UserError
 from tfctr.features.assets import FeatureAssets
 from tfctr.models.model import RankingModel
+from tfctr.storage import join
 from tfctr.training.checkpoints import Progress, discard_checkpoints, start_longer
 from tfctr.training.dataset import RankingData
 from tfctr.training.experiment import Experiment, experiment_of
@@ -101,7 +102,9 @@ def trial_directory(out: Path, number: int) -> Path:
     return out / "trials" / f"{number:04d}"
 
 
-def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], Rows], out: Path) -> Trial:
+def run_trial(
+    proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], Rows], out: Path, kept: str | None = None
+) -> Trial:
     """Trains a trial with each of its seeds, or takes what an earlier trial found that trained the same.
 
     Args:
@@ -109,12 +112,13 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
         earlier: Those that have ended.
         rows: Gives what is trained on.
         out: The `--out` of the search.
+        kept: A place in a store where that is kept too.
 
     Returns:
         The trial, which has failed where its values do not go together or its training came to nothing.
 
     Raises:
-        UserError: the disk or the data fails, which is none of the trial's business; the objective is no number.
+        UserError: a disk, a store or the data fails, which is none of the trial's business; the objective is no number.
     """
     plan = proposal.plan
     for one in earlier:
@@ -123,7 +127,7 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
             return proposal.ended("finished", repeats=one.repeats or one.trial, **found)
     read = rows()
     try:
-        seeds = [_trained(proposal, seed, earlier, read, out) for seed in plan.trained_with(proposal.settings)]
+        seeds = [_trained(proposal, seed, earlier, read, out, kept) for seed in plan.trained_with(proposal.settings)]
     except (OSError, DiskError, DataError):
         raise
     except Exception as error:
@@ -140,7 +144,7 @@ def run_trial(proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], R
     )
 
 
-def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows, out: Path) -> Seed:
+def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows, out: Path, kept: str | None) -> Seed:
     experiment = proposal.experiment(seed, proposal.epochs)
     check_experiment(experiment, rows.assets.file)
     directory = trial_directory(out, proposal.number) / f"seed-{seed}"
@@ -156,7 +160,8 @@ def _trained(proposal: Proposal, seed: int, earlier: Sequence[Trial], rows: Rows
     keras.utils.clear_session()
     start = experiment.training.start_from
     source = None if start is None else rows.sources[start.run]
-    result = run_training(rows.assets, experiment, rows.train, rows.valid, directory, source)
+    kept = None if kept is None else join(kept, directory.relative_to(out).as_posix())
+    result = run_training(rows.assets, experiment, rows.train, rows.valid, directory, source, kept=kept)
     return _seed(seed, result.progress)
 
 
