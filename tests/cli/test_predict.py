@@ -504,7 +504,9 @@ class TestProcess:
         assert (ran.returncode, ran.stderr) == (0, "")
         return directory
 
-    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize(
+        "moment", [pytest.param(one, marks=() if one == "between parts" else pytest.mark.night) for one in MOMENTS]
+    )
     def test_a_killed_run_is_continued(self, desk: Desk, expected: Path, out: Path, moment: str) -> None:
         killed = self.run(desk, expected / "log", out, MOMENTS[moment])
         assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -166,7 +166,7 @@ def test_keys_are_searched_and_the_best_experiment_is_trained(shop: Path, reader
             text = text.replace(old, new)
         (reader.directory / name).write_text(text, encoding="utf-8")
 
-    told = reader.reads("docs/tune.md", {"--out search.html": "--no-gains --out search.html"})
+    told = reader.reads("docs/tune.md")
 
     assert "trial 2 of 2: " in told
     assert "trial 4 of 4: " in told

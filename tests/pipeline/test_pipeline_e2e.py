@@ -284,6 +284,7 @@ def progress_of_unfinished(first: Run) -> dict[str, Any]:
     raise AssertionError("the run had ended before it was killed")
 
 
+@pytest.mark.night
 def test_a_model_of_turned_labels_is_refused(first: Run, tmp_path: Path) -> None:
     versions = first.versions()
     # On 200 rows of test an AUC may be good by chance; a model that takes clicks for the rule is not calibrated.

@@ -60,7 +60,7 @@ def store() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["ram", "s3", "minio"])
+@pytest.fixture(params=["ram", "s3", pytest.param("minio", marks=pytest.mark.night)])
 def scheme(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.chdir(tmp_path)
     yield request.param

@@ -53,7 +53,7 @@ def write_features(path: Path, group: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("group", ["group: session\n", ""])
+@pytest.mark.parametrize("group", ["group: session\n", pytest.param("", marks=pytest.mark.night)])
 def test_every_part_says_the_same(data: Path, group: str, tmp_path: Path) -> None:
     features = write_features(tmp_path / "features.yaml", group)
     experiment = write_experiment(tmp_path / "experiment.yaml", epochs=1)
