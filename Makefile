@@ -15,6 +15,7 @@ JAX_TESTS := tests/layers tests/interests tests/interactions tests/test_losses.p
   tests/test_golden_cases.py
 UNOPTIMIZED := XLA_FLAGS=--xla_backend_optimization_level=0
 MODEL_TESTS := tests/layers tests/interests tests/interactions tests/models
+QUALITY_TESTS := tests/test_quality.py
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .DEFAULT_GOAL := help
@@ -46,11 +47,12 @@ check: need-redis lint
 	$(PYTEST) --dist loadfile -m "not (e2e or slow or night or any_backend)" --ignore tests/pipeline $(PYTEST_FLAGS)
 
 # Budget: 30 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
-# What XLA compiles is for one test, so it need not be fast. It stays in memory as long as a process lives, so the tests
-# that compile most have a run of their own.
+# What XLA compiles is for one test, so it need not be fast, but for the trainings of whole models that tests of quality
+# are. It stays in memory as long as a process lives, so the tests that compile most have a run of their own.
 test: need-redis lint docs
 	$(UNOPTIMIZED) $(PYTEST) --dist loadfile $(MODEL_TESTS) $(PYTEST_FLAGS)
-	$(UNOPTIMIZED) $(PYTEST) --dist loadfile $(MODEL_TESTS:%=--ignore=%) $(PYTEST_FLAGS)
+	$(UNOPTIMIZED) $(PYTEST) --dist loadfile $(MODEL_TESTS:%=--ignore=%) --ignore=$(QUALITY_TESTS) $(PYTEST_FLAGS)
+	$(PYTEST) --dist loadgroup $(QUALITY_TESTS) $(PYTEST_FLAGS)
 	$(MAKE) test-jax
 
 # Budget: 5 minutes. A process of its own: Keras takes its backend when it is imported. Most of its time is compilation,
@@ -58,7 +60,7 @@ test: need-redis lint docs
 test-jax: $(READY)
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "golden or any_backend" $(JAX_TESTS)
 
-# Budget: 60 minutes. Every interest with every interaction.
+# Budget: 90 minutes. Every interest with every interaction, the tutorials, and second forms of the longest tests.
 test-night: $(READY)
 	$(PYTEST) -m night $(PYTEST_FLAGS)
 

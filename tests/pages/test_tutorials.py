@@ -13,7 +13,7 @@ RATE = "--set training.learning_rate=0.003"
 QUICK = {RATE: f"{RATE} --epochs 1 --batch-size 8192", "--out report.html": "--no-gains --out report.html"}
 
 
-@pytest.mark.e2e
+@pytest.mark.night
 def test_from_a_log_to_a_served_model(reader: Reader) -> None:
     port = {
         "localhost:8500": (address := f"localhost:{free_port()}"),

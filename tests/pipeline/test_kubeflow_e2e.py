@@ -142,6 +142,7 @@ def has_checkpoint(place: str, of_search: bool) -> bool:
     return any(("tuning/" in path) == of_search for path in found)
 
 
+@pytest.mark.night
 def test_without_ml_metadata_and_with_a_stopped_search_and_training(
     files: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:

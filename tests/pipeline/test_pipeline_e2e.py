@@ -234,6 +234,7 @@ def test_the_second_run_is_served_from_cache(first: Run) -> None:
     assert "this very model already stands at" in third.stdout
 
 
+@pytest.mark.night
 def test_a_worse_model_is_refused_in_words_on_a_shared_transform(first: Run, tmp_path: Path) -> None:
     versions = first.versions()
     worse = write_experiment(tmp_path / "worse.yaml", epochs=1, learning_rate=1e-6, fall=0.001, batch_of="users")

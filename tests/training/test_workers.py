@@ -154,7 +154,9 @@ class Team:
         for index, (out, more) in enumerate(zip(outs, options, strict=False)):
             cluster = {"worker": [f"localhost:{port}" for port in ports]}
             own = config(cluster, {"type": "worker", "index": index})
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CONFIG": own}
+            # Else the level is that of an import of this process, and libraries say more.
+            quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+            environment = {**os.environ, **quiet, "PYTHONPATH": str(ROOT), "TF_CONFIG": own}
             given = ["--features", self.features, "--data", self._data, "--experiment", self.experiment]
             command = [sys.executable, "-c", "from tfctr.cli import main; main()", "train", *given]
             self.running.append(
