@@ -281,8 +281,13 @@ def test_there_are_a_hundred() -> None:
     assert len(SETS) >= 100
 
 
+def at_night(name: str) -> bool:
+    """Whether it is a fault of the valid split that the train split has too, whose rows the same function checks."""
+    return name.startswith("valid: ") and name.replace("valid", "train", 1) in SETS
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.night] * at_night(one)) for one in SETS])
 def test_a_broken_set_is_refused_before_a_model_is_built(good: Path, tmp_path: Path, name: str) -> None:
     split, change, told = SETS[name]
     shutil.copytree(good, tmp_path / "data")
