@@ -112,7 +112,7 @@ def test_a_truncated_file_of_variables(tmp_path: Path) -> None:
 
 
 def test_a_model_that_hangs_is_ended(tmp_path: Path) -> None:
-    told = refused(save(tmp_path / "model", hangs), seconds=15)
+    told = refused(save(tmp_path / "model", hangs), seconds=30)
 
     assert "score, warm-up request" in told
     assert "no answer within the limit of 30 s" in told
