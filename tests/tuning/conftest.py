@@ -47,7 +47,9 @@ class Pretended:
         self.trained: list[Experiment] = []
         self.went_on: list[Path] = []
 
-    def run(self, assets: Any, experiment: Experiment, train: Any, valid: Any, directory: Path, source: Any) -> Any:
+    def run(
+        self, assets: Any, experiment: Experiment, train: Any, valid: Any, directory: Path, source: Any, kept: Any
+    ) -> Any:
         self.trained.append(experiment)
         auc = self.score(experiment)
         epochs = experiment.training.epochs

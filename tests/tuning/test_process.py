@@ -166,9 +166,9 @@ def test_two_stages_can_be_searched(
     given, read = [], []
     original, found_run = trials.run_training, search.finished_run
 
-    def noted(*arguments: Any) -> Any:
+    def noted(*arguments: Any, **more: Any) -> Any:
         given.append(arguments[5])
-        return original(*arguments)
+        return original(*arguments, **more)
 
     def reading(place: Any) -> Any:
         read.append(place)
