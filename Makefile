@@ -46,7 +46,7 @@ demo: $(READY)
 check: need-redis lint
 	$(PYTEST) --dist loadfile -m "not (e2e or slow or night or any_backend)" --ignore tests/pipeline $(PYTEST_FLAGS)
 
-# Budget: 30 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
+# Budget: 60 minutes, of which 5 for test-jax. Of the composition of interests and interactions only the covering pairs.
 # What XLA compiles is for one test, so it need not be fast, but for the trainings of whole models that tests of quality
 # are. It stays in memory as long as a process lives, so the tests that compile most have a run of their own.
 test: need-redis lint docs
