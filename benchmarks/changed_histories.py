@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.report import say
+from pipeline.errors import ends_in_words
+from tfctr.errors import UserError
 from tfctr.features.columns import length_name
 from tfctr.features.inputs import columns
 
@@ -44,7 +46,8 @@ def main(
 ) -> None:
     """Score the test split with each change, and print the tables."""
     counts, shares = [int(one) for one in missing.split(",")], [float(one) for one in noise.split(",")]
-    found = {run.name: _measured(run, data, counts, shares, batch_size) for run in runs}
+    with ends_in_words():
+        found = {str(run): _measured(run, data, counts, shares, batch_size) for run in runs}
     titles = ["as they are", *(f"{count} missing" for count in counts), *(f"{share:.0%} wrong" for share in shares)]
     for metric in next(iter(found.values()))[0]:
         say(f"\n| {metric.upper()} | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 1)}")
@@ -62,6 +65,8 @@ def _measured(run: Path, data: Path, counts: list[int], shares: list[float], bat
 
     finished = finished_run(run)
     file = finished.assets.file
+    if not file.sequences:
+        raise UserError(f"{run}: its feature file has no history that could be changed")
     function = RawFunction(file, FileLookups(finished.assets))
     changes: list[Change] = [dict, *(without_newest(file, one) for one in counts)]
     changes += [with_wrong_events(file, one) for one in shares]
@@ -72,7 +77,7 @@ def _measured(run: Path, data: Path, counts: list[int], shares: list[float], bat
             rows = RankingData.of_log(file, split_files(data, "test"), changed, Path(place) / "rows")
             metrics = validate(finished.model, rows, batch_size)
         found.append({name: metrics[name] for name in ("auc", "gauc") if name in metrics})
-        say(f"{run.name}: {len(found)} of {len(changes)}: {found[-1]}")
+        say(f"{run}: {len(found)} of {len(changes)}: {found[-1]}")
     return found
 
 

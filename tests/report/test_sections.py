@@ -112,6 +112,21 @@ def test_a_difference_is_the_second_less_the_first() -> None:
     assert differences(Content([a_run()], "test")) is None
 
 
+def test_a_bootstrap_says_what_it_draws() -> None:
+    for grouped, what in ((True, "users"), (False, "rows")):
+        section = differences(Content([a_run("one", grouped=grouped), a_run("two", grouped=grouped)], "test"))
+        assert section is not None
+        assert f"a paired bootstrap over {what}, drawn for both runs alike" in section.words
+        assert f"the {what}, drawn anew" in section.words
+
+
+def test_a_ninth_run_has_another_line_than_the_first() -> None:
+    figure = curves("AUC", [(run, [0.5, 0.6 + 0.01 * run], 0) for run in (0, 8)]).axes
+    first, ninth = figure.get_lines()
+    assert first.get_color() == ninth.get_color()
+    assert (first.get_linestyle(), ninth.get_linestyle()) == ("-", "--")
+
+
 def test_a_slice_of_one_class_has_no_auc_and_no_groups_no_gauc() -> None:
     section = slices(Content([a_run(grouped=False)], "test"))
 

@@ -24,6 +24,8 @@ _INK = "#010203"
 COLOURS = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 """Stand for the colours of the runs, in their order; the page defines them for light and dark."""
 _COLOURS_OF_THE_PAGE = {_INK: "currentColor"} | {one: f"var(--run-{index})" for index, one in enumerate(COLOURS)}
+_LINES = ("-", "--", ":", "-.")
+"""The lines of the first runs, one for each colour, of the next as many, and so on."""
 _TAG = re.compile(r"<[^>]*>")
 _WIDTH = 4.2
 """Inches of a picture that stands beside others."""
@@ -121,7 +123,8 @@ def curves(title: str, lines: Sequence[tuple[int, Sequence[float], int]]) -> Pic
     picture = Picture(title)
     axes = picture.axes
     for run, values, best in lines:
-        axes.plot(np.arange(1, len(values) + 1), values, marker=".", color=colour(run))
+        line = _LINES[run // len(COLOURS) % len(_LINES)]
+        axes.plot(np.arange(1, len(values) + 1), values, marker=".", linestyle=line, color=colour(run))
         if best:
             axes.plot([best], [values[best - 1]], marker="o", markersize=8, fillstyle="none", color=colour(run))
     axes.set_xlabel("epoch")

@@ -13,6 +13,7 @@ from tfctr.models.naming import model_name
 from tfctr.report.content import Content, Section, Table
 from tfctr.report.figures import buckets, calibration, curves, histogram, intervals
 from tfctr.report.measures import REPLICATES, UNKNOWN, bootstrapped, by_slice, cell, measured, slice_name, weights_of
+from tfctr.report.runs import Run
 
 _LEVEL = 0.95
 _CALIBRATION_PARTS = 20
@@ -50,11 +51,16 @@ def what(content: Content) -> Section:
     words = (
         f"{len(clicks):,} rows of the {content.split} split, {rate:.2%} of them clicked, scored through the "
         f"signature that is served. In brackets: 95 % intervals of a bootstrap over "
-        f"{'users' if content.runs[0].predictions.groups is not None else 'rows'} ({REPLICATES} replicates)."
+        f"{_drawn(content.runs[0])} ({REPLICATES} replicates)."
     )
     return Section(
         "Runs", words, tables=[Table(["run", *printed.values()], metrics), Table(made, rows, texts=len(words_of_one))]
     )
+
+
+def _drawn(run: Run) -> str:
+    """What a bootstrap draws of a run."""
+    return "rows" if run.predictions.groups is None else "users"
 
 
 def learning(content: Content) -> Section | None:
@@ -100,7 +106,7 @@ def slices(content: Content) -> Section | None:
         count = next(one[place]["rows"].value for one in found.values() if place in one)
         cells = [cell(found[run.name].get(place, {}).get(one, UNKNOWN)) for one in metrics for run in content.runs]
         rows.append([slice_name(place), f"{count:,.0f}", *cells])
-    words = "Each slice by itself, with 95 % intervals; a slice with few users has a wide one."
+    words = f"Each slice by itself, with 95 % intervals; a slice with few {_drawn(content.runs[0])} has a wide one."
     if len(places) > len(drawn):
         words += f" The first {len(drawn)} of {len(places)} are drawn; the table has all."
     return Section("By slice", words, pictures, [Table(headings, rows)], folded=True)
@@ -132,8 +138,8 @@ def differences(content: Content) -> Section | None:
                 ]
             )
     words = (
-        f"Each run less {first.name}: a paired bootstrap over users, who are drawn for both runs alike. A small p "
-        "says that the users, drawn anew, would agree; it says nothing of another seed of the training."
+        f"Each run less {first.name}: a paired bootstrap over {_drawn(first)}, drawn for both runs alike. A small p "
+        f"says that the {_drawn(first)}, drawn anew, would agree; it says nothing of another seed of the training."
     )
     headings = ["run", "metric", "difference", "95 % interval", "p", "p below 0.05"]
     return Section(f"Against {first.name}", words, tables=[Table(headings, rows, texts=2)])

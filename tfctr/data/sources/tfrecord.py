@@ -110,8 +110,7 @@ def _by_tensorflow(path: str, rules: Mapping[str, ColumnRule]) -> Iterator[Rows]
 
     named = {rule.column: rule.dtype for rule in rules.values()}
     parse = _parser(tuple(sorted(named.items())))
-    batches = raw_records(tf.constant(path)).batch(ROWS).map(lambda batch: parse(batch), num_parallel_calls=2)
-    batches = batches.prefetch(2)
+    batches = raw_records(tf.constant(path)).batch(ROWS).map(parse, num_parallel_calls=2).prefetch(2)
     done = size = 0
     try:
         for serialized, length, parsed in batches:
