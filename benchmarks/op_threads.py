@@ -36,7 +36,7 @@ def main(
     say("| preset | L | C | one thread a core, p50 ms | one thread | ratio |\n|---|---|---|---|---|---|")
     for preset in presets.split(","):
         for length in map(int, histories.split(",")):
-            served = exported(work, preset, length)
+            served = exported(work / f"{preset}-{length}", preset, length)
             with contextlib.ExitStack() as stack:
                 directory = served.path.parent
                 addresses = [stack.enter_context(running_server(directory, threads))[0] for threads in THREADS]

@@ -1,9 +1,10 @@
 """Cost of a ranking with the embedded server: latency, throughput, bytes and CPU time.
 
-    python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn] [--histories 50,200,1000]
-        [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2] [--intra-op-threads 1]
-        [--json FILE] [--plot FILE.svg]
+    python -m benchmarks.serving --work DIR [--presets din,dmf,ta-early,dmqn | --experiments FILE]
+        [--histories 50,200,1000] [--candidates 100,500,1200] [--long 100,10000] [--seconds 4] [--processes 2]
+        [--intra-op-threads 1] [--json FILE] [--plot FILE.svg]
 
+FILE is YAML of names, each with the content of an experiment file; benchmarks/served_100.yaml is one.
 Each model has a server process, and the clients are other processes. Each cell is measured twice: with requests one
 after the other, and in an open loop whose rate is `--load` times the rate of the former. "warm" is `score` with a
 cached state, "cold" is `user_tower` and `score`, "one call" is both in one graph with the user sent once, and "tiled"
@@ -28,6 +29,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+import yaml
 
 from benchmarks.load import USERS, Mode, Requests, cpu_seconds, loopback_bytes, open_loop, sequential
 from benchmarks.report import by_history, save, say, subplots
@@ -41,6 +43,7 @@ TILED = 500
 def main(
     work: Annotated[Path, typer.Option(help="Directory for models; existing ones are used again.")],
     presets: Annotated[str, typer.Option(help="Comma-separated.")] = "din,dmf,ta-early,dmqn",
+    experiments: Annotated[Path | None, typer.Option(help="Models of this file instead: names, experiments.")] = None,
     histories: Annotated[str, typer.Option(help="Comma-separated.")] = "50,200,1000",
     candidates: Annotated[str, typer.Option(help="Comma-separated.")] = "100,500,1200",
     long: Annotated[str, typer.Option(help="More histories for dmqn; comma-separated or empty.")] = "100,10000",
@@ -63,10 +66,13 @@ def main(
     )
     sizes = [int(size) for size in candidates.split(",")]
     cells: list[Cell] = []
-    for preset in presets.split(","):
+    models: dict[str, str | dict[str, Any]] = {preset: preset for preset in presets.split(",")}
+    if experiments is not None:
+        models = yaml.safe_load(experiments.read_text("utf-8"))
+    for preset, model in models.items():
         more = f",{long}" if preset == "dmqn" and long else ""
         for length in sorted(set(map(int, f"{histories}{more}".split(",")))):
-            served = exported(work, preset, length)
+            served = exported(work / f"{preset.replace(' ', '-')}-{length}", model, length)
             with running_server(served.path.parent, intra_op_threads) as (address, process):
                 for kind in ("warm", "cold", "one call", "tiled"):
                     for size in sizes if kind != "tiled" else [TILED]:
@@ -213,15 +219,14 @@ def _in_process(served: ServedModel, seconds: float) -> Cell:
     return {"form": "in process", "candidates": 500, "p50": statistics.median(taken)}
 
 
-def exported(work: Path, preset: str, length: int) -> ServedModel:
-    """A preset with random weights and the data of its requests, exported only if it is not in `work` yet."""
+def exported(directory: Path, model: str | dict[str, Any], length: int) -> ServedModel:
+    """A model with random weights and the data of its requests, exported only if it is not in `directory` yet."""
     import pickle
 
-    directory = work / f"{preset}-{length}"
     note = directory / "model.pickle"
     if not note.exists():
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_bytes(pickle.dumps(export(preset, length, directory, one_call=True)))
+        note.write_bytes(pickle.dumps(export(model, length, directory, one_call=True)))
     served: ServedModel = pickle.loads(note.read_bytes())
     return served
 

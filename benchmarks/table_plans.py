@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from tfctr.features.yaml_file import Strict, checked, load_yaml
+from tfctr.errors import UserError
+from tfctr.features.yaml_file import Strict, checked, describe_validation_error, load_yaml
+from tfctr.storage.local import write_text
 
 if TYPE_CHECKING:
     from tfctr.features.spec import FeatureFile
@@ -24,14 +26,14 @@ _HEAD = """Tables of papers, trained here with the published settings where ther
 trains its rows and writes this page; nothing on it is written by hand. A figure is the mean over the seeds that were
 trained, ± their standard deviation; *difference* is to the published figure. All are of the test split, by the weights
 of the epoch that was best on the validation split."""
-_METRICS = {"auc": "AUC", "logloss": "logloss", "gauc": "GAUC"}
+METRICS = {"auc": "AUC", "logloss": "logloss", "gauc": "GAUC"}
 
 
 class Row(Strict):
     """A model of a table.
 
     Attributes:
-        name: Its name in the table, and that of its directory.
+        name: Its name in the table, and that of its directory. A comma parts the names of `--rows`, so it has none.
         model: What an experiment file says of it: preset, model, training.
         features: The feature file, below the root of the repository.
         dimension: Another embedding dimension than the feature file's.
@@ -40,7 +42,7 @@ class Row(Strict):
         note: What a reader must know of it.
     """
 
-    name: str = Field(pattern="^[^/]+$")
+    name: str = Field(pattern="^[^/,]+$")
     model: dict[str, Any]
     features: str
     dimension: int | None = None
@@ -108,6 +110,7 @@ class Result(Strict):
         row: The row's name.
         plan: The row's digest.
         seed: Of the training.
+        data: A hash of what the data was made from and how.
         test: Metrics of the test split.
         valid: Metrics of the validation split after the best epoch.
         best_epoch: From 1.
@@ -123,6 +126,7 @@ class Result(Strict):
     row: str
     plan: str
     seed: int
+    data: str
     test: dict[str, float]
     valid: dict[str, float]
     best_epoch: int
@@ -162,8 +166,11 @@ def read_tables(plans: Path = PLANS) -> dict[str, Table]:
     Raises:
         UserError: with the file, the path inside it and what is allowed.
     """
+    paths = sorted(plans.glob("*.yaml"))
+    if not paths:
+        raise UserError(f"{plans}: a directory with plans, NAME.yaml, is wanted here")
     found = {}
-    for path in sorted(plans.glob("*.yaml")):
+    for path in paths:
         plan = checked(_Plan, load_yaml(path), path)
         for dataset, own in plan.data.items():
             name = path.stem if len(plan.data) == 1 else f"{path.stem}-{dataset}"
@@ -177,7 +184,15 @@ def read_tables(plans: Path = PLANS) -> dict[str, Table]:
 def _row(name: str, plan: _Plan, dataset: _DataSet, where: str) -> Row:
     whole = _merged(_merged(plan.every, dataset.every), plan.rows[name])
     model = {key: whole.pop(key) for key in ("preset", "model", "training") if key in whole}
-    return checked(Row, {"name": name, "model": {"training": {}, **model}, **whole}, where)
+    row = checked(Row, {"name": name, "model": {"training": {}, **model}, **whole}, where)
+    try:
+        # Told here, where the plan is known, and not in the middle of the other rows' trainings.
+        _ = row.digest
+    except ValidationError as error:
+        raise UserError(describe_validation_error(where, error)) from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return row
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,9 +205,26 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 
 
 def read_results(path: Path) -> list[Result]:
-    """Finished trainings, a line each."""
+    """Finished trainings, a line each, in the order in which they ended.
+
+    Raises:
+        UserError: with the file and the line that is none.
+    """
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return [Result.model_validate_json(line) for line in lines]
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Result.model_validate_json(line))
+        except ValidationError as error:
+            told = describe_validation_error(f"{path}, line {number}", error)
+            raise UserError(f"{told}\nDelete the line, and its row is trained again.") from None
+    return found
+
+
+def keep_result(path: Path, result: Result) -> None:
+    """Adds a line, all of it or none: a kill in the middle must not spoil the file."""
+    before = path.read_text("utf-8") if path.exists() else ""
+    write_text(path, f"{before}{result.model_dump_json()}\n")
 
 
 def results_page(tables: Sequence[Table], results: Sequence[Result]) -> str:
@@ -203,12 +235,12 @@ def results_page(tables: Sequence[Table], results: Sequence[Result]) -> str:
 
 
 def _section(table: Table, results: Sequence[Result]) -> str:
-    found = {row.name: [one for one in results if one.of(table, row)] for row in table.rows}
-    metrics = [name for name in _METRICS if any(name in one.test for all_of in found.values() for one in all_of)]
+    found = {row.name: _of_row(table, row, results) for row in table.rows}
+    metrics = [name for name in METRICS if any(name in one.test for all_of in found.values() for one in all_of)]
     metrics = metrics or ["auc", "logloss"]
     heads = ["model", "seeds"]
     for name in metrics:
-        heads += [_METRICS[name], "published", "difference"] if name != "gauc" else [_METRICS[name]]
+        heads += [METRICS[name], "published", "difference"] if name != "gauc" else [METRICS[name]]
     heads += ["parameters", "best epoch", "seconds", "rows/s"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [_line(row, found[row.name], metrics) for row in table.rows if found[row.name]]
@@ -228,10 +260,19 @@ def _section(table: Table, results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def _of_row(table: Table, row: Row, results: Sequence[Result]) -> list[Result]:
+    """Those of the plan's seeds; of two of one seed the later one."""
+    by_seed = {one.seed: one for one in results if one.of(table, row)}
+    return [by_seed[seed] for seed in table.seeds if seed in by_seed]
+
+
 def _line(row: Row, found: Sequence[Result], metrics: Sequence[str]) -> str:
     cells = [row.name, str(len(found))]
     for name in metrics:
-        values = [one.test[name] for one in found]
+        values = [one.test[name] for one in found if name in one.test]
+        if len(values) < len(found):
+            cells += [""] if name == "gauc" else ["", "", ""]
+            continue
         mean = statistics.fmean(values)
         spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
         cells.append(f"{mean:.4f}{spread}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
+from typer.testing import Result as Done
 
 from benchmarks.reproduce import PAGE, RESULTS, app
-from benchmarks.table_plans import read_results, read_tables, results_page
+from benchmarks.table_plans import Result, Row, Table, read_results, read_tables, results_page
 from tests.workbench import ROOT, Workbench, make_workbench
 from tfctr.features import load_feature_file
 from tfctr.tuning.plan import check_plan, load_plan
@@ -35,6 +37,53 @@ def test_every_row_of_a_plan_can_be_trained(name: str) -> None:
         file = row.feature_file()
         row.experiment(1).model_config_of().interests_of(file)
         assert bool(row.published) == bool(row.source), f"{row.name}: a published figure needs its source"
+
+
+class TestPage:
+    """The table of two rows, of made results."""
+
+    TABLE = Table(
+        name="small",
+        title="Small",
+        about="",
+        prepare="",
+        seeds=(1, 2),
+        rows=tuple(
+            Row(name=name, model={"preset": name, "training": {}}, features="configs/frappe.yaml")
+            for name in ("lr", "fm")
+        ),
+    )
+
+    def result(self, row: int, seed: int, **test: float) -> Result:
+        return Result(
+            table="small",
+            row=self.TABLE.rows[row].name,
+            plan=self.TABLE.rows[row].digest,
+            seed=seed,
+            data="0",
+            test=test,
+            valid=test,
+            best_epoch=1,
+            epochs=1,
+            parameters=9,
+            seconds=1.0,
+            rows_per_second=1.0,
+            machine="one",
+            day="2026-01-01",
+        )
+
+    def lines(self, *results: Result) -> list[str]:
+        return [line for line in results_page([self.TABLE], results).splitlines() if line.startswith(("| lr", "| fm"))]
+
+    def test_a_row_without_a_metric_that_another_has(self) -> None:
+        made = self.lines(self.result(0, 1, auc=0.5, gauc=0.6), self.result(1, 1, auc=0.7))
+        assert [line.split(" | ")[:3] for line in made] == [["| lr", "1", "0.5000"], ["| fm", "1", "0.7000"]]
+        assert "| 0.6000 |" in made[0]
+        assert "0.6000" not in self.lines(self.result(0, 1, auc=0.5, gauc=0.6), self.result(0, 2, auc=0.5))[0]
+
+    def test_a_seed_counts_once_and_only_if_the_plan_has_it(self) -> None:
+        [line] = self.lines(self.result(0, 1, auc=0.5), self.result(0, 1, auc=0.6), self.result(0, 3, auc=0.9))
+        assert line.startswith("| lr | 1 | 0.6000 |")
 
 
 class TestTraining:
@@ -62,7 +111,7 @@ class TestTraining:
         (directory / "small.yaml").write_text(yaml.safe_dump(plan, sort_keys=False), "utf-8")
         return directory
 
-    def call(self, bench: Workbench, plans: Path, *options: str) -> Result:
+    def call(self, bench: Workbench, plans: Path, *options: str) -> Done:
         places = {"--data": bench.data, "--plans": plans, "--work": plans.parent / "work"}
         places |= {"--results": plans.parent / "results.jsonl", "--page": plans.parent / "page.md"}
         given = [str(part) for pair in places.items() for part in pair]
@@ -85,6 +134,18 @@ class TestTraining:
 
         self.call(bench, plans, "--seeds", "1")
         assert read_results(results) == first
+
+        other = bench.data.with_name("other")
+        shutil.copytree(bench.data, other)
+        manifest = other / "dataset.json"
+        manifest.write_text(manifest.read_text("utf-8").replace('"seed": ', '"seed": 1'), "utf-8")
+        refused = self.call(bench, plans, "--data", str(other))
+        assert refused.exit_code == 2
+        assert "LR, seed 1 was trained on other data than" in refused.output
+        manifest.unlink()
+        refused = self.call(bench, plans, "--data", str(other))
+        assert refused.exit_code == 2
+        assert "dataset.json: no such file; --data is a directory that" in refused.output
 
         path = plans / "small.yaml"
         path.write_text(path.read_text("utf-8").replace("preset: lr", "preset: mlp"), "utf-8")
@@ -112,6 +173,9 @@ class TestTraining:
             ),
             ("seeds:", "seeds: []\nevery_seed:", "small.yaml: every_seed: unknown key"),
             ("source: nowhere", "sauce: nowhere", "small.yaml: rows.LR: sauce: unknown key. Allowed: dimension, "),
+            ("preset: lr", "preset: nosuch", "small.yaml: rows.LR: preset: no preset 'nosuch'. Allowed: "),
+            ("preset: lr", "preset: lr\n    model: {layers: 2}", "small.yaml: rows.LR: layers: unknown key"),
+            ("  LR:", "  LR, FM:", "small.yaml: rows.LR, FM: name: "),
         ],
     )
     def test_a_plan_with_a_fault(self, bench: Workbench, plans: Path, written: str, instead: str, told: str) -> None:
@@ -126,9 +190,35 @@ class TestTraining:
         refused = self.call(bench, plans, "--rows", "LR,GRU")
         assert refused.exit_code == 2
         assert "GRU: no row of small. Allowed: LR, FM, the same FM" in " ".join(refused.output.split())
-        refused = CliRunner().invoke(app, ["--table", "huge", "--plans", str(plans)])
+        refused = self.call(bench, plans, "--table", "huge")
         assert refused.exit_code == 2
         assert "huge: no such table. Allowed: small" in " ".join(refused.output.split())
+        refused = self.call(bench, plans, "--seeds", "3")
+        assert refused.exit_code == 2
+        assert "small has 2 seeds. Received: 3" in " ".join(refused.output.split())
+
+    def test_own_plans_do_not_replace_the_page_of_the_project(self, plans: Path) -> None:
+        before = PAGE.read_text("utf-8")
+        refused = CliRunner().invoke(app, ["--plans", str(plans)])
+        assert refused.exit_code == 2
+        assert "needs --results and --page" in refused.output
+        page = plans.parent / "page.md"
+        options = ["--plans", str(plans.parent / "nope"), "--results", str(page), "--page", str(page)]
+        refused = CliRunner().invoke(app, options)
+        assert refused.exit_code == 2
+        assert "nope: a directory with plans, NAME.yaml, is wanted here" in refused.output
+        assert PAGE.read_text("utf-8") == before
+        assert not page.exists()
+
+    def test_a_line_that_is_no_result(self, plans: Path) -> None:
+        results, page = plans.parent / "results.jsonl", plans.parent / "page.md"
+        results.write_text('{"table": "small", "ro', "utf-8")
+        refused = CliRunner().invoke(
+            app, ["--plans", str(plans), "--results", str(results), "--page", str(page)], catch_exceptions=False
+        )
+        assert refused.exit_code == 2
+        assert "results.jsonl, line 1: Invalid JSON" in refused.output
+        assert "Delete the line, and its row is trained again." in refused.output
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "searches").glob("*.yaml")), ids=lambda path: path.stem)
