@@ -32,7 +32,7 @@ from tfctr.data.build.events import Cut
 from tfctr.data.build.impressions import Plan, impressions
 from tfctr.data.build.log import LogFile, bucket_count, by_bucket, log_batches, log_files, log_schema, text_types
 from tfctr.data.build.numbers import log_pieces, warn_of_words
-from tfctr.data.build.plan import described, make_plan
+from tfctr.data.build.plan import described, files_read, make_plan
 from tfctr.data.build.sides import vectors_of_items
 from tfctr.data.build.spec import Build, load_build
 from tfctr.data.build.tables import arrow_errors, is_typed
@@ -135,7 +135,7 @@ def build_on_beam(
     for name, side in work.plan.sides.items():
         warn_of_words(side.words, side.pieces, name)
     vectors = vectors_of_items(build, base, work.plan.sides)
-    with staged_directory(out, force) as directory:
+    with staged_directory(out, force, map(Path, files_read(build, base))) as directory:
         description, parts = directory / "description.json", directory / "parts"
         for split in SPLITS:
             (directory / split).mkdir()
@@ -152,7 +152,8 @@ def build_on_beam(
         description.unlink()
         with arrow_errors():
             warn_of_words(found["words"], lambda column: log_pieces(build, work.files, column), "log")
-        shutil.rmtree(parts, ignore_errors=True)
+        if parts.exists():
+            shutil.rmtree(parts)
         _check_all_written(directory, manifest)
         if vectors is not None:
             vectors.save(directory)
@@ -256,7 +257,12 @@ def main(
     beam_arg: Annotated[
         list[str] | None, typer.Option(help="An argument of Beam, such as --runner=FlinkRunner.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace the data set that stands at --out; with anything else in it, it is refused."
+        ),
+    ] = False,
 ) -> None:
     """Make impressions of an interaction log on Beam: the rows that `tfctr data build` makes."""
     arguments = (*beam_args(workers), *(beam_arg or ()))

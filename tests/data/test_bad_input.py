@@ -130,6 +130,41 @@ def test_force_replaces_nothing_but_data_sets(tmp_path: Path) -> None:
         synthesize(tmp_path / "precious" / "thesis.txt", Settings(rows=400), force=True)
 
 
+def test_what_lies_in_a_data_set_and_is_not_of_it_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = Settings(rows=400, users=20, items=48)
+    synthesize(out, settings)
+    strangers = [out / name for name in ("notes.txt", "runs/model/1", "source/train.csv", "train/more.csv")]
+    for path in strangers:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    told = r"out is not replaced, since .*: notes.txt, runs, source, train/more.csv; move that elsewhere, or name a new"
+    for force in (False, True):
+        with pytest.raises(UserError, match=told):
+            synthesize(out, settings, force)
+    assert [path.read_text() for path in strangers] == ["mine"] * 4
+    for number in range(6):
+        (out / f"a{number}").touch()
+    with pytest.raises(UserError, match=r": a0, a1, a2, a3, a4 and 5 more; move"):
+        synthesize(out, settings, force=True)
+
+
+def test_what_is_put_into_a_data_set_while_another_one_is_made_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"out is not empty and holds no dataset.json"), staged_directory(out, True):
+        (out / "notes").mkdir(parents=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "notes"]
+
+
+def test_what_is_written_must_be_in_the_list_of_what_a_data_set_consists_of(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"list of its content: more.txt"),
+        staged_directory(tmp_path / "out") as made,
+    ):
+        (made / "more.txt").touch()
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_old_data_set_survives_a_failed_replacement(tmp_path: Path) -> None:
     out = tmp_path / "out"
     synthesize(out, Settings(rows=400, users=20, items=48))

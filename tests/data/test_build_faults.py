@@ -327,6 +327,11 @@ NO_NUMBER = r"log.csv, row 8: column '{}' is 'NA', which is no number.*{}.*`log.
         ("price", {"label": {"column": "price", "at_least": 0}}, "`at_least: 0.0`"),
         ("click", {"histories": {}}, "a label must be 0 or 1"),
         ("time", {}, "a time is a timestamp"),
+        (
+            "price",
+            {"columns": {"dear": "log.price"}, "changes": {"dear": {"between": [0, 1]}}},
+            "`changes.dear.between` asks numbers. A missing value is left empty",
+        ),
     ],
 )
 def test_a_word_among_the_numbers_of_a_csv_is_told_where_numbers_are_asked(
@@ -366,17 +371,73 @@ def test_the_only_word_among_numbers_of_a_csv_is_warned_of(
 
     told = [line.replace(f"{tmp_path}/", "") for line in capsys.readouterr().err.splitlines()]
     all_texts = (
-        "the only word among numbers, so all of the column are texts; if it stands for a missing value, name it in"
+        "the only word among numbers, so all of the column are texts; if it stands for a missing value, leave that "
+        "empty, or name the word in"
     )
     assert told == [
-        f"warning: users.csv, row 2: column 'age' is 'unknown', {all_texts} `users.csv.nulls`",
-        f"warning: log.csv, row 8: column 'price' is 'NA', {all_texts} `log.csv.nulls`",
+        f"warning: users.csv, row 2: column 'age' is 'unknown', {all_texts} `users.csv.nulls` of the build file",
+        f"warning: log.csv, row 8: column 'price' is 'NA', {all_texts} `log.csv.nulls` of the build file",
     ]
 
     content["log"] |= {"csv": {"nulls": ["NA"]}}
     content["users"] |= {"csv": {"nulls": ["unknown"]}}
     build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out", force=True)
     assert capsys.readouterr().err == ""
+
+
+def test_a_word_among_the_numbers_of_a_table_that_are_changed_is_told(tmp_path: Path) -> None:
+    pq.write_table(click_log(12), tmp_path / "log.parquet")
+    ages = pa.array(["31", "old", "young", *["42"] * 9])
+    write_csv(tmp_path / "users.csv", pa.table({"id": range(12), "age": ages}))
+    content = BUILD | {"users": {"path": "users.csv", "key": "id"}, "columns": ["log.user", "log.item", "users.age"]}
+    content |= {"changes": {"age": {"between": [0, 40, 99]}}}
+    told = r"users.csv, row 2: column 'age' is 'old', .*; `changes.age.between` asks numbers.*`users.csv.nulls`"
+    with pytest.raises(UserError, match=told):
+        build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "told"),
+    [
+        ("kind", {"between": [0, 1]}, "changes.kind.between: needs numbers; the column is string"),
+        ("price", {"part": "^."}, "changes.price.part: needs texts; the column is float"),
+        ("price", {"without": [1]}, "changes.price.without: needs lists; the column is float"),
+    ],
+)
+def test_a_change_of_values_of_another_type_is_told_with_the_file(
+    tmp_path: Path, column: str, change: dict[str, Any], told: str
+) -> None:
+    log = click_log(12)
+    log = log.append_column("kind", pa.array(["a"] * log.num_rows))
+    with pytest.raises(UserError, match=f"log.parquet: {told}"):
+        build(tmp_path, log, columns=[f"log.{column}"], changes={column: change})
+
+
+def test_a_log_that_lies_in_the_data_set_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    build(tmp_path, click_log(30))
+    out = tmp_path / "out"
+    before = content_of(out)
+    content = {"log": {"path": "train"}, "label": {"column": "click"}, "columns": ["log.item"], "split": "random"}
+    for base in (out, tmp_path / "link"):
+        if base != out:
+            base.symlink_to(out)
+        with pytest.raises(UserError, match=r"train/part-00000.parquet: is read, and .*out would be replaced with it"):
+            build_dataset(build_of(content, "b"), base, out, force=True)
+    assert content_of(out) == before
+
+
+def test_a_given_split_without_impressions_is_told_with_its_file(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / split).mkdir()
+        for part in range(2):
+            kind = pa.array([int(split != "valid")] * 12)
+            log = click_log(12).slice(12 * part, 12).append_column("kind", kind)
+            pq.write_table(log, tmp_path / split / f"{part}.parquet")
+    path = {split: split for split in ("train", "valid", "test")}
+    content = {"log": {"path": path, "where": [{"column": "kind", "one_of": [1]}]}, "label": {"column": "click"}}
+    told = r"the valid split would be empty .*/valid has no row that becomes one of it; .* and at `log.where`$"
+    with pytest.raises(UserError, match=told):
+        build_dataset(build_of(content, "b"), tmp_path, tmp_path / "out")
 
 
 def test_a_table_without_a_column_is_told_before_the_log_is_read(
@@ -519,7 +580,7 @@ def test_two_builds_of_one_data_set_do_not_meet(tmp_path: Path) -> None:
         (directory / "theirs").touch()
         with pytest.raises(UserError, match="out: another run is under way here"):
             build(tmp_path, click_log(12))
-        assert (directory / "theirs").is_file()
+        (directory / "theirs").unlink()
 
 
 def test_another_data_set_is_not_made_in_the_same_place(tmp_path: Path) -> None:

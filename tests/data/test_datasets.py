@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tests.data.build_logs import rows_of
@@ -138,3 +139,100 @@ def test_a_wrong_header_and_a_bad_label_are_told_with_file_and_row(tmp_path: Pat
 def test_a_source_that_is_no_directory_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere is not a directory; --source must hold the publisher's files"):
         prepare("frappe", tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_the_files_of_the_publisher_are_not_replaced_by_what_is_made_of_them(tmp_path: Path) -> None:
+    PUBLIC_FILES["kkbox"].write(tmp_path / "source")
+    out = tmp_path / "out"
+    prepare("kkbox", tmp_path / "source", out)
+    (tmp_path / "source").rename(out / "source")
+    arguments = ["--source", str(out / "source"), "--out", str(out), "--force"]
+    result = CliRunner().invoke(app, ["data", "prepare", "kkbox", *arguments])
+    assert "is not replaced, since it holds what is not of its data set: source; move" in str(result.exception)
+    assert sorted(path.name for path in (out / "source").iterdir()) == ["test.csv.gz", "train.csv", "valid.csv"]
+    for path in (out / "source").iterdir():
+        path.rename(out / path.name)
+    (out / "source").rmdir()
+    for force in (False, True):
+        with pytest.raises(UserError, match=r"its data set: test.csv.gz, train.csv, valid.csv; move"):
+            prepare("kkbox", out, out, force)
+    assert (out / "train.csv").is_file()
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64, 10**23])
+def test_a_seed_that_none_can_be_is_refused(tmp_path: Path, seed: int) -> None:
+    PUBLIC_FILES["tenrec"].write(tmp_path / "source")
+    with pytest.raises(UserError, match=rf"tenrec: seed: Input should be less than 4294967296. Received: {seed}"):
+        prepare("tenrec", tmp_path / "source", tmp_path / "out", seed=seed)
+    arguments = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--seed", str(seed)]
+    result = CliRunner().invoke(app, ["data", "prepare", "tenrec", *arguments])
+    assert (result.exit_code, "--seed" in result.output) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--seed", "17"], "movielens-tag is split as published, so it takes no seed"),
+        (["--split", "user-time"], "movielens-tag is written as published; of the options it takes"),
+        (["--history-length", "50"], "movielens-tag is written as published; of the options it takes"),
+    ],
+)
+def test_an_option_that_says_nothing_is_refused_also_with_its_default(
+    tmp_path: Path, option: list[str], told: str
+) -> None:
+    PUBLIC_FILES["movielens-tag"].write(tmp_path / "source")
+    arguments = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["data", "prepare", "movielens-tag", *arguments, *option])
+    assert told in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_of_the_publisher_without_a_row_is_told_with_its_file(tmp_path: Path) -> None:
+    PUBLIC_FILES["movielens-tag"].write(tmp_path / "source")
+    valid = tmp_path / "source" / "valid.csv"
+    valid.write_text(valid.read_text().partition("\n")[0] + "\n")
+    told = r"the valid split would be empty .*/valid.csv has no row of data; look whether you have the whole file"
+    with pytest.raises(UserError, match=told):
+        prepare("movielens-tag", tmp_path / "source", tmp_path / "out")
+
+
+def test_a_word_among_the_ages_of_kkbox_is_told_with_file_and_row(tmp_path: Path) -> None:
+    PUBLIC_FILES["kkbox"].write(tmp_path / "source")
+    train = tmp_path / "source" / "train.csv"
+    train.write_text(train.read_text().replace(",13,30,female,", ",13,old,female,", 1))
+    told = (
+        r"train.csv, row 2: column 'bd' is 'old', .*; `changes.bd.between` asks numbers. A missing value is left empty"
+    )
+    with pytest.raises(UserError, match=told):
+        prepare("kkbox", tmp_path / "source", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("criteo-x4", "two columns are called '0'; the first line must name the columns"),
+        ("kkbox", "no column 'msno'; it has 1, u1, .*; its first line must name the columns"),
+    ],
+)
+def test_a_file_without_the_names_of_its_columns_is_told(tmp_path: Path, name: str, told: str) -> None:
+    PUBLIC_FILES[name].write(tmp_path / "source")
+    train = tmp_path / "source" / "train.csv"
+    lines = train.read_text().partition("\n")[2]
+    if name == "kkbox":  # whose first row must have no value twice
+        lines = lines.replace("0,,7", "0,m,7").replace("Dan Smith,,", "Dan Smith,x,").replace(",1,0,", ",8,0,")
+        lines = lines.replace("explore,Explore", "a,b")
+    train.write_text(lines)
+    with pytest.raises(UserError, match=f"train.csv: {told}"):
+        prepare(name, tmp_path / "source", tmp_path / "out")
+
+
+def test_movielens_without_vectors_goes_with_its_feature_file_without_them(tmp_path: Path) -> None:
+    PUBLIC_FILES["movielens-1m-ctr"].write(tmp_path / "source")
+    prepare("movielens-1m", tmp_path / "source", tmp_path / "out")
+    content = yaml.safe_load((CONFIGS / "movielens.yaml").read_text())
+    with pytest.raises(UserError, match=r"candidate.item_vector.vectors: .*item_vectors.npz: no such file"):
+        check_dataset(str(tmp_path / "out"), load_feature_file(CONFIGS / "movielens.yaml"), None)
+    del content["candidate"]["item_vector"]
+    (tmp_path / "features.yaml").write_text(yaml.safe_dump(content))
+    check_dataset(str(tmp_path / "out"), load_feature_file(tmp_path / "features.yaml"), None)

@@ -107,7 +107,8 @@ def test_the_only_word_in_lists_of_numbers_is_warned_of_with_its_row(
     build_dataset(build_of(build, "build.yaml"), tmp_path, tmp_path / "out")
     assert capsys.readouterr().err == (
         f"warning: {tmp_path}/train.csv, row 10: column 'before' has 'NA' in its list, the only word among numbers, so "
-        "all of the column are texts; if it stands for a missing value, name it in `log.csv.nulls`\n"
+        "all of the column are texts; if it stands for a missing value, leave that empty, or name the word in "
+        "`log.csv.nulls` of the build file\n"
     )
     assert rows_of(tmp_path / "out")["train"][9]["seen"] == ["7", "NA", "6"]
 

@@ -289,7 +289,10 @@ NULLS = "; a word that stands for a missing value is named in `csv.nulls`$"
         ),
         (lambda text: text.replace(",1.5,", ",NA,", 1), f"row 1: column 'price' is 'NA'; .* says float32{NULLS}"),
         (lambda text: text.replace("\n1,", "\nNA,", 1), f"row 1: column 'label' is 'NA'; a label must be int64{NULLS}"),
-        (lambda text: text.replace("extra", "205", 1), "two columns are called '205'"),
+        (
+            lambda text: text.replace("extra", "205", 1),
+            r"two columns are called '205'; the first line must name the columns$",
+        ),
         (lambda text: "", "Empty CSV file"),
         (lambda text: "\n\n", "Empty CSV file"),
         (lambda text: text.replace(",a,", ",\udcff,"), "a.csv: is not UTF-8 text|invalid UTF8"),

@@ -211,6 +211,17 @@ def test_a_note_of_another_form_is_told_as_one_that_can_not_be_read(tmp_path: Pa
         assert "\n" not in str(raised.value)
 
 
+def test_only_the_weights_of_the_run_before_are_removed(data: Path, tmp_path: Path) -> None:
+    train(data, tmp_path / "run")
+    (before,) = (tmp_path / "run").glob("*.weights.h5")
+    (tmp_path / "run" / "mine.weights.h5").touch()
+    train(data, tmp_path / "run", learning_rate=0.5)
+    left = {path.name for path in (tmp_path / "run").glob("*.weights.h5")}
+    assert len(left) == 2
+    assert "mine.weights.h5" in left
+    assert before.name not in left
+
+
 @pytest.mark.parametrize("fault", NOTES)
 def test_a_training_writes_a_note_of_another_form_anew(data: Path, tmp_path: Path, fault: str) -> None:
     (tmp_path / "run").mkdir()

@@ -20,12 +20,16 @@ app = typer.Typer(help="Data sets: of a log, a public one, a synthetic one; and 
 OutOption = Annotated[
     Path, typer.Option("--out", parser=local_directory, help="Directory to make; it must be new or empty.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace the data set that stands at --out.")]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace the data set that stands at --out; with anything else in it, it is refused."),
+]
 HistoryOption = Annotated[int, typer.Option(min=1, help="Events kept in a history.")]
 
 
 @app.command()
 def prepare(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help=f"Which data set: {', '.join(dataset_names())}.")],
     source: Annotated[Path, typer.Option(help="Directory with the publisher's files, plain or .gz.")],
     out: OutOption,
@@ -33,7 +37,7 @@ def prepare(
     neutral: Annotated[Neutral, typer.Option(help="Rows rated 3; they stay in histories.")] = "drop",
     split: Annotated[Split, typer.Option(help="How rows are split.")] = "user-time",
     shares: Annotated[str, typer.Option(help="Of train, valid and test.")] = "8:1:1",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 17,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 17,
     item_vectors: Annotated[
         Path | None, typer.Option(help="Item vectors, .npz or .npy with ids; text_vectors.npz of --source if there.")
     ] = None,
@@ -52,14 +56,17 @@ def prepare(
     options = Options(history_length, neutral, split, _shares(shares), seed, rows, users, history_ttl_seconds)
     if dataset == "movielens-1m":
         manifest = prepare_movielens(source, out, options, item_vectors, force)
-    elif options == Options(seed=seed) and item_vectors is None:
-        with resumable():
-            manifest = prepare_dataset(dataset, source, out, force, None if seed == Options().seed else seed)
     else:
-        raise UserError(
-            f"{dataset} is written as published; of the options it takes --source, --out and --force, and --seed where "
-            "it is split at random"
-        )
+        # What is given is refused where it says nothing, also when it is what would be taken without it.
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+        if given - {"dataset", "source", "out", "force", "seed"}:
+            raise UserError(
+                f"{dataset} is written as published; of the options it takes --source, --out and --force, and --seed "
+                "where it is split at random"
+            )
+        with resumable():
+            manifest = prepare_dataset(dataset, source, out, force, seed if "seed" in given else None)
     _print_splits(manifest)
     console().print(f"Written to {out}")
 

@@ -3,14 +3,14 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tfctr
 from tfctr.console import error_console
-from tfctr.data.staging import MANIFEST
+from tfctr.data.staging import ITEMS, MANIFEST
 from tfctr.errors import UserError
 
 
@@ -30,7 +30,7 @@ class SplitCount:
 
 def write_items(directory: Path, items: Iterable[tuple[int | str | None, ...]], *more: str) -> None:
     """Writes items.csv in UTF-8: item_id, title, genres, year (empty when unknown), and the columns named by `more`."""
-    with (directory / "items.csv").open("w", encoding="utf-8", newline="") as file:
+    with (directory / ITEMS).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["item_id", "title", "genres", "year", *more])
         writer.writerows(items)
@@ -61,10 +61,13 @@ def warn_of_one_class(manifest: dict[str, Any]) -> None:
         )
 
 
-def require_rows(counts: dict[str, int]) -> None:
-    """Raises a `UserError` for a data set with an empty split, which no pipeline can read."""
+def require_rows(counts: dict[str, int], advice: Callable[[str], str]) -> None:
+    """Raises a `UserError` for a data set with an empty split, which no pipeline can read.
+
+    Args:
+        counts: Rows by split.
+        advice: Says of a split what to do.
+    """
     for split, rows in counts.items():
         if rows == 0:
-            raise UserError(
-                f"the {split} split would be empty (rows: {counts}); ask for more rows or users, or use another split"
-            )
+            raise UserError(f"the {split} split would be empty (rows: {counts}); {advice(split)}")

@@ -120,18 +120,16 @@ def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int |
             published. Then nothing is written.
     """
     from tfctr.data.build.local import build_dataset
-    from tfctr.data.build.log import log_files
-    from tfctr.data.build.sides import side_files
+    from tfctr.data.build.plan import files_read
 
     if name not in dataset_names():
         raise UserError(f"there is no public data set '{name}'; there are {', '.join(dataset_names())}")
     if name == _MOVIELENS:
         return prepare_movielens(source, out, Options() if seed is None else Options(seed=seed), force=force)
-    build = build_of(build_file(name), name)
-    if seed is not None:
-        if build.given_split:
-            raise UserError(f"{name} is split as published, so it takes no seed")
-        build = build.model_copy(update={"seed": seed})
+    content = build_file(name)
+    build = build_of(content if seed is None else content | {"seed": seed}, name)
+    if seed is not None and build.given_split:
+        raise UserError(f"{name} is split as published, so it takes no seed")
     if not source.is_dir():
         raise UserError(f"{source} is not a directory; --source must hold the publisher's files")
     with TemporaryDirectory(prefix="tfctr-") as temporary:
@@ -142,10 +140,9 @@ def prepare(name: str, source: Path, out: Path, force: bool = False, seed: int |
                 found = tables(source, base)
         else:
             base = source
-            paths = [file.path for file in log_files(build, base)]
-            paths += [path for key, side in build.sides.items() for path in side_files(side, base, key)]
+            paths = files_read(build, base)
             with step(f"Reading {source}"):
-                found = [provenance(Path(path)) for path in dict.fromkeys(paths)]
+                found = [provenance(Path(path)) for path in paths]
         return build_dataset(build, base, out, force, {"dataset": name, "source": found})
 
 

@@ -104,7 +104,8 @@ def synthesize(out: Path, settings: Settings, force: bool = False) -> dict[str, 
         with step("Drawing items, users and clicks"):
             world = World(settings)
             counts, user_rows, item_rows, test = _survey(world)
-            require_rows({name: count.rows for name, count in zip(SPLITS, counts, strict=True)})
+            rows = {name: count.rows for name, count in zip(SPLITS, counts, strict=True)}
+            require_rows(rows, lambda split: "ask for more --rows or --users")
             activity, popularity = _terciles(user_rows), _terciles(item_rows)
             ceilings = test.ceilings(settings.seed)
         genres = _genres(world)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -33,6 +34,8 @@ from tfctr.training.splits import read_paths, read_splits
 from tfctr.training.workers import ALONE, Workers
 
 _NOTE = "run.json"
+_WEIGHTS = re.compile(r"[0-9a-f]{16}(-[0-9a-f]{16}){2,3}\.weights\.h5")
+"""What the weights of a run are called, of which a workspace keeps the last; other weights there are somebody's own."""
 
 
 class _Note(TypedDict, total=False):
@@ -159,7 +162,7 @@ def _train(
             unfinished.unlink(missing_ok=True)
         write_text(out / _NOTE, json.dumps(note, indent=1))
         for old in out.glob("*.weights.h5"):
-            if old != weights:
+            if old != weights and _WEIGHTS.fullmatch(old.name):
                 old.unlink(missing_ok=True)
     return result
 

@@ -58,12 +58,12 @@ class Change(Strict):
             raise ValueError(f"must have one of {', '.join(Change.model_fields)}")
         return self
 
-    def apply(self, values: pa.Array, name: str) -> pa.Array:
+    def apply(self, values: pa.Array, told: str) -> pa.Array:
         """The values [n] as they are written.
 
         Args:
             values: The values [n].
-            name: Their column, for the message.
+            told: Their table and the change, for the message: `log.csv: changes.age`.
 
         Raises:
             UserError: such values can't be changed so.
@@ -78,15 +78,15 @@ class Change(Strict):
             return pa.nulls(len(values), pa.string() if self.between is None else pa.int64())
         if self.part is not None:
             if not pa.types.is_string(kind):
-                raise UserError(f"changes.{name}.part: needs texts; the column is {kind}")
+                raise UserError(f"{told}.part: needs texts; the column is {kind}")
             return _part(values, self.part)
         if self.between is not None:
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                raise UserError(f"changes.{name}.between: needs numbers; the column is {kind}")
+                raise UserError(f"{told}.between: needs numbers; the column is {kind}")
             return _interval(values, self.between)
         if not _is_list(kind):
-            raise UserError(f"changes.{name}.without: needs lists; the column is {kind}")
-        return _without(values, self.without or (), f"changes.{name}.without")
+            raise UserError(f"{told}.without: needs lists; the column is {kind}")
+        return _without(values, self.without or (), f"{told}.without")
 
 
 def _part(values: pa.Array, part: str) -> pa.Array:

@@ -53,6 +53,13 @@ class Plan:
         keys = {"users": self.build.log.user, "items": self.build.log.item}
         return {name: side.find(events.table.column(keys[name]).combine_chunks()) for name, side in self.sides.items()}
 
+    def table_of(self, column: str) -> str:
+        """The table that a column of an impression, or of a history, comes from, for messages."""
+        histories = self.build.histories.values()
+        sources = dict(self.columns) | {name: source for one in histories for name, source in one.columns.items()}
+        table = sources[column].partition(".")[0]
+        return self.files[0].path if table == "log" else self.sides[table].path
+
     def count_for_cut(self, log: pa.Table, counts: CutCounts) -> None:
         """Adds the impressions of some users to what decides the cut."""
         counts.add(arrange(log, self.build, self.files), self.build.seed)
@@ -98,7 +105,7 @@ def impressions(log: pa.Table, plan: Plan, slices: Slices) -> Iterator[tuple[str
             for maker in makers:
                 columns |= maker.lists(rows)
             for column, change in plan.build.changes.items():
-                columns[column] = change.apply(columns[column], column)
+                columns[column] = change.apply(columns[column], f"{plan.table_of(column)}: changes.{column}")
             columns[LABEL] = pa.array(events.labels[some])
             if plan.build.request is not None:
                 columns[plan.build.request] = _requests(events, plan.build, rows)

@@ -27,8 +27,8 @@ from tfctr.data.build.log import (
     with_places,
 )
 from tfctr.data.build.numbers import log_pieces, warn_of_words
-from tfctr.data.build.plan import described, make_plan
-from tfctr.data.build.sides import side_files, vectors_of_items
+from tfctr.data.build.plan import described, files_read, make_plan
+from tfctr.data.build.sides import vectors_of_items
 from tfctr.data.build.spec import Build
 from tfctr.data.build.tables import arrow_errors, is_typed
 from tfctr.data.keys import files_key
@@ -68,8 +68,10 @@ def build_dataset(
     Raises:
         UserError: the input is bad, or `out` is taken. Then nothing is written.
     """
-    files = log_files(build, base)
-    with arrow_errors(), resumed_directory(out, force, _key(build, base, files)) as directory:
+    files, read = log_files(build, base), files_read(build, base)
+    # What a killed run must share with this one to be continued.
+    key = files_key(read, build.model_dump_json())
+    with arrow_errors(), resumed_directory(out, force, key, map(Path, read)) as directory:
         schema = log_schema(files, build)
         plan = make_plan(build, base, files, schema)
         for name, side in plan.sides.items():
@@ -98,12 +100,6 @@ def build_dataset(
         shutil.rmtree(directory / _BUCKETS)
     warn_of_one_class(manifest)
     return manifest
-
-
-def _key(build: Build, base: Path, files: list[LogFile]) -> str:
-    """What a killed run must share with this one to be continued."""
-    tables = [path for name, side in build.sides.items() for path in side_files(side, base, name)]
-    return files_key([*(file.path for file in files), *tables], build.model_dump_json())
 
 
 @dataclass(frozen=True)

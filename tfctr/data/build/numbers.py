@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tfctr.console import error_console
 from tfctr.data.build.log import LogFile, column_of
-from tfctr.data.build.spec import LABEL_WANTED, TIME_WANTED, Build
+from tfctr.data.build.sides import SideTable, side_files
+from tfctr.data.build.spec import LABEL_WANTED, TIME_WANTED, Build, Side
 from tfctr.data.build.tables import is_typed, table_batches
 from tfctr.data.sources import with_lists
 from tfctr.data.sources.columns import is_list
@@ -34,10 +36,46 @@ def check_numbers(log: pa.Table, build: Build, files: Sequence[LogFile]) -> None
             # The log is read once more for it: who reads it first does not know yet what is asked.
             told = first_word(log_pieces(build, files, column), column, booleans=asks == LABEL_WANTED)
             if told is not None:
-                raise UserError(
-                    f"{told}, which is no number, so all of the column are texts; {asks}. A word that stands for a "
-                    "missing value is named in `log.csv.nulls`"
-                )
+                raise _no_number(told, asks, "log")
+
+
+def check_changed(sides: Mapping[str, SideTable], build: Build, base: Path) -> None:
+    """The same for the columns of tables whose numbers are changed.
+
+    Args:
+        sides: The tables of users and items.
+        build: The build file.
+        base: The directory that its paths start from.
+
+    Raises:
+        UserError: as of `check_numbers`.
+    """
+    for table, side in sides.items():
+        for column, asks in _changed(build, table):
+            if pa.types.is_string(side.column(column).type):
+                told = first_word(_side_pieces(build.sides[table], base, table, column), column)
+                if told is not None:
+                    raise _no_number(told, asks, table)
+
+
+def _side_pieces(side: Side, base: Path, table: str, column: str) -> Iterator[tuple[str, pa.RecordBatch]]:
+    for path in side_files(side, base, table):
+        if not is_typed(path):
+            yield from ((path, batch) for batch in table_batches(path, [column], side))
+
+
+def _no_number(told: str, asks: str, table: str) -> UserError:
+    return UserError(
+        f"{told}, which is no number, so all of the column are texts; {asks}. A missing value is left empty, or its "
+        f"word is named in `{table}.csv.nulls` of the build file"
+    )
+
+
+def _changed(build: Build, table: str) -> Iterator[tuple[str, str]]:
+    """The columns of a table whose changes ask numbers of them, and by what."""
+    for name, source in (build.columns or {}).items():
+        if source.startswith(f"{table}.") and name in build.changes and build.changes[name].between is not None:
+            yield source.removeprefix(f"{table}."), f"`changes.{name}.between` asks numbers"
 
 
 def _asked(build: Build) -> Iterator[tuple[str, str]]:
@@ -51,6 +89,7 @@ def _asked(build: Build) -> Iterator[tuple[str, str]]:
             yield column, f"`{rule.text}` asks numbers"
     if label.given is None:
         yield label.column, LABEL_WANTED
+    yield from _changed(build, "log")
 
 
 def warn_of_words(
@@ -67,7 +106,7 @@ def warn_of_words(
         told = first_word(pieces(column), column)
         error_console().print(
             f"warning: {told}, the only word among numbers, so all of the column are texts; if it stands for a missing "
-            f"value, name it in `{key}.csv.nulls`",
+            f"value, leave that empty, or name the word in `{key}.csv.nulls` of the build file",
             markup=False,
             highlight=False,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pyarrow as pa
 
 from tfctr.data.build.counts import RowCounts
 from tfctr.data.build.impressions import LABEL, Plan
-from tfctr.data.build.log import LogFile
-from tfctr.data.build.sides import SideTable, load_side
+from tfctr.data.build.log import LogFile, log_files
+from tfctr.data.build.numbers import check_changed
+from tfctr.data.build.sides import SideTable, load_side, side_files
 from tfctr.data.build.spec import Build
 from tfctr.data.build.tables import require_columns
 from tfctr.data.item_vectors import FILE_NAME
 from tfctr.data.manifest import require_rows
 from tfctr.data.sources.columns import is_list
+from tfctr.data.splits import SPLITS
 from tfctr.errors import UserError
 
 _ROW_OF = {"users": "user", "items": "item"}
@@ -44,8 +47,24 @@ def make_plan(build: Build, base: Path, files: Sequence[LogFile], schema: pa.Sch
     for source in [*columns.values(), *build.sources]:
         table, _, column = source.partition(".")
         require_columns(paths[table], tables[table], [column])
+    check_changed(sides, build, base)
     _check_events_stay(build, {"log": schema, **{name: side.table.schema for name, side in sides.items()}})
     return Plan(build, files, columns, sides)
+
+
+def files_read(build: Build, base: Path) -> list[str]:
+    """The files of the log and of the tables, each once.
+
+    Args:
+        build: The build file.
+        base: The directory that its paths start from.
+
+    Raises:
+        UserError: there are none of one of them.
+    """
+    paths = [file.path for file in log_files(build, base)]
+    paths += [path for name, side in build.sides.items() for path in side_files(side, base, name)]
+    return list(dict.fromkeys(paths))
 
 
 def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
@@ -54,7 +73,7 @@ def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
     Raises:
         UserError: a split without rows, or a table that has nothing of what the log names.
     """
-    require_rows({name: count["rows"] for name, count in counts.splits.items()})
+    require_rows({name: count["rows"] for name, count in counts.splits.items()}, partial(_advice, plan))
     for name, side in plan.sides.items():
         if not counts.found[name]:
             raise UserError(
@@ -70,6 +89,24 @@ def described(plan: Plan, counts: RowCounts) -> dict[str, Any]:
         "columns": dict(_told(plan)),
         "roles": _roles(plan),
     }
+
+
+def _advice(plan: Plan, split: str) -> str:
+    """What to do about a split without rows."""
+    build = plan.build
+    if not build.given_split:
+        return "the log needs more rows, or users; or use another split, or other shares"
+    paths = [file.path for file in plan.files if file.split == SPLITS.index(split)]
+    place = paths[0] if len(paths) == 1 else str(Path(paths[0]).parent)
+    narrowing = {
+        "log.where": build.log.where,
+        "impressions": build.impressions,
+        "keep_negatives": build.keep_negatives < 1,
+    }
+    named = ", ".join(f"`{key}`" for key, narrows in narrowing.items() if narrows)
+    if named:
+        return f"{place} has no row that becomes one of it; look at the rows there, and at {named}"
+    return f"{place} has no row of data; look whether you have the whole file"
 
 
 def _check_events_stay(build: Build, schemas: Mapping[str, pa.Schema]) -> None:

@@ -32,12 +32,14 @@ class SideTable:
     """What is known of users or items.
 
     Attributes:
+        path: Where it is.
         table: One row a key.
         key: The name of the key's column.
         words: The columns of numbers that one word makes texts.
         read: What was read of each file, by which such a word is found.
     """
 
+    path: str
     table: pa.Table
     key: str
     words: Sequence[str] = ()
@@ -140,4 +142,5 @@ def load_side(side: Side, base: Path, name: str) -> SideTable:
     if (counts > 1).any():
         key, rows = counted.field("values")[int(counts.argmax())], counts.max()
         raise UserError(f"{base / side.path}: {side.key} '{key}' stands in {rows} rows; keep one")
-    return SideTable(table, side.key, types.of_one_word, found if types.of_one_word else ())
+    read = found if types.of_one_word else ()
+    return SideTable(str(base / side.path), table, side.key, types.of_one_word, read)

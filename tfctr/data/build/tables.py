@@ -116,7 +116,14 @@ def require_columns(path: str, names: Collection[str], wanted: Collection[str]) 
     """Raises a `UserError` for the first column that a table lacks."""
     for name in wanted:
         if name not in names:
-            raise UserError(f"{path}: no column '{name}'; it has {', '.join(names)}")
+            source = source_of(path)
+            values = source is not None and not source.typed and any(map(_is_number, names))
+            hint = "; its first line must name the columns" if values else ""
+            raise UserError(f"{path}: no column '{name}'; it has {', '.join(names)}{hint}")
+
+
+def _is_number(name: str) -> bool:
+    return name.replace(".", "", 1).isdigit()
 
 
 def is_typed(path: str) -> bool:

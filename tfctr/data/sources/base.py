@@ -136,13 +136,18 @@ def record_source(source: SourceClass) -> SourceClass:
     return source
 
 
-def unique_names(path: str, names: Sequence[str]) -> frozenset[str]:
+def unique_names(path: str, names: Sequence[str], named_by: str = "") -> frozenset[str]:
     """The names of a table's columns.
+
+    Args:
+        path: The table.
+        names: The names.
+        named_by: What must name the columns, for the message, where that may be forgotten.
 
     Raises:
         UserError: two are equal.
     """
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
-        raise UserError(f"{path}: two columns are called '{repeated[0]}'")
+        raise UserError(f"{path}: two columns are called '{repeated[0]}'{named_by}")
     return frozenset(names)

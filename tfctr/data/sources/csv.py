@@ -8,7 +8,7 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Csv(Source):
         from tfctr.data.sources.columns import log_rows
 
         wanted = {rule.column for rule in rules.values()}
-        unread = unique_names(path, _names(path, tables)) - wanted
+        unread = _unique_names(path, _names(path, tables), tables) - wanted
         histories = {rule.column for rule in rules.values() if rule.history}
         done = 0
         for batch in self.batches(path, wanted, tables):
@@ -69,7 +69,7 @@ class Csv(Source):
 
         first_line, lines_of_names = _first_line(path, tables)
         names = first_line if tables.columns is None else tables.columns
-        unique_names(path, names)
+        _unique_names(path, names, tables)
         read = [name for name in names if wanted is None or name in wanted]
         first_is_names = first_line == names
         parsing = arrow_csv.ParseOptions(delimiter=tables.delimiter)
@@ -190,6 +190,10 @@ class _Lines:
             self.count += lines
             self.quotes += piece.count(b'"')
             yield piece
+
+
+def _unique_names(path: str, names: Sequence[str], tables: TableFormat) -> frozenset[str]:
+    return unique_names(path, names, "; the first line must name the columns" if tables.columns is None else "")
 
 
 def _names(path: str, tables: TableFormat) -> tuple[str, ...]:
