@@ -300,6 +300,170 @@ def test_hyperband_goes_on_from_the_best(pretended: Make, tuned: Tuned, tmp_path
     assert Experiment.model_validate(found.content_of(longer[0])).training.epochs == 3
 
 
+@pytest.mark.parametrize("refused", [1, 2, 6, 7, 8, 9])
+def test_failed_trials_are_the_worst_of_their_round(
+    refused: int, pretended: Make, tuned: Tuned, tmp_path: Path
+) -> None:
+    """The best of a first round fail: as many go on as without them, or all that are left."""
+    pretended(rate_of)
+    rates = [trial.values["training.learning_rate"] for trial in tuned(plan(**METHODS["hyperband"])).trials[:9]]
+    best = sorted(rates, key=lambda rate: abs(rate - 0.02))
+
+    made = pretended(_refusing(best[:refused]))
+    found = tuned(plan(**METHODS["hyperband"]), tmp_path / "failing")
+
+    assert [trial.status for trial in found.trials[:9]] == [
+        "failed" if r in best[:refused] else "finished" for r in rates
+    ]
+    wanted = [rates.index(rate) + 1 for rate in best[refused:][:3]]
+    second = found.trials[9 : 9 + len(wanted)]
+    assert [(trial.goes_on_from, trial.epochs) for trial in second] == [(number, 3) for number in wanted]
+    third = found.trials[9 + len(wanted) :][: len(wanted[:1])]
+    assert [(trial.goes_on_from, trial.epochs) for trial in third] == [(10, 9)] * len(third)
+    assert [(trial.goes_on_from is None, trial.epochs) for trial in found.trials[9 + len(wanted) + len(third) :]] == [
+        *[(True, 3)] * 5, *[(False, 9)] * 2, *[(True, 9)] * 3
+    ]  # fmt: skip
+    assert len(made.trained) == len(found.trials)
+
+
+def test_one_that_fails_later_goes_no_further(pretended: Make, tuned: Tuned) -> None:
+    def score(experiment: Experiment) -> float:
+        if len(made.trained) == 10:
+            raise UserError("the training loss is nan")
+        return rate_of(experiment)
+
+    made = pretended(score)
+    found = tuned(plan(**METHODS["hyperband"]))
+    assert [(trial.status, trial.epochs) for trial in found.trials[9:13]] == [
+        ("failed", 3), ("finished", 3), ("finished", 3), ("finished", 9)
+    ]  # fmt: skip
+    assert found.trials[12].goes_on_from == 11
+    assert len(found.trials) == COUNTS["hyperband"]
+
+
+def test_hyperband_with_combinations_for_one_bracket_and_a_half(pretended: Make, tuned: Tuned) -> None:
+    """The second bracket goes on with what is left for it."""
+    pretended(rate_of)
+    few = {"training.learning_rate": [0.01, 0.02, 0.05, 0.1], "model.interaction.dropout": [0.0, 0.2, 0.4]}
+    found = tuned(plan(experiment=NINE, search=few, method="hyperband"))
+    assert [(trial.goes_on_from is None, trial.epochs) for trial in found.trials] == [
+        *[(True, 1)] * 9, *[(False, 3)] * 3, (False, 9), *[(True, 3)] * 3, *[(False, 9)] * 2
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["hyperband", "bayesian", "random"])
+def test_a_killed_search_with_failed_trials_ends_with_the_same(
+    name: str, pretended: Make, tuned: Tuned, tmp_path: Path
+) -> None:
+    def score(experiment: Experiment) -> float:
+        if float(experiment.training.learning_rate) > 0.01:  # type: ignore[arg-type]
+            raise UserError("the training loss is nan")
+        return rate_of(experiment)
+
+    def killed(experiment: Experiment) -> float:
+        if len(made.trained) == kill_at:
+            raise Killed
+        return score(experiment)
+
+    one = plan(**METHODS[name])
+    pretended(score)
+    whole = tuned(one, tmp_path / "whole")
+    assert {trial.status for trial in whole.trials} == {"failed", "finished"}
+    for kill_at in {1, 4, len(whole.trials)}:
+        made = pretended(killed)
+        with pytest.raises(Killed):
+            tuned(one, tmp_path / f"killed-{kill_at}")
+        made = pretended(score)
+        assert tuned(one, tmp_path / f"killed-{kill_at}").trials == whole.trials
+
+
+@pytest.mark.parametrize("seed", [2, 4])
+@pytest.mark.parametrize(
+    ("search", "method", "combinations"),
+    [
+        ({**RATES, "model.interaction.dropout": [0.0, 0.1, 0.2, 0.3]}, {"type": "random"}, 12),
+        ({"model.interaction.dropout": [one / 100 for one in range(60)]}, {"type": "random"}, 60),
+        ({"training.batch_size": {"type": "int", "low": 1, "high": 9, "scale": "log"}}, {"type": "random"}, 9),
+        ({**RATES, "model.interaction.dropout": [0.0, 0.1, 0.2, 0.3]}, {"type": "bayesian", "random_trials": 12}, 12),
+        ({"model.interaction.dropout": [one / 10 for one in range(9)]}, {"type": "hyperband"}, 9),
+    ],
+)  # fmt: skip
+def test_every_combination_is_drawn_once_where_so_many_are_asked_for(
+    search: Any, method: dict[str, Any], combinations: int, seed: int, pretended: Make, tuned: Tuned
+) -> None:
+    made = pretended(lambda experiment: 0.5)
+    trials = {} if method["type"] == "hyperband" else {"trials": combinations}
+    found = tuned(plan(experiment=NINE, search=search, method={**method, **trials}, seed=seed))
+    drawn = [trial.values for trial in found.trials if trial.epochs in (None, 1)]
+    assert len(drawn) == combinations == len({json.dumps(one) for one in drawn})
+    assert len(made.trained) == len(found.trials)
+
+
+def test_combinations_fewer_than_trials_end_a_search(pretended: Make, tuned: Tuned) -> None:
+    pretended(rate_of)
+    found = tuned(plan(method={"type": "random", "trials": 20}))
+    assert sorted(trial.values["training.learning_rate"] for trial in found.trials) == [0.01, 0.02, 0.05]
+
+
+def test_what_failed_before_is_not_tried_again(pretended: Make, tuned: Tuned) -> None:
+    """The nearer to the refused rate, the better, so a process that knows nothing of failures comes back to it."""
+    rates = [one / 100 for one in range(1, 11)]
+
+    def score(experiment: Experiment) -> float:
+        rate = float(experiment.training.learning_rate)  # type: ignore[arg-type]
+        if rate > 0.08:
+            raise UserError("the training loss is nan")
+        return 0.5 + rate
+
+    made = pretended(score)
+    method = {"type": "bayesian", "trials": 16, "random_trials": 4}
+    found = tuned(plan(search={"training.learning_rate": rates}, method=method))
+
+    assert len(found.trials) == 16
+    refused = [trial for trial in found.trials if not trial.finished]
+    assert len(made.trained) == len({one.training.learning_rate for one in made.trained})
+    assert len(refused) < 6
+    assert {trial.values["training.learning_rate"] for trial in found.ranked()[:1]} == {0.08}
+
+
+@pytest.mark.parametrize("left", [["best.yaml"], ["train/log.csv", "valid/log.csv"], [".hidden"]])
+def test_a_directory_of_other_files_is_refused(left: list[str], pretended: Make, tuned: Tuned, tmp_path: Path) -> None:
+    made = pretended(rate_of)
+    out = tmp_path / "out"
+    for name in left:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    with pytest.raises(UserError) as caught:
+        tuned(plan())
+    assert str(caught.value) == (
+        f"{out}: is not empty and holds no search; --out must name a directory that is new or empty, or that of a "
+        "search to go on with"
+    )
+    assert made.trained == []
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted(out / name for name in left)
+    assert {(out / name).read_text() for name in left} == {"mine"}
+
+
+@pytest.mark.parametrize("left", [[], [".lock"], [".lock", ".tune.json.4242.partial"]])
+def test_a_search_that_was_killed_before_its_first_file_begins(
+    left: list[str], pretended: Make, tuned: Tuned, tmp_path: Path
+) -> None:
+    pretended(rate_of)
+    (tmp_path / "out").mkdir()
+    for name in left:
+        (tmp_path / "out" / name).write_text("")
+    assert len(tuned(plan()).trials) == 3
+
+
+def _refusing(rates: list[float]) -> Callable[[Experiment], float]:
+    def score(experiment: Experiment) -> float:
+        if experiment.training.learning_rate in rates:
+            raise UserError("the training loss is nan")
+        return rate_of(experiment)
+
+    return score
+
+
 def test_a_method_of_ones_own_is_one_class(pretended: Make, tuned: Tuned) -> None:
     class Few(Method):
         type: Literal["few"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import keras_tuner
@@ -16,6 +17,9 @@ from tfctr.tuning.spaces import Space
 
 _NEVER = 2**31
 """So many failed trials in a row end a search: a failed trial says something of its values alone."""
+_DRAWS, _UNCOUNTED = 50, 1000
+"""An oracle draws again where a trial had the values, and takes all for drawn after so many draws for each combination:
+the last one that is left is missed once in e^50 times. Whole numbers on a log scale count as so many combinations."""
 
 
 class Method(Strict):
@@ -91,6 +95,7 @@ def make_oracle(chosen: Method, spaces: Mapping[str, Space], rising: bool, seed:
     }
     made = chosen.oracle(epochs, common)
     made.verbose = 0
+    made._max_collisions = _DRAWS * (combinations(spaces) or _UNCOUNTED)
     return made
 
 
@@ -122,6 +127,24 @@ class Random(Method):
         return _fewest(self.trials, combinations)
 
 
+class _Process(keras_tuner.oracles.BayesianOptimizationOracle):
+    """A Gaussian process that takes failed trials for as bad as the worst.
+
+    keras-tuner's leaves them out, and comes back to the values that failed for as long as they look promising.
+    """
+
+    def _vectorize_trials(self) -> Any:
+        scores = [one.score for one in self.trials.values() if one.status == "COMPLETED"]
+        failed = [one for one in self.trials.values() if one.status == "FAILED"]
+        for one in failed:
+            one.status, one.score = "COMPLETED", min(scores) if self.objective.direction == "max" else max(scores)
+        try:
+            return super()._vectorize_trials()
+        finally:
+            for one in failed:
+                one.status, one.score = "FAILED", None
+
+
 @method
 class Bayesian(Method):
     """A Gaussian process over the objective, after some trials by chance."""
@@ -138,7 +161,7 @@ class Bayesian(Method):
 
     def oracle(self, epochs: int, common: dict[str, Any]) -> Any:
         """Upper confidence bounds of a Gaussian process."""
-        return keras_tuner.oracles.BayesianOptimizationOracle(
+        return _Process(
             max_trials=self.trials,
             num_initial_points=self.random_trials,
             alpha=self.noise,
@@ -175,6 +198,43 @@ class Grid(Method):
         return _fewest(self.trials, combinations)
 
 
+class _Halving(keras_tuner.oracles.HyperbandOracle):
+    """Hyperband of one trial after the other, in which those that failed are the worst of their round.
+
+    keras-tuner's lets trials of a round go on as soon as more have finished than are to be thrown out, since others may
+    be under way. One that failed never finishes, so that each would take a place of those that go on.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Fills the first round, then each later one with the best of the round before, then begins a bracket."""
+        number, rounds = self._brackets[-1]["bracket_num"], self._brackets[-1]["rounds"]
+        if len(rounds[0]) < self._get_size(number, 0):
+            drawn: dict[str, Any] = self._random_trial(trial_id, self._brackets[-1])
+            if drawn["status"] == "RUNNING":
+                return drawn
+        for place, (before, now) in enumerate(pairwise(rounds), start=1):
+            gone_on = [one["past_id"] for one in now]
+            left = [self.trials[one["id"]] for one in before if one["id"] not in gone_on]
+            left = [one for one in left if one.status == "COMPLETED"]
+            if left and len(now) < self._get_size(number, place):
+                best = (max if self.objective.direction == "max" else min)(left, key=lambda one: one.score)
+                now.append({"past_id": best.trial_id, "id": trial_id})
+                goes_on = {
+                    "tuner/trial_id": best.trial_id,
+                    "tuner/epochs": self._get_epochs(number, place),
+                    "tuner/initial_epoch": self._get_epochs(number, place - 1),
+                    "tuner/bracket": number,
+                    "tuner/round": place,
+                }
+                return {"status": "RUNNING", "values": {**best.hyperparameters.values, **goes_on}}
+        if number == 0 and self._current_iteration + 1 == self.hyperband_iterations:
+            return {"status": "STOPPED"}
+        self._increment_bracket_num()
+        self._start_new_bracket()
+        begun: dict[str, Any] = self._random_trial(trial_id, self._brackets[-1])
+        return begun
+
+
 @method
 class Hyperband(Method):
     """Many trials of few epochs, the best of which go on for more."""
@@ -187,9 +247,7 @@ class Hyperband(Method):
     iterations: int = Field(1, ge=1, description="how often all of it is done")
 
     def _made(self, epochs: int, **common: Any) -> Any:
-        return keras_tuner.oracles.HyperbandOracle(
-            max_epochs=epochs, factor=self.factor, hyperband_iterations=self.iterations, **common
-        )
+        return _Halving(max_epochs=epochs, factor=self.factor, hyperband_iterations=self.iterations, **common)
 
     def check(self, spaces: Mapping[str, Space], epochs: int) -> None:
         """The first bracket has to be filled, or nothing would be compared."""

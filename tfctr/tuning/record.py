@@ -17,7 +17,9 @@ from tfctr.tuning.plan import Plan
 
 TRIALS = "trials.jsonl"
 """The file of a search that names the trials that have ended."""
-_NOTE, _BEST = "tune.json", "best.yaml"
+NOTE = "tune.json"
+"""The file that makes a directory one of a search: it is written first."""
+_BEST = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Trial:
     objective: float | None = None
     spread: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    seeds: Sequence[Seed] = ()
+    seeds: tuple[Seed, ...] = ()
     seconds: float = 0.0
     epochs: int | None = None
     goes_on_from: int | None = None
@@ -109,7 +111,7 @@ class Search:
 
 def is_search(place: str | Path) -> bool:
     """Whether a directory is the `--out` of a search."""
-    return (Path(place) / _NOTE).is_file()
+    return (Path(place) / NOTE).is_file()
 
 
 def read_search(place: str | Path) -> Search:
@@ -120,7 +122,7 @@ def read_search(place: str | Path) -> Search:
     """
     if not is_search(place):
         raise UserError(f"{place}: holds no search; begin one with `tfctr tune --out {place}`")
-    return Search(checked(Plan, _note(place)["plan"], Path(place) / _NOTE), read_trials(place))
+    return Search(checked(Plan, _note(place)["plan"], Path(place) / NOTE), read_trials(place))
 
 
 def read_trials(place: str | Path) -> list[Trial]:
@@ -130,7 +132,7 @@ def read_trials(place: str | Path) -> list[Trial]:
         return []
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [Trial(**{**line, "seeds": [Seed(**one) for one in line["seeds"]]}) for line in lines]
+        return [Trial(**{**line, "seeds": tuple(Seed(**one) for one in line["seeds"])}) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from None
 
@@ -144,7 +146,7 @@ def begun(place: Path) -> tuple[Plan, str] | None:
     if not is_search(place):
         return None
     note = _note(place)
-    return checked(Plan, note["plan"], place / _NOTE), str(note["rows"])
+    return checked(Plan, note["plan"], place / NOTE), str(note["rows"])
 
 
 def write_note(place: Path, plan: Plan, rows: str) -> None:
@@ -155,7 +157,7 @@ def write_note(place: Path, plan: Plan, rows: str) -> None:
         plan: The plan, of which options may have grown since the search began.
         rows: The key of the rows and the feature file; see `search_rows`.
     """
-    path = place / _NOTE
+    path = place / NOTE
     text = json.dumps({"plan": plan.model_dump(mode="json", exclude_unset=True), "rows": rows})
     with disk_errors(path):
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -183,7 +185,7 @@ def write_best(place: Path, search: Search) -> Path | None:
 
 
 def _note(place: str | Path) -> dict[str, Any]:
-    path = Path(place) / _NOTE
+    path = Path(place) / NOTE
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return {name: found[name] for name in ("plan", "rows")}

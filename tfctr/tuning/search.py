@@ -13,7 +13,7 @@ from typing import Any
 
 from tfctr.console import console
 from tfctr.data.keys import rows_key
-from tfctr.errors import UserError
+from tfctr.errors import UserError, disk_errors
 from tfctr.features.spec import FeatureFile
 from tfctr.storage import Mirror, local_path, only_one
 from tfctr.training.cluster import refuse_several
@@ -23,11 +23,23 @@ from tfctr.training.workers import ALONE
 from tfctr.training.workspace import finished_note, finished_run
 from tfctr.tuning.methods import make_oracle
 from tfctr.tuning.plan import Plan, check_plan, differences
-from tfctr.tuning.record import TRIALS, Search, Trial, begun, read_trials, write_best, write_note, write_trials
+from tfctr.tuning.record import (
+    NOTE,
+    TRIALS,
+    Search,
+    Trial,
+    begun,
+    is_search,
+    read_trials,
+    write_best,
+    write_note,
+    write_trials,
+)
 from tfctr.tuning.shown import described, outcome
 from tfctr.tuning.trials import Proposal, Rows, discard_trial, run_trial
 
 _DIFFERENCES_TOLD = 5
+_LOCK = ".lock"
 
 
 def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where: str | Path = "the plan") -> Search:
@@ -45,12 +57,13 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where
 
     Raises:
         UserError: what is wrong with the plan, the data or the disk; that another search or another process has the
-            directory; that every trial has failed.
+            directory; that the directory holds other files; that every trial has failed.
     """
     refuse_several("tfctr tune")
     check_plan(plan, file, where)
     check_devices(plan.experiment.training)
     out = local_path(out, "--out")
+    _check_free(out)
     paths = read_paths(data)
     key = rows_key(file, [*(path for found in paths.values() for path in found), *given_paths(file, data)])
     if plan.sources:
@@ -64,7 +77,7 @@ def tune(file: FeatureFile, plan: Plan, data: str | Path, out: str | Path, where
         sources = {run: finished_run(run).model for run in plan.sources}
         return Rows(assets, splits["train"], splits["valid"], sources)
 
-    with only_one(out, out / ".lock"):
+    with only_one(out, out / _LOCK):
         return search_rows(plan, key, rows, out)
 
 
@@ -96,6 +109,19 @@ def search_rows(plan: Plan, key: str, rows: Callable[[], Rows], out: Path, kept:
         )
     write_best(out, search)
     return search
+
+
+def _check_free(out: Path) -> None:
+    """Checks that a directory holds a search, or nothing but what one leaves that is killed before its first file."""
+    if not out.is_dir() or is_search(out):
+        return
+    with disk_errors(out):
+        names = {one.name for one in out.iterdir()}
+    if not all(name == _LOCK or name.startswith(f".{NOTE}.") for name in names):
+        raise UserError(
+            f"{out}: is not empty and holds no search; --out must name a directory that is new or empty, or that of a "
+            "search to go on with"
+        )
 
 
 def _check_same(out: Path, plan: Plan, key: str, ended: int) -> None:

@@ -105,7 +105,7 @@ def trial_directory(out: Path, number: int) -> Path:
 def run_trial(
     proposal: Proposal, earlier: Sequence[Trial], rows: Callable[[], Rows], out: Path, kept: str | None = None
 ) -> Trial:
-    """Trains a trial with each of its seeds, or takes what an earlier trial found that trained the same.
+    """Trains a trial with each of its seeds, or takes how an earlier trial ended that trained the same.
 
     Args:
         proposal: The trial.
@@ -122,12 +122,13 @@ def run_trial(
     """
     plan = proposal.plan
     for one in earlier:
-        if one.finished and (one.values, one.epochs) == (proposal.settings, proposal.epochs):
-            found = {"objective": one.objective, "spread": one.spread, "metrics": one.metrics, "seeds": one.seeds}
-            return proposal.ended("finished", repeats=one.repeats or one.trial, **found)
+        if (one.values, one.epochs) == (proposal.settings, proposal.epochs):
+            found = {name: getattr(one, name) for name in ("objective", "spread", "metrics", "seeds", "reason")}
+            return proposal.ended(one.status, repeats=one.repeats or one.trial, **found)
     read = rows()
     try:
-        seeds = [_trained(proposal, seed, earlier, read, out, kept) for seed in plan.trained_with(proposal.settings)]
+        with_seeds = plan.trained_with(proposal.settings)
+        seeds = tuple(_trained(proposal, seed, earlier, read, out, kept) for seed in with_seeds)
     except (OSError, DiskError, DataError):
         raise
     except Exception as error:
