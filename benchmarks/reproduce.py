@@ -141,7 +141,7 @@ def _train(table: Table, row: Row, seed: int, data: Path, key: str, out: Path) -
         parameters=sum(math.prod(weight.shape) for weight in run.model.trainable_variables),
         seconds=seconds["steps"] + seconds["validation"],
         rows_per_second=train_rows * len(run.history) / seconds["steps"],
-        machine=f"{platform.machine()}, {_cores()} cores",
+        machine=f"{platform.machine()}, {_cores()} {'core' if _cores() == 1 else 'cores'}",
         day=time.strftime("%Y-%m-%d"),
     )
 

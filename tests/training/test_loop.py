@@ -394,6 +394,28 @@ class TestKilledRun:
                 run(tiny, small_experiment(checkpoint_steps=4), tmp_path)
         same_ending(run(tiny, small_experiment(checkpoint_steps=4), tmp_path), whole)
 
+    @pytest.mark.parametrize("at", [1, 2], ids=["the first checkpoint", "the second"])
+    def test_killed_while_tensorflow_writes_a_checkpoint(
+        self, tiny: Workbench, whole: TrainingResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+    ) -> None:
+        original, written = tf.train.Checkpoint.write, []
+
+        def killing(self: Any, path: str) -> str:
+            written.append(path)
+            if len(written) < at:
+                return original(self, path)
+            (Path(f"{path}_temp")).mkdir(parents=True)
+            (Path(f"{path}_temp") / "part-00000-of-00001.data-00000-of-00001.tempstate1").touch()
+            raise Killed
+
+        experiment = small_experiment(checkpoint_steps=4)
+        with monkeypatch.context() as patch:
+            patch.setattr(tf.train.Checkpoint, "write", killing)
+            with pytest.raises(Killed):
+                run(tiny, experiment, tmp_path)
+        same_ending(run(tiny, experiment, tmp_path), whole)
+        assert not list(run_directory(tmp_path).rglob("*_temp"))
+
     def test_best_weights_are_those_the_progress_file_tells_of(
         self, tiny: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -84,7 +84,9 @@ class Checkpoints:
             # The progress file names the checkpoint and the best one, so replacing it is what commits them.
             write_text(self._state, json.dumps({**asdict(progress), "checkpoint": name}, indent=1))
             for old in self._directory.iterdir():
-                if not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
+                if old.is_dir():  # what TensorFlow leaves where it is killed while it writes
+                    shutil.rmtree(old)
+                elif not old.name.startswith((f"{name}.", f"{_best_name(progress)}.")):
                     old.unlink(missing_ok=True)
         self._mirror.send()
 
