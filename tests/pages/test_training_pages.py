@@ -108,13 +108,16 @@ def test_impressions_become_a_ranked_answer(shop: Path, reader: Reader) -> None:
 @pytest.mark.e2e
 def test_a_public_data_set_is_prepared_and_trained(reader: Reader) -> None:
     PUBLIC_FILES["criteo-x4"].write(reader.directory / "SOURCE")
+    PUBLIC_FILES["movielens-1m-ctr"].write(reader.directory / "MOVIELENS")
     shutil.copytree(ROOT / "configs", reader.directory / "configs")
-    quick = "qnn-alpha-criteo --epochs 1 --set training.jit_compile=false --set model.interaction.layers=1"
+    quick = "--epochs 1 --set training.jit_compile=false"
+    one_layer = f"qnn-alpha-criteo {quick} --set model.interaction.layers=1"
 
-    told = reader.reads("docs/datasets.md", {"qnn-alpha-criteo": quick})
+    told = reader.reads("docs/datasets.md", {"qnn-alpha-criteo": one_layer, "RATINGS-RUN": f"RATINGS-RUN {quick}"})
 
     assert "train: 24 rows, 50.00% positive" in told
     assert finished_run(reader.directory / "RUN")
+    assert finished_run(reader.directory / "RATINGS-RUN")
 
 
 def test_the_page_of_public_data_sets_names_them_all_with_their_feature_files() -> None:
