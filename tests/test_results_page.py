@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from benchmarks.reproduce import PAGE, RESULTS, app
 from benchmarks.table_plans import Result, Row, Table, read_results, read_tables, results_page
 from tests.workbench import ROOT, Workbench, make_workbench
 from tfctr.features import load_feature_file
+from tfctr.training import loop
 from tfctr.tuning.plan import check_plan, load_plan
 
 TABLES = read_tables()
@@ -152,6 +154,16 @@ class TestTraining:
         self.call(bench, plans, "--seeds", "1", "--rows", "LR")
         assert read_results(results)[:2] == first
         assert json.loads(results.read_text("utf-8").splitlines()[-1])["row"] == "LR"
+
+    def test_a_gauc_that_is_no_number_is_left_out(
+        self, bench: Workbench, plans: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = loop.validate
+        monkeypatch.setattr(loop, "validate", lambda *given, **named: original(*given, **named) | {"gauc": math.nan})
+        done = self.call(bench, plans, "--seeds", "1", "--rows", "LR")
+        assert done.exit_code == 0, done.output
+        [found] = read_results(plans.parent / "results.jsonl")
+        assert {"auc", "logloss"} == found.test.keys()
 
     def test_a_row_that_cannot_be_trained_keeps_no_other_from_it(self, bench: Workbench, plans: Path) -> None:
         path = plans / "small.yaml"
