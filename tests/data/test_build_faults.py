@@ -593,6 +593,25 @@ def test_another_data_set_is_not_made_in_the_same_place(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_file_that_comes_while_a_build_runs_does_not_cost_the_work(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def build() -> None:
+        with resumed_directory(out, False, "key") as directory:
+            (directory / "dataset.json").write_text("{}")
+            out.mkdir()
+            (out / "note.txt").touch()
+
+    with pytest.raises(UserError, match="is not empty"):
+        build()
+    assert (out / "note.txt").is_file()
+    (out / "note.txt").unlink()
+    with resumed_directory(out, False, "key") as directory:
+        assert (directory / "dataset.json").is_file()
+    assert [path.name for path in out.iterdir()] == ["dataset.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_kills_while_the_log_is_read_leave_one_set_of_buckets(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = large / ".out.unfinished" / "buckets" / ".bucket-00000.arrow.1.partial"
 

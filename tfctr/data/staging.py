@@ -38,7 +38,8 @@ def staged_directory(out: Path, force: bool = False, read: Iterable[Path] = ()) 
         remove_partial(out)
         with new_directory(out, replace=force) as directory:
             yield directory
-            _check_finished(directory, out, force)
+            _check_content(directory)
+            _free(out, force)
 
 
 @contextmanager
@@ -50,11 +51,15 @@ def resumed_directory(out: Path, force: bool, key: str, read: Iterable[Path] = (
     """
     out = _free(out, force, read)
     directory = out.with_name(f".{out.name}.unfinished")
-    with only_one(out, _lock(out)), disk_errors(out), unfinished_work(directory, key):
-        yield directory
-        release_work(directory)
-        _check_finished(directory, out, force)
-        finish_directory(directory, out, replace=force)
+    with only_one(out, _lock(out)), disk_errors(out):
+        with unfinished_work(directory, key):
+            yield directory
+        # After the block, so that a file that somebody has put into `out` meanwhile does not cost the work.
+        _free(out, force)
+        with unfinished_work(directory, key):
+            release_work(directory)
+            _check_content(directory)
+            finish_directory(directory, out, replace=force)
 
 
 def _lock(out: Path) -> Path:
@@ -86,11 +91,10 @@ def _free(out: Path, force: bool, read: Iterable[Path] = ()) -> Path:
     return out
 
 
-def _check_finished(directory: Path, out: Path, force: bool) -> None:
-    """Refuses what the list of the content lacks, and what somebody has put into `out` while the block ran."""
+def _check_content(directory: Path) -> None:
+    """Refuses what was written and is not in the list of a data set's content."""
     if strangers := _strangers(directory):
         raise RuntimeError(f"no part of a data set by the list of its content: {', '.join(strangers)}")
-    _free(out, force)
 
 
 def _strangers(directory: Path) -> list[str]:
